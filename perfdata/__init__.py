@@ -1,0 +1,1 @@
+"""Large, realistic PostgreSQL datasets for performance tests, restored in about a second."""

@@ -1,0 +1,109 @@
+"""Settings, from the nearest pyproject.toml with ``[tool.perfdata]`` and from PERFDATA_*."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perfdata.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BUNDLED_PROJECT = "perfdata.welfare:project"
+_KEYS = {"project": str, "home": str, "database_url": str, "pg_bin": str, "allow": list}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run of perfdata goes by.
+
+    ``root`` is the folder of the pyproject.toml that was found; ``configured`` tells whether one
+    was. ``home`` holds snapshots, results and the embedded server. ``database_url`` None means the
+    embedded server. ``allow`` lists the databases (``host/database``, wildcards allowed) that may
+    be deleted from.
+    """
+
+    root: Path
+    home: Path
+    project: str = BUNDLED_PROJECT
+    database_url: str | None = None
+    pg_bin: Path | None = None
+    allow: tuple[str, ...] = ()
+    configured: bool = True
+
+    @classmethod
+    def load(cls, start: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings that hold in folder ``start`` (default: the current one).
+
+        Raises ConfigError for a pyproject.toml that can't be read, an unknown key, a wrong type.
+        """
+        environ = os.environ if environ is None else environ
+        start = (start or Path.cwd()).resolve()
+        found = _find(start)
+        root, table = found or (start, {})
+
+        def folder(variable: str, key: str) -> Path | None:
+            if value := environ.get(variable):
+                return start / Path(value).expanduser()
+            return root / Path(table[key]).expanduser() if table.get(key) else None
+
+        allow = tuple(environ.get("PERFDATA_ALLOW", "").replace(",", " ").split())
+        return cls(
+            root=root,
+            home=folder("PERFDATA_HOME", "home") or root / ".perfdata",
+            project=table.get("project") or BUNDLED_PROJECT,
+            database_url=environ.get("PERFDATA_DATABASE_URL") or table.get("database_url") or None,
+            pg_bin=folder("PERFDATA_PG_BIN", "pg_bin"),
+            allow=(*allow, *table.get("allow", ())),
+            configured=found is not None,
+        )
+
+    def make_home(self) -> Path:
+        """Create the home folder, with a .gitignore of its own, and return it."""
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            ignore = self.home / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"PERFDATA_HOME {self.home} can't be written ({error.strerror}); "
+                "set PERFDATA_HOME to a folder that can"
+            ) from error
+        return self.home
+
+
+def _find(start: Path) -> tuple[Path, dict[str, Any]] | None:
+    for folder in (start, *start.parents):
+        path = folder / "pyproject.toml"
+        if not path.is_file():
+            continue
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} can't be read: {error}") from error
+        table = document.get("tool", {}).get("perfdata")
+        if table is not None:
+            return folder, _checked(table, path)
+    return None
+
+
+def _checked(table: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: tool.perfdata is not a table")
+    for key, value in table.items():
+        kind = _KEYS.get(key)
+        if kind is None:
+            near = difflib.get_close_matches(key, _KEYS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(_KEYS)}"
+            raise ConfigError(f"{path}: [tool.perfdata] has no key {key!r}; {hint}")
+        wrong_item = kind is list and not all(isinstance(item, str) for item in value)
+        if not isinstance(value, kind) or wrong_item:
+            wanted = "a list of strings" if kind is list else "a string"
+            raise ConfigError(f"{path}: [tool.perfdata] {key} must be {wanted}, not {value!r}")
+    return table

@@ -1,0 +1,1 @@
+"""The database: the embedded server, connections, catalogs, COPY and the loader."""

@@ -1,0 +1,82 @@
+"""Datasets: named, seeded, scaled definitions of rows."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perfdata.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import date
+
+
+@dataclass(frozen=True)
+class TableRows:
+    r"""One table's rows, ready for COPY.
+
+    ``table`` is a bare name in schema public, else ``schema.table``. ``blocks`` yields bytes in
+    COPY's text format (tab between values, ``\N`` for null), each block whole lines.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    blocks: Iterable[bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A named definition of rows: the same seed, parameters and version give the same rows.
+
+    ``generate`` yields the tables in any order, each once. ``sources`` are the modules whose code
+    decides the rows (by default the one of ``generate``); ``pools`` returns a digest of values
+    taken from elsewhere, such as a Faker provider's lists. Both are part of the fingerprint.
+    """
+
+    name: str
+    generate: Callable[[Dataset], Iterator[TableRows]] = field(repr=False)
+    as_of: date
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    seed: int = 0
+    version: int = 1
+    description: str = ""
+    sources: tuple[str, ...] = ()
+    pools: Callable[[], str] | None = field(default=None, repr=False)
+
+    def fingerprint(self) -> str:
+        """Hash everything that decides the rows, as 64 hexadecimal digits."""
+        return _digest(self.fingerprint_parts())
+
+    def fingerprint_parts(self) -> dict[str, str]:
+        """Return what the fingerprint is made of, by name."""
+        parts = {
+            "name": self.name,
+            "parameters": json.dumps(dict(sorted(self.parameters.items()))),
+            "seed": str(self.seed),
+            "version": str(self.version),
+            "as_of": self.as_of.isoformat(),
+        }
+        for module in self.sources or (self.generate.__module__,):
+            parts[f"source {module}"] = hashlib.sha256(_source(module)).hexdigest()
+        if self.pools is not None:
+            parts["pools"] = self.pools()
+        return parts
+
+
+def _source(module: str) -> bytes:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        raise ConfigError(
+            f"dataset source {module!r} is not a module with a file; name modules in sources"
+        )
+    return Path(spec.origin).read_bytes()
+
+
+def _digest(parts: Mapping[str, str]) -> str:
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,99 @@
+"""Every error that a caller of perfdata may meet.
+
+PerfdataError
+├── ConfigError               a setting or an argument is wrong
+│   ├── InvalidNameError      not a name for a snapshot
+│   └── DatasetNotFoundError  no dataset of that name
+├── ConnectError              the database can't be reached
+├── ServerError               the embedded server can't be run
+├── MigrationError            migrations are missing, behind or broken
+├── SnapshotError
+│   ├── SnapshotNotFoundError
+│   ├── SnapshotExistsError
+│   ├── SnapshotDamagedError  the file is not what was written
+│   └── SnapshotStaleError    made with other migrations or another dataset
+├── SchemaError               the database's tables are not the ones expected
+├── RefusedError              nothing was touched, because it might have cost data
+│   ├── GuardError            this database is not one to delete from
+│   └── BoundaryError         unflagged rows hang on flagged ones
+├── LoadError                 the server refused the rows; all was rolled back
+└── BudgetExceededError       a scenario did more than its marker allows
+"""
+
+from __future__ import annotations
+
+
+class PerfdataError(Exception):
+    """perfdata could not do what was asked."""
+
+    def __init__(self, message: str | None = None) -> None:
+        """Take the message, or the first line of the class's docstring."""
+        super().__init__(message or (type(self).__doc__ or "").splitlines()[0])
+
+
+class ConfigError(PerfdataError):
+    """A setting or an argument is wrong."""
+
+
+class InvalidNameError(ConfigError):
+    """That is not a name for a snapshot or a dataset."""
+
+
+class DatasetNotFoundError(ConfigError):
+    """There is no dataset of that name."""
+
+
+class ConnectError(PerfdataError):
+    """The database can't be reached."""
+
+
+class ServerError(PerfdataError):
+    """The embedded server can't be run."""
+
+
+class MigrationError(PerfdataError):
+    """Migrations are missing, behind or broken."""
+
+
+class SnapshotError(PerfdataError):
+    """Something is wrong with a snapshot."""
+
+
+class SnapshotNotFoundError(SnapshotError):
+    """There is no snapshot of that name."""
+
+
+class SnapshotExistsError(SnapshotError):
+    """A snapshot of that name is there already."""
+
+
+class SnapshotDamagedError(SnapshotError):
+    """The snapshot file is not what was written."""
+
+
+class SnapshotStaleError(SnapshotError):
+    """The snapshot was made with other migrations or another dataset definition."""
+
+
+class SchemaError(PerfdataError):
+    """The database's tables are not the ones expected."""
+
+
+class RefusedError(PerfdataError):
+    """Refused: it might have cost data. Nothing was touched."""
+
+
+class GuardError(RefusedError):
+    """This database is not one that perfdata may delete from."""
+
+
+class BoundaryError(RefusedError):
+    """Unflagged rows hang on flagged ones."""
+
+
+class LoadError(PerfdataError):
+    """The server refused the rows; the transaction was rolled back."""
+
+
+class BudgetExceededError(PerfdataError):
+    """A scenario did more than its marker allows."""

@@ -1,0 +1,1 @@
+"""Perf: what a scenario did in the database, and what it may do."""

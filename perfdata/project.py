@@ -1,0 +1,95 @@
+"""What an application plugs in: its datasets, migrations, tables and flag column."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from perfdata.errors import ConfigError, DatasetNotFoundError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import MetaData
+
+    from perfdata.config import Settings
+    from perfdata.dataset import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """An application, as perfdata sees it.
+
+    ``migrations`` is an ``alembic.ini`` or the folder with ``env.py``. ``metadata`` is where the
+    SQLAlchemy MetaData is found, as ``package.module:Base.metadata``: imported only when needed.
+    """
+
+    name: str
+    datasets: tuple[Dataset, ...] = ()
+    migrations: Path | None = None
+    metadata: str | None = None
+    flag_column: str = "is_test_data"
+
+    def dataset(self, name: str) -> Dataset:
+        """Return the dataset of that name, or raise DatasetNotFoundError with a near miss."""
+        for dataset in self.datasets:
+            if dataset.name == name:
+                return dataset
+        names = [dataset.name for dataset in self.datasets]
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names) or 'none'}"
+        raise DatasetNotFoundError(f"no dataset is named {name!r} in project {self.name}; {hint}")
+
+    def find_dataset(self, name: str) -> Dataset | None:
+        """Return the dataset of that name, or None."""
+        return next((dataset for dataset in self.datasets if dataset.name == name), None)
+
+    def load_metadata(self) -> MetaData:
+        """Import the SQLAlchemy MetaData that the project names."""
+        if self.metadata is None:
+            raise ConfigError(f"project {self.name} names no metadata")
+        found = import_object(self.metadata, "metadata")
+        from sqlalchemy import MetaData
+
+        if not isinstance(found, MetaData):
+            raise ConfigError(
+                f"metadata {self.metadata!r} is a {type(found).__name__}, not a MetaData"
+            )
+        return found
+
+
+def load_project(settings: Settings) -> Project:
+    """Import the project that the settings name; its folder is put on the import path."""
+    root = str(settings.root)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    reference = settings.project if ":" in settings.project else f"{settings.project}:project"
+    found = import_object(reference, "[tool.perfdata] project")
+    if not isinstance(found, Project):
+        message = (
+            f"[tool.perfdata] project {reference!r} is a {type(found).__name__}, not a Project"
+        )
+        raise ConfigError(message)
+    return found
+
+
+def import_object(reference: str, what: str) -> object:
+    """Import ``package.module:attribute.path``; ``what`` says in an error whose reference it is."""
+    module_name, _, path = reference.partition(":")
+    try:
+        found: object = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise ConfigError(
+            f"{what} {reference!r}: there is no module {error.name!r} on the import path"
+        ) from error
+    for attribute in path.split("."):
+        try:
+            found = getattr(found, attribute)
+        except AttributeError as error:
+            raise ConfigError(f"{what} {reference!r}: {module_name} has no {path!r}") from error
+    return found

@@ -1,0 +1,1 @@
+"""Snapshots: the file, the store of files, create, restore and verify."""

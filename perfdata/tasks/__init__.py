@@ -1,0 +1,1 @@
+"""Invoke tasks over the library, one module a namespace."""
