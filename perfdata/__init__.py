@@ -1,1 +1,153 @@
-"""Large, realistic PostgreSQL datasets for performance tests, restored in about a second."""
+"""Large, realistic PostgreSQL datasets for performance tests, restored in about a second.
+
+Names are imported when they are first used, so that ``import perfdata`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perfdata.config import Settings
+    from perfdata.database.append import append_rows
+    from perfdata.database.target import Target, open_target
+    from perfdata.dataset import Dataset, TableRows
+    from perfdata.errors import (
+        BoundaryError,
+        BudgetExceededError,
+        ConfigError,
+        ConnectError,
+        DatasetNotFoundError,
+        GuardError,
+        InvalidNameError,
+        LoadError,
+        MigrationError,
+        PerfdataError,
+        RefusedError,
+        SchemaError,
+        ServerError,
+        SnapshotDamagedError,
+        SnapshotError,
+        SnapshotExistsError,
+        SnapshotNotFoundError,
+        SnapshotStaleError,
+    )
+    from perfdata.progress import Event, Report
+    from perfdata.project import Migration, Project
+    from perfdata.snapshot.create import create_snapshot
+    from perfdata.snapshot.format import Manifest
+    from perfdata.snapshot.key import cache_key
+    from perfdata.snapshot.provide import Built, Provided, build_dataset, provide_dataset
+    from perfdata.snapshot.restore import Restored, restore_snapshot
+    from perfdata.snapshot.store import (
+        Snapshot,
+        delete_snapshot,
+        find_snapshot,
+        list_snapshots,
+        snapshot_exists,
+    )
+    from perfdata.snapshot.verify import verify_snapshot
+
+_MODULES = {
+    "config": ("Settings",),
+    "database.append": ("append_rows",),
+    "database.target": ("Target", "open_target"),
+    "dataset": ("Dataset", "TableRows"),
+    "errors": (
+        "BoundaryError",
+        "BudgetExceededError",
+        "ConfigError",
+        "ConnectError",
+        "DatasetNotFoundError",
+        "GuardError",
+        "InvalidNameError",
+        "LoadError",
+        "MigrationError",
+        "PerfdataError",
+        "RefusedError",
+        "SchemaError",
+        "ServerError",
+        "SnapshotDamagedError",
+        "SnapshotError",
+        "SnapshotExistsError",
+        "SnapshotNotFoundError",
+        "SnapshotStaleError",
+    ),
+    "project": ("Migration", "Project"),
+    "progress": ("Event", "Report"),
+    "snapshot.create": ("create_snapshot",),
+    "snapshot.format": ("Manifest",),
+    "snapshot.key": ("cache_key",),
+    "snapshot.provide": ("Built", "Provided", "build_dataset", "provide_dataset"),
+    "snapshot.restore": ("Restored", "restore_snapshot"),
+    "snapshot.store": (
+        "Snapshot",
+        "delete_snapshot",
+        "find_snapshot",
+        "list_snapshots",
+        "snapshot_exists",
+    ),
+    "snapshot.verify": ("verify_snapshot",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "BoundaryError",
+    "BudgetExceededError",
+    "Built",
+    "ConfigError",
+    "ConnectError",
+    "Dataset",
+    "DatasetNotFoundError",
+    "Event",
+    "GuardError",
+    "InvalidNameError",
+    "LoadError",
+    "Manifest",
+    "Migration",
+    "MigrationError",
+    "PerfdataError",
+    "Project",
+    "Provided",
+    "RefusedError",
+    "Report",
+    "Restored",
+    "SchemaError",
+    "ServerError",
+    "Settings",
+    "Snapshot",
+    "SnapshotDamagedError",
+    "SnapshotError",
+    "SnapshotExistsError",
+    "SnapshotNotFoundError",
+    "SnapshotStaleError",
+    "TableRows",
+    "Target",
+    "append_rows",
+    "build_dataset",
+    "cache_key",
+    "create_snapshot",
+    "delete_snapshot",
+    "find_snapshot",
+    "list_snapshots",
+    "open_target",
+    "provide_dataset",
+    "restore_snapshot",
+    "snapshot_exists",
+    "verify_snapshot",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module, once."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(importlib.import_module(f"perfdata.{_MODULE_OF[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """List the public names beside what is there already."""
+    return sorted({*globals(), *__all__})

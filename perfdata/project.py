@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from perfdata.dataset import Dataset
 
 
+FLAG_COLUMN = "is_test_data"
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One migration: its revision and the hash of its file (None where there is no file)."""
+
+    revision: str
+    sha256: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Project:
     """An application, as perfdata sees it.
@@ -31,7 +42,7 @@ class Project:
     datasets: tuple[Dataset, ...] = ()
     migrations: Path | None = None
     metadata: str | None = None
-    flag_column: str = "is_test_data"
+    flag_column: str = FLAG_COLUMN
 
     def dataset(self, name: str) -> Dataset:
         """Return the dataset of that name, or raise DatasetNotFoundError with a near miss."""

@@ -1,0 +1,110 @@
+"""The guard: where perfdata may delete, and the boundary that its deletions may not cross."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from perfdata.database.connection import first
+from perfdata.database.server import EmbeddedServer
+from perfdata.errors import BoundaryError, GuardError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from perfdata.config import Settings
+    from perfdata.database.catalog import Catalog, ForeignKey, Table
+    from perfdata.database.connection import Link
+
+_SAMPLE = 5
+
+
+def check_guard(link: Link, settings: Settings) -> None:
+    """Raise GuardError unless this is the embedded server or a database that is listed.
+
+    A host proves nothing (tunnels end on loopback): the embedded server is known by its cluster's
+    own identifier, every other by ``host/database`` in PERFDATA_ALLOW or ``[tool.perfdata] allow``.
+    """
+    if EmbeddedServer(settings).owns(link.connection):
+        return
+    name = database_name(link)
+    if any(fnmatchcase(name, pattern) for pattern in settings.allow):
+        return
+    raise GuardError(
+        f"refused: perfdata replaces rows only on its embedded server or in databases that are "
+        f"listed, and {name} is not. If its flagged rows may be replaced, set "
+        f"PERFDATA_ALLOW={name} or, in pyproject.toml, [tool.perfdata] allow = [{name!r}]"
+    )
+
+
+def database_name(link: Link) -> str:
+    """Return ``host/database`` of the server that really answers; a socket's host is ``local``."""
+    info = link.connection.info
+    host = info.get_parameters().get("hostaddr") or info.host or "local"
+    return f"{'local' if host.startswith(('/', '@')) else host}/{info.dbname}"
+
+
+def check_boundary(
+    link: Link, catalog: Catalog, flag_column: str, cleared: Collection[Table]
+) -> None:
+    """Raise BoundaryError where an unflagged row references a flagged one that is to go.
+
+    Such a row would be cascaded away, nulled or left dangling.
+    """
+    oids = {table.oid for table in cleared}
+    found = [
+        crossing
+        for key in catalog.foreign_keys
+        if key.parent in oids and (crossing := _crossing(link, catalog, flag_column, key))
+    ]
+    if found:
+        raise BoundaryError(
+            "refused, nothing was touched: rows that are not test data reference test data that "
+            "would be replaced.\n  "
+            + "\n  ".join(found)
+            + f"\nSet {flag_column} on those rows if they are test data, or point them to rows "
+            "that stay; then run it again."
+        )
+
+
+def _crossing(link: Link, catalog: Catalog, flag_column: str, key: ForeignKey) -> str | None:
+    child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
+    stays: sql.Composable = sql.SQL("true")
+    if child.has_flag(flag_column):
+        stays = sql.SQL("c.{} IS NOT TRUE").format(sql.Identifier(flag_column))
+    rows = link.rows(
+        sql.SQL(
+            "SELECT {keys}, count(*) OVER () FROM {child} c JOIN {parent} p ON {join} "
+            "WHERE {stays} AND p.{flag} LIMIT {limit}"
+        ).format(
+            keys=row_key(child, "c"),
+            child=child.only,
+            parent=parent.only,
+            join=_join(key),
+            stays=stays,
+            flag=sql.Identifier(flag_column),
+            limit=sql.Literal(_SAMPLE),
+        )
+    )
+    if not rows:
+        return None
+    count = rows[0][1]
+    keys = first([row[0] for row in rows] + [None] * (count - len(rows)), limit=len(rows))
+    return f"{child.key} → {parent.key} ({key.name}): {count:,} of {child.key}, e.g. {keys}"
+
+
+def _join(key: ForeignKey) -> sql.Composed:
+    return sql.SQL(" AND ").join(
+        sql.SQL("c.{} = p.{}").format(sql.Identifier(child), sql.Identifier(parent))
+        for child, parent in zip(key.child_columns, key.parent_columns, strict=True)
+    )
+
+
+def row_key(table: Table, alias: str) -> sql.Composed:
+    """Make an SQL expression that names a row for people: its first columns, as text."""
+    names = table.primary_key or [column.name for column in table.columns[:1]]
+    return sql.SQL("concat_ws(', ', {})").format(
+        sql.SQL(", ").join(sql.Identifier(alias, name) for name in names)
+    )

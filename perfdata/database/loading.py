@@ -1,0 +1,300 @@
+"""The loader: streams of COPY blocks into tables, atomically, with every constraint checked."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import errors, sql
+
+from perfdata.database.connection import first, server_said
+from perfdata.database.copy import copy_in
+from perfdata.database.guard import check_boundary
+from perfdata.database.structure import taken_off
+from perfdata.errors import BoundaryError, LoadError, RefusedError, SchemaError
+from perfdata.progress import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from perfdata.database.catalog import Catalog, FedSequence, Table
+    from perfdata.database.connection import Link
+    from perfdata.progress import Report
+
+LOCK_TIMEOUT_S = 10
+# Every load in a database takes it, so that two wait for each other instead of dead-locking.
+_ADVISORY_LOCK = 0x70657266
+
+_HOLDERS = """
+SELECT DISTINCT format('%%s holds %%s (pid %%s%%s)', l.mode, l.relation::regclass, l.pid,
+  nullif(', ' || coalesce(a.application_name, ''), ', '))
+FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+WHERE l.granted AND l.relation = ANY (%s) AND l.pid <> pg_backend_pid()"""
+
+
+class Existing(Enum):
+    """What a load does with the rows that are there before."""
+
+    REPLACE = "flagged rows go, all others stay"
+    KEEP = "all rows stay"
+    NONE = "there may be none"
+
+
+class Strategy(Enum):
+    """How the rows came in."""
+
+    WHOLE_TABLES = "whole tables"
+    BESIDE = "beside other data"
+    ADDED = "added to what was there"
+
+
+@dataclass(frozen=True)
+class TableLoad:
+    """One table's rows for COPY: blocks of whole lines in the format of ``options``."""
+
+    table: Table
+    columns: Sequence[str]
+    blocks: Iterable[bytes]
+    options: sql.SQL
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a load is to do with which tables.
+
+    ``counts`` are the rows that come, by table key, where that is known beforehand: the load fails
+    where others come. ``check`` runs under the locks, before the first change.
+    """
+
+    catalog: Catalog
+    tables: Sequence[Table]
+    existing: Existing
+    flag_column: str
+    counts: Mapping[str, int] | None = None
+    check: Callable[[Link], None] = lambda _link: None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a load did: rows by table key, how, and what a user should know."""
+
+    rows: dict[str, int]
+    strategy: Strategy
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Before:
+    """How many rows of a table stay, how many go, and how they are made to."""
+
+    table: Table
+    staying: int
+    going: int
+    truncate: bool
+
+    @property
+    def aside(self) -> sql.Identifier | None:
+        """The temporary table that keeps the staying rows while the table is emptied."""
+        return sql.Identifier(f"perfdata_kept_{self.table.oid}") if self.staying else None
+
+
+def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> Loaded:
+    """Bring in the rows of ``loads`` in one transaction, in a savepoint where one was joined.
+
+    Each unflagged row is afterwards as it was, and nothing about a table but its rows differs.
+    Raises BoundaryError, RefusedError, LoadError or SchemaError with everything as it was before.
+    """
+    with _translated(link, plan), link.transaction({"lock_timeout": f"{LOCK_TIMEOUT_S}s"}):
+        _lock(link, plan)
+        plan.check(link)
+        if plan.existing is Existing.REPLACE:
+            check_boundary(link, plan.catalog, plan.flag_column, plan.tables)
+        before = [_look(link, plan, table) for table in plan.tables]
+        coming = sum(plan.counts.values()) if plan.counts is not None else None
+        with taken_off(link, plan.catalog, plan.tables, coming):
+            _clear(link, plan, before)
+            rows = _copy_all(link, plan, before, loads, report)
+            _put_back(link, before)
+            _advance_sequences(link, plan)
+    if not link.joined:
+        _vacuum(link, plan)
+    return Loaded(rows, _strategy(plan, before), tuple(_bloat(before)))
+
+
+def _strategy(plan: Plan, before: Iterable[_Before]) -> Strategy:
+    if plan.existing is Existing.KEEP:
+        return Strategy.ADDED
+    return Strategy.BESIDE if any(one.staying for one in before) else Strategy.WHOLE_TABLES
+
+
+def _touched(plan: Plan) -> list[Table]:
+    """Return the tables and their neighbours by foreign key, in the order of locking."""
+    oids = {table.oid for table in plan.tables}
+    for key in plan.catalog.foreign_keys:
+        if key.child in oids or key.parent in oids:
+            oids = oids | {key.child, key.parent}
+    return [plan.catalog.by_oid[oid] for oid in sorted(oids)]
+
+
+def _lock(link: Link, plan: Plan) -> None:
+    link.execute(sql.SQL("SELECT pg_advisory_xact_lock({})").format(sql.Literal(_ADVISORY_LOCK)))
+    if touched := _touched(plan):
+        names = sql.SQL(", ").join(table.identifier for table in touched)
+        link.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names))
+
+
+def _look(link: Link, plan: Plan, table: Table) -> _Before:
+    """Count what stays and what goes, and choose how: TRUNCATE wherever that costs less."""
+    if plan.existing is Existing.KEEP:
+        return _Before(table, 0, 0, truncate=False)
+    stays: sql.Composable = sql.SQL("true")
+    if plan.existing is Existing.REPLACE:
+        stays = _staying(plan.flag_column)
+    count = sql.SQL("SELECT count(*) FILTER (WHERE {}), count(*) FROM {}").format(stays, table.only)
+    staying, total = link.rows(count)[0]
+    if staying and plan.existing is Existing.NONE:
+        raise RefusedError(
+            f"refused, nothing was touched: a snapshot of all rows is restored into empty tables "
+            f"only, and {table.key} has {staying:,} rows"
+        )
+    coming = plan.counts.get(table.key, 0) if plan.counts is not None else total - staying
+    # Rows that are deleted leave their room behind; fewer are quicker moved than deleted around.
+    return _Before(table, staying, total - staying, truncate=staying == 0 or staying < coming)
+
+
+def _staying(flag_column: str) -> sql.Composed:
+    return sql.SQL("{} IS NOT TRUE").format(sql.Identifier(flag_column))
+
+
+def _clear(link: Link, plan: Plan, before: Iterable[_Before]) -> None:
+    emptied = []
+    for one in before:
+        if one.truncate:
+            emptied.append(one.table)
+            if one.aside:
+                link.execute(
+                    sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WHERE {}")
+                    .format(one.aside, _stored(one.table), one.table.only,
+                            _staying(plan.flag_column))
+                )  # fmt: skip
+        elif one.going:
+            link.execute(
+                sql.SQL("DELETE FROM {} WHERE {}").format(
+                    one.table.only, sql.Identifier(plan.flag_column)
+                )
+            )
+    if emptied:
+        names = sql.SQL(", ").join(table.only for table in emptied)
+        link.execute(sql.SQL("TRUNCATE {}").format(names))
+
+
+def _stored(table: Table) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(column.name) for column in table.stored)
+
+
+def _copy_all(
+    link: Link, plan: Plan, before: Iterable[_Before], loads: Iterable[TableLoad], report: Report
+) -> dict[str, int]:
+    # FREEZE needs a table emptied in this very transaction, and no older snapshot in it.
+    freeze = {
+        one.table.oid
+        for one in before
+        if one.truncate and not link.joined and not one.table.partitioned
+    }
+    allowed = {table.oid for table in plan.tables}
+    rows: dict[str, int] = {}
+    for one in loads:
+        key = one.table.key
+        if one.table.oid not in allowed or key in rows:
+            again = " a second time" if key in rows else ""
+            raise SchemaError(f"rows came for table {key}{again}, which this load may not fill")
+        expected = plan.counts.get(key, 0) if plan.counts is not None else None
+        options = one.options + sql.SQL(", FREEZE") if one.table.oid in freeze else one.options
+        report(Event(key, 0, expected))
+        rows[key] = copy_in(link, one.table, one.columns, one.blocks, options)
+        if expected is not None and rows[key] != expected:
+            raise LoadError(f"{key}: {rows[key]:,} rows came where {expected:,} are promised")
+        report(Event(key, rows[key], expected))
+    if missing := {key for key, count in (plan.counts or {}).items() if count} - rows.keys():
+        raise LoadError(f"no rows came for {first(sorted(missing))}")
+    return rows
+
+
+def _put_back(link: Link, before: Iterable[_Before]) -> None:
+    for one in before:
+        if one.truncate and one.aside:
+            columns = _stored(one.table)
+            link.execute(
+                sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}").format(
+                    one.table.identifier, columns, columns, one.aside
+                )
+            )
+
+
+def _advance_sequences(link: Link, plan: Plan) -> None:
+    """Put every sequence ahead of its column's values; never back."""
+    oids = {table.oid for table in plan.tables}
+    for sequence in plan.catalog.sequences:
+        if sequence.table in oids:
+            _advance(link, plan.catalog.by_oid[sequence.table], sequence)
+
+
+def _advance(link: Link, table: Table, sequence: FedSequence) -> None:
+    last = sql.SQL("max" if sequence.increment > 0 else "min")
+    found, value, called = link.rows(
+        sql.SQL("SELECT (SELECT {}({}) FROM {}), last_value, is_called FROM {}").format(
+            last, sql.Identifier(sequence.column), table.only, sequence.identifier
+        )
+    )[0]
+    if found is None:
+        return
+    upcoming = value + sequence.increment if called else value
+    free = int(found) + sequence.increment
+    behind = upcoming < free if sequence.increment > 0 else upcoming > free
+    if behind:  # unlike setval, ALTER SEQUENCE is undone by a rollback
+        link.execute(
+            sql.SQL("ALTER SEQUENCE {} RESTART WITH {}").format(
+                sequence.identifier, sql.Literal(free)
+            )
+        )
+
+
+def _vacuum(link: Link, plan: Plan) -> None:
+    """Set the visibility map where COPY did not, and gather the planner's statistics."""
+    if plan.tables:
+        names = sql.SQL(", ").join(table.identifier for table in plan.tables)
+        link.execute(sql.SQL("VACUUM (ANALYZE) {}").format(names))
+
+
+def _bloat(before: Iterable[_Before]) -> Iterator[str]:
+    for one in before:
+        if one.going and not one.truncate:
+            yield (
+                f"{one.table.key}: {one.going:,} rows were deleted beside {one.staying:,} that "
+                "stay; their room is used again by later rows, not given back"
+            )
+
+
+@contextmanager
+def _translated(link: Link, plan: Plan) -> Iterator[None]:
+    """Turn what the server said into errors of ours; the transaction is rolled back by then."""
+    try:
+        yield
+    except errors.LockNotAvailable as error:
+        oids = [table.oid for table in _touched(plan)]
+        holders = first([row[0] for row in link.rows(_HOLDERS, (oids,))])
+        raise LoadError(
+            f"the tables could not be locked within {LOCK_TIMEOUT_S} s; nothing was touched. "
+            f"{holders or 'Another load is running.'}"
+        ) from error
+    except errors.UniqueViolation as error:
+        raise BoundaryError(
+            f"refused, everything was rolled back: a row that comes in has the key of one that "
+            f"stays (constraint {error.diag.constraint_name}: {error.diag.message_detail}). "
+            "Give the staying row another key, or flag it if it is test data"
+        ) from error
+    except psycopg.Error as error:
+        raise LoadError(server_said(error)) from error

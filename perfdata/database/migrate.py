@@ -1,0 +1,165 @@
+"""Migrations: what Alembic's scripts are, where a database stands, and bringing it to the head."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from perfdata.database.catalog import VERSION_TABLE
+from perfdata.errors import MigrationError
+from perfdata.progress import Event, silent
+from perfdata.project import Migration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from alembic.config import Config
+    from alembic.script import Script, ScriptDirectory
+
+    from perfdata.database.connection import Link
+    from perfdata.progress import Report
+    from perfdata.project import Project
+
+_VERSION_TABLES = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = %s AND c.relkind = 'r' AND c.relpersistence <> 't' ORDER BY 1"""
+
+
+@dataclass(frozen=True)
+class History:
+    """A project's migrations, parents before children, ties by revision id."""
+
+    migrations: tuple[Migration, ...]
+    parents: Mapping[str, Sequence[str]]
+
+    def led_to(self, heads: Iterable[str]) -> tuple[Migration, ...]:
+        """Return all that must have run where a database stands on ``heads``.
+
+        A revision that the project does not have comes last, with no hash.
+        """
+        waiting, led = list(heads), set()
+        while waiting:
+            revision = waiting.pop()
+            if revision not in led:
+                led.add(revision)
+                waiting += self.parents.get(revision, ())
+        known = tuple(one for one in self.migrations if one.revision in led)
+        strange = sorted(led - self.parents.keys())
+        return (*known, *(Migration(revision, None) for revision in strange))
+
+
+def read_history(project: Project | None) -> History:
+    """Read and hash a project's migrations; none where there is no project or it has none."""
+    if project is None or project.migrations is None:
+        return History((), {})
+    with _script_errors(project):
+        scripts = {one.revision: one for one in _scripts(_config(project)).walk_revisions()}
+    parents = {revision: _parents(script) for revision, script in scripts.items()}
+    migrations = tuple(
+        Migration(revision, hashlib.sha256(Path(scripts[revision].path).read_bytes()).hexdigest())
+        for revision in _topological(parents)
+    )
+    return History(migrations, parents)
+
+
+def database_heads(link: Link) -> tuple[str, ...]:
+    """Return the revisions that a database stands on, sorted; none where Alembic never ran."""
+    heads: set[str] = set()
+    for schema, name in link.rows(_VERSION_TABLES, (VERSION_TABLE,)):
+        table = sql.Identifier(schema, name)
+        heads |= {row[0] for row in link.rows(sql.SQL("SELECT version_num FROM {}").format(table))}
+    return tuple(sorted(heads))
+
+
+def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[str, ...]:
+    """Bring a database to the project's newest migrations; return the heads that it then has.
+
+    Raises MigrationError where the project has none or one of them fails.
+    """
+    import psycopg
+    import sqlalchemy
+    from alembic import command
+
+    if project.migrations is None:
+        raise MigrationError(f"project {project.name} names no migrations")
+    config = _config(project)
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(conninfo, fallback_application_name="perfdata"),
+        poolclass=sqlalchemy.NullPool,
+    )
+    report(Event(f"migrating to {', '.join(_scripts(config).get_heads())}"))
+    try:
+        with _script_errors(project), engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "heads")
+            connection.commit()
+    except sqlalchemy.exc.DBAPIError as error:
+        raise MigrationError(
+            f"a migration of project {project.name} failed: {error.orig}"
+        ) from error
+    finally:
+        engine.dispose()
+    return tuple(sorted(_scripts(config).get_heads()))
+
+
+def _config(project: Project) -> Config:
+    from alembic.config import Config
+
+    path = project.migrations
+    if path is None or not path.exists():
+        raise MigrationError(f"project {project.name}: there are no migrations in {path}")
+    if path.is_file():
+        return Config(str(path))
+    config = Config()
+    config.set_main_option("script_location", str(path).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _scripts(config: Config) -> ScriptDirectory:
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(config)
+
+
+@contextmanager
+def _script_errors(project: Project) -> Iterator[None]:
+    from alembic.util import CommandError
+
+    try:
+        yield
+    except CommandError as error:
+        raise MigrationError(f"the migrations of project {project.name}: {error}") from error
+
+
+def _parents(script: Script) -> list[str]:
+    """Return what must have run before, by ``down_revision`` and by ``depends_on``."""
+    return [*_listed(script.down_revision), *_listed(script._resolved_dependencies)]  # noqa: SLF001  Alembic resolves labels there alone
+
+
+def _listed(value: Any) -> Sequence[str]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _topological(parents: dict[str, list[str]]) -> Iterator[str]:
+    """Yield parents before children, ties in alphabetical order: the same on every machine."""
+    waiting = {key: {one for one in ones if one in parents} for key, ones in parents.items()}
+    ready = [key for key, ones in waiting.items() if not ones]
+    heapq.heapify(ready)
+    while ready:
+        done = heapq.heappop(ready)
+        yield done
+        for key, ones in waiting.items():
+            if done in ones:
+                ones.remove(done)
+                if not ones:
+                    heapq.heappush(ready, key)

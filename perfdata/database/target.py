@@ -1,0 +1,101 @@
+"""The database that a command works on: the embedded one, or the one that a URL names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from perfdata.config import BUNDLED_PROJECT
+from perfdata.database.connection import connect, describe, normalise_url, open_link
+from perfdata.database.migrate import database_heads, migrate, read_history
+from perfdata.database.server import DATABASE, EmbeddedServer
+from perfdata.errors import MigrationError
+from perfdata.progress import silent
+from perfdata.project import load_project
+
+if TYPE_CHECKING:
+    from perfdata.config import Settings
+    from perfdata.database.connection import Link
+    from perfdata.progress import Report
+    from perfdata.project import Project
+
+
+@dataclass(frozen=True)
+class Target:
+    """The database that a command works on; ``conninfo`` may hold a password: never print it."""
+
+    settings: Settings
+    conninfo: str
+    embedded: bool
+
+    @property
+    def project(self) -> Project | None:
+        """The project whose database this is (see project_of)."""
+        return _project(self.settings, embedded=self.embedded)
+
+    def described(self) -> str:
+        """Name the database for people, with no password."""
+        return f"{DATABASE} on the embedded server" if self.embedded else describe(self.conninfo)
+
+
+def project_of(link: Link, settings: Settings) -> Project | None:
+    """Return the project whose database this is.
+
+    None for a database given by URL where no project is configured: the bundled one is there on
+    the embedded server only.
+    """
+    return _project(settings, embedded=EmbeddedServer(settings).owns(link.connection))
+
+
+def _project(settings: Settings, *, embedded: bool) -> Project | None:
+    bundled_by_default = not settings.configured and settings.project == BUNDLED_PROJECT
+    if bundled_by_default and not embedded:
+        return None
+    return load_project(settings)
+
+
+def open_target(settings: Settings, report: Report = silent) -> Target:
+    """Return the database of the settings, ready for use.
+
+    The embedded server is started, its database made and migrated. One that is given by URL is
+    only connected to: it is migrated by ``db.migrate`` alone.
+    """
+    if settings.database_url is not None:
+        target = Target(settings, normalise_url(settings.database_url), embedded=False)
+        connect(target.conninfo).close()
+        return target
+    server = EmbeddedServer(settings, report)
+    server.start()
+    _make_database(server)
+    target = Target(settings, server.conninfo(DATABASE), embedded=True)
+    project = target.project
+    if project is not None and project.migrations is not None and _behind(target, project):
+        migrate(target.conninfo, project, report)
+    return target
+
+
+def _make_database(server: EmbeddedServer) -> None:
+    import psycopg
+
+    with connect(server.conninfo("postgres")) as connection:
+        query = "SELECT FROM pg_database WHERE datname = %s"
+        if connection.execute(query, (DATABASE,)).fetchone() is None:
+            try:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+            except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                return  # another process, started at the same time, was quicker
+
+
+def _behind(target: Target, project: Project) -> bool:
+    history = read_history(project)
+    with open_link(target.conninfo) as link:
+        applied = history.led_to(database_heads(link))
+    if strange := [one.revision for one in applied if one.sha256 is None]:
+        raise MigrationError(
+            f"{target.described()} stands on migration {', '.join(strange)}, which project "
+            f"{project.name} does not have: another branch was here? Go back to it, or remove the "
+            "embedded server's data (invoke db.stop, then delete the folder that db.status names)"
+        )
+    return applied != history.migrations

@@ -1,0 +1,239 @@
+"""Create: a database's rows into one snapshot file, as they were at one moment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from perfdata.config import Settings
+from perfdata.database.catalog import read_catalog
+from perfdata.database.connection import open_link, server_said
+from perfdata.database.copy import copy_out, copy_out_query
+from perfdata.database.migrate import database_heads, read_history
+from perfdata.database.target import project_of
+from perfdata.errors import LoadError, RefusedError, SchemaError
+from perfdata.progress import Event, silent
+from perfdata.project import FLAG_COLUMN
+from perfdata.snapshot.format import (
+    BodyWriter,
+    Manifest,
+    Requirement,
+    fingerprint_schema,
+    manifest_frame,
+)
+from perfdata.snapshot.store import Snapshot, check_free, snapshot_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from perfdata.database.catalog import Catalog, ForeignKey, Table
+    from perfdata.database.connection import Link
+    from perfdata.dataset import Dataset
+    from perfdata.progress import Report
+
+# Keys of referenced rows that a manifest lists for each constraint; the rest is found by the
+# constraint itself when it is put back.
+_REQUIRED_KEYS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to create: the rows (flagged, or all), and how the snapshot is called.
+
+    ``dataset`` is given where the rows are known to be its own, just built.
+    """
+
+    name: str
+    description: str = ""
+    all_rows: bool = False
+    replace: bool = False
+    strict: bool = False
+    dataset: Dataset | None = None
+
+
+def create_snapshot(
+    database: object,
+    name: str,
+    description: str = "",
+    *,
+    all_rows: bool = False,
+    replace: bool = False,
+    strict: bool = False,
+    settings: Settings | None = None,
+    report: Report = silent,
+) -> Snapshot:
+    """Save a database's flagged rows (or all) as a snapshot, as they are at one moment.
+
+    ``database`` is a URL, a SQLAlchemy Engine, Connection or Session, or a psycopg connection; a
+    caller's open transaction is joined, so that its own changes are seen. ``strict`` refuses rows
+    that reference unflagged ones. Nothing is seen of the file before it is complete.
+
+    Raises SnapshotExistsError without ``replace``, RefusedError, SchemaError, ConnectError.
+    """
+    request = Request(
+        name=name, description=description, all_rows=all_rows, replace=replace, strict=strict
+    )
+    with open_link(database) as link:
+        return create(link, request, settings or Settings.load(), report)
+
+
+def create(link: Link, request: Request, settings: Settings, report: Report) -> Snapshot:
+    """Save what is requested from an open link."""
+    check_free(request.name, settings, replace=request.replace)
+    path = snapshot_path(request.name, settings)
+    settings.make_home()
+    path.parent.mkdir(exist_ok=True)
+    with _temporary(path) as body_file, _temporary(path) as whole_file:
+        try:
+            with link.transaction(reading=True):
+                manifest = _read(link, request, settings, BodyWriter(body_file), report)
+        except psycopg.Error as error:
+            raise LoadError(server_said(error)) from error
+        whole_file.write(manifest_frame(manifest))
+        body_file.seek(0)
+        shutil.copyfileobj(body_file, whole_file, 1 << 20)
+        whole_file.flush()
+        os.fsync(whole_file.fileno())
+        check_free(request.name, settings, replace=request.replace)
+        Path(whole_file.name).replace(path)
+    _sync_folder(path.parent)
+    return Snapshot(request.name, path, path.stat().st_size, manifest)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file beside ``path`` that is gone afterwards, unless it was renamed."""
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
+    ) as file:
+        try:
+            yield file
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last; only POSIX can open a folder for that."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _read(
+    link: Link, request: Request, settings: Settings, writer: BodyWriter, report: Report
+) -> Manifest:
+    version, encoding = link.rows(
+        "SELECT current_setting('server_version'), current_setting('server_encoding')"
+    )[0]
+    if encoding == "SQL_ASCII":
+        raise SchemaError(
+            "the database's encoding is SQL_ASCII: what its bytes mean is not known, so they can't "
+            "be saved as text. Move it to a database with encoding UTF8"
+        )
+    project = project_of(link, settings)
+    flag = project.flag_column if project else FLAG_COLUMN
+    catalog = read_catalog(link)
+    tables = catalog.tables if request.all_rows else catalog.flagged(flag)
+    if not tables:
+        raise SchemaError(
+            f"the database has no table{'' if request.all_rows else f' with a column {flag}'}"
+        )
+    requires = () if request.all_rows else tuple(_requirements(link, catalog, flag))
+    if requires and request.strict:
+        raise RefusedError(f"refused by --strict: {_described(requires)}")
+    where = sql.SQL("true") if request.all_rows else sql.Identifier(flag)
+    stats = {table.key: _copy_table(link, table, where, writer, report) for table in tables}
+    schema = described_schema(tables)
+    dataset = request.dataset
+    return Manifest(
+        name=request.name,
+        description=request.description or (dataset.description if dataset else ""),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        stats=stats,
+        as_of=dataset.as_of.isoformat() if dataset else None,
+        all_rows=request.all_rows,
+        server_version=version,
+        server_encoding=encoding,
+        schema_fingerprint=fingerprint_schema(schema),
+        migrations=read_history(project).led_to(database_heads(link)),
+        dataset_fingerprint=dataset.fingerprint() if dataset else None,
+        requires=requires,
+        left_out=[table.key for table in catalog.tables if table not in tables],
+        schema=schema,
+        body=writer.finish(),
+    )
+
+
+def described_schema(tables: Sequence[Table]) -> dict[str, dict[str, str]]:
+    """Say for each stored column of each table what decides whether values fit."""
+    return {
+        table.key: {column.name: column.described() for column in table.stored} for table in tables
+    }
+
+
+def _copy_table(
+    link: Link, table: Table, where: sql.Composable, writer: BodyWriter, report: Report
+) -> int:
+    columns = table.stored
+    writer.table(table.key, [one.name for one in columns], [one.type for one in columns])
+    rows = 0
+    report(Event(table.key, 0))
+    for block in copy_out(link, copy_out_query(table, where)):
+        writer.rows(block)
+        rows += block.count(b"\n")
+        report(Event(table.key, rows))
+    return rows
+
+
+def _requirements(link: Link, catalog: Catalog, flag: str) -> Iterator[Requirement]:
+    """Find the rows outside a flagged snapshot that its rows reference."""
+    for key in catalog.foreign_keys:
+        child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
+        if child.has_flag(flag):
+            keys = link.rows(_outside(key, child, parent, flag))
+            if keys:
+                yield Requirement(
+                    key.name,
+                    parent.key,
+                    list(key.parent_columns),
+                    [list(row) for row in keys[:_REQUIRED_KEYS]],
+                    complete=len(keys) <= _REQUIRED_KEYS,
+                )
+
+
+def _outside(key: ForeignKey, child: Table, parent: Table, flag: str) -> sql.Composed:
+    outside: sql.Composable = sql.SQL("true")
+    if parent.has_flag(flag):
+        outside = sql.SQL("p.{} IS NOT TRUE").format(sql.Identifier(flag))
+    join = sql.SQL(" AND ").join(
+        sql.SQL("c.{} = p.{}").format(sql.Identifier(one), sql.Identifier(other))
+        for one, other in zip(key.child_columns, key.parent_columns, strict=True)
+    )
+    columns = sql.SQL(", ").join(
+        sql.SQL("p.{}::text").format(sql.Identifier(name)) for name in key.parent_columns
+    )
+    return sql.SQL(
+        "SELECT DISTINCT {} FROM {} c JOIN {} p ON {} WHERE c.{} AND {} LIMIT {}"
+    ).format(
+        columns, child.only, parent.only, join, sql.Identifier(flag), outside,
+        sql.Literal(_REQUIRED_KEYS + 1),
+    )  # fmt: skip
+
+
+def _described(requires: Sequence[Requirement]) -> str:
+    return "flagged rows reference unflagged ones: " + "; ".join(
+        f"{one.table} ({one.constraint}): {', '.join('/'.join(key) for key in one.keys[:5])}"
+        for one in requires
+    )

@@ -1,0 +1,198 @@
+"""Datasets in a database: build one, or restore its snapshot where that is current."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from perfdata.database.catalog import read_catalog
+from perfdata.database.connection import open_link
+from perfdata.database.copy import TEXT
+from perfdata.database.guard import check_guard
+from perfdata.database.loading import Existing, Plan, TableLoad, load
+from perfdata.database.migrate import database_heads, read_history
+from perfdata.errors import (
+    DatasetNotFoundError,
+    MigrationError,
+    SchemaError,
+    SnapshotDamagedError,
+    SnapshotExistsError,
+    SnapshotNotFoundError,
+    SnapshotStaleError,
+)
+from perfdata.progress import silent
+from perfdata.snapshot.create import Request, create
+from perfdata.snapshot.format import check_file
+from perfdata.snapshot.restore import Restored, check_migrations, restore
+from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from perfdata.config import Settings
+    from perfdata.database.catalog import Catalog
+    from perfdata.database.connection import Link
+    from perfdata.database.target import Target
+    from perfdata.dataset import Dataset
+    from perfdata.progress import Report
+    from perfdata.project import Project
+    from perfdata.snapshot.store import Snapshot
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build did: rows by table, in how many seconds, and the snapshot it was saved as."""
+
+    name: str
+    rows: dict[str, int]
+    strategy: str
+    duration_s: float
+    notes: tuple[str, ...]
+    snapshot: Snapshot | None
+
+
+@dataclass(frozen=True)
+class Provided:
+    """How a dataset came into a database: what was built and why, what was restored.
+
+    Exactly one of ``built`` and ``restored`` is there.
+    """
+
+    name: str
+    reason: str
+    built: Built | None
+    restored: Restored | None
+
+
+def build_dataset(
+    target: Target,
+    name: str,
+    *,
+    snapshot: bool = True,
+    replace: bool = False,
+    report: Report = silent,
+) -> Built:
+    """Generate a dataset's rows into the database in place of its flagged rows, and save them.
+
+    An earlier snapshot of the dataset is replaced; one of that name that was created by hand only
+    with ``replace``. Raises DatasetNotFoundError, SnapshotExistsError, MigrationError, and what
+    the loader raises.
+    """
+    project = _project(target, name)
+    dataset = project.dataset(name)
+    settings = target.settings
+    if snapshot and not replace and snapshot_exists(name, settings) and _by_hand(name, settings):
+        raise SnapshotExistsError(
+            f"snapshot {name} was created by hand, not built from the dataset of that name; "
+            "replace it with --replace, or build with --no-snapshot"
+        )
+    if snapshot:
+        check_free(name, settings, replace=True)
+    began = time.perf_counter()
+    with open_link(target.conninfo) as link:
+        check_guard(link, settings)
+        _check_current(link, project, target)
+        loaded = load(link, *_loading(link, project, dataset), report)
+        saved = None
+        if snapshot:
+            request = Request(name=name, dataset=dataset, replace=True)
+            saved = create(link, request, settings, report)
+    duration = time.perf_counter() - began
+    return Built(name, loaded.rows, loaded.strategy.value, duration, loaded.notes, saved)
+
+
+def provide_dataset(
+    target: Target,
+    name: str,
+    *,
+    clean_existing: bool = True,
+    build: bool = True,
+    report: Report = silent,
+) -> Provided:
+    """Restore a snapshot; a dataset's that is missing, stale or damaged is built again.
+
+    Snapshots that no dataset stands behind are restored or refused. ``build`` False refuses where
+    it would build: SnapshotNotFoundError, SnapshotStaleError or SnapshotDamagedError.
+    """
+    project = target.project
+    dataset = project.find_dataset(name) if project else None
+    try:
+        snapshot = find_snapshot(name, target.settings)
+        check_file(snapshot.path)
+        if project is not None and dataset is not None:
+            _check_fresh(snapshot, project, dataset)
+    except (SnapshotNotFoundError, SnapshotStaleError, SnapshotDamagedError) as error:
+        if dataset is None or not build:
+            raise
+        built = build_dataset(target, name, report=report)
+        return Provided(name, _reason(error), built, None)
+    with open_link(target.conninfo) as link:
+        restored = restore(
+            link, snapshot, target.settings, clean_existing=clean_existing, report=report
+        )
+    return Provided(name, "current", None, restored)
+
+
+def _reason(error: SnapshotNotFoundError | SnapshotStaleError | SnapshotDamagedError) -> str:
+    return "no snapshot yet" if isinstance(error, SnapshotNotFoundError) else str(error)
+
+
+def _check_fresh(snapshot: Snapshot, project: Project, dataset: Dataset) -> None:
+    """Raise SnapshotStaleError where a dataset's snapshot is of another definition or migrations.
+
+    One that was created by hand holds what somebody put there: only the restore judges it.
+    """
+    manifest = snapshot.manifest
+    if manifest.dataset_fingerprint is None:
+        return
+    if manifest.dataset_fingerprint != dataset.fingerprint():
+        raise SnapshotStaleError(
+            f"snapshot {snapshot.name} was made from another definition of its dataset"
+        )
+    check_migrations(snapshot.name, manifest.migrations, read_history(project).migrations)
+
+
+def _by_hand(name: str, settings: Settings) -> bool:
+    try:
+        return find_snapshot(name, settings).manifest.dataset_fingerprint is None
+    except SnapshotDamagedError:
+        return False
+
+
+def _project(target: Target, name: str) -> Project:
+    project = target.project
+    if project is None:
+        raise DatasetNotFoundError(
+            f"no dataset is named {name!r}: no [tool.perfdata] project was found, and the bundled "
+            "one is there on the embedded server only"
+        )
+    return project
+
+
+def _check_current(link: Link, project: Project, target: Target) -> None:
+    history = read_history(project)
+    applied = {one.revision for one in history.led_to(database_heads(link))}
+    if missing := [one.revision for one in history.migrations if one.revision not in applied]:
+        raise MigrationError(
+            f"{target.described()} lacks migrations {', '.join(missing)} of project "
+            f"{project.name}; run: invoke db.migrate"
+        )
+
+
+def _loading(link: Link, project: Project, dataset: Dataset) -> tuple[Plan, Iterator[TableLoad]]:
+    catalog = read_catalog(link)
+    flag = project.flag_column
+    plan = Plan(catalog, catalog.flagged(flag), Existing.REPLACE, flag)
+    return plan, _table_loads(catalog, dataset, flag)
+
+
+def _table_loads(catalog: Catalog, dataset: Dataset, flag: str) -> Iterator[TableLoad]:
+    for rows in dataset.generate(dataset):
+        table = catalog.table(rows.table)
+        if not table.has_flag(flag):
+            raise SchemaError(
+                f"dataset {dataset.name} has rows for {rows.table}, which has no column {flag}: "
+                "they could never be told from other rows"
+            )
+        yield TableLoad(table, rows.columns, rows.blocks, TEXT)

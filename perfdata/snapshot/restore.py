@@ -1,0 +1,214 @@
+"""Restore: a snapshot file into a database, checked whole before the first change."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from perfdata.config import Settings
+from perfdata.database.catalog import read_catalog
+from perfdata.database.connection import first, open_link
+from perfdata.database.copy import JSON_CSV, rows_to_csv
+from perfdata.database.guard import check_guard
+from perfdata.database.loading import Existing, Plan, TableLoad, load
+from perfdata.database.migrate import database_heads, read_history
+from perfdata.database.target import project_of
+from perfdata.errors import (
+    RefusedError,
+    SchemaError,
+    SnapshotDamagedError,
+    SnapshotStaleError,
+)
+from perfdata.progress import silent
+from perfdata.project import FLAG_COLUMN
+from perfdata.snapshot.create import described_schema
+from perfdata.snapshot.format import check_file, read_tables
+from perfdata.snapshot.store import find_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from perfdata.database.catalog import Catalog, Table
+    from perfdata.database.connection import Link
+    from perfdata.progress import Report
+    from perfdata.project import Migration
+    from perfdata.snapshot.format import Manifest, Requirement, TableBody
+    from perfdata.snapshot.store import Snapshot
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a restore did: rows by table, how, in how many seconds, what a user should know."""
+
+    name: str
+    rows: dict[str, int]
+    strategy: str
+    duration_s: float
+    notes: tuple[str, ...]
+
+
+def restore_snapshot(
+    database: object,
+    name: str,
+    clean_existing: bool = True,
+    *,
+    settings: Settings | None = None,
+    report: Report = silent,
+) -> Restored:
+    """Replace a database's flagged rows by a snapshot's, in one transaction.
+
+    ``database`` is a URL, a SQLAlchemy Engine, Connection or Session, or a psycopg connection; a
+    caller's open transaction is joined: nothing is committed or vacuumed. Unflagged rows are
+    afterwards as they were. ``clean_existing`` False adds to the flagged rows that are there.
+
+    Before the first change these are checked, and each raises an error of its own: the file
+    (SnapshotDamagedError), the guard (GuardError), the migrations (SnapshotStaleError), the tables
+    (SchemaError), the boundary (BoundaryError), the rows that it requires (RefusedError).
+    """
+    settings = settings or Settings.load()
+    snapshot = find_snapshot(name, settings)
+    with open_link(database) as link:
+        return restore(link, snapshot, settings, clean_existing=clean_existing, report=report)
+
+
+def restore(
+    link: Link, snapshot: Snapshot, settings: Settings, *, clean_existing: bool, report: Report
+) -> Restored:
+    """Restore a snapshot over an open link (see restore_snapshot)."""
+    began = time.perf_counter()
+    manifest, offset = check_file(snapshot.path)
+    check_guard(link, settings)
+    project = project_of(link, settings)
+    applied = read_history(project).led_to(database_heads(link))
+    check_migrations(manifest.name, manifest.migrations, applied)
+    catalog = read_catalog(link)
+    _check_schema(manifest, catalog)
+    flag = project.flag_column if project else FLAG_COLUMN
+    plan = _plan(manifest, catalog, flag, clean_existing=clean_existing)
+    loads = (_table_load(catalog, table) for table in read_tables(snapshot.path, offset))
+    loaded = load(link, plan, loads, report)
+    duration = time.perf_counter() - began
+    return Restored(snapshot.name, loaded.rows, loaded.strategy.value, duration, loaded.notes)
+
+
+def check_migrations(
+    name: str, snapshot: Sequence[Migration], present: Sequence[Migration]
+) -> None:
+    """Raise SnapshotStaleError, naming what differs, where a snapshot is of other migrations."""
+    ours = {one.revision: one.sha256 for one in snapshot}
+    theirs = {one.revision: one.sha256 for one in present}
+    changed = [
+        revision
+        for revision in ours.keys() & theirs.keys()
+        if None not in (ours[revision], theirs[revision]) and ours[revision] != theirs[revision]
+    ]
+    differences = {
+        "only in the snapshot": sorted(ours.keys() - theirs.keys()),
+        "only in the database": sorted(theirs.keys() - ours.keys()),
+        "changed since": sorted(changed),
+    }
+    said = [f"{what}: {first(found)}" for what, found in differences.items() if found]
+    if said:
+        raise SnapshotStaleError(
+            f"snapshot {name} was made with other migrations ({'; '.join(said)}); nothing was "
+            "touched. Migrate the database to the same, or build or create the snapshot again"
+        )
+
+
+def _check_schema(manifest: Manifest, catalog: Catalog) -> None:
+    tables = [catalog.by_key[key] for key in manifest.schema if key in catalog.by_key]
+    present = described_schema(tables)
+    differences = []
+    for key, columns in manifest.schema.items():
+        if key not in present:
+            differences.append(f"table {key} is missing")
+            continue
+        for column in {**columns, **present[key]}:
+            wanted, found = columns.get(column), present[key].get(column)
+            if found is None:
+                differences.append(f"{key}.{column} is missing")
+            elif wanted is None:
+                differences.append(f"{key}.{column} ({found}) is not in the snapshot")
+            elif wanted != found:
+                differences.append(f"{key}.{column} is {found}, in the snapshot {wanted}")
+    if differences:
+        raise SchemaError(
+            f"snapshot {manifest.name} does not fit the database, nothing was touched: "
+            f"{first(differences, 20)}"
+        )
+
+
+def _plan(manifest: Manifest, catalog: Catalog, flag: str, *, clean_existing: bool) -> Plan:
+    existing, tables = Existing.KEEP, [catalog.table(key) for key in manifest.stats]
+    if clean_existing and manifest.all_rows:
+        existing = Existing.NONE
+    elif clean_existing:
+        existing = Existing.REPLACE
+        tables = list(catalog.flagged(flag))
+    return Plan(
+        catalog,
+        tables,
+        existing,
+        flag,
+        manifest.stats,
+        lambda link: _check_required(link, catalog, manifest.requires, flag),
+    )
+
+
+def _check_required(
+    link: Link, catalog: Catalog, requires: Sequence[Requirement], flag: str
+) -> None:
+    missing = []
+    for one in requires:
+        table = catalog.table(one.table)
+        values = [[key[n] for key in one.keys] for n in range(len(one.columns))]
+        found = link.rows(_missing_keys(table, one.columns, flag), values)
+        if found:
+            keys = first(["/".join(row) for row in found])
+            missing.append(f"{table.key} ({one.constraint}): {keys}")
+    if missing:
+        raise RefusedError(
+            "refused, nothing was touched: the snapshot's rows reference rows that are not test "
+            f"data, and these are not in the database: {'; '.join(missing)}. Add them first"
+        )
+
+
+def _missing_keys(table: Table, columns: Sequence[str], flag: str) -> sql.Composed:
+    """Make the query for the keys (an array of texts a column) that no staying row has."""
+    types = {column.name: column.type for column in table.columns}
+    names = [sql.Identifier(f"k{n}") for n in range(len(columns))]
+    join = sql.SQL(" AND ").join(
+        sql.SQL("p.{} = k.{}::{}").format(sql.Identifier(column), name, sql.SQL(types[column]))
+        for column, name in zip(columns, names, strict=True)
+    )
+    stays: sql.Composable = sql.SQL("true")
+    if table.has_flag(flag):
+        stays = sql.SQL("p.{} IS NOT TRUE").format(sql.Identifier(flag))
+    return sql.SQL(
+        "SELECT {names} FROM unnest({arrays}) AS k ({names}) "
+        "WHERE NOT EXISTS (SELECT FROM {table} p WHERE {join} AND {stays})"
+    ).format(
+        names=sql.SQL(", ").join(names),
+        arrays=sql.SQL(", ").join([sql.SQL("%s::text[]")] * len(columns)),
+        table=table.only,
+        join=join,
+        stays=stays,
+    )
+
+
+def _table_load(catalog: Catalog, body: TableBody) -> TableLoad:
+    table = catalog.table(body.key)
+    if list(body.columns) != [column.name for column in table.stored]:
+        raise SnapshotDamagedError(f"table {body.key}: the body's columns are not the manifest's")
+    return TableLoad(table, body.columns, _csv(body), JSON_CSV)
+
+
+def _csv(body: TableBody) -> Iterator[bytes]:
+    for block in body.blocks:
+        try:
+            yield rows_to_csv(block)
+        except UnicodeDecodeError as error:
+            raise SnapshotDamagedError(f"table {body.key}: {error}") from error

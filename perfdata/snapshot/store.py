@@ -1,0 +1,128 @@
+"""The store: the snapshots of a home folder, by name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from perfdata.config import Settings
+from perfdata.errors import (
+    InvalidNameError,
+    SnapshotDamagedError,
+    SnapshotError,
+    SnapshotExistsError,
+    SnapshotNotFoundError,
+)
+from perfdata.progress import Event, silent
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from perfdata.progress import Report
+    from perfdata.snapshot.format import Manifest
+
+SUFFIX = ".json.zst"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_DEVICES = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One snapshot file and what its manifest says."""
+
+    name: str
+    path: Path
+    size_bytes: int
+    manifest: Manifest
+
+
+def check_name(name: str) -> str:
+    """Return the name, or raise InvalidNameError saying what a name is."""
+    if not _NAME.fullmatch(name) or name.endswith("."):
+        raise InvalidNameError(
+            f"{name!r} is not a name: 1 to 100 of A-Z a-z 0-9 _ . -, beginning with a letter or "
+            "a digit, not ending with a dot"
+        )
+    if name.partition(".")[0].lower() in _DEVICES:
+        raise InvalidNameError(f"{name!r} is not a name: Windows keeps it for a device")
+    return name
+
+
+def snapshot_path(name: str, settings: Settings) -> Path:
+    """Return where the snapshot of that name is or would be."""
+    return settings.home / "snapshots" / f"{check_name(name)}{SUFFIX}"
+
+
+def list_snapshots(settings: Settings | None = None, report: Report = silent) -> list[Snapshot]:
+    """Return all snapshots, by name; only manifests are read.
+
+    A file that is damaged is told to ``report`` and left out.
+    """
+    found = []
+    for name in _names(settings or Settings.load()):
+        try:
+            found.append(find_snapshot(name, settings))
+        except SnapshotError as error:
+            report(Event(f"left out: {error}"))
+    return found
+
+
+def find_snapshot(name: str, settings: Settings | None = None) -> Snapshot:
+    """Return the snapshot of that name.
+
+    Raises SnapshotNotFoundError (with a near miss), SnapshotDamagedError, InvalidNameError.
+    """
+    from perfdata.snapshot.format import read_manifest
+
+    settings = settings or Settings.load()
+    path = snapshot_path(name, settings)
+    if not snapshot_exists(name, settings):
+        names = _names(settings)
+        near = difflib.get_close_matches(name.lower(), [one.lower() for one in names], n=1)
+        real = [one for one in names if one.lower() in near]
+        hint = f"did you mean {real[0]}?" if real else f"there are: {', '.join(names) or 'none'}"
+        raise SnapshotNotFoundError(f"no snapshot is named {name!r}; {hint}")
+    manifest, _ = read_manifest(path)
+    if manifest.name != name:
+        raise SnapshotDamagedError(f"{path.name} holds a snapshot named {manifest.name!r}")
+    return Snapshot(name, path, path.stat().st_size, manifest)
+
+
+def snapshot_exists(name: str, settings: Settings | None = None) -> bool:
+    """Tell whether there is a snapshot of that name, in that spelling."""
+    settings = settings or Settings.load()
+    check_name(name)
+    return name in _names(settings)
+
+
+def delete_snapshot(name: str, settings: Settings | None = None) -> Path:
+    """Delete the snapshot of that name, damaged or not, and return where it was."""
+    settings = settings or Settings.load()
+    if not snapshot_exists(name, settings):
+        find_snapshot(name, settings)  # raises, with a near miss
+    path = snapshot_path(name, settings)
+    path.unlink()
+    return path
+
+
+def check_free(name: str, settings: Settings, *, replace: bool) -> None:
+    """Raise SnapshotExistsError where a snapshot of that name, in any case, is in the way."""
+    check_name(name)
+    for other in _names(settings):
+        if other.lower() == name.lower() and not (replace and other == name):
+            hint = (
+                "replace it with --replace, or take another name"
+                if other == name
+                else "names differ by more than case"
+            )
+            raise SnapshotExistsError(f"there is a snapshot named {other!r} already; {hint}")
+
+
+def _names(settings: Settings) -> list[str]:
+    folder = settings.home / "snapshots"
+    if not folder.is_dir():
+        return []
+    names = (path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}"))
+    return sorted(name for name in names if _NAME.fullmatch(name))

@@ -1,0 +1,124 @@
+"""Fixtures on a real embedded server: one server a session, a database of its own a test."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from perfdata import Settings, Target, build_dataset, open_target
+from perfdata.database.server import EmbeddedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pytest import FixtureRequest, TempPathFactory  # noqa: PT013  types only
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: TempPathFactory, pytestconfig: pytest.Config) -> Settings:
+    """Settings of the bundled project with a home of the session's own."""
+    home = tmp_path_factory.mktemp("home")
+    return Settings(root=pytestconfig.rootpath, home=home)
+
+
+@pytest.fixture(scope="session")
+def target(settings: Settings) -> Iterator[Target]:
+    """The embedded database, started and migrated; its database serves as a template."""
+    server = EmbeddedServer(settings)
+    try:
+        yield open_target(settings)
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(settings: Settings, target: Target) -> EmbeddedServer:  # noqa: ARG001  it must be started
+    """The running embedded server."""
+    return EmbeddedServer(settings)
+
+
+class Databases:
+    """Makes databases on the embedded server and drops them, but those of a test that failed."""
+
+    def __init__(self, server: EmbeddedServer) -> None:
+        self._server = server
+        self.made: list[str] = []
+
+    def make(self, template: str, name: str | None = None) -> str:
+        """Clone a database and return the URL of the clone."""
+        name = name or f"test_{next(_numbers)}"
+        self._run("CREATE DATABASE {} TEMPLATE {}", name, template)
+        self.made.append(name)
+        return self.url(name)
+
+    def url(self, name: str) -> str:
+        host = conninfo_to_dict(self._server.conninfo(name))
+        return (
+            f"postgresql://{host['user']}@/{quote(name)}?host={quote(str(host['host']), safe='')}"
+        )
+
+    def drop(self, name: str) -> None:
+        self._run("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+
+    def _run(self, query: str, *names: str) -> None:
+        with psycopg.connect(self._server.conninfo("postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL(query).format(*map(sql.Identifier, names)))
+
+
+@pytest.fixture
+def databases(server: EmbeddedServer, request: FixtureRequest) -> Iterator[Databases]:
+    """Databases that last as long as the test; where it fails they stay and their URLs are told."""
+    failed_before = request.session.testsfailed
+    made = Databases(server)
+    yield made
+    if request.session.testsfailed > failed_before:
+        for name in made.made:
+            print(f"kept for a look (while the session lasts): {made.url(name)}")  # noqa: T201
+    else:
+        for name in made.made:
+            made.drop(name)
+
+
+@pytest.fixture
+def database_url(databases: Databases, target: Target) -> str:
+    """A database of the bundled project: migrated, empty."""
+    return databases.make(str(conninfo_to_dict(target.conninfo)["dbname"]))
+
+
+@pytest.fixture
+def empty_url(databases: Databases) -> str:
+    """A database with no table."""
+    return databases.make("template0")
+
+
+@pytest.fixture(scope="session")
+def _loaded(server: EmbeddedServer, settings: Settings, target: Target) -> Callable[[str], str]:
+    """Make, once a session, a template that holds a dataset; return its name."""
+    made = Databases(server)
+    done: dict[str, str] = {}
+
+    def template(dataset: str) -> str:
+        if dataset not in done:
+            name = f"loaded_{dataset}"
+            made.make(str(conninfo_to_dict(target.conninfo)["dbname"]), name)
+            one = Target(settings, server.conninfo(name), embedded=True)
+            build_dataset(one, dataset)
+            done[dataset] = name
+        return done[dataset]
+
+    return template
+
+
+@pytest.fixture
+def loaded_url(databases: Databases, _loaded: Callable[[str], str]) -> Callable[[str], str]:
+    """Return a function from a dataset's name to the URL of a database that holds it."""
+    return lambda dataset: databases.make(_loaded(dataset))
