@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, LiteralString
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from psycopg.pq import TransactionStatus
 
@@ -151,13 +151,13 @@ def normalise_url(url: str) -> str:
 
     scheme, separator, _ = url.partition("://")
     if separator:
-        name = scheme.partition("+")[0]
+        name, _, driver = scheme.partition("+")
         if name not in {"postgresql", "postgres"}:
             raise ConfigError(
                 f"the database URL begins with {scheme!r}; perfdata takes postgresql:// "
                 "(also with +psycopg, +asyncpg, …)"
             )
-        url = _without_driver(url)
+        url = _without_driver(url) if driver else url
     try:
         return make_conninfo("", **conninfo_to_dict(url))
     except psycopg.ProgrammingError:
@@ -179,7 +179,7 @@ def _without_driver(url: str) -> str:
     if len(hosts) > 1:  # SQLAlchemy's way to name several: ?host=a:5432&host=b:5433
         query.append(("host", ",".join(host.rpartition(":")[0] or host for host in hosts)))
         query.append(("port", ",".join(_port(host) for host in hosts)))
-    return urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(query), ""))
+    return urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(query, quote_via=quote), ""))
 
 
 def _port(host: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -16,7 +17,6 @@ from perfdata.database.server import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from pytest import FixtureRequest, TempPathFactory  # noqa: PT013  types only
 
@@ -38,6 +38,8 @@ def target(settings: Settings) -> Iterator[Target]:
         yield open_target(settings)
     finally:
         server.stop()
+        # As root the cluster may lie outside the temporary home, where nobody would remove it.
+        shutil.rmtree(server.status().data.parent)
 
 
 @pytest.fixture(scope="session")

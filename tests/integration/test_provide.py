@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from perfdata import (
+    DatasetNotFoundError,
+    MigrationError,
+    SchemaError,
+    Settings,
+    SnapshotDamagedError,
+    SnapshotExistsError,
+    SnapshotNotFoundError,
+    SnapshotStaleError,
+    TableRows,
+    Target,
+    build_dataset,
+    cache_key,
+    create_snapshot,
+    find_snapshot,
+    provide_dataset,
+)
+from perfdata.database.connection import normalise_url
+from perfdata.database.migrate import migrate, read_history
+from perfdata.welfare import project
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from perfdata import Dataset
+
+NAME = "10_offices"
+
+
+@pytest.fixture
+def own(settings: Settings, tmp_path: Path) -> Settings:
+    """Snapshots of the test's own; its databases are allowed by name."""
+    return replace(settings, home=tmp_path / "home", allow=("local/test_*",))
+
+
+@pytest.fixture
+def here(own: Settings, database_url: str) -> Target:
+    return Target(own, normalise_url(database_url), embedded=True)
+
+
+def count(target: Target, table: str = "staffs") -> int:
+    with psycopg.connect(target.conninfo) as connection:
+        row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # type: ignore[call-overload]
+    assert row
+    return int(row[0])
+
+
+def test_a_missing_snapshot_is_built_then_restored(here: Target) -> None:
+    first = provide_dataset(here, NAME)
+    assert (first.reason, first.restored) == ("no snapshot yet", None)
+    assert first.built
+    assert first.built.snapshot
+    assert first.built.rows == dict(first.built.snapshot.manifest.stats)
+    second = provide_dataset(here, NAME)
+    assert (second.reason, second.built) == ("current", None)
+    assert second.restored
+    assert second.restored.rows == first.built.rows
+    assert count(here) == 51
+
+
+def test_no_build_refuses(here: Target) -> None:
+    with pytest.raises(SnapshotNotFoundError):
+        provide_dataset(here, NAME, build=False)
+    assert count(here) == 0
+
+
+def test_a_stale_snapshot_is_built_again(here: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_dataset(here, NAME)
+    dataset = project.dataset(NAME)
+    changed = replace(dataset, version=dataset.version + 1)
+    others = tuple(one for one in project.datasets if one.name != NAME)
+    monkeypatch.setattr("perfdata.welfare.project", replace(project, datasets=(*others, changed)))
+    with pytest.raises(SnapshotStaleError, match="another definition of its dataset"):
+        provide_dataset(here, NAME, build=False)
+    provided = provide_dataset(here, NAME)
+    assert "another definition" in provided.reason
+    assert provide_dataset(here, NAME).reason == "current"
+
+
+def test_a_damaged_snapshot_is_built_again(here: Target) -> None:
+    built = build_dataset(here, NAME)
+    assert built.snapshot
+    built.snapshot.path.write_bytes(built.snapshot.path.read_bytes()[:-9])
+    with pytest.raises(SnapshotDamagedError):
+        provide_dataset(here, NAME, build=False)
+    assert "is damaged" in provide_dataset(here, NAME).reason
+    assert provide_dataset(here, NAME).reason == "current"
+
+
+def test_a_snapshot_made_by_hand_is_never_built_over(here: Target) -> None:
+    build_dataset(here, NAME, snapshot=False)
+    with psycopg.connect(here.conninfo) as connection:
+        connection.execute("DELETE FROM support_plan_cycles WHERE id > 1")
+    create_snapshot(here.conninfo, NAME, "by hand", settings=here.settings)
+    with pytest.raises(SnapshotExistsError, match="created by hand"):
+        build_dataset(here, NAME)
+    assert provide_dataset(here, NAME).restored
+    assert count(here, "support_plan_cycles") == 1
+    build_dataset(here, NAME, replace=True)
+    assert count(here, "support_plan_cycles") == 100
+
+
+def test_a_build_replaces_flagged_rows_and_no_others(here: Target) -> None:
+    with psycopg.connect(here.conninfo) as connection:
+        connection.execute(
+            "INSERT INTO staffs (email, hashed_password, full_name, role, is_test_data) VALUES"
+            " ('real@real.test', 'x', 'r', 'owner', false),"
+            " ('t@real.test', 'x', 'r', 'owner', true)"
+        )
+    assert build_dataset(here, NAME).strategy == "beside other data"
+    assert count(here) == 52
+    assert count(here, "staffs WHERE NOT is_test_data") == 1
+
+
+def test_another_hash_seed_gives_the_same_bytes(here: Target, tmp_path: Path) -> None:
+    """Two processes, two databases, two seeds of Python's own hashes: one body."""
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from perfdata import Settings, Target, build_dataset\n"
+        "settings = Settings(Path(sys.argv[1]), Path(sys.argv[2]), allow=('local/test_*',))\n"
+        f"build_dataset(Target(settings, sys.argv[3], embedded=True), {NAME!r})\n"
+    )
+    bodies = set()
+    for seed in ("1", "2"):
+        home = tmp_path / seed
+        subprocess.run(
+            [sys.executable, "-c", code, here.settings.root, home, here.conninfo],
+            check=True, env={"PYTHONHASHSEED": seed},
+        )  # fmt: skip
+        made = find_snapshot(NAME, replace(here.settings, home=home))
+        bodies.add(made.manifest.body.sha256)
+    assert len(bodies) == 1
+
+
+def test_a_database_behind_its_project_is_told_how_to_migrate(here: Target, empty_url: str) -> None:
+    behind = Target(here.settings, normalise_url(empty_url), embedded=True)
+    with pytest.raises(MigrationError, match=r"lacks migrations .*; run: invoke db\.migrate"):
+        build_dataset(behind, NAME)
+    heads = migrate(behind.conninfo, project)
+    assert heads == (read_history(project).migrations[-1].revision,)
+    assert build_dataset(behind, NAME).rows["offices"] == 10
+
+
+def test_datasets_without_a_project_are_unknown(here: Target) -> None:
+    """The bundled project is not offered for somebody's own database."""
+    settings = replace(here.settings, configured=False)
+    stranger = Target(settings, here.conninfo, embedded=False)
+    with pytest.raises(DatasetNotFoundError, match="on the embedded server only"):
+        build_dataset(stranger, NAME)
+    with pytest.raises(SnapshotNotFoundError):
+        provide_dataset(stranger, NAME)
+
+
+def test_rows_for_a_table_without_the_flag_are_refused(
+    here: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(here.conninfo) as connection:
+        connection.execute("CREATE TABLE countries (code text)")
+
+    def generate(_dataset: Dataset) -> Iterator[TableRows]:
+        yield TableRows("countries", ("code",), [b"JP\n"])
+
+    wrong = replace(project.dataset(NAME), generate=generate, name="wrong", sources=())
+    monkeypatch.setattr("perfdata.welfare.project", replace(project, datasets=(wrong,)))
+    with pytest.raises(SchemaError, match="countries, which has no column is_test_data"):
+        build_dataset(here, "wrong")
+    assert count(here, "countries") == 0
+
+
+def test_the_key_changes_with_the_dataset_and_the_migrations(
+    own: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key = cache_key(own, NAME)
+    assert key.startswith("perfdata-pg")
+    assert key.endswith("-f1")
+    assert cache_key(own, "100_offices") != key
+    assert cache_key(own, NAME) == key
+    copy = tmp_path / "migrations"
+    assert project.migrations
+    for path in project.migrations.rglob("*.py"):
+        (copy / path.relative_to(project.migrations)).parent.mkdir(parents=True, exist_ok=True)
+        (copy / path.relative_to(project.migrations)).write_bytes(path.read_bytes())
+    monkeypatch.setattr("perfdata.welfare.project", replace(project, migrations=copy))
+    assert cache_key(own, NAME) == key
+    version = max((copy / "versions").glob("*.py"))
+    version.write_text(version.read_text() + "# a comment\n")
+    assert cache_key(own, NAME) != key
+    monkeypatch.setattr("perfdata.welfare.project", replace(project, migrations=None))
+    with pytest.raises(MigrationError, match="has no migrations"):
+        cache_key(own, NAME)

@@ -1,0 +1,273 @@
+"""Every task as a user types it: whole processes, on an embedded server of this module's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import create_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+# 10_offices: 51 staff, 10 offices, 50 links, 100 recipients, 100 links, 100 cycles.
+SMALL, SMALL_ROWS = "10_offices", 411
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A command line in the checkout, with a PERFDATA_HOME of its own."""
+
+    home: Path
+
+    def run(self, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run a command and return how it ended."""
+        clean = {key: value for key, value in os.environ.items() if "PERFDATA" not in key}
+        return subprocess.run(
+            [BIN / command[0], *command[1:]],
+            cwd=ROOT, env={**clean, "PERFDATA_HOME": str(self.home), **environ},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    def invoke(self, *arguments: str, **environ: str) -> str:
+        """Run a task that must succeed, and return what it printed."""
+        done = self.run("invoke", *arguments, **environ)
+        assert done.returncode == 0, done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
+        return done.stdout
+
+    def fails(self, code: int, *arguments: str, **environ: str) -> str:
+        """Run a task that must end with a code, and return its one line on stderr."""
+        done = self.run("invoke", *arguments, **environ)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stderr.splitlines()[-1]
+
+    def json(self, *arguments: str) -> Any:
+        """Run a task with --json and return what it printed."""
+        return json.loads(self.invoke(*arguments, "--json"))
+
+    def files(self) -> set[str]:
+        """Name the snapshots' files."""
+        return {path.name for path in (self.home / "snapshots").glob("*")}
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    shell = Shell(tmp_path_factory.mktemp("home"))
+    yield shell
+    shell.run("invoke", "db.stop")
+
+
+@pytest.fixture(scope="module")
+def url(shell: Shell) -> str:
+    """Return the URL of the running server's database, with a dataset in it and its snapshot."""
+    shell.invoke("snapshot.restore", "--name", SMALL)
+    return shell.invoke("db.url").strip()
+
+
+@pytest.fixture
+def count(url: str) -> Iterator[Any]:
+    """Return a function that counts a table's rows."""
+    with psycopg.connect(url, autocommit=True) as connection:
+
+        def rows(table: str) -> int:
+            found = connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()
+            assert found is not None
+            return int(found[0])
+
+        yield rows
+
+
+def test_a_restore_with_nothing_there_starts_migrates_builds_and_saves(tmp_path: Path) -> None:
+    fresh = Shell(tmp_path / "with blank")
+    try:
+        built = fresh.run("invoke", "snapshot.restore", "--name", SMALL)
+        assert built.returncode == 0, built.stderr
+        assert re.fullmatch(
+            rf"{SMALL}: no snapshot yet; built {SMALL_ROWS} rows in .* s and saved .*"
+            rf"{SMALL}\.json\.zst \(.*B\), into perfdata on the embedded server",
+            built.stdout.splitlines()[0],
+        )
+        again = fresh.invoke("snapshot.restore", "--name", SMALL)
+        assert re.match(
+            rf"restored {SMALL}: {SMALL_ROWS} rows in [\d.]+ s \(whole tables\) "
+            "into perfdata on the embedded server",
+            again,
+        )
+    finally:
+        assert fresh.invoke("db.stop") == "stopped\n"
+
+
+@pytest.mark.usefixtures("url")
+def test_dataset_list_says_which_have_a_snapshot(shell: Shell) -> None:
+    listed = {one["name"]: one["snapshot"] for one in shell.json("dataset.list")}
+    assert listed[SMALL] is True
+    assert listed["1000_offices"] is False
+    assert re.search(rf"^{SMALL} +\S+ +yes ", shell.invoke("dataset.list"), re.MULTILINE)
+
+
+def test_dataset_build_loads_and_saves_or_not(shell: Shell, count: Any) -> None:
+    before = shell.files()
+    built = shell.invoke("dataset.build", "--name", "500_offices", "--no-snapshot")
+    assert built.startswith("500_offices: built ")
+    assert "saved" not in built
+    assert count("offices") == 500
+    assert shell.files() == before
+    assert " and saved " in shell.invoke("dataset.build", "--name", SMALL)
+    assert count("offices") == 10
+
+
+def test_a_dry_build_or_restore_tells_and_does_nothing(shell: Shell, count: Any) -> None:
+    before = shell.files(), count("offices")
+    for arguments in (
+        ("dataset.build", "--name", "100_offices"),
+        ("snapshot.restore", "--name", "100_offices"),
+        ("snapshot.restore", "--name", SMALL),
+    ):
+        told = shell.invoke("--dry", *arguments)
+        assert arguments[2] in told
+        assert "perfdata on the embedded server" in told
+        assert "would remove first: the rows with is_test_data = true" in told
+    assert (shell.files(), count("offices")) == before
+
+
+def test_dry_names_a_database_by_url_without_its_password(tmp_path: Path) -> None:
+    """And does not connect: there is nothing at that address."""
+    told = Shell(tmp_path / "home").invoke(
+        "--dry", "snapshot.restore", "--name", SMALL,
+        PERFDATA_DATABASE_URL="postgresql+asyncpg://ann:s%40cret@db.invalid:5499/shop",
+    )  # fmt: skip
+    assert "ann@db.invalid:5499/shop" in told
+    assert "cret" not in told
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.usefixtures("url")
+def test_create_info_list_exists_verify_delete(shell: Shell) -> None:
+    create = ("snapshot.create", "--name", "mine", "--description", "two 佐藤")
+    assert "would save the flagged rows" in shell.invoke("--dry", *create)
+    assert "mine.json.zst" not in shell.files()
+    assert f"created mine: {SMALL_ROWS} rows from perfdata on" in shell.invoke(*create)
+    assert "--replace" in shell.fails(2, *create)
+    assert "would be refused" in shell.invoke("--dry", *create)
+    shell.invoke(*create, "--replace")
+
+    info = shell.json("snapshot.info", "--name", "mine")
+    assert info["stats"]["offices"] == 10
+    assert info["description"] == "two 佐藤"
+    assert "two 佐藤" in shell.invoke("snapshot.info", "--name", "mine")
+    assert "mine" in [one["name"] for one in shell.json("snapshot.list")]
+    assert re.search(
+        rf"^mine +{SMALL_ROWS} .*two 佐藤$", shell.invoke("snapshot.list"), re.MULTILINE
+    )
+    assert shell.invoke("snapshot.exists", "--name", "mine") == "yes\n"
+    assert shell.invoke("snapshot.verify", "--name", "mine").startswith("good: mine: ")
+
+    assert "would delete" in shell.invoke("--dry", "snapshot.delete", "--name", "mine")
+    assert "mine.json.zst" in shell.files()
+    assert "deleted" in shell.invoke("snapshot.delete", "--name", "mine")
+    gone = shell.run("invoke", "snapshot.exists", "--name", "mine")
+    assert (gone.returncode, gone.stdout, gone.stderr) == (1, "no\n", "")
+
+
+@pytest.mark.usefixtures("url")
+def test_a_damaged_file_is_told_by_verify_with_exit_1(shell: Shell) -> None:
+    shell.invoke("snapshot.create", "--name", "hurt")
+    hurt = shell.home / "snapshots" / "hurt.json.zst"
+    data = bytearray(hurt.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    hurt.write_bytes(data)
+    assert shell.fails(1, "snapshot.verify", "--name", "hurt").startswith("damaged: ")
+    answer = shell.run("invoke", "snapshot.verify", "--name", "hurt", "--json")
+    assert json.loads(answer.stdout)["good"] is False
+    shell.invoke("snapshot.delete", "--name", "hurt")
+
+
+@pytest.mark.usefixtures("url")
+@pytest.mark.parametrize("name", ["info", "delete", "verify", "restore"])
+def test_a_near_miss_is_suggested(shell: Shell, name: str) -> None:
+    assert f"did you mean {SMALL}?" in shell.fails(2, f"snapshot.{name}", "--name", "10_office")
+
+
+def test_no_build_refuses_what_is_missing(shell: Shell) -> None:
+    refused = shell.fails(2, "snapshot.restore", "--name", "100_offices", "--no-build")
+    assert "100_offices" in refused
+    assert "100_offices.json.zst" not in shell.files()
+
+
+def test_the_key_is_one_word_and_the_same_each_time(shell: Shell) -> None:
+    key = shell.invoke("snapshot.key", "--name", SMALL)
+    assert re.fullmatch(r"perfdata-pg18-[0-9a-f]{64}-f1\n", key)
+    assert shell.invoke("snapshot.key", "--name", SMALL) == key
+    assert shell.invoke("snapshot.key", "--name", "100_offices") != key
+
+
+def test_the_url_of_each_driver_names_the_same_database(shell: Shell, url: str) -> None:
+    assert url.startswith("postgresql://")
+    for driver in ("asyncpg", "psycopg", "psycopg2"):
+        shown = shell.invoke("db.url", "--driver", driver).strip()
+        assert shown == url.replace("postgresql://", f"postgresql+{driver}://")
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT current_database()").scalar() == "perfdata"
+    engine.dispose()
+    assert "did you mean psycopg?" in shell.fails(2, "db.url", "--driver", "psycop")
+
+
+def test_migrate_names_where_the_database_stands(shell: Shell, url: str) -> None:
+    with psycopg.connect(url) as connection:
+        heads = {row[0] for row in connection.execute("SELECT version_num FROM alembic_version")}
+    migrated = shell.invoke("db.migrate")
+    assert all(head in migrated for head in heads)
+    assert all(head in shell.invoke("--dry", "db.migrate") for head in heads)
+
+
+def test_a_database_by_url_is_reached_told_and_guarded(shell: Shell, url: str) -> None:
+    """The embedded server itself, by URL: what is known by its own identifier may be restored."""
+    facts = json.loads(shell.invoke("db.status", "--json", PERFDATA_DATABASE_URL=url))
+    assert facts["running"] is True
+    assert facts["version"].startswith("18")
+    assert "is about the embedded server" in shell.fails(2, "db.stop", PERFDATA_DATABASE_URL=url)
+    nowhere = "postgresql://ann:s3cret@127.0.0.1:1/shop"
+    unreached = shell.fails(2, "db.status", PERFDATA_DATABASE_URL=nowhere)
+    assert "ann@127.0.0.1:1/shop" in unreached
+    assert "s3cret" not in unreached
+
+
+def test_the_server_is_stopped_started_and_told_of(shell: Shell, url: str) -> None:
+    assert "would stop" in shell.invoke("--dry", "db.stop")
+    with psycopg.connect(url):
+        pass
+    assert shell.json("db.status")["running"] is True
+    assert shell.invoke("db.stop") == "stopped\n"
+    assert shell.json("db.status")["running"] is False
+    assert "not running" in shell.invoke("db.stop")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = shell.invoke("db.start", "--port", str(port))
+    assert f"@127.0.0.1:{port}/perfdata" in started
+    over_port = shell.invoke("db.url").strip()
+    assert conninfo_to_dict(over_port)["port"] == str(port)
+    assert str(conninfo_to_dict(over_port)["password"]) not in started
+    with psycopg.connect(over_port):
+        pass
+
+
+@pytest.mark.usefixtures("url")
+def test_the_console_script_gives_the_same_tasks(shell: Shell) -> None:
+    listed = shell.run("perfdata", "snapshot.list", "--json")
+    assert SMALL in [one["name"] for one in json.loads(listed.stdout)]

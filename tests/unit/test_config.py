@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from perfdata import ConfigError, Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write(folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pyproject.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_the_nearest_pyproject_with_the_table_is_the_root(tmp_path: Path) -> None:
+    """A monorepo: the inner project has its own table, a third has only other tools' tables."""
+    write(tmp_path, '[tool.perfdata]\nproject = "outer:project"\n')
+    write(tmp_path / "inner", '[tool.perfdata]\nproject = "inner:project"\n')
+    write(tmp_path / "third", "[tool.other]\n")
+    assert Settings.load(tmp_path / "inner", {}).project == "inner:project"
+    third = Settings.load(tmp_path / "third", {})
+    assert (third.project, third.root) == ("outer:project", tmp_path)
+    assert third.home == tmp_path / ".perfdata"
+
+
+def test_without_a_table_the_bundled_project_is_there(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path, {})
+    assert settings.configured is False
+    assert settings.project == "perfdata.welfare:project"
+    assert settings.root == tmp_path
+
+
+def test_the_environment_wins(tmp_path: Path) -> None:
+    text = '[tool.perfdata]\nhome = "a"\ndatabase_url = "postgresql:///a"\nallow = ["h/a"]\n'
+    write(tmp_path, text)
+    environ = {
+        "PERFDATA_HOME": "b",
+        "PERFDATA_DATABASE_URL": "postgresql:///b",
+        "PERFDATA_ALLOW": "local/x, db/*_perf",
+        "PERFDATA_PG_BIN": "/pg/bin",
+    }
+    settings = Settings.load(tmp_path, environ)
+    assert settings.home == tmp_path / "b"
+    assert settings.database_url == "postgresql:///b"
+    assert settings.allow == ("local/x", "db/*_perf", "h/a")
+    assert str(settings.pg_bin) == "/pg/bin"
+    assert Settings.load(tmp_path, {}).home == tmp_path / "a"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[tool.perfdata]\nprojct = 'x'\n", "no key 'projct'; did you mean project?"),
+        ("[tool.perfdata]\nallow = 'x'\n", "allow must be a list of strings, not 'x'"),
+        ("[tool.perfdata]\nallow = [1]\n", "allow must be a list of strings"),
+        ("[tool.perfdata]\nhome = 1\n", "home must be a string, not 1"),
+        ("[tool]\nperfdata = 1\n", "tool.perfdata is not a table"),
+        ("[tool.perfdata\n", "can't be read"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, said: str) -> None:
+    write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(tmp_path, {})
+    assert said in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_the_home_ignores_itself_in_git(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path, {})
+    assert (settings.make_home() / ".gitignore").read_text() == "*\n"
+
+
+def test_a_home_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    settings = Settings.load(tmp_path, {"PERFDATA_HOME": "file/home"})
+    with pytest.raises(ConfigError, match="set PERFDATA_HOME"):
+        settings.make_home()

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from perfdata import ConfigError
+from perfdata.database.connection import describe, first, normalise_url, open_link
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        (
+            "postgresql://u:p%40ss%2Fw@h:5433/db",
+            {"user": "u", "password": "p@ss/w", "port": "5433"},
+        ),
+        ("postgres://h/db", {"host": "h", "dbname": "db"}),
+        ("postgresql+asyncpg://u@h/db?ssl=require", {"sslmode": "require", "host": "h"}),
+        ("postgresql+psycopg://u@/db?host=/var/run/pg", {"host": "/var/run/pg", "dbname": "db"}),
+        ("postgresql+asyncpg://h/db?prepared_statement_cache_size=0", {"host": "h"}),
+        ("postgresql+psycopg://u@/db?host=a:1&host=b:2", {"host": "a,b", "port": "1,2"}),
+        ("postgresql://a:1,b:2/db?target_session_attrs=any", {"host": "a,b", "port": "1,2"}),
+        ("postgresql://h/db?options=-c%20geqo%3Doff", {"options": "-c geqo=off"}),
+        ("postgresql+psycopg://h/db?options=-c%20geqo%3Doff", {"options": "-c geqo=off"}),
+        ("postgresql+psycopg://u:a+b%20c@h/db", {"password": "a+b c"}),
+        ("host=h dbname='my db' sslmode=disable", {"dbname": "my db", "sslmode": "disable"}),
+        ("service=perf", {"service": "perf"}),
+    ],
+)
+def test_every_form_of_url_is_understood(url: str, parts: dict[str, str]) -> None:
+    found = conninfo_to_dict(normalise_url(url))
+    assert {key: found.get(key) for key in parts} == parts
+    assert not found.keys() & {"prepared_statement_cache_size", "ssl"}
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://u:secret@h/db", "postgresql://u:secret%zz@h/db", "u:secret"]
+)
+def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        normalise_url(url)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_description_has_no_password() -> None:
+    assert describe("host=h port=5 user=u password=secret dbname=d") == "u@h:5/d"
+    assert describe("host=/run/pg dbname=d") == "/run/pg/d"
+    assert describe("service=perf password=secret") == "service perf"
+
+
+def test_what_is_no_database_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"not builtins\.int"), open_link(3):
+        pass
+
+
+def test_long_lists_are_cut() -> None:
+    assert first(["a", "b"]) == "a, b"
+    assert first(list(range(1005)), 2) == "0, 1 and 1,003 more"

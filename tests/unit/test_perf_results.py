@@ -1,0 +1,128 @@
+"""Budgets, verdicts, and the results file."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from perfdata import BudgetExceededError, ConfigError, Settings
+from perfdata.perf.marker import Marker
+from perfdata.perf.report import table
+from perfdata.perf.results import (
+    BrokenBudget,
+    Budgets,
+    ScenarioResult,
+    StatementCount,
+    TimeStats,
+    Verdict,
+    broken_budgets,
+    check_budgets,
+    write_results,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ONE = StatementCount("f1", "SELECT a FROM t", 1, 10)
+MANY = StatementCount("f2", "SELECT b FROM u WHERE a = ?", 1_200, 1_200)
+
+
+def result(**given: Any) -> ScenarioResult:
+    values = {"scenario": "report", "test": "test_it", "dataset": "100_offices"}
+    return ScenarioResult(**{**values, "statements": (ONE, MANY), **given})
+
+
+def test_queries_and_rows_are_the_sums_over_the_statements() -> None:
+    assert (result().queries, result().rows) == (1_201, 1_210)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "broken"),
+    [
+        (Budgets(), []),
+        (Budgets(max_queries=1_201, max_rows=1_210), []),
+        (Budgets(max_queries=1_200), [BrokenBudget("max_queries", 1_200, 1_201)]),
+        (Budgets(max_rows=0), [BrokenBudget("max_rows", 0, 1_210)]),
+    ],
+)
+def test_a_budget_is_broken_by_more_than_it_allows(
+    budgets: Budgets, broken: list[BrokenBudget]
+) -> None:
+    assert broken_budgets(result(budgets=budgets)) == broken
+
+
+def test_a_broken_budget_names_scenario_found_and_statements_most_called_first() -> None:
+    with pytest.raises(BudgetExceededError) as caught:
+        check_budgets(result(budgets=Budgets(max_queries=2, max_rows=5_000)))
+    assert str(caught.value).splitlines() == [
+        "report on 100_offices: 1,201 queries, max_queries is 2",
+        "  1,200 x SELECT b FROM u WHERE a = ?  (1,200 rows)",
+        "      1 x SELECT a FROM t  (10 rows)",
+    ]
+
+
+def test_verdicts() -> None:
+    assert [verdict.value for verdict in Verdict] == [
+        *("ok", "improved", "regressed", "unstable", "no_baseline")
+    ]
+    assert result().verdict is Verdict.NO_BASELINE
+    assert result(budgets=Budgets(max_queries=5)).verdict is Verdict.REGRESSED
+    assert result(budgets=Budgets(max_queries=5_000)).verdict is Verdict.OK
+
+
+def test_the_results_file_holds_what_was_found(tmp_path: Path) -> None:
+    timed = result(time=TimeStats(0.5, 0.4, 9), settings={"jit": "off"})
+    path = write_results([timed], Settings(root=tmp_path, home=tmp_path / "home"))
+    assert path == tmp_path / "home" / "results" / "perf.json"
+    assert [file.name for file in path.parent.iterdir()] == ["perf.json"]
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert document["format"] == "perfdata-results/1"
+    (found,) = document["scenarios"]
+    assert (found["queries"], found["rows"], found["verdict"]) == (1_201, 1_210, "no_baseline")
+    assert found["time"] == {"median_s": 0.5, "min_s": 0.4, "rounds": 9}
+    assert found["statements"][1]["calls"] == 1_200
+    assert ScenarioResult.from_json(found) == timed
+
+
+def test_a_result_of_a_newer_perfdata_can_be_read() -> None:
+    document = result(budgets=Budgets(max_rows=7)).to_json()
+    document["budgets"]["max_buffers"] = 9
+    document["plans"] = []
+    assert ScenarioResult.from_json(document) == result(budgets=Budgets(max_rows=7))
+
+
+def test_the_table_has_a_line_for_each_scenario() -> None:
+    timed = result(time=TimeStats(0.0123, 0.01, 5), budgets=Budgets(max_queries=1))
+    assert [line.text for line in table([timed, result(scenario="a_longer_name")])] == [
+        "scenario       dataset      queries   rows     time  verdict",
+        "report         100_offices    1,201  1,210  12.3 ms  regressed",
+        "a_longer_name  100_offices    1,201  1,210        -  no_baseline",
+    ]
+
+
+def test_the_nearest_marker_counts() -> None:
+    merged = Marker.merged(
+        [((), {"max_queries": 4}), ((), {"dataset": "10_offices", "max_queries": 9})]
+    )
+    assert merged == Marker("10_offices", Budgets(max_queries=4))
+    assert Marker.merged([]) == Marker("100_offices", Budgets())
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "said"),
+    [
+        (("100_offices",), {}, "by name"),
+        ((), {"max_querys": 4}, "did you mean max_queries?"),
+        ((), {"dataset": 5}, "dataset"),
+        ((), {"max_rows": -1}, "whole number"),
+        ((), {"max_rows": True}, "whole number"),
+    ],
+)
+def test_a_wrong_marker_is_refused(
+    args: tuple[object, ...], kwargs: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Marker.merged([(args, kwargs)])
+    assert said in str(caught.value)
