@@ -112,8 +112,9 @@ def provide_dataset(
 ) -> Provided:
     """Restore a snapshot; a dataset's that is missing, stale or damaged is built again.
 
-    Snapshots that no dataset stands behind are restored or refused. ``build`` False refuses where
-    it would build: SnapshotNotFoundError, SnapshotStaleError or SnapshotDamagedError.
+    Snapshots that no dataset stands behind are restored or refused. ``build`` False, and
+    ``clean_existing`` False, refuse where it would build: SnapshotNotFoundError, SnapshotStaleError
+    or SnapshotDamagedError.
     """
     project = target.project
     dataset = project.find_dataset(name) if project else None
@@ -123,8 +124,8 @@ def provide_dataset(
         if project is not None and dataset is not None:
             _check_fresh(snapshot, project, dataset)
     except (SnapshotNotFoundError, SnapshotStaleError, SnapshotDamagedError) as error:
-        if dataset is None or not build:
-            raise
+        if dataset is None or not build or not clean_existing:
+            raise  # a build puts its rows in the place of those that are there
         built = build_dataset(target, name, report=report)
         return Provided(name, _reason(error), built, None)
     with open_link(target.conninfo) as link:

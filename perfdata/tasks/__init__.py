@@ -1,1 +1,26 @@
-"""Invoke tasks over the library, one module a namespace."""
+"""Invoke tasks over the library, one module a namespace; ``perfdata`` runs them by itself.
+
+A project adds them to its own tasks.py, unprefixed::
+
+    from invoke import Collection
+    from perfdata.tasks import dataset, db, snapshot
+
+    ns = Collection(dataset, db, snapshot)
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the console script ``perfdata``."""
+    from importlib.metadata import version
+
+    from invoke.collection import Collection
+    from invoke.program import Program
+
+    from perfdata.tasks import dataset, db, snapshot
+
+    namespace = Collection(dataset, db, snapshot)
+    Program(
+        name="perfdata", binary="perfdata", version=version("perfdata"), namespace=namespace
+    ).run()

@@ -202,10 +202,14 @@ def test_a_near_miss_is_suggested(shell: Shell, name: str) -> None:
     assert f"did you mean {SMALL}?" in shell.fails(2, f"snapshot.{name}", "--name", "10_office")
 
 
-def test_no_build_refuses_what_is_missing(shell: Shell) -> None:
-    refused = shell.fails(2, "snapshot.restore", "--name", "100_offices", "--no-build")
-    assert "100_offices" in refused
+def test_what_is_missing_is_refused_where_it_may_not_be_built(shell: Shell, count: Any) -> None:
+    before = count("offices")
+    for option in ("--no-build", "--keep-existing"):
+        restore = ("snapshot.restore", "--name", "100_offices", option)
+        assert "100_offices" in shell.fails(2, *restore)
+        assert "100_offices" in shell.fails(2, "--dry", *restore)
     assert "100_offices.json.zst" not in shell.files()
+    assert count("offices") == before
 
 
 def test_the_key_is_one_word_and_the_same_each_time(shell: Shell) -> None:

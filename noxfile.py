@@ -1,0 +1,135 @@
+"""Isolated sessions over the tasks and the tests: ``nox -l`` lists them.
+
+Each session has an environment of its own under .nox. It installs only when what it would install
+has changed, so that any later run costs what its work costs and needs no network. What follows
+``--`` goes to the task, for tests and perf to pytest. ``-p 3.12`` runs on another Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import sys
+from pathlib import Path
+
+import nox
+from nox.virtualenv import VirtualEnv
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["tests", "lint", "typecheck"]
+nox.options.reuse_venv = "yes"
+nox.options.default_venv_backend = "uv|virtualenv"
+
+ROOT = Path(__file__).parent
+STAMP = "perfdata-installed"
+
+
+def asked_pythons(argv: list[str]) -> list[str] | None:
+    """Return the versions that ``-p`` asks for; None runs on the Python that Nox runs on.
+
+    Nox can only choose among versions that a session lists. A fixed list would make a matrix of
+    every plain ``nox -s tests``, and would have to be found on every machine.
+    """
+    own = argv[: argv.index("--")] if "--" in argv else argv
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-p", "--python", "--pythons", nargs="*", default=[])
+    given: list[str] = parser.parse_known_args(own)[0].python
+    return given or os.environ.get("NOXPYTHON", "").replace(",", " ").split() or None
+
+
+PYTHONS = asked_pythons(sys.argv[1:])
+
+
+def install(session: nox.Session, *groups: str, package: bool = True) -> None:
+    """Install the package and some of pyproject.toml's dependency groups, where they are not.
+
+    A stamp in the environment says what was installed last; it is written after a whole install.
+    An environment that was made for another Python, or has been moved, is made again.
+    """
+    environment = session.virtualenv
+    if not isinstance(environment, VirtualEnv):
+        return  # --no-venv, or conda: its owner decides what is in it
+    requirements = nox.project.dependency_groups(nox.project.load_toml(), *groups)
+    wanted = [*(["-e", "."] if package else []), *requirements]
+    stamp = Path(environment.location) / STAMP
+    made_for = f"{session.python or platform.python_version()} {environment.location}"
+    digest = install_digest(ROOT / "pyproject.toml", wanted)
+    found = stamp.read_text(encoding="utf-8").splitlines() if stamp.exists() else None
+    if found == [made_for, digest]:
+        return
+    if found and found[0] != made_for:
+        session.log(f"made for Python {found[0]}: making the environment again")
+        environment.reuse_existing = False
+        environment.create()
+    stamp.unlink(missing_ok=True)
+    session.install(*wanted)
+    stamp.write_text(f"{made_for}\n{digest}\n", encoding="utf-8")
+
+
+def install_digest(pyproject: Path, wanted: list[str]) -> str:
+    """Hash what decides an install: pyproject.toml and the arguments."""
+    digest = hashlib.sha256(pyproject.read_bytes())
+    digest.update("\0".join(wanted).encode())
+    return digest.hexdigest()
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests; arguments go to pytest."""
+    install(session, "tests")
+    session.run("pytest", "--ignore=tests/perf", "--ignore=tests/faults", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def lint(session: nox.Session) -> None:
+    """Check style, format, and that imports point one way."""
+    install(session, "lint", package=False)
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
+
+
+@nox.session(python=PYTHONS)
+def typecheck(session: nox.Session) -> None:
+    """Check types, strictly."""
+    install(session, "typecheck")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def perf(session: nox.Session) -> None:
+    """Run the perf tests on the embedded server; arguments go to pytest."""
+    install(session)
+    session.run("pytest", "tests/perf", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def dataset(session: nox.Session) -> None:
+    """Build a dataset: nox -s dataset -- --name 100_offices."""
+    run_task(session, "dataset.build")
+
+
+@nox.session(python=PYTHONS)
+def snapshot(session: nox.Session) -> None:
+    """Save the database's flagged rows: nox -s snapshot -- --name mine."""
+    run_task(session, "snapshot.create")
+
+
+@nox.session(python=PYTHONS)
+def restore(session: nox.Session) -> None:
+    """Restore a snapshot: nox -s restore -- --name 100_offices."""
+    run_task(session, "snapshot.restore")
+
+
+@nox.session(python=PYTHONS)
+def fingerprint(session: nox.Session) -> None:
+    """Print a dataset's cache key: nox -s fingerprint -- --name 100_offices."""
+    run_task(session, "snapshot.key")
+
+
+def run_task(session: nox.Session, task: str) -> None:
+    """Run an invoke task with the arguments that follow ``--``."""
+    install(session)
+    session.run("invoke", task, *session.posargs)

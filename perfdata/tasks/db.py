@@ -1,0 +1,163 @@
+"""The embedded server, and the database that the settings mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from perfdata.errors import ConfigError
+from perfdata.tasks.base import is_dry, task
+from perfdata.tasks.output import print_facts, print_json
+from perfdata.tasks.progress import reporting
+from perfdata.tasks.target import load_settings, untouched_target
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+    from perfdata.config import Settings
+
+_PORTS = range(1, 65_536)
+# Of a server that is not ours: what the times measured on it hang on.
+_SHOWN = (
+    "fsync", "synchronous_commit", "full_page_writes", "wal_level", "autovacuum", "jit",
+    "shared_buffers", "max_wal_size",
+)  # fmt: skip
+
+
+@task(options={"port": "listen on this port of 127.0.0.1 too, for tools that need TCP"})
+def start(_context: Context, *, port: str = "") -> None:
+    """Start the embedded server; it keeps running until db.stop."""
+    from perfdata.database.server import EmbeddedServer
+    from perfdata.database.target import open_target
+
+    settings = _embedded_settings("db.start")
+    wanted = _parse_port(port) if port else None
+    with reporting() as report:
+        status = EmbeddedServer(settings, report).start(wanted)
+        open_target(settings, report)
+    print(f"PostgreSQL {status.version} is running: {status.url()}")
+
+
+@task()
+def stop(context: Context) -> None:
+    """Stop the embedded server; its data stays."""
+    from perfdata.database.server import EmbeddedServer
+
+    settings = _embedded_settings("db.stop")
+    if is_dry(context):
+        print(f"would stop the embedded server in {settings.home}")
+        return
+    with reporting() as report:
+        stopped = EmbeddedServer(settings, report).stop()
+    print("stopped" if stopped else "the embedded server was not running")
+
+
+@task(options={"json": "print JSON"})
+def status(_context: Context, *, json: bool = False) -> None:
+    """Show the server that is in use, and the settings in force on it."""
+    settings = load_settings()
+    facts = _embedded(settings) if settings.database_url is None else _reached(settings)
+    if json:
+        print_json(facts)
+        return
+    in_force: Any = facts.pop("settings")
+    print_facts({name: _plain(value) for name, value in facts.items()})
+    if in_force:
+        print("\nsettings in force")
+        print_facts({f"  {name}": value for name, value in in_force.items()})
+
+
+@task(options={"driver": "asyncpg, psycopg or psycopg2: SQLAlchemy's URL; libpq's where not given"})
+def url(_context: Context, *, driver: str = "") -> None:
+    """Print the database's URL, with its password, for other tools; starts what is needed."""
+    from perfdata.database.server import EmbeddedServer
+    from perfdata.database.target import open_target
+    from perfdata.tasks.url import check_driver, make_url
+
+    check_driver(driver)
+    with reporting() as report:
+        target = open_target(load_settings(), report)
+    conninfo = target.conninfo
+    if target.embedded:  # over its port where db.start gave it one: that is for other tools
+        conninfo = EmbeddedServer(target.settings).status().url(password=True)
+    print(make_url(conninfo, driver))
+
+
+@task()
+def migrate(context: Context) -> None:
+    """Bring the database to the newest migrations of the project."""
+    settings = load_settings()
+    if is_dry(context):
+        _tell_migrate(settings)
+        return
+    from perfdata.database import migrate as migrations
+    from perfdata.database.target import open_target
+
+    with reporting() as report:
+        target = open_target(settings, report)
+        if target.project is None:
+            raise ConfigError(
+                f"no project is configured for {target.described()}: "
+                "name one in pyproject.toml, [tool.perfdata] project"
+            )
+        heads = migrations.migrate(target.conninfo, target.project, report)
+    print(f"{target.described()} is at {', '.join(heads)}")
+
+
+def _tell_migrate(settings: Settings) -> None:
+    from perfdata.database.migrate import read_history
+
+    target = untouched_target(settings)
+    revisions = [one.revision for one in read_history(target.project).migrations]
+    print(
+        f"would run, on {target.described()}, what has not run yet of: "
+        f"{', '.join(revisions) or 'no migrations'}"
+    )
+
+
+def _embedded_settings(task_name: str) -> Settings:
+    settings = load_settings()
+    if settings.database_url is not None:
+        raise ConfigError(
+            f"{task_name} is about the embedded server, but the settings name "
+            f"{untouched_target(settings).described()}: unset PERFDATA_DATABASE_URL"
+        )
+    return settings
+
+
+def _embedded(settings: Settings) -> dict[str, object]:
+    from dataclasses import asdict
+
+    from perfdata.database.server import EmbeddedServer
+
+    found = EmbeddedServer(settings).status()
+    facts = {"running": found.running, "url": found.url() if found.running else None}
+    return {**facts, **asdict(found)}
+
+
+def _reached(settings: Settings) -> dict[str, object]:
+    """Connect to the database of the URL and say what answered, in the form of _embedded."""
+    from perfdata.database.connection import open_link
+
+    with open_link(settings.database_url) as link:
+        shown = link.rows(
+            "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS s (name)",
+            (list(_SHOWN),),
+        )
+        return {
+            "running": True,
+            "url": untouched_target(settings).described(),
+            "version": link.value("SELECT current_setting('server_version')"),
+            "settings": dict(shown),
+        }
+
+
+def _parse_port(text: str) -> int:
+    if not text.isdecimal() or int(text) not in _PORTS:
+        raise ConfigError(f"--port must be a number from 1 to 65535, not {text!r}")
+    return int(text)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else value

@@ -1,0 +1,288 @@
+"""Snapshots: database to file, file to database, and what there is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from perfdata.tasks.base import EXAMPLE_NAME, answer_no, is_dry, task
+from perfdata.tasks.dataset import print_built
+from perfdata.tasks.output import (
+    human_duration,
+    human_rows,
+    human_size,
+    print_facts,
+    print_json,
+    print_notes,
+    print_table,
+    shown_path,
+)
+from perfdata.tasks.progress import reporting
+from perfdata.tasks.target import flagged_rows, load_settings, untouched_target
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+    from perfdata.config import Settings
+    from perfdata.database.target import Target
+    from perfdata.snapshot.provide import Provided
+    from perfdata.snapshot.store import Snapshot
+
+_NAME = "the snapshot, as snapshot.list names it"
+_REQUIRED = {"name": EXAMPLE_NAME}
+
+
+@task(
+    options={
+        "name": "what to call the snapshot",
+        "description": "a sentence to keep with it",
+        "replace": "replace the snapshot of that name",
+        "all-rows": "take every row of every table, not only the flagged ones",
+        "strict": "refuse where its rows reference rows outside it",
+    },
+    required=_REQUIRED,
+)
+def create(
+    context: Context,
+    *,
+    name: str = "",
+    description: str = "",
+    replace: bool = False,
+    all_rows: bool = False,
+    strict: bool = False,
+) -> None:
+    """Save the database's flagged rows as a snapshot."""
+    from perfdata.snapshot.create import create_snapshot
+
+    settings = load_settings()
+    if is_dry(context):
+        _tell_create(settings, name, replace=replace, all_rows=all_rows)
+        return
+    from perfdata.database.target import open_target
+
+    with reporting() as report:
+        target = open_target(settings, report)
+        made = create_snapshot(
+            target.conninfo,
+            name,
+            description,
+            all_rows=all_rows,
+            replace=replace,
+            strict=strict,
+            settings=settings,
+            report=report,
+        )
+    print(
+        f"created {name}: {human_rows(made.manifest.rows)} from {target.described()}, "
+        f"{shown_path(made.path)} ({human_size(made.size_bytes)})"
+    )
+
+
+def _tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool) -> None:
+    from perfdata.snapshot.store import check_name, snapshot_exists
+
+    check_name(name)
+    rows = "every row" if all_rows else "the flagged rows"
+    print(f"would save {rows} of {untouched_target(settings).described()} as {name}")
+    if snapshot_exists(name, settings):
+        print(
+            f"would replace the snapshot {name}"
+            if replace
+            else f"would be refused: there is a snapshot {name}, and --replace was not given"
+        )
+
+
+@task(
+    options={
+        "name": "the snapshot or dataset, as snapshot.list and dataset.list name it",
+        "keep-existing": "remove nothing first; builds nothing, as a build replaces flagged rows",
+        "no-build": "refuse a dataset's missing or stale snapshot instead of building it again",
+    },
+    required=_REQUIRED,
+)
+def restore(
+    context: Context, *, name: str = "", keep_existing: bool = False, no_build: bool = False
+) -> None:
+    """Load a snapshot's rows into the database, in place of its flagged rows."""
+    settings = load_settings()
+    may_build = not (no_build or keep_existing)
+    if is_dry(context):
+        _tell_restore(settings, name, keep_existing=keep_existing, may_build=may_build)
+        return
+    from perfdata.database.target import open_target
+    from perfdata.snapshot.provide import provide_dataset
+
+    with reporting() as report:
+        target = open_target(settings, report)
+        provided = provide_dataset(
+            target, name, clean_existing=not keep_existing, build=may_build, report=report
+        )
+    _print_provided(target, provided)
+
+
+def _print_provided(target: Target, provided: Provided) -> None:
+    if provided.built is not None:
+        print_built(provided.built, target, provided.reason)
+    elif (done := provided.restored) is not None:
+        rows, took = human_rows(sum(done.rows.values())), human_duration(done.duration_s)
+        print(f"restored {done.name}: {rows} in {took} ({done.strategy}) into {target.described()}")
+        print_notes(done.notes)
+
+
+def _tell_restore(settings: Settings, name: str, *, keep_existing: bool, may_build: bool) -> None:
+    from perfdata.snapshot.store import find_snapshot, snapshot_exists
+
+    target = untouched_target(settings)
+    buildable = target.project and target.project.find_dataset(name) and may_build
+    if buildable and not snapshot_exists(name, settings):
+        print(f"would build {name}, which has no snapshot yet, and save it")
+    else:
+        print(f"would restore {_in_short(find_snapshot(name, settings))}")
+        if buildable:
+            print("would build it again instead where it is stale")
+    print(f"into {target.described()}")
+    print(f"would remove first: {'nothing' if keep_existing else flagged_rows(target)}")
+
+
+@task(name="list", options={"json": "print JSON"})
+def list_all(_context: Context, *, json: bool = False) -> None:
+    """List the snapshots that are there."""
+    from perfdata.snapshot.store import list_snapshots
+
+    settings = load_settings()
+    with reporting() as report:
+        found = list_snapshots(settings, report)
+    if json:
+        print_json([_facts(snapshot) for snapshot in found])
+    elif not found:
+        print(f"no snapshots in {shown_path(settings.home)}")
+    else:
+        print_table(
+            ("snapshot", "rows", "size", "created", "description"),
+            [
+                (
+                    snapshot.name,
+                    f"{snapshot.manifest.rows:,}",
+                    human_size(snapshot.size_bytes),
+                    snapshot.manifest.created_at,
+                    snapshot.manifest.description,
+                )
+                for snapshot in found
+            ],
+            right=("rows", "size"),
+        )
+
+
+@task(options={"name": _NAME, "json": "print JSON"}, required=_REQUIRED)
+def info(_context: Context, *, name: str = "", json: bool = False) -> None:
+    """Show what a snapshot holds and what it was made with."""
+    from dataclasses import asdict
+
+    from perfdata.snapshot.store import find_snapshot
+
+    found = find_snapshot(name, load_settings())
+    if json:
+        print_json({**asdict(found.manifest), **_facts(found)})
+    else:
+        _print_info(found)
+
+
+def _print_info(snapshot: Snapshot) -> None:
+
+    manifest = snapshot.manifest
+    print_facts(
+        {
+            "name": snapshot.name,
+            "description": manifest.description or "-",
+            "file": f"{shown_path(snapshot.path)} ({human_size(snapshot.size_bytes)})",
+            "created": manifest.created_at,
+            "as of": manifest.as_of or "-",
+            "rows": "every row" if manifest.all_rows else "flagged rows",
+            "server": manifest.server_version,
+            "schema": manifest.schema_fingerprint,
+            "migrations": ", ".join(item.revision for item in manifest.migrations) or "none",
+            "dataset": manifest.dataset_fingerprint or "-",
+            "requires": f"{len(manifest.requires)} outside references",
+        }
+    )
+    print()
+    print_table(
+        ("table", "rows"),
+        [(table, f"{rows:,}") for table, rows in manifest.stats.items()],
+        right=("rows",),
+    )
+
+
+@task(options={"name": "the snapshot to look for"}, required=_REQUIRED)
+def exists(_context: Context, *, name: str = "") -> None:
+    """Say yes or no, and exit 0 or 1: is there a snapshot of that name."""
+    from perfdata.snapshot.store import snapshot_exists
+
+    if not snapshot_exists(name, load_settings()):
+        print("no")
+        raise answer_no()
+    print("yes")
+
+
+@task(options={"name": _NAME}, required=_REQUIRED)
+def delete(context: Context, *, name: str = "") -> None:
+    """Delete a snapshot's file, damaged or not."""
+    from perfdata.snapshot.store import (
+        delete_snapshot,
+        find_snapshot,
+        snapshot_exists,
+        snapshot_path,
+    )
+
+    settings = load_settings()
+    if not is_dry(context):
+        print(f"deleted {shown_path(delete_snapshot(name, settings))}")
+        return
+    if not snapshot_exists(name, settings):
+        find_snapshot(name, settings)  # raises, with a near miss
+    print(f"would delete {shown_path(snapshot_path(name, settings))}")
+
+
+@task(options={"name": _NAME, "json": "print JSON"}, required=_REQUIRED)
+def verify(_context: Context, *, name: str = "", json: bool = False) -> None:
+    """Read a snapshot's whole file against its checksums; exit 1 where it is damaged."""
+    from perfdata.errors import SnapshotDamagedError
+    from perfdata.snapshot.verify import verify_snapshot
+
+    settings = load_settings()
+    try:
+        good = verify_snapshot(name, settings)
+    except SnapshotDamagedError as error:
+        if json:
+            print_json({"name": name, "good": False, "reason": str(error)})
+        raise answer_no(f"damaged: {error}") from error
+    if json:
+        print_json({"name": name, "good": True, "rows": good.manifest.rows, "path": good.path})
+    else:
+        print(f"good: {_in_short(good)}")
+
+
+@task(options={"name": "the dataset"}, required=_REQUIRED)
+def key(_context: Context, *, name: str = "") -> None:
+    """Print the key under which a CI cache may keep a dataset's snapshot."""
+    from perfdata.snapshot.key import cache_key
+
+    print(cache_key(load_settings(), name))
+
+
+def _in_short(snapshot: Snapshot) -> str:
+
+    rows, size = human_rows(snapshot.manifest.rows), human_size(snapshot.size_bytes)
+    return f"{snapshot.name}: {rows}, {shown_path(snapshot.path)} ({size})"
+
+
+def _facts(snapshot: Snapshot) -> dict[str, object]:
+    manifest = snapshot.manifest
+    return {
+        "name": snapshot.name,
+        "description": manifest.description,
+        "created_at": manifest.created_at,
+        "rows": manifest.rows,
+        "stats": dict(manifest.stats),
+        "path": snapshot.path,
+        "size_bytes": snapshot.size_bytes,
+    }

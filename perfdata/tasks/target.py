@@ -1,0 +1,34 @@
+"""The settings and the database that a task is about, named without touching it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perfdata.config import Settings
+    from perfdata.database.target import Target
+
+
+def load_settings() -> Settings:
+    """Read the settings that hold in the current folder."""
+    from perfdata.config import Settings
+
+    return Settings.load()
+
+
+def untouched_target(settings: Settings) -> Target:
+    """Return the database that the settings mean, to be spoken of: nothing is started."""
+    from perfdata.database.connection import normalise_url
+    from perfdata.database.target import Target
+
+    if settings.database_url is None:
+        return Target(settings, conninfo="", embedded=True)
+    return Target(settings, normalise_url(settings.database_url), embedded=False)
+
+
+def flagged_rows(target: Target) -> str:
+    """Name the rows that a build or a restore removes before it loads its own."""
+    from perfdata.project import Project
+
+    column = (target.project or Project).flag_column
+    return f"the rows with {column} = true of every table that has that column"
