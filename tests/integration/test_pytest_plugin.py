@@ -1,0 +1,450 @@
+"""The plugin, as a project sees it: whole pytest sessions on an embedded server of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from perfdata import Settings, build_dataset, create_snapshot, open_target
+from perfdata.database.connection import open_link
+from perfdata.database.server import EmbeddedServer
+from perfdata.snapshot.store import delete_snapshot, snapshot_exists
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+PROJECT = '[tool.perfdata]\nproject = "perfdata.welfare:project"\n[tool.pytest.ini_options]\n'
+# Rounds enough to see that they are undone, and no more. The other plugins of this environment
+# would cost each session a second, or warn.
+FAST = (
+    *("--benchmark-max-time=0", "--benchmark-min-rounds=3", "-W", "error"),
+    *(f"-pno:{name}" for name in ("cacheprovider", "asyncio", "faker", "hypothesispytest")),
+)
+
+SCENARIOS = '''
+import pytest
+from sqlalchemy import Integer, func, insert, select, text, update
+from sqlalchemy.orm import Session
+
+from perfdata import BudgetExceededError, ConfigError
+from perfdata.welfare.models import Office, OfficeStaff, Staff
+
+pytestmark = pytest.mark.perf(dataset="10_offices")
+MARK = {Office.is_group: True}
+
+
+def staff_of_each_office(session):
+    """The mistake that budgets are for: a query for each office."""
+    return {
+        office.id: session.scalars(
+            select(Staff.id).join(OfficeStaff).where(OfficeStaff.office_id == office.id)
+        ).all()
+        for office in session.scalars(select(Office))
+    }
+
+
+def rename_offices(session):
+    for office in session.scalars(select(Office)):
+        office.name = "renamed"
+    session.commit()
+    return session.scalar(select(func.count()).where(Office.name == "renamed"))
+
+
+@pytest.mark.perf(max_queries=4)
+def test_n_plus_one(perf):
+    perf(staff_of_each_office)
+
+
+@pytest.mark.perf(max_queries=11, max_rows=60)
+def test_n_plus_one_within_budget(perf):
+    assert len(perf(staff_of_each_office)) == 10
+
+
+@pytest.mark.perf(max_rows=3)
+def test_budget_error_can_be_caught(perf):
+    with pytest.raises(BudgetExceededError, match="rows, max_rows is 3"):
+        with perf.measure("all offices"):
+            perf.session.scalars(select(Office)).all()
+
+
+def test_write_is_undone_each_time(perf, perf_engine):
+    seen = []
+
+    def scenario(session):
+        seen.append(session.scalar(select(func.count()).where(Office.name == "renamed")))
+        return rename_offices(session)
+
+    assert perf(scenario) == 10
+    assert seen == [0] * (1 + 1 + 3)  # to warm up, counted, timed
+    with perf_engine.connect() as other:
+        assert other.scalar(select(func.count()).where(Office.name == "renamed")) == 0
+
+
+def test_dataset_is_as_it_was(perf, perf_engine):
+    assert perf(lambda session: session.scalar(select(func.count(Office.id)))) == 10
+    assert perf.dataset.name == "10_offices"
+
+
+def test_what_the_test_wrote_is_there_in_each_run(perf):
+    perf.session.execute(update(Office).values(MARK))
+    office = perf.session.scalars(select(Office)).first()
+    count = select(func.count()).where(Office.is_group)
+    assert perf(lambda session: session.scalar(count)) == 10
+    assert office.is_group
+
+
+def test_measured_block(perf):
+    with perf.measure() as seen:
+        perf.session.scalars(select(Office)).all()
+        perf.session.execute(
+            text("UPDATE offices SET name = :name"), [{"name": "a"}, {"name": "b"}]
+        )
+        with perf.session.begin_nested():
+            perf.session.scalar(select(func.count()).select_from(Office))
+        stream = select(Staff.id).execution_options(yield_per=7)
+        assert len(perf.session.scalars(stream).all()) == 51
+    assert [(one.calls, one.rows) for one in seen.statements()] == [
+        (1, 10), (1, 20), (1, 1), (1, 51)
+    ]
+
+
+def test_session_has_the_settings_that_keep_plans(perf_session):
+    show = "SELECT current_setting('plan_cache_mode') || current_setting('jit')"
+    assert perf_session.scalar(text(show)) == "force_custom_planoff"
+    driver = perf_session.connection().connection.driver_connection
+    assert driver.prepare_threshold is None
+
+
+def test_returned_objects_can_be_read(perf):
+    assert perf(lambda session: session.scalars(select(Office)).first()).name
+
+
+def test_second_scenario(perf):
+    perf(rename_offices)
+    perf(rename_offices)
+
+
+def test_broken_scenario(perf):
+    perf(lambda session: session.execute(text("SELECT 1 / 0")))
+
+
+def test_nothing_is_left_of_a_broken_scenario(perf):
+    assert perf(rename_offices) == 10
+
+
+def test_session_whose_commits_could_not_be_undone(perf, perf_engine):
+    with Session(perf_engine) as perf.session:
+        with pytest.raises(ConfigError, match="join_transaction_mode"):
+            perf(rename_offices)
+
+
+@pytest.mark.perf("slow")
+def test_marker_of_another_meaning():
+    """Projects have had markers named perf before."""
+
+
+async def coroutine(session):
+    return 1
+
+
+def test_coroutine(perf):
+    perf(coroutine)
+
+
+@pytest.mark.perf(dataset="by_hand")
+def test_snapshot_without_a_dataset(perf):
+    assert perf.dataset.as_of.year >= 2024
+    assert perf(lambda session: session.scalar(select(func.count(Office.id)))) == 10
+
+
+@pytest.mark.perf(dataset="10_ofices")
+def test_misspelt_dataset(perf):
+    pass
+'''
+
+
+class Pytest:
+    """Runs pytest in a folder of a project."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder = folder
+        self.home = home
+
+    def write(self, **files: str) -> None:
+        for name, text in files.items():
+            (self.folder / f"{name}.py").write_text(text, encoding="utf-8")
+
+    def run(self, *args: str, **environ: str) -> tuple[int, str]:
+        """Return the exit code and what stood on the terminal."""
+        inherited = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("PERFDATA_", "PYTEST_"))
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *FAST, *args],
+            cwd=self.folder,
+            env={**inherited, "PERFDATA_HOME": str(self.home), "COLUMNS": "200", **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        return done.returncode, done.stdout
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """Return the results file's scenarios by the name of their test."""
+        text = (self.home / "results" / "perf.json").read_text(encoding="utf-8")
+        scenarios: list[dict[str, Any]] = json.loads(text)["scenarios"]
+        return {one["test"].partition("::")[2]: one for one in scenarios}
+
+
+@pytest.fixture(scope="module")
+def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A home whose server the inner sessions start."""
+    folder = tmp_path_factory.mktemp("plugin")
+    (folder / "pyproject.toml").write_text(PROJECT)
+    home = folder / "home"
+    settings = Settings.load(folder, {"PERFDATA_HOME": str(home)})
+    yield settings
+    EmbeddedServer(settings).stop()
+
+
+@pytest.fixture
+def inner(own_settings: Settings, tmp_path: Path) -> Pytest:
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    return Pytest(tmp_path, own_settings.home)
+
+
+@pytest.fixture(scope="module")
+def session(
+    own_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[int, str, Mapping[str, dict[str, Any]]]:
+    """The exit code, the terminal and the results of one session of all SCENARIOS."""
+    target = open_target(own_settings)
+    build_dataset(target, "10_offices")
+    create_snapshot(target.conninfo, "by_hand", settings=own_settings, replace=True)
+    folder = tmp_path_factory.mktemp("scenarios")
+    (folder / "pyproject.toml").write_text(PROJECT)
+    inner = Pytest(folder, own_settings.home)
+    inner.write(test_scenarios=SCENARIOS)
+    code, said = inner.run("test_scenarios.py")
+    return code, said, inner.results()
+
+
+def _block(said: str, test: str) -> str:
+    """Return what a failed test says, without the headings of pytest."""
+    return said.partition(f"_ {test} _")[2].partition("\n____")[0].partition("\n====")[0]
+
+
+def test_the_scenarios_that_must_fail_are_those_that_do(
+    session: tuple[int, str, Mapping[str, dict[str, Any]]],
+) -> None:
+    code, said, _ = session
+    summary = said.partition("short test summary info")[2].splitlines()
+    failed = [line.split("::")[1].split()[0] for line in summary if "::" in line]
+    assert failed == [
+        *("test_n_plus_one", "test_second_scenario", "test_broken_scenario", "test_coroutine"),
+        "test_misspelt_dataset",
+    ], said
+    assert code == 1
+
+
+def test_a_broken_budget_says_what_was_sent_and_shows_no_traceback(
+    session: tuple[int, str, Mapping[str, dict[str, Any]]],
+) -> None:
+    _, said, results = session
+    block = _block(said, "test_n_plus_one")
+    assert "staff_of_each_office on 10_offices: 11 queries, max_queries is 4" in block
+    assert "10 x SELECT staffs.id FROM staffs JOIN office_staffs ON" in block
+    assert "(50 rows)" in block
+    assert "room.py" not in block
+    assert "perf(staff_of_each_office)" not in block
+    assert results["test_n_plus_one"]["verdict"] == "regressed"
+
+
+def test_the_results_hold_counts_times_and_statements(
+    session: tuple[int, str, Mapping[str, dict[str, Any]]],
+) -> None:
+    found = session[2]["test_n_plus_one_within_budget"]
+    assert (found["queries"], found["rows"], found["verdict"]) == (11, 60, "ok")
+    assert [one["calls"] for one in found["statements"]] == [1, 10]
+    assert found["time"]["rounds"] == 3
+    assert found["settings"]["plan_cache_mode"] == "force_custom_plan"
+
+
+def test_the_table_has_every_scenario(
+    session: tuple[int, str, Mapping[str, dict[str, Any]]],
+) -> None:
+    table = session[1].partition("= perfdata =")[2].splitlines()
+    lines = [line.split() for line in table]
+    found = next(line for line in lines if line[:1] == ["staff_of_each_office"])
+    assert found[1:4] == ["10_offices", "11", "60"]
+    assert any(line[:3] == ["all", "offices", "10_offices"] for line in lines)
+
+
+def test_a_dataset_is_restored_after_a_write_and_when_another_is_asked_for(
+    session: tuple[int, str, Mapping[str, dict[str, Any]]],
+) -> None:
+    restored = [line for line in session[1].splitlines() if "perfdata: restored" in line]
+    assert "written" not in restored[0]
+    assert "restored 10_offices" in restored[1]
+    assert restored[1].endswith("as something was written")
+    assert "restored by_hand" in restored[-1]
+
+
+def test_a_misspelt_dataset_is_one_line(
+    session: tuple[int, str, Mapping[str, dict[str, Any]]],
+) -> None:
+    block = _block(session[1], "ERROR at setup of test_misspelt_dataset")
+    assert "10_ofices" in block
+    assert "10_offices" in block
+    assert "provide.py" not in block
+
+
+def test_errors_say_what_to_do(session: tuple[int, str, Mapping[str, dict[str, Any]]]) -> None:
+    said = session[1]
+    assert "perf.measure()" in _block(said, "test_second_scenario")
+    assert "DivisionByZero" in _block(said, "test_broken_scenario")
+    assert "coroutine is a coroutine function" in _block(said, "test_coroutine")
+
+
+SIMPLE = """
+import pytest
+from sqlalchemy import func, select
+from perfdata.welfare.models import Office
+
+pytestmark = pytest.mark.perf(dataset="10_offices", max_queries=1)
+
+
+def count_offices(session):
+    return session.scalar(select(func.count(Office.id)))
+
+
+def test_one(perf):
+    assert perf(count_offices) == 10
+
+
+def test_other(perf):
+    assert perf(count_offices) == 10
+"""
+
+
+def test_the_first_session_builds_and_the_second_restores(
+    inner: Pytest, own_settings: Settings
+) -> None:
+    """After a build the snapshot is restored too; two readers share what was restored."""
+    if snapshot_exists("10_offices", own_settings):
+        delete_snapshot("10_offices", own_settings)
+    inner.write(test_simple=SIMPLE)
+    code, said = inner.run()
+    assert code == 0, said
+    assert said.count("perfdata: built 10_offices (no snapshot yet)") == 1
+    assert said.count("perfdata: restored 10_offices") == 1
+    code, said = inner.run("--benchmark-only", "-q", "--benchmark-json=times.json")
+    assert code == 0, said
+    assert "perfdata: built" not in said
+    assert said.count("perfdata: restored 10_offices") == 1
+    found = json.loads((inner.folder / "times.json").read_text())["benchmarks"][0]
+    assert found["extra_info"] == {"dataset": "10_offices", "queries": 1, "rows": 1}
+
+
+def test_fixtures_are_overridden_by_a_projects_conftest(
+    inner: Pytest, own_settings: Settings
+) -> None:
+    target = open_target(own_settings)
+    server = EmbeddedServer(own_settings)
+    with open_link(server.conninfo("postgres")) as link:
+        link.execute("DROP DATABASE IF EXISTS another")
+        link.execute("CREATE DATABASE another TEMPLATE perfdata")
+    with open_link(target.conninfo) as link:
+        link.execute("DELETE FROM support_plan_cycles")
+    inner.write(
+        conftest=f"""
+import pytest
+from sqlalchemy.orm import Session
+
+
+class OwnSession(Session):
+    pass
+
+
+@pytest.fixture(scope="session")
+def perf_url():
+    return {server.conninfo("another")!r}
+
+
+@pytest.fixture
+def perf_session(perf_engine, large_dataset):
+    with perf_engine.connect() as connection, connection.begin() as transaction:
+        yield OwnSession(connection, join_transaction_mode="create_savepoint")
+        transaction.rollback()
+""",
+        test_own=SIMPLE
+        + """
+def test_own(perf):
+    def which(session):
+        return type(session).__name__, session.scalar(select(func.current_database()))
+
+    assert perf(which) == ("OwnSession", "another")
+""",
+    )
+    code, said = inner.run()
+    assert code == 0, said
+    assert "restored 10_offices" in said
+    with open_link(target.conninfo) as link:
+        assert link.value("SELECT count(*) FROM support_plan_cycles") == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "outcome", "timed"),
+    [("--benchmark-disable", "2 passed", False), ("--benchmark-skip", "2 skipped", None)],
+)
+def test_pytest_benchmarks_options_hold(
+    inner: Pytest, option: str, outcome: str, timed: bool | None
+) -> None:
+    """Disabled, the counts are still there; skipped, no server is needed."""
+    inner.write(test_simple=SIMPLE)
+    environ = {"PERFDATA_PG_BIN": "/nowhere"} if timed is None else {}
+    code, said = inner.run(option, **environ)
+    assert code == 0, said
+    assert outcome in said
+    if timed is not None:
+        assert inner.results()["test_one"]["queries"] == 1
+        assert inner.results()["test_one"]["time"] is None
+
+
+def test_a_wrong_marker_stops_the_session_before_it_starts(inner: Pytest) -> None:
+    inner.write(test_simple=SIMPLE.replace("max_queries", "max_query"))
+    code, said = inner.run()
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert "has no argument 'max_query'; did you mean max_queries?" in said
+    assert "Traceback" not in said
+
+
+def test_workers_of_xdist_take_turns_and_their_results_come_together(inner: Pytest) -> None:
+    pytest.importorskip("xdist")
+    inner.write(test_simple=SIMPLE)
+    code, said = inner.run("-n2", "-W", "ignore")
+    assert code == 0, said
+    assert {name: one["queries"] for name, one in inner.results().items()} == {
+        "test_one": 1,
+        "test_other": 1,
+    }
+
+
+def test_beside_pytest_asyncio(inner: Pytest) -> None:
+    pytest.importorskip("pytest_asyncio")
+    inner.write(
+        test_simple=SIMPLE.replace("def test_one", "@pytest.mark.asyncio\nasync def test_one")
+    )
+    code, said = inner.run("-p", "asyncio", "-o", "asyncio_default_fixture_loop_scope=function")
+    assert code == 0, said
+    assert "2 passed" in said
