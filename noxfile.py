@@ -79,7 +79,14 @@ def install_digest(pyproject: Path, wanted: list[str]) -> str:
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments go to pytest."""
     install(session, "tests")
-    session.run("pytest", "--ignore=tests/perf", "--ignore=tests/faults", *session.posargs)
+    session.run("pytest", "tests/unit", "tests/integration", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def docs(session: nox.Session) -> None:
+    """Run the README's commands in a fresh copy and a fresh environment; needs the registry."""
+    install(session, "tests")
+    session.run("pytest", "tests/docs", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
@@ -102,7 +109,7 @@ def typecheck(session: nox.Session) -> None:
 def perf(session: nox.Session) -> None:
     """Run the perf tests on the embedded server; arguments go to pytest."""
     install(session)
-    session.run("pytest", "tests/perf", *session.posargs)
+    session.run("pytest", "tests/perf", "--benchmark-quiet", *session.posargs)
 
 
 @nox.session(python=PYTHONS)

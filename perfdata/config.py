@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BUNDLED_PROJECT = "perfdata.welfare:project"
-_KEYS: dict[str, type] = {"project": str, "home": str, "database_url": str, "pg_bin": str, "allow": list}
+_KEYS: dict[str, type] = {
+    "project": str,
+    "home": str,
+    "database_url": str,
+    "pg_bin": str,
+    "allow": list,
+}
 
 
 @dataclass(frozen=True)

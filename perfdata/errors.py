@@ -92,7 +92,31 @@ class BoundaryError(RefusedError):
 
 
 class LoadError(PerfdataError):
-    """The server refused the rows; the transaction was rolled back."""
+    """The rows did not go in; the transaction was rolled back."""
+
+
+class ServerRefusedError(LoadError):
+    """The server said no to a statement; the transaction, or its savepoint, was rolled back.
+
+    ``sqlstate``, ``detail`` and ``constraint`` are what the server said beside the message.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        sqlstate: str | None,
+        detail: str | None = None,
+        constraint: str | None = None,
+        context: str | None = None,
+    ) -> None:
+        """Put what the server said into one line."""
+        where = (context or "").partition("\n")[0]
+        text = "; ".join(part for part in (message, detail, where) if part)
+        super().__init__(f"the server refused: {text}; everything was rolled back")
+        self.sqlstate = sqlstate
+        self.detail = detail
+        self.constraint = constraint
 
 
 class BudgetExceededError(PerfdataError):

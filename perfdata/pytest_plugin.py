@@ -195,15 +195,15 @@ class _Datasets:
 
     def own_url(self) -> str:
         """Make the database of the settings ready, and return its URL."""
-        from perfdata.perf.engine import sqlalchemy_url
+        from perfdata.database.url import make_url
 
-        return sqlalchemy_url(self._open(self._settings).conninfo)
+        return make_url(self._open(self._settings).conninfo, "psycopg")
 
     def use(self, url: str) -> None:
         """Load datasets into the database of ``url`` from now on."""
-        from perfdata.perf.engine import sqlalchemy_url
+        from perfdata.database.url import make_url
 
-        if self._target is None or sqlalchemy_url(self._target.conninfo) != url:
+        if self._target is None or make_url(self._target.conninfo, "psycopg") != url:
             self._open(dataclasses.replace(self._settings, database_url=url))
 
     @contextmanager

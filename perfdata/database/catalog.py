@@ -13,7 +13,7 @@ from perfdata.errors import SchemaError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from perfdata.database.connection import Link
+    from perfdata.database.link import Link
 
 # Alembic's own bookkeeping is compared, never copied: it belongs to the tables, not to the rows.
 VERSION_TABLE = "alembic_version"

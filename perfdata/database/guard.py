@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from perfdata.config import Settings
     from perfdata.database.catalog import Catalog, ForeignKey, Table
-    from perfdata.database.connection import Link
+    from perfdata.database.link import Link
 
 _SAMPLE = 5
 
@@ -27,7 +27,7 @@ def check_guard(link: Link, settings: Settings) -> None:
     A host proves nothing (tunnels end on loopback): the embedded server is known by its cluster's
     own identifier, every other by ``host/database`` in PERFDATA_ALLOW or ``[tool.perfdata] allow``.
     """
-    if EmbeddedServer(settings).owns(link.connection):
+    if EmbeddedServer(settings).owns(link):
         return
     name = database_name(link)
     if any(fnmatchcase(name, pattern) for pattern in settings.allow):
@@ -41,9 +41,8 @@ def check_guard(link: Link, settings: Settings) -> None:
 
 def database_name(link: Link) -> str:
     """Return ``host/database`` of the server that really answers; a socket's host is ``local``."""
-    info = link.connection.info
-    host = info.get_parameters().get("hostaddr") or info.host or "local"
-    return f"{'local' if host.startswith(('/', '@')) else host}/{info.dbname}"
+    host, name = link.address()
+    return f"{'local' if not host or host.startswith(('/', '@')) else host}/{name}"
 
 
 def check_boundary(

@@ -7,26 +7,25 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-import psycopg
-from psycopg import errors, sql
+from psycopg import sql
 
-from perfdata.database.connection import first, server_said
-from perfdata.database.copy import copy_in
+from perfdata.database.connection import first
 from perfdata.database.guard import check_boundary
 from perfdata.database.structure import taken_off
-from perfdata.errors import BoundaryError, LoadError, RefusedError, SchemaError
+from perfdata.errors import BoundaryError, LoadError, RefusedError, SchemaError, ServerRefusedError
 from perfdata.progress import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from perfdata.database.catalog import Catalog, FedSequence, Table
-    from perfdata.database.connection import Link
+    from perfdata.database.link import CopyFormat, Link
     from perfdata.progress import Report
 
 LOCK_TIMEOUT_S = 10
 # Every load in a database takes it, so that two wait for each other instead of dead-locking.
 _ADVISORY_LOCK = 0x70657266
+_LOCK_NOT_AVAILABLE, _UNIQUE_VIOLATION = "55P03", "23505"
 
 _HOLDERS = """
 SELECT DISTINCT format('%%s holds %%s (pid %%s%%s)', l.mode, l.relation::regclass, l.pid,
@@ -53,12 +52,12 @@ class Strategy(Enum):
 
 @dataclass(frozen=True)
 class TableLoad:
-    """One table's rows for COPY: blocks of whole lines in the format of ``options``."""
+    """One table's rows for COPY: blocks of whole lines in the format of ``form``."""
 
     table: Table
     columns: Sequence[str]
     blocks: Iterable[bytes]
-    options: sql.SQL
+    form: CopyFormat
 
 
 @dataclass(frozen=True)
@@ -212,9 +211,14 @@ def _copy_all(
             again = " a second time" if key in rows else ""
             raise SchemaError(f"rows came for table {key}{again}, which this load may not fill")
         expected = plan.counts.get(key, 0) if plan.counts is not None else None
-        options = one.options + sql.SQL(", FREEZE") if one.table.oid in freeze else one.options
         report(Event(key, 0, expected))
-        rows[key] = copy_in(link, one.table, one.columns, one.blocks, options)
+        rows[key] = link.copy_in(
+            one.table.identifier,
+            one.columns,
+            one.blocks,
+            one.form,
+            freeze=one.table.oid in freeze,
+        )
         if expected is not None and rows[key] != expected:
             raise LoadError(f"{key}: {rows[key]:,} rows came where {expected:,} are promised")
         report(Event(key, rows[key], expected))
@@ -280,21 +284,21 @@ def _bloat(before: Iterable[_Before]) -> Iterator[str]:
 
 @contextmanager
 def _translated(link: Link, plan: Plan) -> Iterator[None]:
-    """Turn what the server said into errors of ours; the transaction is rolled back by then."""
+    """Say what to do about the two refusals that a user can mend; all is rolled back by then."""
     try:
         yield
-    except errors.LockNotAvailable as error:
-        oids = [table.oid for table in _touched(plan)]
-        holders = first([row[0] for row in link.rows(_HOLDERS, (oids,))])
-        raise LoadError(
-            f"the tables could not be locked within {LOCK_TIMEOUT_S} s; nothing was touched. "
-            f"{holders or 'Another load is running.'}"
-        ) from error
-    except errors.UniqueViolation as error:
-        raise BoundaryError(
-            f"refused, everything was rolled back: a row that comes in has the key of one that "
-            f"stays (constraint {error.diag.constraint_name}: {error.diag.message_detail}). "
-            "Give the staying row another key, or flag it if it is test data"
-        ) from error
-    except psycopg.Error as error:
-        raise LoadError(server_said(error)) from error
+    except ServerRefusedError as error:
+        if error.sqlstate == _LOCK_NOT_AVAILABLE:
+            oids = [table.oid for table in _touched(plan)]
+            holders = first([row[0] for row in link.rows(_HOLDERS, (oids,))])
+            raise LoadError(
+                f"the tables could not be locked within {LOCK_TIMEOUT_S} s; nothing was touched. "
+                f"{holders or 'Another load is running.'}"
+            ) from error
+        if error.sqlstate == _UNIQUE_VIOLATION:
+            raise BoundaryError(
+                f"refused, everything was rolled back: a row that comes in has the key of one "
+                f"that stays (constraint {error.constraint}: {error.detail}). Give the staying "
+                "row another key, or flag it if it is test data"
+            ) from error
+        raise

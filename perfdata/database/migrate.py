@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import Script, ScriptDirectory
 
-    from perfdata.database.connection import Link
+    from perfdata.database.link import Link
     from perfdata.progress import Report
     from perfdata.project import Project
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from psycopg import sql
 
 from perfdata.database.connection import first
-from perfdata.errors import LoadError, SchemaError
+from perfdata.errors import LoadError, SchemaError, ServerRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from perfdata.database.catalog import Catalog, ForeignKey, Table
-    from perfdata.database.connection import Link
+    from perfdata.database.link import Link
 
 # Below this many rows rebuilding the indexes gains nothing: 0.20 and 0.17 s at 32,101 rows,
 # 1.25 and 1.0 s at 321,001, 6.7 and 5.4 s at 1,605,001 (POSTGRES.md, Loading).
@@ -74,6 +74,9 @@ UNION ALL SELECT format('trigger %%s.%%s: %%s %%s', t.tgrelid::regclass,
   CASE WHEN NOT t.tgisinternal THEN pg_get_triggerdef(t.oid) END)
 FROM pg_trigger t LEFT JOIN pg_constraint k ON k.oid = t.tgconstraint
 WHERE t.tgrelid = ANY (%(oids)s)"""
+
+
+_FOREIGN_KEY_VIOLATION = "23503"
 
 
 class _Index(NamedTuple):
@@ -148,8 +151,6 @@ def _disable_triggers(link: Link, catalog: Catalog, oids: list[int]) -> list[tup
 
 
 def _add_key(link: Link, catalog: Catalog, key: ForeignKey) -> None:
-    from psycopg import errors
-
     child = catalog.by_oid[key.child]
     definition = sql.SQL(key.definition)
     name = sql.Identifier(key.name)
@@ -159,10 +160,12 @@ def _add_key(link: Link, catalog: Catalog, key: ForeignKey) -> None:
                 child.identifier, name, definition
             )
         )
-    except errors.ForeignKeyViolation as error:
+    except ServerRefusedError as error:
+        if error.sqlstate != _FOREIGN_KEY_VIOLATION:
+            raise
         raise LoadError(
             f"rows of {child.key} reference rows that are not there (constraint {key.name}: "
-            f"{error.diag.message_detail}); everything was rolled back"
+            f"{error.detail}); everything was rolled back"
         ) from error
     if key.comment is not None:
         link.execute(

@@ -17,7 +17,7 @@ from perfdata.project import load_project
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
-    from perfdata.database.connection import Link
+    from perfdata.database.link import Link
     from perfdata.progress import Report
     from perfdata.project import Project
 
@@ -46,7 +46,7 @@ def project_of(link: Link, settings: Settings) -> Project | None:
     None for a database given by URL where no project is configured: the bundled one is there on
     the embedded server only.
     """
-    return _project(settings, embedded=EmbeddedServer(settings).owns(link.connection))
+    return _project(settings, embedded=EmbeddedServer(settings).owns(link))
 
 
 def _project(settings: Settings, *, embedded: bool) -> Project | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -17,30 +16,6 @@ MEASURED = {
 }
 
 
-def sqlalchemy_url(conninfo: str) -> str:
-    """Write a libpq conninfo as a SQLAlchemy URL on psycopg, percent-encoded, password included."""
-    from psycopg.conninfo import conninfo_to_dict
-
-    parts = {key: str(value) for key, value in conninfo_to_dict(conninfo).items() if value}
-    login = quote(parts.pop("user", ""), safe="")
-    if password := parts.pop("password", None):
-        login += f":{quote(password, safe='')}"
-    database = quote(parts.pop("dbname", ""), safe="")
-    hosts = _hosts(parts.pop("host", ""), parts.pop("port", ""))
-    query = [*hosts, *parts.items()]
-    tail = f"?{urlencode(query, quote_via=quote)}" if query else ""
-    return f"postgresql+psycopg://{login}@/{database}{tail}"
-
-
-def _hosts(host: str, port: str) -> list[tuple[str, str]]:
-    """Give hosts and ports as query parameters, which hold sockets, IPv6 and lists alike."""
-    hosts, ports = host.split(","), port.split(",")
-    if len(hosts) == 1:
-        return [(key, value) for key, value in (("host", host), ("port", port)) if value]
-    ports = ports * len(hosts) if len(ports) == 1 else ports
-    return [("host", f"{name}:{number}") for name, number in zip(hosts, ports, strict=True)]
-
-
 def make_engine(url: str) -> Engine:
     """Make an engine on psycopg whose connections never prepare, and have the MEASURED settings.
 
@@ -49,9 +24,10 @@ def make_engine(url: str) -> Engine:
     from sqlalchemy import create_engine, event
 
     from perfdata.database.connection import normalise_url
+    from perfdata.database.url import make_url
 
     engine = create_engine(
-        sqlalchemy_url(normalise_url(url)), connect_args={"prepare_threshold": None}
+        make_url(normalise_url(url), "psycopg"), connect_args={"prepare_threshold": None}
     )
     event.listen(engine, "connect", _settle)
     return engine

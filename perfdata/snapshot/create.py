@@ -11,16 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import psycopg
 from psycopg import sql
 
 from perfdata.config import Settings
 from perfdata.database.catalog import read_catalog
-from perfdata.database.connection import open_link, server_said
-from perfdata.database.copy import copy_out, copy_out_query
+from perfdata.database.connection import open_link
+from perfdata.database.copy import json_rows
 from perfdata.database.migrate import database_heads, read_history
 from perfdata.database.target import project_of
-from perfdata.errors import LoadError, RefusedError, SchemaError
+from perfdata.errors import RefusedError, SchemaError
 from perfdata.progress import Event, silent
 from perfdata.project import FLAG_COLUMN
 from perfdata.snapshot.format import (
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from perfdata.database.catalog import Catalog, ForeignKey, Table
-    from perfdata.database.connection import Link
+    from perfdata.database.link import Link
     from perfdata.dataset import Dataset
     from perfdata.progress import Report
 
@@ -93,11 +92,8 @@ def create(link: Link, request: Request, settings: Settings, report: Report) -> 
     settings.make_home()
     path.parent.mkdir(exist_ok=True)
     with _temporary(path) as body_file, _temporary(path) as whole_file:
-        try:
-            with link.transaction(reading=True):
-                manifest = _read(link, request, settings, BodyWriter(body_file), report)
-        except psycopg.Error as error:
-            raise LoadError(server_said(error)) from error
+        with link.transaction(reading=True):
+            manifest = _read(link, request, settings, BodyWriter(body_file), report)
         whole_file.write(manifest_frame(manifest))
         body_file.seek(0)
         shutil.copyfileobj(body_file, whole_file, 1 << 20)
@@ -189,11 +185,15 @@ def _copy_table(
     columns = table.stored
     writer.table(table.key, [one.name for one in columns], [one.type for one in columns])
     rows = 0
-    report(Event(table.key, 0))
-    for block in copy_out(link, copy_out_query(table, where)):
+
+    def write(block: bytes) -> None:
+        nonlocal rows
         writer.rows(block)
         rows += block.count(b"\n")
         report(Event(table.key, rows))
+
+    report(Event(table.key, 0))
+    link.copy_out(json_rows(table, where), write)
     return rows
 
 

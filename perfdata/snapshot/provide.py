@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import open_link
-from perfdata.database.copy import TEXT
 from perfdata.database.guard import check_guard
+from perfdata.database.link import TEXT
 from perfdata.database.loading import Existing, Plan, TableLoad, load
 from perfdata.database.migrate import database_heads, read_history
 from perfdata.errors import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from perfdata.config import Settings
     from perfdata.database.catalog import Catalog
-    from perfdata.database.connection import Link
+    from perfdata.database.link import Link
     from perfdata.database.target import Target
     from perfdata.dataset import Dataset
     from perfdata.progress import Report

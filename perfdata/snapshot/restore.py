@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from perfdata.database.catalog import Catalog, Table
-    from perfdata.database.connection import Link
+    from perfdata.database.link import Link
     from perfdata.progress import Report
     from perfdata.project import Migration
     from perfdata.snapshot.format import Manifest, Requirement, TableBody

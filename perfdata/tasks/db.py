@@ -71,7 +71,7 @@ def url(_context: Context, *, driver: str = "") -> None:
     """Print the database's URL, with its password, for other tools; starts what is needed."""
     from perfdata.database.server import EmbeddedServer
     from perfdata.database.target import open_target
-    from perfdata.tasks.url import check_driver, make_url
+    from perfdata.database.url import check_driver, make_url
 
     check_driver(driver)
     with reporting() as report:

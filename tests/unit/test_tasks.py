@@ -19,6 +19,7 @@ from invoke.program import Program
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.engine import make_url as sqlalchemy_url
 
+from perfdata.database.url import check_driver, make_url
 from perfdata.errors import BoundaryError, ConfigError
 from perfdata.progress import Event
 from perfdata.tasks import dataset, db, snapshot
@@ -33,7 +34,6 @@ from perfdata.tasks.output import (
     print_table,
 )
 from perfdata.tasks.progress import Lines
-from perfdata.tasks.url import check_driver, make_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable

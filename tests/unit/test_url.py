@@ -6,16 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url as parsed_url
 
 from perfdata.database.connection import normalise_url
-from perfdata.perf.engine import sqlalchemy_url
+from perfdata.database.url import make_url
 
 _words = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1)
 
 
 def _as_sqlalchemy_connects(url: str) -> dict[str, str]:
-    arguments = create_engine(url).dialect.create_connect_args(make_url(url))[1]
+    arguments = create_engine(url).dialect.create_connect_args(parsed_url(url))[1]
     return {key: str(value) for key, value in arguments.items() if key != "context"}
 
 
@@ -25,7 +26,7 @@ def test_whatever_stands_in_a_conninfo_stands_in_its_url(
 ) -> None:
     parts = {"user": user, "password": password, "dbname": database, "host": f"/{folder}"}
     parts["host"] = parts["host"].replace(",", "")
-    url = sqlalchemy_url(make_conninfo("", **parts))
+    url = make_url(make_conninfo("", **parts), "psycopg")
     assert _as_sqlalchemy_connects(url) == parts
     assert conninfo_to_dict(normalise_url(url)) == parts
 
@@ -40,6 +41,6 @@ def test_whatever_stands_in_a_conninfo_stands_in_its_url(
     ],
 )
 def test_hosts_ports_and_options_arrive(parts: dict[str, str]) -> None:
-    url = sqlalchemy_url(make_conninfo("", **parts))
+    url = make_url(make_conninfo("", **parts), "psycopg")
     assert _as_sqlalchemy_connects(url) == parts
     assert conninfo_to_dict(normalise_url(url)) == parts

@@ -1,0 +1,133 @@
+"""The same API for asynchronous callers.
+
+``database`` is a URL, a SQLAlchemy AsyncEngine, AsyncConnection or AsyncSession (on psycopg or
+asyncpg), or a psycopg AsyncConnection. A caller's open transaction is joined. Reading and writing
+the file itself happens on the event loop, a block at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+from perfdata.config import Settings
+from perfdata.errors import ConfigError
+from perfdata.progress import silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from perfdata.database.link import Link
+    from perfdata.progress import Report
+    from perfdata.snapshot.restore import Restored
+    from perfdata.snapshot.store import Snapshot
+
+__all__ = [
+    "create_snapshot",
+    "delete_snapshot",
+    "list_snapshots",
+    "restore_snapshot",
+    "snapshot_exists",
+]
+
+T = TypeVar("T")
+
+
+async def create_snapshot(
+    database: object,
+    name: str,
+    description: str = "",
+    *,
+    all_rows: bool = False,
+    replace: bool = False,
+    strict: bool = False,
+    settings: Settings | None = None,
+    report: Report = silent,
+) -> Snapshot:
+    """Save a database's flagged rows (or all) as a snapshot (see perfdata.create_snapshot)."""
+    from perfdata.snapshot.create import Request, create
+
+    request = Request(
+        name=name, description=description, all_rows=all_rows, replace=replace, strict=strict
+    )
+    found = settings or Settings.load()
+    return await _with_link(database, lambda link: create(link, request, found, report))
+
+
+async def restore_snapshot(
+    database: object,
+    name: str,
+    clean_existing: bool = True,
+    *,
+    settings: Settings | None = None,
+    report: Report = silent,
+) -> Restored:
+    """Replace a database's flagged rows by a snapshot's (see perfdata.restore_snapshot)."""
+    from perfdata.snapshot.restore import restore
+    from perfdata.snapshot.store import find_snapshot
+
+    found = settings or Settings.load()
+    snapshot = find_snapshot(name, found)
+    return await _with_link(
+        database,
+        lambda link: restore(link, snapshot, found, clean_existing=clean_existing, report=report),
+    )
+
+
+async def list_snapshots(
+    settings: Settings | None = None, report: Report = silent
+) -> list[Snapshot]:
+    """Return all snapshots, by name (see perfdata.list_snapshots)."""
+    from perfdata.snapshot import store
+
+    return await asyncio.to_thread(store.list_snapshots, settings, report)
+
+
+async def delete_snapshot(name: str, settings: Settings | None = None) -> Path:
+    """Delete the snapshot of that name, and return where it was."""
+    from perfdata.snapshot import store
+
+    return await asyncio.to_thread(store.delete_snapshot, name, settings)
+
+
+async def snapshot_exists(name: str, settings: Settings | None = None) -> bool:
+    """Tell whether there is a snapshot of that name, in that spelling."""
+    from perfdata.snapshot import store
+
+    return await asyncio.to_thread(store.snapshot_exists, name, settings)
+
+
+async def _with_link(database: object, work: Callable[[Link], T]) -> T:
+    """Run ``work`` on a link to what the caller gave, in a greenlet that awaits for it."""
+    import psycopg
+    from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import (
+        AsyncConnection,
+        AsyncEngine,
+        AsyncSession,
+        async_scoped_session,
+    )
+    from sqlalchemy.util import greenlet_spawn
+
+    from perfdata.database.asynclink import AsyncPsycopgLink, link_within
+    from perfdata.database.connection import connect_async, normalise_url
+
+    if isinstance(database, async_scoped_session):
+        database = database()
+    if isinstance(database, AsyncSession):
+        return await database.run_sync(lambda session: work(link_within(session.connection())))
+    if isinstance(database, AsyncConnection):
+        return await database.run_sync(lambda connection: work(link_within(connection)))
+    if isinstance(database, psycopg.AsyncConnection):
+        return await greenlet_spawn(work, AsyncPsycopgLink(database))
+    if isinstance(database, (AsyncEngine, Engine)):
+        database = database.url.render_as_string(hide_password=False)
+    if not isinstance(database, str):
+        raise ConfigError(
+            "a database is a URL, a SQLAlchemy AsyncEngine, AsyncConnection or AsyncSession, or a "
+            f"psycopg AsyncConnection, not {type(database).__module__}."
+            f"{type(database).__qualname__}; perfdata has the same functions for synchronous ones"
+        )
+    async with await connect_async(normalise_url(database)) as connection:
+        return await greenlet_spawn(work, AsyncPsycopgLink(connection))

@@ -1,0 +1,289 @@
+"""Links over asynchronous drivers, for the same code as every other link.
+
+They are used inside SQLAlchemy's greenlets (``run_sync``, ``greenlet_spawn``): each call awaits the
+driver there, so that the event loop goes on, and a cancelled task is cancelled in the statement.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+from sqlalchemy.util import await_only
+
+from perfdata.database.link import (
+    BLOCK_BYTES,
+    OUT_DELIMITER,
+    OUT_QUOTE,
+    Link,
+    PsycopgLink,
+    copy_in_query,
+    copy_out_query,
+    joins,
+    refusals,
+)
+from perfdata.errors import ConfigError, ServerRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+
+    import asyncpg
+    import sqlalchemy
+
+    from perfdata.database.link import CopyFormat, Params, Query
+
+_PLACEHOLDER = re.compile(r"%(?:%|s|\((\w+)\)s)")
+
+
+def link_within(connection: sqlalchemy.Connection) -> Link:
+    """Return the link that joins a SQLAlchemy connection's transaction, whatever drives it.
+
+    Raises ConfigError for a driver that can't carry a COPY of ours.
+    """
+    # Begins the transaction that SQLAlchemy would begin with its first statement.
+    connection.exec_driver_sql("SELECT 1")
+    found: Any = connection.connection.driver_connection
+    if isinstance(found, psycopg.Connection):
+        return PsycopgLink(found)
+    if isinstance(found, psycopg.AsyncConnection):
+        return AsyncPsycopgLink(found)
+    if type(found).__module__.partition(".")[0] == "asyncpg":
+        return AsyncpgLink(found)
+    raise ConfigError(
+        f"this SQLAlchemy connection is driven by {type(found).__module__}; to join its "
+        "transaction perfdata needs psycopg 3 or asyncpg, else pass a URL"
+    )
+
+
+class AsyncPsycopgLink(Link):
+    """A link over psycopg's AsyncConnection."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Take the connection; it is the caller's to close."""
+        self.connection = connection
+        self.joined = joins(connection)
+
+    def _run(self, query: Query, params: Params | None) -> tuple[list[tuple[Any, ...]], int]:
+        async def run() -> tuple[list[tuple[Any, ...]], int]:
+            async with self._cursor() as cursor:
+                await cursor.execute(query, params, prepare=False)
+                return (await cursor.fetchall() if cursor.description else []), cursor.rowcount
+
+        with refusals():
+            return await_only(run())
+
+    def _cursor(self) -> psycopg.AsyncCursor[tuple[Any, ...]]:
+        return psycopg.AsyncCursor(self.connection, row_factory=tuple_row)
+
+    @contextmanager
+    def _nested(self) -> Iterator[None]:
+        transaction = self.connection.transaction()
+        with refusals():
+            await_only(transaction.__aenter__())
+            try:
+                yield
+            except BaseException as error:
+                await_only(transaction.__aexit__(type(error), error, error.__traceback__))
+                raise
+            await_only(transaction.__aexit__(None, None, None))
+
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is open."""
+        return self.connection.info.transaction_status != TransactionStatus.IDLE
+
+    def address(self) -> tuple[str, str]:
+        """Return the host and the database that really answer."""
+        info = self.connection.info
+        return info.get_parameters().get("hostaddr") or info.host, info.dbname
+
+    def copy_in(
+        self,
+        table: sql.Identifier,
+        columns: Sequence[str],
+        blocks: Iterable[bytes],
+        form: CopyFormat,
+        *,
+        freeze: bool = False,
+    ) -> int:
+        """Send blocks of whole lines into a table in one COPY; return the number of rows."""
+
+        async def run() -> int:
+            async with self._cursor() as cursor:
+                query = copy_in_query(table, columns, form, freeze=freeze)
+                async with cursor.copy(query) as copy:
+                    for block in blocks:
+                        await copy.write(block)
+                return cursor.rowcount
+
+        with refusals():
+            return await_only(run())
+
+    def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
+        """Give ``write`` the rows of a query of one text column, in blocks of whole lines."""
+
+        async def run() -> None:
+            gathered = _Blocks(write)
+            async with self._cursor() as cursor, cursor.copy(copy_out_query(select)) as copy:
+                async for line in copy:
+                    gathered.add(bytes(line))
+            gathered.finish()
+
+        with refusals():
+            await_only(run())
+
+
+class AsyncpgLink(Link):
+    """A link over an asyncpg connection whose transaction is open; it is always joined."""
+
+    joined = True
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        """Take the connection; it is the caller's to close."""
+        self.connection = connection
+
+    def _run(self, query: Query, params: Params | None) -> tuple[list[tuple[Any, ...]], int]:
+        async def run() -> tuple[list[tuple[Any, ...]], int]:
+            statement = await self.connection.prepare(with_literals(query, params))
+            rows = [tuple(row) for row in await statement.fetch()]
+            return rows, _count(statement.get_statusmsg())
+
+        with _asyncpg_refusals():
+            return await_only(run())
+
+    @contextmanager
+    def _nested(self) -> Iterator[None]:
+        transaction = self.connection.transaction()
+        with _asyncpg_refusals():
+            await_only(transaction.start())
+            try:
+                yield
+            except BaseException:
+                await_only(transaction.rollback())
+                raise
+            await_only(transaction.commit())
+
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is open."""
+        return bool(self.connection.is_in_transaction())
+
+    def address(self) -> tuple[str, str]:
+        """Return the host and the database that really answer."""
+        # Not the engine's URL: a creator may have connected elsewhere. A socket is its path.
+        where = self.connection._addr  # noqa: SLF001  asyncpg tells it nowhere else
+        host = where if isinstance(where, str) else where[0]
+        return str(host), str(self.value("SELECT current_database()"))
+
+    def copy_in(
+        self,
+        table: sql.Identifier,
+        columns: Sequence[str],
+        blocks: Iterable[bytes],
+        form: CopyFormat,
+        *,
+        freeze: bool = False,
+    ) -> int:
+        """Send blocks of whole lines into a table in one COPY; return the number of rows."""
+
+        async def source() -> AsyncIterator[bytes]:
+            for block in blocks:
+                yield block
+
+        schema, name = table._obj  # noqa: SLF001  psycopg's Identifier has no other way to its parts
+        options = {"quote": form.quote, "escape": form.escape, "null": form.null}
+        with _asyncpg_refusals():
+            status = await_only(
+                self.connection.copy_to_table(
+                    name,
+                    schema_name=schema,
+                    source=source(),
+                    columns=list(columns) or None,
+                    format=form.name,
+                    freeze=freeze or None,
+                    **{key: value for key, value in options.items() if value is not None},
+                )
+            )
+        return _count(status)
+
+    def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
+        """Give ``write`` the rows of a query of one text column, in blocks of whole lines."""
+        gathered = _Blocks(write)
+
+        async def output(data: bytes) -> None:
+            gathered.add(data)
+
+        with _asyncpg_refusals():
+            await_only(
+                self.connection.copy_from_query(
+                    select.as_string(None),
+                    output=output,
+                    format="csv",
+                    quote=OUT_QUOTE,
+                    delimiter=OUT_DELIMITER,
+                )
+            )
+        gathered.finish()
+
+
+class _Blocks:
+    """Gathers what comes into blocks of whole lines."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size >= BLOCK_BYTES and data.endswith(b"\n"):
+            self.finish()
+
+    def finish(self) -> None:
+        if self._pieces:
+            self._write(b"".join(self._pieces))
+            self._pieces, self._size = [], 0
+
+
+def with_literals(query: Query, params: Params | None) -> str:
+    """Write a query in psycopg's style with its parameters as literals, for another driver."""
+    text = query if isinstance(query, str) else query.as_string(None)
+    if params is None:
+        return text
+    named: Mapping[str, Any] = params if isinstance(params, Mapping) else {}
+    positional = iter(() if named else params)
+
+    def literal(match: re.Match[str]) -> str:
+        if match[0] == "%%":
+            return "%"
+        value = named[match[1]] if match[1] else next(positional)
+        return sql.Literal(value).as_string(None)
+
+    return _PLACEHOLDER.sub(literal, text)
+
+
+def _count(status: str) -> int:
+    """Read the number of rows from a command's status, such as ``COPY 5``."""
+    last = status.rpartition(" ")[2]
+    return int(last) if last.isdigit() else -1
+
+
+@contextmanager
+def _asyncpg_refusals() -> Iterator[None]:
+    import asyncpg
+
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        raise ServerRefusedError(
+            str(error.args[0]) if error.args else type(error).__name__,
+            sqlstate=error.sqlstate,
+            detail=getattr(error, "detail", None),
+            constraint=getattr(error, "constraint_name", None),
+            context=getattr(error, "context", None),
+        ) from error

@@ -1,0 +1,258 @@
+"""Links: what the library asks of a connection, whichever driver carries it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from perfdata.errors import ServerRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    Query = LiteralString | sql.SQL | sql.Composed
+    Params = Sequence[Any] | Mapping[str, Any]
+
+# What decides how a value is written and read as text, and how long a statement may take
+# (POSTGRES.md found each of them changing data or counts). Names a server does not know are left.
+PINNED = {
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "array_nulls": "on",
+    "xmloption": "content",
+    "row_security": "off",
+    "standard_conforming_strings": "on",
+    "synchronize_seqscans": "off",
+    "max_parallel_workers_per_gather": "0",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "transaction_timeout": "0",
+}
+
+# JSON holds no control characters, so that a row passes COPY's csv as it is.
+OUT_QUOTE, OUT_DELIMITER = "\x01", "\x02"
+# Rows gathered into one block: one Python call a row costs more than the bytes do.
+BLOCK_BYTES = 1 << 18
+
+
+@dataclass(frozen=True)
+class CopyFormat:
+    """How the bytes of a COPY into a table are written; ``quote`` and so on are of csv alone."""
+
+    name: LiteralString
+    quote: LiteralString | None = None
+    escape: LiteralString | None = None
+    null: LiteralString | None = None
+
+    def options(self, *, freeze: bool) -> sql.Composed:
+        """Write COPY's options."""
+        given = {"QUOTE": self.quote, "ESCAPE": self.escape, "NULL": self.null}
+        words: list[sql.Composable] = [sql.SQL("FORMAT {}").format(sql.SQL(self.name))]
+        words += [
+            sql.SQL("{} {}").format(sql.SQL(word), sql.Literal(value))
+            for word, value in given.items()
+            if value is not None
+        ]
+        return sql.SQL(", ").join([*words, sql.SQL("FREEZE")] if freeze else words)
+
+
+TEXT = CopyFormat("text")
+
+
+class Link(ABC):
+    """A connection; ``joined`` when its open transaction belongs to the caller."""
+
+    joined: bool
+
+    @abstractmethod
+    def _run(self, query: Query, params: Params | None) -> tuple[list[tuple[Any, ...]], int]:
+        """Run a statement, never prepared; return its rows and how many it gave or touched."""
+
+    @abstractmethod
+    def _nested(self) -> Any:
+        """Return a context manager: a transaction, or a savepoint where one is open."""
+
+    @abstractmethod
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is open."""
+
+    @abstractmethod
+    def address(self) -> tuple[str, str]:
+        """Return the host (a folder for a socket) and the database that really answer."""
+
+    @abstractmethod
+    def copy_in(
+        self,
+        table: sql.Identifier,
+        columns: Sequence[str],
+        blocks: Iterable[bytes],
+        form: CopyFormat,
+        *,
+        freeze: bool = False,
+    ) -> int:
+        """Send blocks of whole lines into a table in one COPY; return the number of rows."""
+
+    @abstractmethod
+    def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
+        """Give ``write`` the rows of a query of one text column, in blocks of whole lines."""
+
+    def rows(self, query: Query, params: Params | None = None) -> list[tuple[Any, ...]]:
+        """Run a query and return all its rows."""
+        return self._run(query, params)[0]
+
+    def value(self, query: Query, params: Params | None = None) -> Any:
+        """Run a query and return the first column of its first row."""
+        return self.rows(query, params)[0][0]
+
+    def execute(self, query: Query, params: Params | None = None) -> int:
+        """Run a statement and return the number of rows it touched."""
+        return self._run(query, params)[1]
+
+    @contextmanager
+    def transaction(
+        self, settings: Mapping[str, str] | None = None, *, reading: bool = False
+    ) -> Iterator[None]:
+        """Run a block in a transaction (in a savepoint where one is open) with settings pinned.
+
+        ``settings`` go over PINNED. An outer transaction has its own back afterwards.
+        ``reading`` makes a transaction of our own read only and all of one moment.
+        """
+        nested = self.in_transaction()
+        with self._nested():
+            if reading and not nested:
+                self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            before = self._set({**PINNED, **(settings or {})})
+            yield
+            if nested:
+                self._set(before)
+
+    def _set(self, wanted: Mapping[str, str]) -> dict[str, str]:
+        """Set what the server knows of ``wanted`` until the transaction ends; return the old."""
+        lower = {name.lower(): value for name, value in wanted.items()}
+        old: dict[str, str] = dict(
+            self.rows(
+                "SELECT s.name, current_setting(s.name) FROM pg_settings s "
+                "WHERE lower(s.name) = ANY (%s::text[])",
+                (list(lower),),
+            )
+        )
+        self.rows(
+            "SELECT set_config(n, v, true) FROM unnest(%s::text[], %s::text[]) AS s (n, v)",
+            (list(old), [lower[name.lower()] for name in old]),
+        )
+        return old
+
+
+class PsycopgLink(Link):
+    """A link over a psycopg connection."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        """Take the connection; it is the caller's to close."""
+        self.connection = connection
+        self.joined = joins(connection)
+
+    def _run(self, query: Query, params: Params | None) -> tuple[list[tuple[Any, ...]], int]:
+        with refusals(), self._cursor() as cursor:
+            cursor.execute(query, params, prepare=False)
+            return (cursor.fetchall() if cursor.description else []), cursor.rowcount
+
+    def _cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
+        """Make a plain client-side cursor, whatever factories the caller's connection has."""
+        return psycopg.Cursor(self.connection, row_factory=tuple_row)
+
+    @contextmanager
+    def _nested(self) -> Iterator[None]:
+        with refusals(), self.connection.transaction():
+            yield
+
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is open."""
+        return self.connection.info.transaction_status != TransactionStatus.IDLE
+
+    def address(self) -> tuple[str, str]:
+        """Return the host and the database that really answer."""
+        info = self.connection.info
+        return info.get_parameters().get("hostaddr") or info.host, info.dbname
+
+    def copy_in(
+        self,
+        table: sql.Identifier,
+        columns: Sequence[str],
+        blocks: Iterable[bytes],
+        form: CopyFormat,
+        *,
+        freeze: bool = False,
+    ) -> int:
+        """Send blocks of whole lines into a table in one COPY; return the number of rows."""
+        query = copy_in_query(table, columns, form, freeze=freeze)
+        with refusals(), self._cursor() as cursor:
+            with cursor.copy(query) as copy:
+                for block in blocks:
+                    copy.write(block)
+            return cursor.rowcount
+
+    def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
+        """Give ``write`` the rows of a query of one text column, in blocks of whole lines."""
+        with refusals(), self._cursor() as cursor, cursor.copy(copy_out_query(select)) as copy:
+            lines: list[bytes] = []
+            size = 0
+            for line in copy:
+                lines.append(bytes(line))
+                size += len(line)
+                if size >= BLOCK_BYTES:
+                    write(b"".join(lines))
+                    lines, size = [], 0
+            if lines:
+                write(b"".join(lines))
+
+
+def joins(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Tell whether what is done belongs to the caller's transaction, open or about to be."""
+    idle = connection.info.transaction_status == TransactionStatus.IDLE
+    return not (connection.autocommit and idle)
+
+
+def copy_in_query(
+    table: sql.Identifier, columns: Sequence[str], form: CopyFormat, *, freeze: bool
+) -> sql.Composed:
+    """Make the COPY into a table; with no columns named it takes them all, which are none."""
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    listed = sql.SQL(" ({})").format(names) if columns else sql.SQL("")
+    options = form.options(freeze=freeze)
+    return sql.SQL("COPY {}{} FROM STDIN ({})").format(table, listed, options)
+
+
+def copy_out_query(select: sql.Composed) -> sql.Composed:
+    """Make the COPY that sends a query's one text column as it is, a row a line."""
+    return sql.SQL("COPY ({}) TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')").format(
+        select
+    )
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn psycopg's errors into the one that every link raises."""
+    try:
+        yield
+    except psycopg.Error as error:
+        diag = error.diag
+        raise ServerRefusedError(
+            diag.message_primary or str(error),
+            sqlstate=error.sqlstate,
+            detail=diag.message_detail,
+            constraint=diag.constraint_name,
+            context=diag.context,
+        ) from error

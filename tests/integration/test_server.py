@@ -1,0 +1,509 @@
+"""The embedded server's launcher, on real servers: every test stops those that it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from perfdata.config import Settings
+from perfdata.database.accounts import server_account
+from perfdata.database.binaries import find_binaries
+from perfdata.database.connection import open_link
+from perfdata.database.processes import is_running
+from perfdata.database.server import EmbeddedServer
+from perfdata.errors import ServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from perfdata.database.server import ServerStatus
+    from perfdata.progress import Event
+
+OLD_BINARIES = Path("/usr/lib/postgresql/15/bin")
+needs_15 = pytest.mark.skipif(
+    not OLD_BINARIES.is_dir(), reason="PostgreSQL 15 of the distribution is not installed"
+)
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="is about root")
+
+
+class Server(EmbeddedServer):
+    """A server that remembers what it told."""
+
+    def __init__(self, home: Path, pg_bin: Path | None = None) -> None:
+        self.told: list[str] = []
+        self.home = home
+        super().__init__(Settings(root=home.parent, home=home, pg_bin=pg_bin), self._tell)
+
+    def _tell(self, event: Event) -> None:
+        self.told.append(event.text)
+
+    def run(self, query: str) -> object:
+        """Run a statement in database postgres; return the first column of its first row."""
+        with psycopg.connect(self.conninfo("postgres"), autocommit=True) as connection:
+            cursor = connection.execute(query.encode())
+            row = cursor.fetchone() if cursor.description else None
+            return row[0] if row else None
+
+    def keep_table(self) -> None:
+        """Make a table that is written out: the last commits before a kill are not."""
+        self.run("CREATE TABLE kept AS SELECT 1")
+        self.run("CHECKPOINT")
+
+    def kill(self) -> ServerStatus:
+        """End the postmaster as kill -9 does; its status before is returned."""
+        status = self.status()
+        assert status.pid is not None
+        os.kill(status.pid, signal.SIGKILL)
+        while is_running(status.pid):
+            time.sleep(0.005)
+        return status
+
+    def change_state(self, **values: object) -> None:
+        """Change what is recorded."""
+        path = self.home / "server" / "state.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """Make a folder that every account can get into, as pytest's own are not."""
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with open_folder() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Server]:
+    """Start one server for the tests that only ask."""
+    with open_folder() as path:
+        server = Server(path / "性能 'x' \\ %20")
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def make_server(folder: Path) -> Iterator[Callable[..., Server]]:
+    """Make servers in ``folder``; they are stopped and removed afterwards."""
+    made: list[Server] = []
+
+    def make(home: Path | str = "home", pg_bin: Path | None = None) -> Server:
+        server = Server(folder / home, pg_bin)
+        made.append(server)
+        return server
+
+    yield make
+    for server in made:
+        data = server.status().data
+        server.stop()
+        if not data.is_relative_to(folder):
+            shutil.rmtree(data.parent, ignore_errors=True)
+
+
+@pytest.fixture
+def server(make_server: Callable[..., Server]) -> Server:
+    """Make one server, not started."""
+    return make_server()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_settings_are_in_force(running: Server) -> None:
+    server, status = running, running.status()
+    assert status.settings == {
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "wal_level": "minimal",
+        "autovacuum": "off",
+        "jit": "off",
+        "shared_buffers": "256MB",
+        "max_wal_size": "4GB",
+        "lc_collate": "C",
+        "lc_ctype": "C.utf8",
+        "locale_provider": "builtin",
+        "locale": "C.UTF-8",
+        "server_encoding": "UTF8",
+    }
+    assert server.run("SHOW listen_addresses") == ""
+    assert server.run("SELECT current_user") == "perfdata"
+    assert mode_of(status.socket) == 0o700
+    server.run("CREATE EXTENSION pg_trgm")
+    assert server.run("SELECT cardinality(show_trgm('サトウハナコ'))") == 7
+
+
+def test_starts_once_and_stops_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the user's environment; and nobody's child: no zombie is left in its starter."""
+    monkeypatch.setenv("LANG", "xx_XX.UTF-8")
+    monkeypatch.setenv("LC_ALL", "xx_XX.UTF-8")
+    monkeypatch.setenv("PGHOSTADDR", "192.0.2.1")
+    monkeypatch.setenv("PGPORT", "1")
+    monkeypatch.setenv("PGDATA", "/nowhere")
+    assert server.stop() is False
+    assert not server.home.exists()
+    assert not server.status().running
+    first = server.start()
+    assert len(server.told) == 1
+    assert server.told[0].startswith("embedded PostgreSQL 18.")
+    assert f"made and started in {server.home} (" in server.told[0]
+    assert server.start() == first
+    assert len(server.told) == 1
+    assert first.pid is not None
+    with pytest.raises(ChildProcessError):
+        os.waitpid(first.pid, os.WNOHANG)
+    assert os.getsid(first.pid) != os.getsid(0)
+    assert server.stop() is True
+    assert not is_running(first.pid)
+    assert server.stop() is False
+    stopped = server.status()
+    assert (stopped.running, stopped.pid, stopped.settings) == (False, None, {})
+
+
+def test_two_processes_start_it_at_once(server: Server) -> None:
+    code = (
+        "import sys; from pathlib import Path; from perfdata.config import Settings\n"
+        "from perfdata.database.server import EmbeddedServer\n"
+        "home = Path(sys.argv[1])\n"
+        "print(EmbeddedServer(Settings(root=home, home=home)).start().pid)"
+    )
+    command = [sys.executable, "-c", code, str(server.home)]
+    starters = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
+    pids = [int(starter.communicate()[0]) for starter in starters]
+    assert pids == [server.status().pid] * 3
+
+
+def test_data_survive_kill_9(server: Server) -> None:
+    """Even where the recorded process id is another's by then: neither believed nor killed."""
+    server.start()
+    server.keep_table()
+    killed = server.kill()
+    assert not server.status().running
+    assert server.start().pid != killed.pid
+    for command in (["sleep", "60"], ["true"]):  # a process, and a zombie
+        status = server.kill()
+        account = server_account(status.data)
+        user = None if account is None else account.uid
+        with subprocess.Popen(command, user=user) as other:
+            for path in (status.data / "postmaster.pid", status.socket / ".s.PGSQL.5432.lock"):
+                lines = path.read_text().splitlines()
+                path.write_text("\n".join([str(other.pid), *lines[1:], ""]))
+            assert not server.status().running
+            assert server.stop() is False
+            server.start()
+            assert other.poll() in (None, 0)
+            other.kill()
+    assert server.run("SELECT count(*) FROM kept") == 1
+
+
+def test_session_that_outlives_a_killed_server(server: Server) -> None:
+    """Its shared memory is waited for, never taken: two servers on one cluster destroy it."""
+    server.start()
+    with psycopg.connect(server.conninfo("postgres")) as connection:
+        backend = connection.info.backend_pid
+        os.kill(backend, signal.SIGSTOP)
+        server.kill()
+        command = ["sh", "-c", f"sleep 0.7; kill -KILL {backend}"]
+        began = time.monotonic()
+        with subprocess.Popen(command):
+            server.start()
+    assert time.monotonic() - began > 0.7
+    assert server.run("SELECT 1") == 1
+
+
+def test_next_boot(server: Server) -> None:
+    """A cluster that was stopped survives it; one that ran is thrown away and made again."""
+    server.start()
+    server.keep_table()
+    server.stop()
+    server.change_state(boot_id="another")
+    server.start()
+    assert server.run("SELECT count(*) FROM kept") == 1
+    server.kill()
+    server.change_state(boot_id="another")
+    server.start()
+    assert "thrown away and made again: the operating system was started" in server.told[2]
+    assert server.run("SELECT to_regclass('kept')") is None
+
+
+def test_long_home_with_blanks_and_japanese_letters(make_server: Callable[..., Server]) -> None:
+    """A socket's path holds 107 bytes: it lies in a private folder elsewhere then."""
+    server = make_server(f"性能 データ, 'quoted' \"100%\" \\ {'長' * 40}/home")
+    first = server.start()
+    assert len(os.fsencode(first.socket / ".s.PGSQL.5432")) <= 107
+    assert server.run("SELECT 1") == 1
+    assert mode_of(first.socket) == 0o700
+    server.kill()
+    assert server.start().socket == first.socket
+    server.kill()
+    first.socket.chmod(0o777)
+    second = server.start()
+    assert second.socket != first.socket, "a folder that others may have been in is not used"
+    shutil.rmtree(first.socket)
+    server.stop()
+    assert not second.socket.exists()
+
+
+def test_short_home_with_blanks_and_japanese_letters(running: Server) -> None:
+    status = running.status()
+    assert status.socket.is_relative_to(running.home)
+    with psycopg.connect(status.url("postgres")) as connection:
+        assert running.owns(connection)
+
+
+def test_programs_gone_while_it_runs(folder: Path, make_server: Callable[..., Server]) -> None:
+    """As when the environment that started it is deleted."""
+    programs = find_binaries(Settings(root=folder, home=folder)).bin
+    environment = folder / "bin"
+    environment.mkdir()
+    for name in ("postgres", "initdb"):
+        (environment / name).symlink_to(programs / name)
+    first = make_server("home", environment).start()
+    shutil.rmtree(environment)
+    server = make_server("home")
+    second = server.start()
+    assert second.pid != first.pid
+    assert f"its programs in {environment} are gone" in server.told[0]
+    assert len(server.told) == 2
+
+
+@needs_15
+def test_other_major(make_server: Callable[..., Server]) -> None:
+    """Another PostgreSQL's programs work; their cluster is refused to others, with the remedy."""
+    old, new = make_server("home", OLD_BINARIES), make_server("home")
+    status = old.start()
+    assert status.version is not None
+    assert status.version.startswith("15.")
+    assert (status.settings["locale_provider"], status.settings["lc_collate"]) == ("libc", "C")
+    assert status.settings["lc_ctype"] == "C.utf8"
+    with pytest.raises(ServerError, match="made by PostgreSQL 15") as running:
+        new.start()
+    assert new.stop() is True
+    with pytest.raises(ServerError) as stopped:
+        new.start()
+    assert str(stopped.value) == str(running.value)
+    assert "invoke db.stop" in str(stopped.value)
+    assert f"remove the folder {status.data}" in str(stopped.value)
+    shutil.rmtree(status.data)
+    version = new.start().version
+    assert version is not None
+    assert version.startswith("18.")
+
+
+def test_port_that_is_taken(running: Server) -> None:
+    """The server that runs is not stopped for nothing."""
+    server, first = running, running.status()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ServerError, match=f"can't listen on port {port} of 127.0.0.1"):
+            server.start(port)
+    assert server.status() == first
+
+
+def test_port_wants_the_password(server: Server) -> None:
+    server.start()
+    port = free_port()
+    status = server.start(port)
+    assert f"it is to listen on port {port}" in server.told[1]
+    assert f"port {port} of 127.0.0.1" in server.told[2]
+    assert server.start() == server.start(port) == status, "a port that is there stays"
+    with psycopg.connect(status.url("postgres", password=True)) as connection:
+        assert server.owns(connection)
+    with pytest.raises(psycopg.OperationalError, match="no password supplied"):
+        psycopg.connect(status.url("postgres"))
+    assert status.password_file is not None
+    assert mode_of(status.password_file) == 0o600
+    password = status.password_file.read_text()
+    assert len(password) >= 32
+    assert password not in status.log.read_text()
+    assert server.run("SHOW listen_addresses") == "127.0.0.1"
+    server.stop()
+    assert server.start().port is None
+
+
+@needs_root
+def test_root_with_a_home_that_its_account_cannot_reach(
+    folder: Path, make_server: Callable[..., Server]
+) -> None:
+    """As below /root: nothing is opened, the cluster lives in the system's folder."""
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+    server = make_server("closed/home")
+    status = server.start()
+    assert status.data.is_relative_to("/var/lib/perfdata")
+    assert mode_of(closed) == 0o700
+    assert (status.data.parent / "home").read_text() == f"{server.home}\n"
+    assert status.data.stat().st_uid != 0
+    assert mode_of(status.data) == mode_of(status.socket) == 0o700
+    assert server.run("SELECT 1") == 1
+    assert server.stop() is True
+    assert server.start().data == status.data
+    server.stop()
+    shutil.rmtree(server.home)
+    make_server("closed/another").start()
+    assert not status.data.parent.exists(), "its home is gone: it is cleared away"
+
+
+@needs_root
+def test_root_with_programs_that_its_account_cannot_reach(
+    folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are copied, with their libraries, and survive the environment."""
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+    package = find_binaries(Settings(root=folder, home=folder)).bin.parent.parent
+    for name in (package.name, f"{package.name}.libs"):
+        shutil.copytree(package.parent / name, closed / name)
+    monkeypatch.syspath_prepend(closed)
+    status = server.start()
+    programs = Path(json.loads((server.home / "server" / "state.json").read_text())["binaries"])
+    assert programs.is_relative_to(server.home)
+    assert mode_of(closed) == 0o700
+    shutil.rmtree(closed)
+    assert server.run("SELECT to_tsvector('english', 'loaded') IS NOT NULL") is True
+    monkeypatch.undo()
+    assert server.start() == status
+
+
+def test_owns_only_its_own_cluster(running: Server, make_server: Callable[..., Server]) -> None:
+    ours, other = running, make_server("other")
+    with psycopg.connect(ours.conninfo("postgres")) as connection:
+        assert ours.owns(connection)
+        assert connection.info.transaction_status.name == "IDLE"
+        with open_link(ours.conninfo("postgres")) as link:
+            assert ours.owns(link)
+            assert not other.owns(link)
+        assert not other.owns(connection), "one that was never made owns nothing"
+        other.start()
+        assert not other.owns(connection)
+        connection.execute("SELECT 1")
+        assert ours.owns(connection)
+        assert connection.info.transaction_status.name == "INTRANS"
+
+
+def test_owns_asks_as_any_role(running: Server) -> None:
+    """A server that keeps its identifier to itself is not ours; the transaction stays whole."""
+    server = running
+    server.run("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+    server.run("CREATE ROLE somebody LOGIN")
+    with psycopg.connect(server.conninfo("postgres"), user="somebody") as connection:
+        connection.execute("SELECT 1")
+        assert not server.owns(connection)
+        connection.execute("SELECT 1")
+
+
+def test_conninfo_of_any_database(running: Server) -> None:
+    server = running
+    name = "it's \\ 「x」 dbname=y"
+    quoted = name.replace('"', '""')
+    server.run(f'CREATE DATABASE "{quoted}"')
+    with psycopg.connect(server.conninfo(name)) as connection:
+        assert connection.info.dbname == name
+    with psycopg.connect(server.status().url(name)) as connection:
+        assert connection.info.dbname == name
+
+
+def test_server_that_dies_tells_why(server: Server) -> None:
+    data = server.start().data
+    server.stop()
+    shutil.rmtree(data / "pg_wal")
+    with pytest.raises(ServerError, match='"pg_wal" does not exist') as raised:
+        server.start()
+    assert str(server.home / "server" / "server.log") in str(raised.value)
+
+
+def test_socket_or_data_removed_under_a_running_server(server: Server) -> None:
+    """As a cleaner of temporary files does, and a hasty user: the old one is found and stopped."""
+    first = server.start()
+    server.keep_table()
+    shutil.rmtree(first.socket)
+    second = server.start()
+    assert server.run("SELECT count(*) FROM kept") == 1
+    shutil.rmtree(first.data)
+    third = server.start()
+    assert server.run("SELECT to_regclass('kept')") is None
+    for pid in (first.pid, second.pid):
+        assert pid is not None
+        assert not is_running(pid)
+    shutil.rmtree(third.socket)
+    assert server.stop() is True
+
+
+def test_server_that_is_still_starting_is_waited_for(running: Server) -> None:
+    """Its starter may have been interrupted."""
+    server, status = running, running.status()
+    lock = status.data / "postmaster.pid"
+    text = lock.read_text()
+    lock.write_text(text.replace("ready   ", "starting"))
+    (status.socket / ".s.PGSQL.5432").rename(status.socket / "hidden")
+    code = (
+        "import sys, time; from pathlib import Path; time.sleep(0.3)\n"
+        "socket, lock = map(Path, sys.argv[1:])\n"
+        "(socket / 'hidden').rename(socket / '.s.PGSQL.5432')\n"
+        "lock.write_text(lock.read_text().replace('starting', 'ready   '))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, status.socket, lock]):
+        assert server.start() == status
+
+
+@needs_root
+def test_root_with_other_programs_that_its_account_cannot_reach(
+    folder: Path, make_server: Callable[..., Server]
+) -> None:
+    """They are not copied: where their files lie only they know."""
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+    programs = find_binaries(Settings(root=folder, home=folder)).bin
+    for name in ("postgres", "initdb"):
+        (closed / name).symlink_to(programs / name)
+    with pytest.raises(ServerError, match="name a folder that every user can read"):
+        make_server("home", closed).start()
+    assert mode_of(closed) == 0o700
+
+
+@needs_root
+def test_disk_full(folder: Path, make_server: Callable[..., Server]) -> None:
+    """What the system said is passed on, and nothing half made stays."""
+    home = folder / "home"
+    home.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=20m,mode=0755", "tmpfs", str(home)]
+    if subprocess.run(command, check=False, capture_output=True).returncode != 0:
+        pytest.skip("this root may not mount a small disk")
+    server = make_server("home")
+    try:
+        with pytest.raises(ServerError, match=r"No space left on device|Check free disk space"):
+            server.start()
+        assert not server.status().data.exists()
+        assert not (home / "server" / "data.new").exists()
+    finally:
+        subprocess.run(["umount", home], check=True)
