@@ -51,7 +51,7 @@ def here(own: Settings, database_url: str) -> Target:
 
 def count(target: Target, table: str = "staffs") -> int:
     with psycopg.connect(target.conninfo) as connection:
-        row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # type: ignore[call-overload]
+        row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
     assert row
     return int(row[0])
 

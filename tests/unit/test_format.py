@@ -24,7 +24,9 @@ from perfdata.snapshot.format import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-TABLES = {
+Tables = dict[str, tuple[list[str], list[str], list[list[str | None]]]]
+
+TABLES: Tables = {
     "staffs": (["id", "name"], ["uuid", "text"], [["1", "佐藤 ]}\n"], ["2", None]]),
     "empty": (["id"], ["int"], []),
     "other.none": ([], [], [[], []]),
@@ -32,9 +34,7 @@ TABLES = {
 SCHEMA = {"staffs": {"id": "uuid not null", "name": "text"}}
 
 
-def write(
-    path: Path, tables: dict[str, tuple[list[str], list[str], list[list[str | None]]]]
-) -> Manifest:
+def write(path: Path, tables: Tables) -> Manifest:
     body_path = path.with_suffix(".body")
     with body_path.open("wb") as file:
         writer = BodyWriter(file)

@@ -35,7 +35,7 @@ def test_every_error_has_a_message_of_its_own() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'restore'"):
-        _ = perfdata.restore  # type: ignore[attr-defined]
+        _ = perfdata.restore
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
