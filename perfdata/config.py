@@ -58,7 +58,8 @@ class Settings:
                 return start / Path(value).expanduser()
             return root / Path(table[key]).expanduser() if table.get(key) else None
 
-        allow = tuple(environ.get("PERFDATA_ALLOW", "").replace(",", " ").split())
+        listed = environ.get("PERFDATA_ALLOW", "").split(",")
+        allow = tuple(one.strip() for one in listed if one.strip())
         return cls(
             root=root,
             home=folder("PERFDATA_HOME", "home") or root / ".perfdata",

@@ -32,10 +32,11 @@ from perfdata.perf.marker import Marker
 from perfdata.perf.summary import Announcer, Summary, attach, shown_path
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
     from pathlib import Path
 
     from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
     from perfdata.database.target import Target
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from perfdata.perf.room import Perf, Task
     from perfdata.snapshot.provide import Built, Provided
 
-_FIXTURES = {"large_dataset", "perf", "perf_session"}
+_FIXTURES = {"large_dataset", "perf", "perf_async_session", "perf_session"}
 # Where the results of a test go, and what they are.
 _results_key = pytest.StashKey[tuple["Path", list["ScenarioResult"]]]()
 
@@ -57,6 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "test runs on, and what its scenario may do at most",
     )
     config.pluginmanager.register(Summary(config), "perfdata-summary")
+    if config.pluginmanager.hasplugin("asyncio"):
+        config.pluginmanager.register(_asyncio_fixtures(), "perfdata-asyncio")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -143,6 +146,40 @@ def perf_session(
         with Session(connection, join_transaction_mode="create_savepoint") as session:
             yield session
         transaction.rollback()
+
+
+@pytest.fixture
+def perf_async_session() -> None:
+    """An AsyncSession; pytest-asyncio's presence puts the real one in the place of this."""
+    raise ConfigError("perf_async_session needs pytest-asyncio: pip install pytest-asyncio")
+
+
+def _asyncio_fixtures() -> object:
+    """Make the plugin with the fixtures that only pytest-asyncio's own decorator can make."""
+    import pytest_asyncio
+
+    class AsyncioFixtures:
+        @pytest_asyncio.fixture
+        async def perf_async_session(
+            self,
+            perf_url: str,
+            large_dataset: Dataset,  # noqa: ARG002  loaded before the transaction locks a table
+        ) -> AsyncIterator[AsyncSession]:
+            """An AsyncSession in a transaction that is rolled back after the test."""
+            from sqlalchemy.ext.asyncio import AsyncSession
+
+            from perfdata.perf.engine import make_async_engine
+
+            engine = make_async_engine(perf_url)
+            async with engine.connect() as connection:
+                transaction = await connection.begin()
+                mode = "create_savepoint"
+                async with AsyncSession(connection, join_transaction_mode=mode) as session:
+                    yield session
+                await transaction.rollback()
+            await engine.dispose()
+
+    return AsyncioFixtures()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def check_guard(link: Link, settings: Settings) -> None:
     raise GuardError(
         f"refused: perfdata replaces rows only on its embedded server or in databases that are "
         f"listed, and {name} is not. If its flagged rows may be replaced, set "
-        f"PERFDATA_ALLOW={name} or, in pyproject.toml, [tool.perfdata] allow = [{name!r}]"
+        f"PERFDATA_ALLOW={shlex.quote(name)} or, in pyproject.toml, [tool.perfdata] allow = [{name!r}]"
     )
 
 

@@ -440,11 +440,69 @@ def test_workers_of_xdist_take_turns_and_their_results_come_together(inner: Pyte
     }
 
 
+ASYNCIO = """
+import pytest
+from sqlalchemy import text
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.perf(dataset="10_offices")]
+
+
+@pytest.mark.parametrize("time", [1, 2])
+async def test_async(perf_async_session, time):
+    count = text("SELECT count(*) FROM support_plan_cycles")
+    assert (await perf_async_session.execute(count)).scalar_one() == 100
+    await perf_async_session.execute(text("DELETE FROM support_plan_cycles"))
+    await perf_async_session.commit()
+    assert (await perf_async_session.execute(count)).scalar_one() == 0
+    mode = await perf_async_session.execute(text("SHOW plan_cache_mode"))
+    assert mode.scalar_one() == "force_custom_plan"
+
+
+@pytest.mark.perf(dataset="10_offices", max_queries=1)
+async def test_sync_fixture_in_async_test(perf):
+    perf(lambda session: session.execute(text("SELECT 1")))
+"""
+
+
 def test_beside_pytest_asyncio(inner: Pytest) -> None:
-    pytest.importorskip("pytest_asyncio")
-    inner.write(
-        test_simple=SIMPLE.replace("def test_one", "@pytest.mark.asyncio\nasync def test_one")
-    )
+    """Its loop and its mode, with every warning an error."""
+    inner.write(test_async=ASYNCIO)
     code, said = inner.run("-p", "asyncio", "-o", "asyncio_default_fixture_loop_scope=function")
     assert code == 0, said
-    assert "2 passed" in said
+    assert "3 passed" in said
+
+
+def test_without_pytest_asyncio_its_fixture_says_so(inner: Pytest) -> None:
+    simple = "def test_one(perf_async_session):\n    assert perf_async_session\n"
+    inner.write(test_simple=simple)
+    code, said = inner.run()
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert "perf_async_session needs pytest-asyncio: pip install pytest-asyncio" in said
+
+
+BESIDE = """
+import pytest
+from sqlalchemy import text
+
+pytestmark = pytest.mark.perf(dataset="10_offices")
+
+
+def test_perfdata(perf):
+    assert perf(lambda session: session.scalar(text("SELECT count(*) FROM offices"))) == 10
+
+
+def test_django(settings):
+    assert settings.USE_TZ
+
+
+def test_postgresql(postgresql_noproc):
+    assert postgresql_noproc.host
+"""
+
+
+def test_beside_pytest_postgresql_and_pytest_django(inner: Pytest) -> None:
+    """All in one session, each with its own fixtures; none takes another's name."""
+    inner.write(test_beside=BESIDE, beside_settings="USE_TZ = True\nSECRET_KEY = 'x'\n")
+    code, said = inner.run("-p", "asyncio", "--ds=beside_settings", "-W", "default")
+    assert code == 0, said
+    assert "3 passed" in said
