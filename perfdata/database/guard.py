@@ -36,7 +36,8 @@ def check_guard(link: Link, settings: Settings) -> None:
     raise GuardError(
         f"refused: perfdata replaces rows only on its embedded server or in databases that are "
         f"listed, and {name} is not. If its flagged rows may be replaced, set "
-        f"PERFDATA_ALLOW={shlex.quote(name)} or, in pyproject.toml, [tool.perfdata] allow = [{name!r}]"
+        f"PERFDATA_ALLOW={shlex.quote(name)} or, in pyproject.toml, [tool.perfdata] "
+        f"allow = [{name!r}]"
     )
 
 

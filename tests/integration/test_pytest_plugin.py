@@ -482,11 +482,13 @@ def test_without_pytest_asyncio_its_fixture_says_so(inner: Pytest) -> None:
 
 BESIDE = """
 import pytest
+from pytest_postgresql import factories
 from sqlalchemy import text
 
-pytestmark = pytest.mark.perf(dataset="10_offices")
+theirs = factories.postgresql("postgresql_noproc")
 
 
+@pytest.mark.perf(dataset="10_offices")
 def test_perfdata(perf):
     assert perf(lambda session: session.scalar(text("SELECT count(*) FROM offices"))) == 10
 
@@ -495,14 +497,21 @@ def test_django(settings):
     assert settings.USE_TZ
 
 
-def test_postgresql(postgresql_noproc):
-    assert postgresql_noproc.host
+def test_postgresql(theirs):
+    assert theirs.execute("SELECT current_database()").fetchone() == ("tests",)
 """
 
 
-def test_beside_pytest_postgresql_and_pytest_django(inner: Pytest) -> None:
-    """All in one session, each with its own fixtures; none takes another's name."""
+def test_beside_pytest_postgresql_and_pytest_django(inner: Pytest, own_settings: Settings) -> None:
+    """All in one session, each with its own fixtures, two of them on one server."""
+    server = EmbeddedServer(own_settings).start()
     inner.write(test_beside=BESIDE, beside_settings="USE_TZ = True\nSECRET_KEY = 'x'\n")
-    code, said = inner.run("-p", "asyncio", "--ds=beside_settings", "-W", "default")
+    code, said = inner.run(
+        "--ds=beside_settings",
+        f"--postgresql-host={server.socket}",
+        "--postgresql-user=perfdata",
+        "-W",
+        "default",
+    )
     assert code == 0, said
     assert "3 passed" in said
