@@ -79,7 +79,11 @@ def install_digest(pyproject: Path, wanted: list[str]) -> str:
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments go to pytest."""
     install(session, "tests")
-    session.run("pytest", "tests/unit", "tests/integration", *session.posargs)
+    # A file a worker: its fixtures share a server. -n0 for a debugger.
+    session.run(
+        "pytest", "-n", "auto", "--dist", "loadfile", "tests/unit", "tests/integration",
+        *session.posargs,
+    )  # fmt: skip
 
 
 @nox.session(python=PYTHONS)

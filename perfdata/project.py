@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from perfdata.errors import ConfigError, DatasetNotFoundError
@@ -34,8 +34,9 @@ class Migration:
 class Project:
     """An application, as perfdata sees it.
 
-    ``migrations`` is an ``alembic.ini`` or the folder with ``env.py``. ``metadata`` is where the
-    SQLAlchemy MetaData is found, as ``package.module:Base.metadata``: imported only when needed.
+    ``migrations`` is an ``alembic.ini`` or the folder with ``env.py``, relative to the settings'
+    root. ``metadata`` is where the SQLAlchemy MetaData is found, as
+    ``package.module:Base.metadata``: imported only when needed.
     """
 
     name: str
@@ -80,10 +81,11 @@ def load_project(settings: Settings) -> Project:
     reference = settings.project if ":" in settings.project else f"{settings.project}:project"
     found = import_object(reference, "[tool.perfdata] project")
     if not isinstance(found, Project):
-        message = (
+        raise ConfigError(
             f"[tool.perfdata] project {reference!r} is a {type(found).__name__}, not a Project"
         )
-        raise ConfigError(message)
+    if found.migrations is not None:
+        return replace(found, migrations=settings.root / found.migrations)
     return found
 
 

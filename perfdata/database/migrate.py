@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from perfdata.database.catalog import VERSION_TABLE
+from perfdata.database.connection import describe, open_link
+from perfdata.database.url import make_url
 from perfdata.errors import MigrationError
 from perfdata.progress import Event, silent
 from perfdata.project import Migration
@@ -80,7 +82,9 @@ def database_heads(link: Link) -> tuple[str, ...]:
 def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[str, ...]:
     """Bring a database to the project's newest migrations; return the heads that it then has.
 
-    Raises MigrationError where the project has none or one of them fails.
+    The project's own env.py runs them: on ``config.attributes["connection"]``, or on the
+    ``sqlalchemy.url`` that is set for it here. Raises MigrationError where the project has none,
+    where one of them fails, or where env.py went to another database.
     """
     import psycopg
     import sqlalchemy
@@ -98,6 +102,8 @@ def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[s
     try:
         with _script_errors(project), engine.connect() as connection:
             config.attributes["connection"] = connection
+            url = make_url(conninfo, "psycopg")
+            config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
             command.upgrade(config, "heads")
             connection.commit()
     except sqlalchemy.exc.DBAPIError as error:
@@ -106,7 +112,15 @@ def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[s
         ) from error
     finally:
         engine.dispose()
-    return tuple(sorted(_scripts(config).get_heads()))
+    heads = tuple(sorted(_scripts(config).get_heads()))
+    with open_link(conninfo) as link:
+        if database_heads(link) != heads:
+            raise MigrationError(
+                f"project {project.name} migrated some other database than {describe(conninfo)}: "
+                "its env.py must use config.attributes['connection'], or the sqlalchemy.url of "
+                "its config"
+            )
+    return heads
 
 
 def _config(project: Project) -> Config:
@@ -116,7 +130,13 @@ def _config(project: Project) -> Config:
     if path is None or not path.exists():
         raise MigrationError(f"project {project.name}: there are no migrations in {path}")
     if path.is_file():
-        return Config(str(path))
+        config = Config(str(path))
+        location = config.get_main_option("script_location")
+        if location and ":" not in location and not Path(location).is_absolute():
+            # Alembic would look below the folder that one happens to be in.
+            location = str(path.parent / location)
+            config.set_main_option("script_location", location.replace("%", "%%"))
+        return config
     config = Config()
     config.set_main_option("script_location", str(path).replace("%", "%%"))
     config.set_main_option("path_separator", "os")

@@ -1,0 +1,120 @@
+"""Projects of other teams: two in one repository, with Alembic as its own template sets it up."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PYPROJECT = '[tool.perfdata]\nproject = "{name}_perf:project"\n'
+
+PROJECT = """
+from datetime import date
+from pathlib import Path
+
+from perfdata import Dataset, Project, TableRows
+
+
+def generate(dataset):
+    lines = (f"{{n}}\\tcustomer {{n}}\\tt\\n".encode() for n in range(1, 101))
+    yield TableRows("{name}_customers", ("id", "name", "generated"), lines)
+
+
+project = Project(
+    name="{name}",
+    migrations=Path("alembic.ini"),
+    flag_column="generated",
+    datasets=(Dataset(name="{name}_100", generate=generate, as_of=date(2026, 1, 1)),),
+)
+"""
+
+REVISION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{name}_1"
+down_revision = None
+
+
+def upgrade():
+    op.create_table(
+        "{name}_customers",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("generated", sa.Boolean, nullable=False, server_default="false"),
+    )
+"""
+
+
+def run(folder: Path, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    inherited = {key: one for key, one in os.environ.items() if not key.startswith("PERFDATA_")}
+    return subprocess.run(
+        [str(Path(sys.executable).parent / command[0]), *command[1:]],
+        cwd=folder, env=inherited | environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = tmp_path_factory.mktemp("repository")
+    for name in ("shop", "bank"):
+        folder = root / name
+        (folder / "src" / "deep").mkdir(parents=True)
+        (folder / "pyproject.toml").write_text(PYPROJECT.format(name=name))
+        (folder / f"{name}_perf.py").write_text(PROJECT.format(name=name))
+        made = run(folder, "alembic", "init", "--template", "generic", "migrations")
+        assert made.returncode == 0, made.stderr
+        versions = folder / "migrations" / "versions"
+        (versions / "first.py").write_text(REVISION.format(name=name))
+    yield root
+    for name in ("shop", "bank"):
+        run(root / name, "perfdata", "db.stop")
+
+
+@pytest.mark.parametrize("name", ["shop", "bank"])
+def test_each_has_its_own_datasets_database_and_snapshots(repository: Path, name: str) -> None:
+    """From a folder deep inside, where its settings are found upwards."""
+    deep = repository / name / "src" / "deep"
+    listed = json.loads(run(deep, "perfdata", "dataset.list", "--json").stdout)
+    assert [one["name"] for one in listed] == [f"{name}_100"]
+    first = run(deep, "perfdata", "snapshot.restore", "--name", f"{name}_100")
+    assert first.returncode == 0, first.stderr
+    assert "built 100 rows" in first.stdout
+    second = run(deep, "perfdata", "snapshot.restore", "--name", f"{name}_100")
+    assert "restored" in second.stdout
+    assert "100 rows" in second.stdout
+    assert (repository / name / ".perfdata" / "snapshots" / f"{name}_100.json.zst").is_file()
+    assert not list(repository.glob("**/deep/.perfdata"))
+
+
+def test_a_folder_without_a_project_has_the_bundled_one(tmp_path: Path) -> None:
+    listed = json.loads(run(tmp_path, "perfdata", "dataset.list", "--json").stdout)
+    assert "100_offices" in [one["name"] for one in listed]
+
+
+def test_an_env_py_that_goes_elsewhere_is_found_out(repository: Path, tmp_path: Path) -> None:
+    """One that takes its URL from somewhere else migrates somewhere else."""
+    stray = tmp_path / "stray"
+    shutil.copytree(repository / "shop", stray, ignore=shutil.ignore_patterns(".perfdata"))
+    env = stray / "migrations" / "env.py"
+    text = env.read_text()
+    assert "connectable = engine_from_config(" in text
+    head, _, tail = text.partition("connectable = engine_from_config(")
+    rest = tail.partition(")\n\n")[2] or tail.partition(")\n")[2]
+    env.write_text(
+        f'{head}from sqlalchemy import create_engine\n    connectable = create_engine("sqlite://")\n{rest}'
+    )
+    done = run(stray, "perfdata", "snapshot.restore", "--name", "shop_100")
+    run(stray, "perfdata", "db.stop")
+    assert done.returncode == 2
+    assert "migrated some other database than" in done.stderr
+    assert "config.attributes['connection']" in done.stderr
