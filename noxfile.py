@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from nox.virtualenv import VirtualEnv
 nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["tests", "lint", "typecheck"]
 nox.options.reuse_venv = "yes"
-nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.default_venv_backend = "uv" if shutil.which("uv") else "virtualenv"
 
 ROOT = Path(__file__).parent
 STAMP = "perfdata-installed"

@@ -72,7 +72,13 @@ def test_every_command_does_what_it_says(newcomer: Newcomer) -> None:
         else:
             assert command == TESTS or tool == "zstd", f"{tool} is not installed"
     first = said[COMMANDS[0]]
-    for expected in ("embedded PostgreSQL", "built 32,101 rows", "deadline_alerts", "7 passed"):
+    for expected in (
+        "embedded PostgreSQL",
+        "built 100_offices",
+        "restored 100_offices: 32,101 rows",
+        "deadline_alerts",
+        "7 passed",
+    ):
         assert expected in first
     assert "restored 100_offices: 32,101 rows" in newcomer.run("nox -s perf")
     assert "restored 100_offices" in said["invoke snapshot.restore --name 100_offices"]
