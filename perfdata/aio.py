@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from sqlalchemy.orm import Session
+
     from perfdata.database.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.restore import Restored
@@ -101,7 +103,6 @@ async def snapshot_exists(name: str, settings: Settings | None = None) -> bool:
 async def _with_link(database: object, work: Callable[[Link], T]) -> T:
     """Run ``work`` on a link to what the caller gave, in a greenlet that awaits for it."""
     import psycopg
-    from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import (
         AsyncConnection,
         AsyncEngine,
@@ -116,18 +117,27 @@ async def _with_link(database: object, work: Callable[[Link], T]) -> T:
     if isinstance(database, async_scoped_session):
         database = database()
     if isinstance(database, AsyncSession):
-        return await database.run_sync(lambda session: work(link_within(session.connection())))
+        return await database.run_sync(_in_session, work)
     if isinstance(database, AsyncConnection):
         return await database.run_sync(lambda connection: work(link_within(connection)))
     if isinstance(database, psycopg.AsyncConnection):
         return await greenlet_spawn(work, AsyncPsycopgLink(database))
-    if isinstance(database, (AsyncEngine, Engine)):
-        database = database.url.render_as_string(hide_password=False)
+    if isinstance(database, AsyncEngine):
+        async with database.connect() as connection:
+            own = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            return await own.run_sync(lambda one: work(link_within(one)))
     if not isinstance(database, str):
         raise ConfigError(
             "a database is a URL, a SQLAlchemy AsyncEngine, AsyncConnection or AsyncSession, or a "
             f"psycopg AsyncConnection, not {type(database).__module__}."
             f"{type(database).__qualname__}; perfdata has the same functions for synchronous ones"
         )
-    async with await connect_async(normalise_url(database)) as connection:
-        return await greenlet_spawn(work, AsyncPsycopgLink(connection))
+    async with await connect_async(normalise_url(database)) as mine:
+        return await greenlet_spawn(work, AsyncPsycopgLink(mine))
+
+
+def _in_session(session: Session, work: Callable[[Link], T]) -> T:
+    from perfdata.database.asynclink import synchronised
+
+    with synchronised(session) as link:
+        return work(link)

@@ -23,6 +23,7 @@ from perfdata.database.link import (
     OUT_QUOTE,
     Link,
     PsycopgLink,
+    answering_host,
     copy_in_query,
     copy_out_query,
     joins,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     import asyncpg
     import sqlalchemy
+    from sqlalchemy.orm import Session, scoped_session
 
     from perfdata.database.link import CopyFormat, Params, Query
 
@@ -59,6 +61,16 @@ def link_within(connection: sqlalchemy.Connection) -> Link:
         f"this SQLAlchemy connection is driven by {type(found).__module__}; to join its "
         "transaction perfdata needs psycopg 3 or asyncpg, else pass a URL"
     )
+
+
+@contextmanager
+def synchronised(session: Session | scoped_session[Any]) -> Iterator[Link]:
+    """Link to a Session's connection: it sees what is pending, and objects see what it changed."""
+    session.flush()
+    link = link_within(session.connection())
+    yield link
+    if link.changed:
+        session.expire_all()
 
 
 class AsyncPsycopgLink(Link):
@@ -99,8 +111,7 @@ class AsyncPsycopgLink(Link):
 
     def address(self) -> tuple[str, str]:
         """Return the host and the database that really answer."""
-        info = self.connection.info
-        return info.get_parameters().get("hostaddr") or info.host, info.dbname
+        return answering_host(self.connection.info), self.connection.info.dbname
 
     def copy_in(
         self,
@@ -139,13 +150,12 @@ class AsyncPsycopgLink(Link):
 
 
 class AsyncpgLink(Link):
-    """A link over an asyncpg connection whose transaction is open; it is always joined."""
-
-    joined = True
+    """A link over an asyncpg connection."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         """Take the connection; it is the caller's to close."""
         self.connection = connection
+        self.joined = self.in_transaction()
 
     def _run(self, query: Query, params: Params | None) -> tuple[list[tuple[Any, ...]], int]:
         async def run() -> tuple[list[tuple[Any, ...]], int]:

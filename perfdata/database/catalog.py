@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 VERSION_TABLE = "alembic_version"
 
 _TABLES = """
-SELECT c.oid::bigint, n.nspname, c.relname, c.relkind = 'p', c.relrowsecurity,
+SELECT c.oid::bigint, n.nspname, c.relname, c.relkind = 'p',
+  EXISTS (SELECT FROM pg_constraint k
+          WHERE k.conrelid = c.oid AND k.contype IN ('c', 'n') AND NOT k.convalidated),
   ARRAY(SELECT a.attname::text FROM pg_index i
         CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY u (attnum, n)
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.attnum
@@ -38,8 +40,8 @@ WITH RECURSIVE base (oid, base) AS (
   SELECT t.oid, t.oid FROM pg_type t WHERE t.typtype <> 'd'
   UNION ALL SELECT t.oid, b.base FROM base b
     JOIN pg_type t ON t.typbasetype = b.oid AND t.typtype = 'd')
-SELECT a.attrelid::bigint, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-  a.attgenerated <> '', a.attidentity::text,
+SELECT a.attrelid::bigint, a.attname, format_type(a.atttypid, a.atttypmod),
+  b.base::regtype::text, a.attnotnull, a.attgenerated <> '',
   CASE WHEN b.base = 'bpchar'::regtype THEN 'bpchar'
        WHEN b.base >= 16384 AND EXISTS (SELECT FROM pg_cast k WHERE k.castsource = b.base
             AND k.casttarget = 'text'::regtype AND k.castmethod = 'f') THEN 'format'
@@ -61,12 +63,13 @@ SELECT k.oid::bigint, k.conname, k.conrelid::bigint, k.confrelid::bigint,
    JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum)
 FROM pg_constraint k
 WHERE k.contype = 'f' AND k.conparentid = 0
-  AND (k.conrelid = ANY (%(oids)s) OR k.confrelid = ANY (%(oids)s))
+  AND k.conrelid = ANY (%(oids)s) AND k.confrelid = ANY (%(oids)s)
 ORDER BY k.conrelid, k.conname"""
 
 # A sequence feeds a column when the column owns it, or when the column's default calls it.
 _SEQUENCES = """
-SELECT DISTINCT n.nspname, c.relname, a.attrelid::bigint, a.attname, s.seqincrement, s.seqstart
+SELECT DISTINCT n.nspname, c.relname, a.attrelid::bigint, a.attname, s.seqincrement,
+  s.seqmin, s.seqmax
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_sequence s ON s.seqrelid = c.oid
@@ -84,13 +87,16 @@ ORDER BY 1, 2, 3, 4"""
 
 @dataclass(frozen=True)
 class Column:
-    """One column; ``output`` says how its text is taken (cast, bpchar or format)."""
+    """One column; ``output`` says how its text is taken (cast, bpchar or format).
+
+    ``base`` is the type itself, or what a domain is made of.
+    """
 
     name: str
     type: str
+    base: str
     not_null: bool
     generated: bool
-    identity: str
     output: str
     labels: Sequence[str]
 
@@ -102,14 +108,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table (for partitions: the root), with its columns in order."""
+    """One table (for partitions: the root), with its columns in order.
+
+    ``unchecked`` tells that rows may be there that a NOT VALID check would not let in again.
+    """
 
     columns: Sequence[Column]
     oid: int
     schema: str
     name: str
     partitioned: bool
-    row_security: bool
+    unchecked: bool
     primary_key: Sequence[str]
 
     @property
@@ -132,9 +141,13 @@ class Table:
         """The columns that rows bring: all but the generated ones."""
         return tuple(column for column in self.columns if not column.generated)
 
+    def column(self, name: str) -> Column:
+        """Return the column of that name."""
+        return next(column for column in self.columns if column.name == name)
+
     def has_flag(self, flag_column: str) -> bool:
         """Tell whether the table has the boolean flag column."""
-        return any(c.name == flag_column and c.type == "boolean" for c in self.columns)
+        return any(c.name == flag_column and c.base == "boolean" for c in self.columns)
 
 
 @dataclass(frozen=True)
@@ -160,7 +173,8 @@ class FedSequence:
     table: int
     column: str
     increment: int
-    start: int
+    minimum: int
+    maximum: int
 
     @property
     def identifier(self) -> sql.Identifier:

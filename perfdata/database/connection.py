@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode
 
 from perfdata.database.link import Link, PsycopgLink
 from perfdata.errors import ConfigError, ConnectError
@@ -25,6 +25,7 @@ _DRIVER_PARAMETERS = {
     "command_timeout",
 }
 
+_SSL = {"true": "require", "false": "disable"}  # asyncpg takes both
 _OURS: dict[str, Any] = {
     "autocommit": True,
     "prepare_threshold": None,
@@ -55,7 +56,7 @@ def _reasons(conninfo: str) -> Iterator[None]:
 
     try:
         yield
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         reason = " ".join(str(error).split())
         raise ConnectError(f"can't connect to {describe(conninfo)}: {reason}") from error
 
@@ -80,7 +81,7 @@ def normalise_url(url: str) -> str:
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-    scheme, separator, _ = url.partition("://")
+    scheme, separator, rest = url.partition("://")
     if separator:
         name, _, driver = scheme.partition("+")
         if name not in {"postgresql", "postgres"}:
@@ -88,30 +89,40 @@ def normalise_url(url: str) -> str:
                 f"the database URL begins with {scheme!r}; perfdata takes postgresql:// "
                 "(also with +psycopg, +asyncpg, …)"
             )
-        url = _without_driver(url) if driver else url
+        # An unencoded slash ends the host early: the rest of the password would pass for a name.
+        if "@" in rest.partition("/")[2].partition("?")[0]:
+            raise _unreadable()
+        url = f"postgresql://{_without_driver(rest) if driver else rest}"
     try:
-        return make_conninfo("", **conninfo_to_dict(url))
+        parts = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        raise ConfigError(
-            "the database URL can't be read (it is not repeated here, as it may hold a password); "
-            "special characters in a password must be percent-encoded"
-        ) from None
+        raise _unreadable() from None
+    if not all(port.isdigit() or not port for port in str(parts.get("port", "")).split(",")):
+        raise _unreadable()
+    return make_conninfo("", **parts)
 
 
-def _without_driver(url: str) -> str:
-    parts = urlsplit(url)
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
+def _unreadable() -> ConfigError:
+    return ConfigError(
+        "the database URL can't be read (it is not repeated here, as it may hold a password); "
+        "special characters in a password must be percent-encoded"
+    )
+
+
+def _without_driver(rest: str) -> str:
+    """Turn what follows SQLAlchemy's scheme into what libpq takes; only the query differs."""
+    place, _, query = rest.partition("?")
+    pairs = parse_qsl(query, keep_blank_values=True)
     hosts = [value for key, value in pairs if key == "host"]
-    query = [
-        ("sslmode" if key == "ssl" else key, value)
+    kept = [
+        ("sslmode", _SSL.get(value, value)) if key == "ssl" else (key, value)
         for key, value in pairs
         if key not in _DRIVER_PARAMETERS and not (key == "host" and len(hosts) > 1)
     ]
     if len(hosts) > 1:  # SQLAlchemy's way to name several: ?host=a:5432&host=b:5433
-        query.append(("host", ",".join(host.rpartition(":")[0] or host for host in hosts)))
-        query.append(("port", ",".join(_port(host) for host in hosts)))
-    # Not urlunsplit: it drops the two slashes where there is no host.
-    return f"postgresql://{parts.netloc}{parts.path}?{urlencode(query, quote_via=quote)}"
+        kept.append(("host", ",".join(host.rpartition(":")[0] or host for host in hosts)))
+        kept.append(("port", ",".join(_port(host) for host in hosts)))
+    return f"{place}?{urlencode(kept, quote_via=quote)}"
 
 
 def _port(host: str) -> str:
@@ -153,14 +164,15 @@ def _open_sqlalchemy(database: object) -> Iterator[Link]:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session, scoped_session
 
-    from perfdata.database.asynclink import link_within
+    from perfdata.database.asynclink import link_within, synchronised
 
     if isinstance(database, Engine):
-        conninfo = normalise_url(database.url.render_as_string(hide_password=False))
-        with _closing(connect(conninfo)) as connection:
-            yield PsycopgLink(connection)
+        # The engine's own connection: its URL alone may not tell where a creator goes.
+        with database.connect() as connection:
+            yield link_within(connection.execution_options(isolation_level="AUTOCOMMIT"))
     elif isinstance(database, (Session, scoped_session)):
-        yield link_within(database.connection())
+        with synchronised(database) as link:
+            yield link
     elif isinstance(database, Connection):
         yield link_within(database)
     else:

@@ -31,7 +31,7 @@ def check_guard(link: Link, settings: Settings) -> None:
     if EmbeddedServer(settings).owns(link):
         return
     name = database_name(link)
-    if any(fnmatchcase(name, pattern) for pattern in settings.allow):
+    if any(name == pattern or fnmatchcase(name, pattern) for pattern in settings.allow):
         return
     raise GuardError(
         f"refused: perfdata replaces rows only on its embedded server or in databases that are "

@@ -70,12 +70,16 @@ class CopyFormat:
 
 
 TEXT = CopyFormat("text")
+_READING = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+_WRITING = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE"
 
 
 class Link(ABC):
     """A connection; ``joined`` when its open transaction belongs to the caller."""
 
     joined: bool
+    # Set by what changes rows, so that a Session's objects can be told to be read again.
+    changed: bool = False
 
     @abstractmethod
     def _run(self, query: Query, params: Params | None) -> tuple[list[tuple[Any, ...]], int]:
@@ -127,13 +131,16 @@ class Link(ABC):
     ) -> Iterator[None]:
         """Run a block in a transaction (in a savepoint where one is open) with settings pinned.
 
-        ``settings`` go over PINNED. An outer transaction has its own back afterwards.
-        ``reading`` makes a transaction of our own read only and all of one moment.
+        ``settings`` go over PINNED. An outer transaction has its own back afterwards. One of our
+        own is, where ``reading``, read only and all of one moment; else each of its statements sees
+        what was committed before it, also while it waited for a lock.
         """
+        if self.joined and not self.in_transaction():
+            self.execute("SELECT 1")  # begins the caller's own, which is the caller's to commit
         nested = self.in_transaction()
         with self._nested():
-            if reading and not nested:
-                self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            if not nested:
+                self.execute(_READING if reading else _WRITING)
             before = self._set({**PINNED, **(settings or {})})
             yield
             if nested:
@@ -184,8 +191,7 @@ class PsycopgLink(Link):
 
     def address(self) -> tuple[str, str]:
         """Return the host and the database that really answer."""
-        info = self.connection.info
-        return info.get_parameters().get("hostaddr") or info.host, info.dbname
+        return answering_host(self.connection.info), self.connection.info.dbname
 
     def copy_in(
         self,
@@ -217,6 +223,22 @@ class PsycopgLink(Link):
                     lines, size = [], 0
             if lines:
                 write(b"".join(lines))
+
+
+def answering_host(info: psycopg.ConnectionInfo) -> str:
+    """Return the host that was named, or its address where the name means another one.
+
+    A connection may name one host and, by hostaddr, go to another.
+    """
+    import socket
+
+    if not info.host or info.host.startswith(("/", "@")):
+        return info.host
+    try:
+        meant = {str(one[4][0]) for one in socket.getaddrinfo(info.host, None)}
+    except OSError:
+        meant = set()
+    return info.host if info.hostaddr in meant else info.hostaddr
 
 
 def joins(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:

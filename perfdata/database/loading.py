@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import first
 from perfdata.database.guard import check_boundary
 from perfdata.database.structure import taken_off
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
 
 LOCK_TIMEOUT_S = 10
-# Every load in a database takes it, so that two wait for each other instead of dead-locking.
-_ADVISORY_LOCK = 0x70657266
-_LOCK_NOT_AVAILABLE, _UNIQUE_VIOLATION = "55P03", "23505"
+# Every load takes it, and every create shares it: two loads would dead-lock, and TRUNCATE and
+# FREEZE are seen by snapshots that are older than they.
+ADVISORY_LOCK = 0x70657266
+_NUMBERS = {"smallint", "integer", "bigint", "numeric"}
+_LOCK_NOT_AVAILABLE = "55P03"
+_KEY_TAKEN = {"23505", "23P01"}  # by a unique or an exclusion constraint
 
 _HOLDERS = """
 SELECT DISTINCT format('%%s holds %%s (pid %%s%%s)', l.mode, l.relation::regclass, l.pid,
@@ -65,7 +69,8 @@ class Plan:
     """What a load is to do with which tables.
 
     ``counts`` are the rows that come, by table key, where that is known beforehand: the load fails
-    where others come. ``check`` runs under the locks, before the first change.
+    where others come. ``flagged`` tells that all of them carry the flag. ``check`` runs under the
+    locks, before the first change.
     """
 
     catalog: Catalog
@@ -73,6 +78,7 @@ class Plan:
     existing: Existing
     flag_column: str
     counts: Mapping[str, int] | None = None
+    flagged: bool = True
     check: Callable[[Link], None] = lambda _link: None
 
 
@@ -106,8 +112,12 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
     Each unflagged row is afterwards as it was, and nothing about a table but its rows differs.
     Raises BoundaryError, RefusedError, LoadError or SchemaError with everything as it was before.
     """
+    _refuse_old_views(link)
+    link.changed = True
     with _translated(link, plan), link.transaction({"lock_timeout": f"{LOCK_TIMEOUT_S}s"}):
-        _lock(link, plan)
+        _lock(link, plan, report)
+        if read_catalog(link) != plan.catalog:
+            raise SchemaError("the tables changed while the load waited for them; run it again")
         plan.check(link)
         if plan.existing is Existing.REPLACE:
             check_boundary(link, plan.catalog, plan.flag_column, plan.tables)
@@ -117,10 +127,43 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
             _clear(link, plan, before)
             rows = _copy_all(link, plan, before, loads, report)
             _put_back(link, before)
+            _check_flags(link, plan, before)
             _advance_sequences(link, plan)
+    notes = list(_bloat(before))
     if not link.joined:
-        _vacuum(link, plan)
-    return Loaded(rows, _strategy(plan, before), tuple(_bloat(before)))
+        notes += _vacuum(link, plan)
+    return Loaded(rows, _strategy(plan, before), tuple(notes))
+
+
+@contextmanager
+def loads_held_off(link: Link, *, shared: bool) -> Iterator[None]:
+    """Keep other loads out for a block: over transactions, or for the rest of a joined one.
+
+    Raises LoadError where another has not ended within the lock timeout.
+    """
+    number = sql.Literal(ADVISORY_LOCK)
+    way = sql.SQL("_shared" if shared else "")
+    scope = sql.SQL("_xact" if link.joined else "")
+    change = "SELECT set_config('lock_timeout', %s, false)"
+    before = link.value("SHOW lock_timeout")
+    link.rows(change, (f"{LOCK_TIMEOUT_S}s",))
+    try:
+        link.rows(sql.SQL("SELECT pg_advisory{}_lock{}({})").format(scope, way, number))
+    except ServerRefusedError as error:
+        raise LoadError(
+            f"another load or create in the same database has not ended within {LOCK_TIMEOUT_S} s"
+        ) from error
+    finally:
+        if not link.joined:
+            link.rows(change, (before,))
+    if link.joined:
+        link.rows(change, (before,))
+        yield
+        return
+    try:
+        yield
+    finally:
+        link.rows(sql.SQL("SELECT pg_advisory_unlock{}({})").format(way, number))
 
 
 def _strategy(plan: Plan, before: Iterable[_Before]) -> Strategy:
@@ -138,8 +181,20 @@ def _touched(plan: Plan) -> list[Table]:
     return [plan.catalog.by_oid[oid] for oid in sorted(oids)]
 
 
-def _lock(link: Link, plan: Plan) -> None:
-    link.execute(sql.SQL("SELECT pg_advisory_xact_lock({})").format(sql.Literal(_ADVISORY_LOCK)))
+def _refuse_old_views(link: Link) -> None:
+    """Refuse a caller's transaction that does not see what others commit: it would remove it."""
+    if link.joined and (level := link.value("SHOW transaction_isolation")) != "read committed":
+        raise RefusedError(
+            f"refused, nothing was touched: the transaction is {level}, so that rows which others "
+            "commit meanwhile would be removed unseen. Use one that is read committed"
+        )
+
+
+def _lock(link: Link, plan: Plan, report: Report) -> None:
+    number = sql.Literal(ADVISORY_LOCK)
+    if not link.value(sql.SQL("SELECT pg_try_advisory_xact_lock({})").format(number)):
+        report(Event("waiting for another load, or a create, in the same database"))
+        link.execute(sql.SQL("SELECT pg_advisory_xact_lock({})").format(number))
     if touched := _touched(plan):
         names = sql.SQL(", ").join(table.identifier for table in touched)
         link.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names))
@@ -147,10 +202,8 @@ def _lock(link: Link, plan: Plan) -> None:
 
 def _look(link: Link, plan: Plan, table: Table) -> _Before:
     """Count what stays and what goes, and choose how: TRUNCATE wherever that costs less."""
-    if plan.existing is Existing.KEEP:
-        return _Before(table, 0, 0, truncate=False)
     stays: sql.Composable = sql.SQL("true")
-    if plan.existing is Existing.REPLACE:
+    if plan.existing is Existing.REPLACE or (plan.existing is Existing.KEEP and plan.flagged):
         stays = _staying(plan.flag_column)
     count = sql.SQL("SELECT count(*) FILTER (WHERE {}), count(*) FROM {}").format(stays, table.only)
     staying, total = link.rows(count)[0]
@@ -159,9 +212,19 @@ def _look(link: Link, plan: Plan, table: Table) -> _Before:
             f"refused, nothing was touched: a snapshot of all rows is restored into empty tables "
             f"only, and {table.key} has {staying:,} rows"
         )
+    if plan.existing is Existing.KEEP:
+        return _Before(table, staying, 0, truncate=False)
     coming = plan.counts.get(table.key, 0) if plan.counts is not None else total - staying
     # Rows that are deleted leave their room behind; fewer are quicker moved than deleted around.
-    return _Before(table, staying, total - staying, truncate=staying == 0 or staying < coming)
+    aside = staying < coming and _movable(link, table)
+    return _Before(table, staying, total - staying, truncate=staying == 0 or aside)
+
+
+def _movable(link: Link, table: Table) -> bool:
+    """Tell whether rows that are taken out and put back are as they were."""
+    if table.unchecked or any(column.generated for column in table.columns):
+        return False
+    return bool(link.value("SELECT has_database_privilege(current_database(), 'TEMP')"))
 
 
 def _staying(flag_column: str) -> sql.Composed:
@@ -236,6 +299,22 @@ def _put_back(link: Link, before: Iterable[_Before]) -> None:
                     one.table.identifier, columns, columns, one.aside
                 )
             )
+            link.execute(sql.SQL("DROP TABLE pg_temp.{}").format(one.aside))
+
+
+def _check_flags(link: Link, plan: Plan, before: Iterable[_Before]) -> None:
+    """Raise LoadError where rows came in without the flag: nothing would ever remove them."""
+    if not plan.flagged:
+        return
+    for one in before:
+        count = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
+            one.table.only, _staying(plan.flag_column)
+        )
+        if extra := link.value(count) - one.staying:
+            raise LoadError(
+                f"{extra:,} rows came for {one.table.key} whose {plan.flag_column} is not true; "
+                "everything was rolled back. Every row of a dataset carries the flag"
+            )
 
 
 def _advance_sequences(link: Link, plan: Plan) -> None:
@@ -247,6 +326,8 @@ def _advance_sequences(link: Link, plan: Plan) -> None:
 
 
 def _advance(link: Link, table: Table, sequence: FedSequence) -> None:
+    if table.column(sequence.column).base not in _NUMBERS:
+        return  # the default makes something else of the number
     last = sql.SQL("max" if sequence.increment > 0 else "min")
     found, value, called = link.rows(
         sql.SQL("SELECT (SELECT {}({}) FROM {}), last_value, is_called FROM {}").format(
@@ -258,7 +339,8 @@ def _advance(link: Link, table: Table, sequence: FedSequence) -> None:
     upcoming = value + sequence.increment if called else value
     free = int(found) + sequence.increment
     behind = upcoming < free if sequence.increment > 0 else upcoming > free
-    if behind:  # unlike setval, ALTER SEQUENCE is undone by a rollback
+    if behind and sequence.minimum <= free <= sequence.maximum:
+        # Unlike setval, ALTER SEQUENCE is undone by a rollback.
         link.execute(
             sql.SQL("ALTER SEQUENCE {} RESTART WITH {}").format(
                 sequence.identifier, sql.Literal(free)
@@ -266,11 +348,24 @@ def _advance(link: Link, table: Table, sequence: FedSequence) -> None:
         )
 
 
-def _vacuum(link: Link, plan: Plan) -> None:
-    """Set the visibility map where COPY did not, and gather the planner's statistics."""
-    if plan.tables:
-        names = sql.SQL(", ").join(table.identifier for table in plan.tables)
-        link.execute(sql.SQL("VACUUM (ANALYZE) {}").format(names))
+def _vacuum(link: Link, plan: Plan) -> list[str]:
+    """Set the visibility map where COPY did not, and gather the planner's statistics.
+
+    The rows are committed by now: what goes wrong is told as a note.
+    """
+    if not plan.tables:
+        return []
+    names = sql.SQL(", ").join(table.identifier for table in plan.tables)
+    change = "SELECT set_config('statement_timeout', %s, false)"
+    timeout = link.value("SHOW statement_timeout")
+    try:
+        link.rows(change, ("0",))
+        link.execute(sql.SQL("VACUUM (ANALYZE, SKIP_LOCKED) {}").format(names))
+    except ServerRefusedError as error:
+        return [f"the rows are in, but VACUUM and statistics are not done: {error.__cause__}"]
+    finally:
+        link.rows(change, (timeout,))
+    return []
 
 
 def _bloat(before: Iterable[_Before]) -> Iterator[str]:
@@ -293,12 +388,14 @@ def _translated(link: Link, plan: Plan) -> Iterator[None]:
             holders = first([row[0] for row in link.rows(_HOLDERS, (oids,))])
             raise LoadError(
                 f"the tables could not be locked within {LOCK_TIMEOUT_S} s; nothing was touched. "
-                f"{holders or 'Another load is running.'}"
+                f"{holders or 'Another load or create is running.'}"
             ) from error
-        if error.sqlstate == _UNIQUE_VIOLATION:
+        if error.sqlstate in _KEY_TAKEN:
+            remedy = "Give the staying row another key, or flag it if it is test data"
+            if plan.existing is Existing.KEEP:
+                remedy = "Flagged rows are replaced unless they are to be kept (--keep-existing)"
             raise BoundaryError(
                 f"refused, everything was rolled back: a row that comes in has the key of one "
-                f"that stays (constraint {error.constraint}: {error.detail}). Give the staying "
-                "row another key, or flag it if it is test data"
+                f"that stays (constraint {error.constraint}: {error.detail}). {remedy}"
             ) from error
         raise

@@ -32,6 +32,7 @@ FROM pg_index i
 JOIN pg_class c ON c.oid = i.indexrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE i.indrelid = ANY (%s) AND c.relkind = 'i' AND NOT c.relispartition AND c.reltablespace = 0
+  AND has_schema_privilege(n.oid, 'CREATE')
   AND i.indisvalid AND i.indisready AND NOT i.indisclustered AND NOT i.indisreplident
   AND obj_description(c.oid, 'pg_class') IS NULL
   AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attstattarget >= 0)
@@ -46,6 +47,22 @@ _TRIGGERS = """
 SELECT t.tgrelid::bigint, t.tgname, t.tgenabled::text FROM pg_trigger t
 WHERE t.tgrelid = ANY (%s) AND NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgenabled <> 'D'
 ORDER BY 1, 2"""
+
+# What is not taken off by way of the tables themselves: keys of single partitions, keys of tables
+# that are not read (an extension's), and triggers of a partition that differ from its root's.
+_STRANGE = """
+WITH RECURSIVE part (root, oid) AS (
+  SELECT o, o FROM unnest(%(oids)s::oid[]) o
+  UNION ALL SELECT p.root, i.inhrelid FROM part p JOIN pg_inherits i ON i.inhparent = p.oid
+  JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition)
+SELECT format('foreign key %%I of %%s', k.conname, k.conrelid::regclass) FROM pg_constraint k
+WHERE k.contype = 'f' AND k.conparentid = 0
+  AND (k.conrelid IN (SELECT oid FROM part) OR k.confrelid IN (SELECT oid FROM part))
+  AND NOT k.oid = ANY (%(keys)s::oid[])
+UNION ALL SELECT format('trigger %%I of %%s', t.tgname, t.tgrelid::regclass)
+FROM part p JOIN pg_trigger t ON t.tgrelid = p.oid LEFT JOIN pg_trigger r ON r.oid = t.tgparentid
+WHERE p.oid <> p.root AND NOT t.tgisinternal AND t.tgenabled IS DISTINCT FROM r.tgenabled
+ORDER BY 1"""
 
 _RULES = """
 SELECT r.ev_class::regclass::text || ': ' || r.rulename FROM pg_rewrite r
@@ -64,7 +81,8 @@ FROM pg_attribute a WHERE a.attrelid = ANY (%(oids)s) AND a.attnum > 0 AND NOT a
 UNION ALL SELECT format('constraint %%s.%%I: %%s %%s', k.conrelid::regclass, k.conname,
   to_jsonb(k) - ARRAY['oid', 'conindid', 'conbin'],
   pg_get_constraintdef(k.oid) || coalesce(obj_description(k.oid, 'pg_constraint'), ''))
-FROM pg_constraint k WHERE k.conrelid = ANY (%(oids)s) OR k.confrelid = ANY (%(oids)s)
+FROM pg_constraint k
+WHERE (k.conrelid = ANY (%(oids)s) OR k.confrelid = ANY (%(oids)s)) AND k.conparentid = 0
 UNION ALL SELECT format('index %%s: %%s', i.indexrelid::regclass, pg_get_indexdef(i.indexrelid)
   || (to_jsonb(i) - ARRAY['indexrelid', 'indcheckxmin', 'indexprs', 'indpred'])::text
   || coalesce(obj_description(i.indexrelid), ''))
@@ -73,7 +91,7 @@ UNION ALL SELECT format('trigger %%s.%%s: %%s %%s', t.tgrelid::regclass,
   coalesce(k.conname || ' ' || t.tgfoid::regproc::text, t.tgname), t.tgenabled,
   CASE WHEN NOT t.tgisinternal THEN pg_get_triggerdef(t.oid) END)
 FROM pg_trigger t LEFT JOIN pg_constraint k ON k.oid = t.tgconstraint
-WHERE t.tgrelid = ANY (%(oids)s)"""
+WHERE t.tgrelid = ANY (%(oids)s) AND coalesce(k.conparentid, 0) = 0"""
 
 
 _FOREIGN_KEY_VIOLATION = "23503"
@@ -95,8 +113,11 @@ def taken_off(
     something about a table would not be as it was.
     """
     oids = [table.oid for table in tables]
-    _refuse_rules(link, oids)
     keys = [key for key in catalog.foreign_keys if key.child in oids or key.parent in oids]
+    _refuse_rules(link, oids)
+    _refuse_strange(link, oids, keys)
+    # What is deferred is checked now: tables with such events waiting can't be altered.
+    link.execute("SET CONSTRAINTS ALL IMMEDIATE")
     touched = sorted({*oids, *(key.child for key in keys), *(key.parent for key in keys)})
     before = _described(link, touched)
     indexes = _drop_indexes(link, oids) if rows and rows >= INDEX_REBUILD_ROWS else []
@@ -132,6 +153,15 @@ def _refuse_rules(link: Link, oids: list[int]) -> None:
         raise SchemaError(
             f"rules rewrite what is written to these tables, so that rows may silently stay or "
             f"go: {first(rules)}; disable them (ALTER TABLE … DISABLE RULE) for the load"
+        )
+
+
+def _refuse_strange(link: Link, oids: list[int], keys: list[ForeignKey]) -> None:
+    params = {"oids": oids, "keys": [key.oid for key in keys]}
+    if strange := [row[0] for row in link.rows(_STRANGE, params)]:
+        raise SchemaError(
+            f"the load can't take these off and put them back: {first(strange)}; nothing was "
+            "touched. Define them on the partitioned table itself, or drop them for the load"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
 from psycopg import sql
 
 from perfdata.config import BUNDLED_PROJECT
@@ -68,24 +69,22 @@ def open_target(settings: Settings, report: Report = silent) -> Target:
         return target
     server = EmbeddedServer(settings, report)
     server.start()
-    _make_database(server)
     target = Target(settings, server.conninfo(DATABASE), embedded=True)
     project = target.project
-    if project is not None and project.migrations is not None and _behind(target, project):
-        migrate(target.conninfo, project, report)
+    # A file, not an advisory lock: whoever waits for one keeps an index from being built
+    # concurrently, as migrations do.
+    with FileLock(settings.make_home() / "migrate.lock"):
+        _make_database(server)
+        if project is not None and project.migrations is not None and _behind(target, project):
+            migrate(target.conninfo, project, report)
     return target
 
 
 def _make_database(server: EmbeddedServer) -> None:
-    import psycopg
-
     with connect(server.conninfo("postgres")) as connection:
         query = "SELECT FROM pg_database WHERE datname = %s"
         if connection.execute(query, (DATABASE,)).fetchone() is None:
-            try:
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
-            except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
-                return  # another process, started at the same time, was quicker
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
 
 
 def _behind(target: Target, project: Project) -> bool:

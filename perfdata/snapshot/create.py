@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,9 +18,10 @@ from perfdata.config import Settings
 from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import open_link
 from perfdata.database.copy import json_rows
+from perfdata.database.loading import LOCK_TIMEOUT_S, loads_held_off
 from perfdata.database.migrate import database_heads, read_history
 from perfdata.database.target import project_of
-from perfdata.errors import RefusedError, SchemaError
+from perfdata.errors import LoadError, RefusedError, SchemaError, SnapshotError
 from perfdata.progress import Event, silent
 from perfdata.project import FLAG_COLUMN
 from perfdata.snapshot.format import (
@@ -32,7 +34,7 @@ from perfdata.snapshot.format import (
 from perfdata.snapshot.store import Snapshot, check_free, snapshot_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from perfdata.database.catalog import Catalog, ForeignKey, Table
     from perfdata.database.link import Link
@@ -42,13 +44,15 @@ if TYPE_CHECKING:
 # Keys of referenced rows that a manifest lists for each constraint; the rest is found by the
 # constraint itself when it is put back.
 _REQUIRED_KEYS = 1000
+_LEFTOVER_S = 3600
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What to create: the rows (flagged, or all), and how the snapshot is called.
 
-    ``dataset`` is given where the rows are known to be its own, just built.
+    ``dataset`` is given where the rows are known to be its own, just built; ``expected`` are then
+    the rows that it put into its tables.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Request:
     replace: bool = False
     strict: bool = False
     dataset: Dataset | None = None
+    expected: Mapping[str, int] | None = None
 
 
 def create_snapshot(
@@ -73,10 +78,12 @@ def create_snapshot(
     """Save a database's flagged rows (or all) as a snapshot, as they are at one moment.
 
     ``database`` is a URL, a SQLAlchemy Engine, Connection or Session, or a psycopg connection; a
-    caller's open transaction is joined, so that its own changes are seen. ``strict`` refuses rows
-    that reference unflagged ones. Nothing is seen of the file before it is complete.
+    caller's open transaction is joined, so that its own changes are seen; where it is read
+    committed, the tables are locked against writes until it ends. ``strict`` refuses rows that
+    reference unflagged ones. Nothing is seen of the file before it is complete.
 
-    Raises SnapshotExistsError without ``replace``, RefusedError, SchemaError, ConnectError.
+    Raises SnapshotExistsError without ``replace``, RefusedError, SchemaError, ConnectError, and
+    SnapshotError where the file can't be written.
     """
     request = Request(
         name=name, description=description, all_rows=all_rows, replace=replace, strict=strict
@@ -90,19 +97,51 @@ def create(link: Link, request: Request, settings: Settings, report: Report) -> 
     check_free(request.name, settings, replace=request.replace)
     path = snapshot_path(request.name, settings)
     settings.make_home()
-    path.parent.mkdir(exist_ok=True)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        _remove_leftovers(path)
+        return _write(link, request, settings, path, report)
+    except OSError as error:
+        raise SnapshotError(
+            f"{path} can't be written: {error.strerror or error}; nothing was changed"
+        ) from error
+
+
+def _write(
+    link: Link, request: Request, settings: Settings, path: Path, report: Report
+) -> Snapshot:
     with _temporary(path) as body_file, _temporary(path) as whole_file:
-        with link.transaction(reading=True):
+        timeout = {"search_path": "", "lock_timeout": f"{LOCK_TIMEOUT_S}s"}
+        with loads_held_off(link, shared=True), link.transaction(timeout, reading=True):
             manifest = _read(link, request, settings, BodyWriter(body_file), report)
         whole_file.write(manifest_frame(manifest))
         body_file.seek(0)
         shutil.copyfileobj(body_file, whole_file, 1 << 20)
         whole_file.flush()
         os.fsync(whole_file.fileno())
-        check_free(request.name, settings, replace=request.replace)
-        Path(whole_file.name).replace(path)
+        whole_file.close()  # Windows renames no open file
+        _publish(Path(whole_file.name), path, request, settings)
     _sync_folder(path.parent)
     return Snapshot(request.name, path, path.stat().st_size, manifest)
+
+
+def _publish(temporary: Path, path: Path, request: Request, settings: Settings) -> None:
+    """Give the whole file its name; without ``replace`` never in the place of another's."""
+    check_free(request.name, settings, replace=request.replace)
+    if request.replace:
+        temporary.replace(path)
+        return
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        check_free(request.name, settings, replace=False)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed creates of this snapshot left behind; living ones write all the time."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        if time.time() - leftover.stat().st_mtime > _LEFTOVER_S:
+            leftover.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -146,11 +185,13 @@ def _read(
         raise SchemaError(
             f"the database has no table{'' if request.all_rows else f' with a column {flag}'}"
         )
+    _hold_still(link, tables)
     requires = () if request.all_rows else tuple(_requirements(link, catalog, flag))
     if requires and request.strict:
         raise RefusedError(f"refused by --strict: {_described(requires)}")
     where = sql.SQL("true") if request.all_rows else sql.Identifier(flag)
     stats = {table.key: _copy_table(link, table, where, writer, report) for table in tables}
+    _check_expected(request, stats)
     schema = described_schema(tables)
     dataset = request.dataset
     return Manifest(
@@ -160,6 +201,7 @@ def _read(
         stats=stats,
         as_of=dataset.as_of.isoformat() if dataset else None,
         all_rows=request.all_rows,
+        flag_column=None if request.all_rows else flag,
         server_version=version,
         server_encoding=encoding,
         schema_fingerprint=fingerprint_schema(schema),
@@ -170,6 +212,22 @@ def _read(
         schema=schema,
         body=writer.finish(),
     )
+
+
+def _hold_still(link: Link, tables: Sequence[Table]) -> None:
+    """Have a caller's transaction that sees others' commits see none in these tables."""
+    if link.joined and link.value("SHOW transaction_isolation") == "read committed":
+        names = sql.SQL(", ").join(table.identifier for table in tables)
+        link.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(names))
+
+
+def _check_expected(request: Request, stats: Mapping[str, int]) -> None:
+    for key, rows in (request.expected or {}).items():
+        if stats.get(key) != rows:
+            raise LoadError(
+                f"{key} had {rows:,} rows when dataset {request.name} was built and has "
+                f"{stats.get(key, 0):,} now: something else wrote into it. Build it again"
+            )
 
 
 def described_schema(tables: Sequence[Table]) -> dict[str, dict[str, str]]:

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import zstandard
 
-from perfdata.errors import SnapshotDamagedError, SnapshotError
+from perfdata.errors import SnapshotDamagedError, SnapshotError, SnapshotStaleError
 from perfdata.project import Migration
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Manifest:
     stats: Mapping[str, int]
     as_of: str | None
     all_rows: bool
+    flag_column: str | None
     server_version: str
     server_encoding: str
     schema_fingerprint: str
@@ -147,13 +148,14 @@ def manifest_frame(manifest: Manifest) -> bytes:
 def read_manifest(path: Path) -> tuple[Manifest, int]:
     """Read the first frame alone; return the manifest and where the body begins.
 
-    Raises SnapshotDamagedError, or SnapshotError for a format of another version.
+    Raises SnapshotDamagedError, SnapshotStaleError for a format of another version, and
+    SnapshotError where the file can't be read.
     """
     with _damage(path), path.open("rb") as file:
         text, offset = _first_frame(file)
         document = json.loads(text.rstrip(b",\n") + b"}")
         if document.get("format") != FORMAT:
-            raise SnapshotError(
+            raise SnapshotStaleError(
                 f"{path.name} is of format {document.get('format')!r}; this perfdata reads {FORMAT}"
             )
         return _manifest(document), offset
@@ -177,7 +179,15 @@ def _manifest(document: dict[str, Any]) -> Manifest:
     document["migrations"] = tuple(Migration(**one) for one in document["migrations"])
     document["requires"] = tuple(Requirement(**one) for one in document["requires"])
     document["body"] = Body(**document["body"])
-    return Manifest(**document)
+    manifest = Manifest(**document)
+    texts = (manifest.name, manifest.description, manifest.created_at, manifest.schema_fingerprint)
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a text of the manifest is none")
+    if not all(isinstance(count, int) for count in manifest.stats.values()):
+        raise TypeError("a count of the manifest is none")
+    if not all(dict(columns) for columns in manifest.schema.values() if columns):
+        raise TypeError("a table of the manifest has no columns by name")
+    return manifest
 
 
 def check_file(path: Path) -> tuple[Manifest, int]:
@@ -187,7 +197,7 @@ def check_file(path: Path) -> tuple[Manifest, int]:
     """
     manifest, offset = read_manifest(path)
     digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
+    with _damage(path), path.open("rb") as file:
         file.seek(offset)
         while chunk := file.read(_BLOCK_BYTES):
             digest.update(chunk)
@@ -277,7 +287,11 @@ def _damage(path: Path) -> Iterator[None]:
     """Turn what reading a file that is no snapshot runs into, into one error."""
     try:
         yield
-    except (zstandard.ZstdError, EOFError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise SnapshotError(f"{path} can't be read: {error.strerror}") from error
+    except (
+        zstandard.ZstdError, EOFError, ValueError, KeyError, TypeError, AttributeError,
+    ) as error:  # fmt: skip
         raise SnapshotDamagedError(
             f"{path.name} is damaged or no snapshot: {error}. Build or create it again"
         ) from error

@@ -10,11 +10,12 @@ from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import open_link
 from perfdata.database.guard import check_guard
 from perfdata.database.link import TEXT
-from perfdata.database.loading import Existing, Plan, TableLoad, load
+from perfdata.database.loading import Existing, Plan, TableLoad, load, loads_held_off
 from perfdata.database.migrate import database_heads, read_history
 from perfdata.errors import (
     DatasetNotFoundError,
     MigrationError,
+    PerfdataError,
     SchemaError,
     SnapshotDamagedError,
     SnapshotExistsError,
@@ -23,7 +24,6 @@ from perfdata.errors import (
 )
 from perfdata.progress import silent
 from perfdata.snapshot.create import Request, create
-from perfdata.snapshot.format import check_file
 from perfdata.snapshot.restore import Restored, check_migrations, restore
 from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
 
@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
     from perfdata.project import Project
     from perfdata.snapshot.store import Snapshot
+
+
+_MENDED_BY_A_BUILD = (
+    SnapshotNotFoundError,
+    SnapshotStaleError,
+    SnapshotDamagedError,
+    SchemaError,
+)
 
 
 @dataclass(frozen=True)
@@ -93,11 +101,12 @@ def build_dataset(
     with open_link(target.conninfo) as link:
         check_guard(link, settings)
         _check_current(link, project, target)
-        loaded = load(link, *_loading(link, project, dataset), report)
-        saved = None
-        if snapshot:
-            request = Request(name=name, dataset=dataset, replace=True)
-            saved = create(link, request, settings, report)
+        with loads_held_off(link, shared=False):
+            loaded = load(link, *_loading(link, project, dataset), report)
+            saved = None
+            if snapshot:
+                request = Request(name=name, dataset=dataset, replace=True, expected=loaded.rows)
+                saved = create(link, request, settings, report)
     duration = time.perf_counter() - began
     return Built(name, loaded.rows, loaded.strategy.value, duration, loaded.notes, saved)
 
@@ -112,31 +121,35 @@ def provide_dataset(
 ) -> Provided:
     """Restore a snapshot; a dataset's that is missing, stale or damaged is built again.
 
-    Snapshots that no dataset stands behind are restored or refused. ``build`` False, and
-    ``clean_existing`` False, refuse where it would build: SnapshotNotFoundError, SnapshotStaleError
-    or SnapshotDamagedError.
+    So is one that does not fit the tables. Snapshots that no dataset stands behind are restored or
+    refused. ``build`` False, and ``clean_existing`` False, refuse where it would build:
+    SnapshotNotFoundError, SnapshotStaleError, SnapshotDamagedError or SchemaError.
     """
     project = target.project
     dataset = project.find_dataset(name) if project else None
+    may_build = dataset is not None and build and clean_existing
     try:
         snapshot = find_snapshot(name, target.settings)
-        check_file(snapshot.path)
         if project is not None and dataset is not None:
             _check_fresh(snapshot, project, dataset)
-    except (SnapshotNotFoundError, SnapshotStaleError, SnapshotDamagedError) as error:
-        if dataset is None or not build or not clean_existing:
-            raise  # a build puts its rows in the place of those that are there
+        with open_link(target.conninfo) as link:
+            restored = restore(
+                link, snapshot, target.settings, clean_existing=clean_existing, report=report
+            )
+    except _MENDED_BY_A_BUILD as error:
+        # A build puts its rows in the place of those that are there, so that it may not always.
+        if not may_build or (isinstance(error, SchemaError) and _by_hand(name, target.settings)):
+            raise
         built = build_dataset(target, name, report=report)
         return Provided(name, _reason(error), built, None)
-    with open_link(target.conninfo) as link:
-        restored = restore(
-            link, snapshot, target.settings, clean_existing=clean_existing, report=report
-        )
     return Provided(name, "current", None, restored)
 
 
-def _reason(error: SnapshotNotFoundError | SnapshotStaleError | SnapshotDamagedError) -> str:
-    return "no snapshot yet" if isinstance(error, SnapshotNotFoundError) else str(error)
+def _reason(error: PerfdataError) -> str:
+    """Say why a snapshot was not restored, without the remedy that was just applied."""
+    if isinstance(error, SnapshotNotFoundError):
+        return "no snapshot yet"
+    return str(error).partition(". Build")[0].partition(", nothing was touched")[0]
 
 
 def _check_fresh(snapshot: Snapshot, project: Project, dataset: Dataset) -> None:

@@ -29,7 +29,7 @@ from perfdata.snapshot.format import check_file, read_tables
 from perfdata.snapshot.store import find_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from perfdata.database.catalog import Catalog, Table
     from perfdata.database.link import Link
@@ -82,13 +82,23 @@ def restore(
     manifest, offset = check_file(snapshot.path)
     check_guard(link, settings)
     project = project_of(link, settings)
-    applied = read_history(project).led_to(database_heads(link))
-    check_migrations(manifest.name, manifest.migrations, applied)
+    history = read_history(project)
+
+    def check_present(link: Link) -> None:
+        applied = history.led_to(database_heads(link))
+        check_migrations(manifest.name, manifest.migrations, applied)
+
+    check_present(link)
     catalog = read_catalog(link)
     _check_schema(manifest, catalog)
     flag = project.flag_column if project else FLAG_COLUMN
-    plan = _plan(manifest, catalog, flag, clean_existing=clean_existing)
-    loads = (_table_load(catalog, table) for table in read_tables(snapshot.path, offset))
+    if manifest.flag_column not in (None, flag):
+        raise SchemaError(
+            f"snapshot {manifest.name} holds the rows with {manifest.flag_column}, and here the "
+            f"flag is {flag}; nothing was touched"
+        )
+    plan = _plan(manifest, catalog, flag, check_present, clean_existing=clean_existing)
+    loads = (_table_load(manifest, catalog, one) for one in read_tables(snapshot.path, offset))
     loaded = load(link, plan, loads, report)
     duration = time.perf_counter() - began
     return Restored(snapshot.name, loaded.rows, loaded.strategy.value, duration, loaded.notes)
@@ -141,9 +151,25 @@ def _check_schema(manifest: Manifest, catalog: Catalog) -> None:
         )
 
 
-def _plan(manifest: Manifest, catalog: Catalog, flag: str, *, clean_existing: bool) -> Plan:
+def _plan(
+    manifest: Manifest,
+    catalog: Catalog,
+    flag: str,
+    check_present: Callable[[Link], None],
+    *,
+    clean_existing: bool,
+) -> Plan:
+    def check(link: Link) -> None:
+        check_present(link)
+        _check_required(link, catalog, manifest.requires, flag)
+
     existing, tables = Existing.KEEP, [catalog.table(key) for key in manifest.stats]
-    if clean_existing and manifest.all_rows:
+    if manifest.all_rows:
+        if not clean_existing:
+            raise RefusedError(
+                f"refused: {manifest.name} is a snapshot of all rows, and is restored into empty "
+                "tables only"
+            )
         existing = Existing.NONE
     elif clean_existing:
         existing = Existing.REPLACE
@@ -154,7 +180,8 @@ def _plan(manifest: Manifest, catalog: Catalog, flag: str, *, clean_existing: bo
         existing,
         flag,
         manifest.stats,
-        lambda link: _check_required(link, catalog, manifest.requires, flag),
+        flagged=not manifest.all_rows,
+        check=check,
     )
 
 
@@ -164,8 +191,12 @@ def _check_required(
     missing = []
     for one in requires:
         table = catalog.table(one.table)
-        values = [[key[n] for key in one.keys] for n in range(len(one.columns))]
-        found = link.rows(_missing_keys(table, one.columns, flag), values)
+        if gone := set(one.columns) - {column.name for column in table.columns}:
+            raise SchemaError(
+                f"the snapshot's rows reference {table.key} by {', '.join(sorted(gone))}, which "
+                "is not there any more; nothing was touched"
+            )
+        found = link.rows(_missing_keys(table, one, flag))
         if found:
             keys = first(["/".join(row) for row in found])
             missing.append(f"{table.key} ({one.constraint}): {keys}")
@@ -176,8 +207,10 @@ def _check_required(
         )
 
 
-def _missing_keys(table: Table, columns: Sequence[str], flag: str) -> sql.Composed:
-    """Make the query for the keys (an array of texts a column) that no staying row has."""
+def _missing_keys(table: Table, one: Requirement, flag: str) -> sql.Composed:
+    """Make the query for the required keys that no staying row has."""
+    columns = one.columns
+    arrays = [sql.Literal([key[n] for key in one.keys]) for n in range(len(columns))]
     types = {column.name: column.type for column in table.columns}
     names = [sql.Identifier(f"k{n}") for n in range(len(columns))]
     join = sql.SQL(" AND ").join(
@@ -192,16 +225,16 @@ def _missing_keys(table: Table, columns: Sequence[str], flag: str) -> sql.Compos
         "WHERE NOT EXISTS (SELECT FROM {table} p WHERE {join} AND {stays})"
     ).format(
         names=sql.SQL(", ").join(names),
-        arrays=sql.SQL(", ").join([sql.SQL("%s::text[]")] * len(columns)),
+        arrays=sql.SQL(", ").join(sql.SQL("{}::text[]").format(array) for array in arrays),
         table=table.only,
         join=join,
         stays=stays,
     )
 
 
-def _table_load(catalog: Catalog, body: TableBody) -> TableLoad:
+def _table_load(manifest: Manifest, catalog: Catalog, body: TableBody) -> TableLoad:
     table = catalog.table(body.key)
-    if list(body.columns) != [column.name for column in table.stored]:
+    if list(body.columns) != list(manifest.schema.get(body.key, ())):
         raise SnapshotDamagedError(f"table {body.key}: the body's columns are not the manifest's")
     return TableLoad(table, body.columns, _csv(body), JSON_CSV)
 

@@ -86,7 +86,9 @@ def find_snapshot(name: str, settings: Settings | None = None) -> Snapshot:
         raise SnapshotNotFoundError(f"no snapshot is named {name!r}; {hint}")
     manifest, _ = read_manifest(path)
     if manifest.name != name:
-        raise SnapshotDamagedError(f"{path.name} holds a snapshot named {manifest.name!r}")
+        raise SnapshotDamagedError(
+            f"{path.name} holds a snapshot named {manifest.name!r}: give it its own name again"
+        )
     return Snapshot(name, path, path.stat().st_size, manifest)
 
 
@@ -115,7 +117,7 @@ def check_free(name: str, settings: Settings, *, replace: bool) -> None:
             hint = (
                 "replace it with --replace, or take another name"
                 if other == name
-                else "names differ by more than case"
+                else "names must differ by more than case"
             )
             raise SnapshotExistsError(f"there is a snapshot named {other!r} already; {hint}")
 
@@ -124,5 +126,7 @@ def _names(settings: Settings) -> list[str]:
     folder = settings.home / "snapshots"
     if not folder.is_dir():
         return []
-    names = (path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}"))
+    # A folder or a pipe of that name is no snapshot.
+    paths = (path for path in folder.glob(f"*{SUFFIX}") if path.is_file())
+    names = (path.name.removesuffix(SUFFIX) for path in paths)
     return sorted(name for name in names if _NAME.fullmatch(name))

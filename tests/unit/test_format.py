@@ -50,6 +50,7 @@ def write(path: Path, tables: Tables) -> Manifest:
         stats={key: len(rows) for key, (_, _, rows) in tables.items()},
         as_of=None,
         all_rows=False,
+        flag_column="is_test_data",
         server_version="18.6",
         server_encoding="UTF8",
         schema_fingerprint=fingerprint_schema(SCHEMA),
