@@ -81,10 +81,13 @@ def tests(session: nox.Session) -> None:
     """Run the tests; arguments go to pytest."""
     install(session, "tests")
     # A file a worker: its fixtures share a server. -n0 for a debugger.
-    session.run(
-        "pytest", "-n", "auto", "--dist", "loadfile", "tests/unit", "tests/integration",
-        *session.posargs,
-    )  # fmt: skip
+    session.run("pytest", "-n", "auto", "--dist", "loadfile", *places(session.posargs))
+
+
+def places(posargs: list[str]) -> list[str]:
+    """Return pytest's arguments: the paths that were given, else the usual ones."""
+    named = any(Path(one.partition("::")[0]).exists() for one in posargs)
+    return [*posargs, *([] if named else ["tests/unit", "tests/integration"])]
 
 
 @nox.session(python=PYTHONS)

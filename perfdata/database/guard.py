@@ -63,9 +63,9 @@ def check_boundary(
     if found:
         raise BoundaryError(
             "refused, nothing was touched: rows that are not test data reference test data that "
-            "would be replaced.\n  "
-            + "\n  ".join(found)
-            + f"\nSet {flag_column} on those rows if they are test data, or point them to rows "
+            "would be replaced: "
+            + "; ".join(found)
+            + f". Set {flag_column} on those rows if they are test data, or point them to rows "
             "that stay; then run it again."
         )
 

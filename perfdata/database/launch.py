@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 START_LIMIT_S = 60.0
 _POLL_S, _RETRY_S = 0.005, 0.1
 _TAIL_LINES = 10
-_PORTS = range(1, 65_536)
+# Those below are for root, as which the server never runs.
+_PORTS = range(1024, 65_536)
 # The shell ends at once: the server is nobody's child but init's, so that no zombie is left in a
 # starter that lives long. Its output goes where the shell's errors go: to the log.
 _DETACHED = 'exec "$@" </dev/null >&2 & echo $!'
@@ -32,7 +33,7 @@ _PASSING = ("pre-existing shared memory block",)
 def check_port(port: int) -> None:
     """Raise ServerError where nobody can listen on this port of 127.0.0.1."""
     if port not in _PORTS:
-        raise ConfigError(f"a port is a number from 1 to {_PORTS[-1]}, not {port}")
+        raise ConfigError(f"a port is a number from {_PORTS[0]} to {_PORTS[-1]}, not {port}")
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -98,7 +98,9 @@ def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[s
         creator=lambda: psycopg.connect(conninfo, fallback_application_name="perfdata"),
         poolclass=sqlalchemy.NullPool,
     )
-    report(Event(f"migrating to {', '.join(_scripts(config).get_heads())}"))
+    with open_link(conninfo) as link:
+        if database_heads(link) != _heads(config):
+            report(Event(f"migrating to {', '.join(_heads(config))}"))
     try:
         with _script_errors(project), engine.connect() as connection:
             config.attributes["connection"] = connection
@@ -112,7 +114,7 @@ def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[s
         ) from error
     finally:
         engine.dispose()
-    heads = tuple(sorted(_scripts(config).get_heads()))
+    heads = _heads(config)
     with open_link(conninfo) as link:
         if database_heads(link) != heads:
             raise MigrationError(
@@ -147,6 +149,10 @@ def _scripts(config: Config) -> ScriptDirectory:
     from alembic.script import ScriptDirectory
 
     return ScriptDirectory.from_config(config)
+
+
+def _heads(config: Config) -> tuple[str, ...]:
+    return tuple(sorted(_scripts(config).get_heads()))
 
 
 @contextmanager

@@ -28,10 +28,11 @@ _PARAMETER = re.compile(r"%\([^)]*\)[sbt]|%[sbt](?!\w)|%%")
 # What sqlglot parses into a tree; of the rest it makes a string, and says so in a log.
 _PARSED = re.compile(r"[\s(]*(?:SELECT|INSERT|UPDATE|DELETE|WITH|VALUES|MERGE)\b", re.IGNORECASE)
 # Long lists are shortened before they are parsed: of 1,000 rows of 6 values, sqlglot takes 0.3 s.
-_VALUE = r"(?:\$1|\d++)(?:::\w++)?+(?=\s*+[,)])"
-_ROW = rf"\(\s*+{_VALUE}(?:\s*+,\s*+{_VALUE})*+\s*+\)"
-_LONG_ROWS = re.compile(rf"({_ROW})(?:\s*+,\s*+{_ROW})++")
-_LONG_IN = re.compile(rf"(\bIN\s*+\(\s*+{_VALUE})(?:\s*+,\s*+{_VALUE})++", re.IGNORECASE)
+# No possessive quantifiers: Python before 3.11.5 matches them wrongly.
+_VALUE = r"(?:\$1|\d+)(?:::\w+)?(?=\s*[,)])"
+_ROW = rf"\(\s*{_VALUE}(?:\s*,\s*{_VALUE})*\s*\)"
+_LONG_ROWS = re.compile(rf"({_ROW})(?:\s*,\s*{_ROW})+")
+_LONG_IN = re.compile(rf"(\bIN\s*\(\s*{_VALUE})(?:\s*,\s*{_VALUE})+", re.IGNORECASE)
 
 _TOKEN = re.compile(
     r"""

@@ -6,6 +6,7 @@ none of these: it ends in its traceback.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -96,6 +97,8 @@ def task(
 
 @contextmanager
 def _exit_codes() -> Iterator[None]:
+    # psycopg logs that it could not end a COPY on a lost connection; the error says it better.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     try:
         yield
     except PerfdataError as error:

@@ -15,7 +15,7 @@ from perfdata.tasks.output import (
     shown_path,
 )
 from perfdata.tasks.progress import reporting
-from perfdata.tasks.target import flagged_rows, load_settings, untouched_target
+from perfdata.tasks.target import flagged_rows, load_settings, tell_guard, untouched_target
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -104,6 +104,7 @@ def _tell_build(settings: Settings, dataset: Dataset, *, snapshot: bool, replace
     target = untouched_target(settings)
     print(f"would build {dataset.name} ({_parameters(dataset)}) into {target.described()}")
     print(f"would remove first: {flagged_rows(target)}")
+    tell_guard(target)
     if not snapshot:
         print("would save no snapshot")
     elif snapshot_exists(dataset.name, settings):

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from perfdata.config import Settings
 
-_PORTS = range(1, 65_536)
+# Those below are for root, as which the server never runs.
+_PORTS = range(1024, 65_536)
 # Of a server that is not ours: what the times measured on it hang on.
 _SHOWN = (
     "fsync", "synchronous_commit", "full_page_writes", "wal_level", "autovacuum", "jit",
@@ -24,13 +25,17 @@ _SHOWN = (
 
 
 @task(options={"port": "listen on this port of 127.0.0.1 too, for tools that need TCP"})
-def start(_context: Context, *, port: str = "") -> None:
+def start(context: Context, *, port: str = "") -> None:
     """Start the embedded server; it keeps running until db.stop."""
     from perfdata.database.server import EmbeddedServer
     from perfdata.database.target import open_target
 
     settings = _embedded_settings("db.start")
     wanted = _parse_port(port) if port else None
+    if is_dry(context):
+        where = f" on port {wanted} of 127.0.0.1" if wanted else ""
+        print(f"would have the embedded server in {settings.home} run{where}")
+        return
     with reporting() as report:
         status = EmbeddedServer(settings, report).start(wanted)
         open_target(settings, report)
@@ -68,7 +73,7 @@ def status(_context: Context, *, json: bool = False) -> None:
 
 @task(options={"driver": "asyncpg, psycopg or psycopg2: SQLAlchemy's URL; libpq's where not given"})
 def url(_context: Context, *, driver: str = "") -> None:
-    """Print the database's URL, with its password, for other tools; starts what is needed."""
+    """Print the database's URL, with a password it has, for other tools; starts what is needed."""
     from perfdata.database.server import EmbeddedServer
     from perfdata.database.target import open_target
     from perfdata.database.url import check_driver, make_url
@@ -153,7 +158,7 @@ def _reached(settings: Settings) -> dict[str, object]:
 
 def _parse_port(text: str) -> int:
     if not text.isdecimal() or int(text) not in _PORTS:
-        raise ConfigError(f"--port must be a number from 1 to 65535, not {text!r}")
+        raise ConfigError(f"--port must be a number from 1024 to 65535, not {text!r}")
     return int(text)
 
 

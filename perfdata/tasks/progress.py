@@ -50,7 +50,8 @@ class Lines:
             _print(event.text)
             return
         now_s = time.monotonic()
-        if now_s >= self._next_s.setdefault(event.text, now_s + self._bar_after_s):
+        due_s = self._next_s.setdefault(event.text, now_s + self._bar_after_s)
+        if event.done and now_s >= due_s:
             self._next_s[event.text] = now_s + self._line_every_s
             _print(f"{event.text}: {amount(event.done, event.total)}")
 

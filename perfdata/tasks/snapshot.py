@@ -17,7 +17,7 @@ from perfdata.tasks.output import (
     shown_path,
 )
 from perfdata.tasks.progress import reporting
-from perfdata.tasks.target import flagged_rows, load_settings, untouched_target
+from perfdata.tasks.target import flagged_rows, load_settings, tell_guard, untouched_target
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -141,6 +141,7 @@ def _tell_restore(settings: Settings, name: str, *, keep_existing: bool, may_bui
             print("would build it again instead where it is stale")
     print(f"into {target.described()}")
     print(f"would remove first: {'nothing' if keep_existing else flagged_rows(target)}")
+    tell_guard(target)
 
 
 @task(name="list", options={"json": "print JSON"})
@@ -254,7 +255,7 @@ def verify(_context: Context, *, name: str = "", json: bool = False) -> None:
     except SnapshotDamagedError as error:
         if json:
             print_json({"name": name, "good": False, "reason": str(error)})
-        raise answer_no(f"damaged: {error}") from error
+        raise answer_no(str(error)) from error
     if json:
         print_json({"name": name, "good": True, "rows": good.manifest.rows, "path": good.path})
     else:

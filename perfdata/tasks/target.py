@@ -26,6 +26,23 @@ def untouched_target(settings: Settings) -> Target:
     return Target(settings, normalise_url(settings.database_url), embedded=False)
 
 
+def tell_guard(target: Target) -> None:
+    """Print that the guard would refuse, where it would: for that the database is asked."""
+    from perfdata.database.connection import open_link
+    from perfdata.database.guard import check_guard
+    from perfdata.errors import ConnectError, GuardError
+
+    if target.embedded:
+        return
+    try:
+        with open_link(target.conninfo) as link:
+            check_guard(link, target.settings)
+    except GuardError as error:
+        print(f"would be {error}")
+    except ConnectError as error:
+        print(f"would fail: {error}")
+
+
 def flagged_rows(target: Target) -> str:
     """Name the rows that a build or a restore removes before it loads its own."""
     from perfdata.project import Project

@@ -145,12 +145,12 @@ def test_a_dry_build_or_restore_tells_and_does_nothing(shell: Shell, count: Any)
 
 
 def test_dry_names_a_database_by_url_without_its_password(tmp_path: Path) -> None:
-    """And does not connect: there is nothing at that address."""
+    """And says that nothing is at that address: the guard is asked."""
     told = Shell(tmp_path / "home").invoke(
         "--dry", "snapshot.restore", "--name", SMALL,
         PERFDATA_DATABASE_URL="postgresql+asyncpg://ann:s%40cret@db.invalid:5499/shop",
     )  # fmt: skip
-    assert "ann@db.invalid:5499/shop" in told
+    assert "would fail: can't connect to ann@db.invalid:5499/shop" in told
     assert "cret" not in told
     assert not (tmp_path / "home").exists()
 
@@ -190,7 +190,9 @@ def test_a_damaged_file_is_told_by_verify_with_exit_1(shell: Shell) -> None:
     data = bytearray(hurt.read_bytes())
     data[len(data) // 2] ^= 0xFF
     hurt.write_bytes(data)
-    assert shell.fails(1, "snapshot.verify", "--name", "hurt").startswith("damaged: ")
+    assert shell.fails(1, "snapshot.verify", "--name", "hurt").startswith(
+        "hurt.json.zst is damaged: "
+    )
     answer = shell.run("invoke", "snapshot.verify", "--name", "hurt", "--json")
     assert json.loads(answer.stdout)["good"] is False
     shell.invoke("snapshot.delete", "--name", "hurt")

@@ -91,7 +91,7 @@ def test_values_of_a_configuration_file() -> None:
 
 @pytest.mark.parametrize("port", [0, -1, 65_536])
 def test_port_that_is_none(port: int) -> None:
-    with pytest.raises(ConfigError, match="from 1 to 65535"):
+    with pytest.raises(ConfigError, match="from 1024 to 65535"):
         check_port(port)
 
 

@@ -51,6 +51,8 @@ def upgrade() -> None:
     op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
     with op.get_context().autocommit_block():
         for name, table, columns, options in INDEXES:
+            # A run that was killed here leaves its indexes, one of them perhaps invalid.
+            op.drop_index(name, table_name=table, if_exists=True, postgresql_concurrently=True)
             op.create_index(name, table, columns, postgresql_concurrently=True, **options)
 
 
