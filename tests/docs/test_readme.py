@@ -105,8 +105,26 @@ def test_the_python_example_runs(newcomer: Newcomer) -> None:
     assert "'mine'" in said
 
 
+def test_the_asyncio_example_runs(newcomer: Newcomer) -> None:
+    url = newcomer.run("invoke db.url --driver psycopg").strip()
+    tail = f"""
+import asyncio
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+async def main():
+    async with AsyncSession(create_async_engine({url!r})) as session:
+        await test_offices(session)
+        print((await session.execute(text("SELECT count(*) FROM offices"))).scalar_one(), "offices")
+
+asyncio.run(main())
+"""
+    (newcomer.tree / "asyncio_example.py").write_text(EXAMPLES[2] + tail)
+    assert "100 offices" in newcomer.run("python asyncio_example.py")
+
+
 def test_the_project_example_makes_its_rows(newcomer: Newcomer) -> None:
-    (newcomer.tree / "shop.py").write_text(EXAMPLES[2])
+    (newcomer.tree / "shop.py").write_text(EXAMPLES[3])
     code = (
         "import shop; one = shop.project.dataset('1000_customers'); "
         "print(sum(len(list(rows.blocks)) for rows in one.generate(one)))"
