@@ -18,9 +18,9 @@ from psycopg.rows import tuple_row
 from sqlalchemy.util import await_only
 
 from perfdata.database.link import (
-    BLOCK_BYTES,
     OUT_DELIMITER,
     OUT_QUOTE,
+    Blocks,
     Link,
     PsycopgLink,
     answering_host,
@@ -139,7 +139,7 @@ class AsyncPsycopgLink(Link):
         """Give ``write`` the rows of a query of one text column, in blocks of whole lines."""
 
         async def run() -> None:
-            gathered = _Blocks(write)
+            gathered = Blocks(write)
             async with self._cursor() as cursor, cursor.copy(copy_out_query(select)) as copy:
                 async for line in copy:
                     gathered.add(bytes(line))
@@ -222,7 +222,7 @@ class AsyncpgLink(Link):
 
     def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
         """Give ``write`` the rows of a query of one text column, in blocks of whole lines."""
-        gathered = _Blocks(write)
+        gathered = Blocks(write)
 
         async def output(data: bytes) -> None:
             gathered.add(data)
@@ -238,26 +238,6 @@ class AsyncpgLink(Link):
                 )
             )
         gathered.finish()
-
-
-class _Blocks:
-    """Gathers what comes into blocks of whole lines."""
-
-    def __init__(self, write: Callable[[bytes], None]) -> None:
-        self._write = write
-        self._pieces: list[bytes] = []
-        self._size = 0
-
-    def add(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size >= BLOCK_BYTES and data.endswith(b"\n"):
-            self.finish()
-
-    def finish(self) -> None:
-        if self._pieces:
-            self._write(b"".join(self._pieces))
-            self._pieces, self._size = [], 0
 
 
 def with_literals(query: Query, params: Params | None) -> str:

@@ -212,17 +212,34 @@ class PsycopgLink(Link):
 
     def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
         """Give ``write`` the rows of a query of one text column, in blocks of whole lines."""
+        gathered = Blocks(write)
         with refusals(), self._cursor() as cursor, cursor.copy(copy_out_query(select)) as copy:
-            lines: list[bytes] = []
-            size = 0
             for line in copy:
-                lines.append(bytes(line))
-                size += len(line)
-                if size >= BLOCK_BYTES:
-                    write(b"".join(lines))
-                    lines, size = [], 0
-            if lines:
-                write(b"".join(lines))
+                gathered.add(bytes(line))
+        gathered.finish()
+
+
+class Blocks:
+    """Gathers what comes into blocks of whole lines."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        """Take what is given the blocks."""
+        self._write = write
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        """Take what came: one or more whole lines, or a part of one."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size >= BLOCK_BYTES and data.endswith(b"\n"):
+            self.finish()
+
+    def finish(self) -> None:
+        """Give away what is left."""
+        if self._pieces:
+            self._write(b"".join(self._pieces))
+            self._pieces, self._size = [], 0
 
 
 def answering_host(info: psycopg.ConnectionInfo) -> str:

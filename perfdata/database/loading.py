@@ -12,6 +12,7 @@ from psycopg import sql
 from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import first
 from perfdata.database.guard import check_boundary
+from perfdata.database.sequences import advance_sequences
 from perfdata.database.structure import taken_off
 from perfdata.errors import BoundaryError, LoadError, RefusedError, SchemaError, ServerRefusedError
 from perfdata.progress import Event
@@ -19,7 +20,7 @@ from perfdata.progress import Event
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from perfdata.database.catalog import Catalog, FedSequence, Table
+    from perfdata.database.catalog import Catalog, Table
     from perfdata.database.link import CopyFormat, Link
     from perfdata.progress import Report
 
@@ -27,7 +28,6 @@ LOCK_TIMEOUT_S = 10
 # Every load takes it, and every create shares it: two loads would dead-lock, and TRUNCATE and
 # FREEZE are seen by snapshots that are older than they.
 ADVISORY_LOCK = 0x70657266
-_NUMBERS = {"smallint", "integer", "bigint", "numeric"}
 _LOCK_NOT_AVAILABLE = "55P03"
 _KEY_TAKEN = {"23505", "23P01"}  # by a unique or an exclusion constraint
 
@@ -128,7 +128,7 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
             rows = _copy_all(link, plan, before, loads, report)
             _put_back(link, before)
             _check_flags(link, plan, before)
-            _advance_sequences(link, plan)
+            advance_sequences(link, plan.catalog, plan.tables)
     notes = list(_bloat(before))
     if not link.joined:
         notes += _vacuum(link, plan)
@@ -315,37 +315,6 @@ def _check_flags(link: Link, plan: Plan, before: Iterable[_Before]) -> None:
                 f"{extra:,} rows came for {one.table.key} whose {plan.flag_column} is not true; "
                 "everything was rolled back. Every row of a dataset carries the flag"
             )
-
-
-def _advance_sequences(link: Link, plan: Plan) -> None:
-    """Put every sequence ahead of its column's values; never back."""
-    oids = {table.oid for table in plan.tables}
-    for sequence in plan.catalog.sequences:
-        if sequence.table in oids:
-            _advance(link, plan.catalog.by_oid[sequence.table], sequence)
-
-
-def _advance(link: Link, table: Table, sequence: FedSequence) -> None:
-    if table.column(sequence.column).base not in _NUMBERS:
-        return  # the default makes something else of the number
-    last = sql.SQL("max" if sequence.increment > 0 else "min")
-    found, value, called = link.rows(
-        sql.SQL("SELECT (SELECT {}({}) FROM {}), last_value, is_called FROM {}").format(
-            last, sql.Identifier(sequence.column), table.only, sequence.identifier
-        )
-    )[0]
-    if found is None:
-        return
-    upcoming = value + sequence.increment if called else value
-    free = int(found) + sequence.increment
-    behind = upcoming < free if sequence.increment > 0 else upcoming > free
-    if behind and sequence.minimum <= free <= sequence.maximum:
-        # Unlike setval, ALTER SEQUENCE is undone by a rollback.
-        link.execute(
-            sql.SQL("ALTER SEQUENCE {} RESTART WITH {}").format(
-                sequence.identifier, sql.Literal(free)
-            )
-        )
 
 
 def _vacuum(link: Link, plan: Plan) -> list[str]:

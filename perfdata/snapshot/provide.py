@@ -49,14 +49,9 @@ _MENDED_BY_A_BUILD = (
 
 
 @dataclass(frozen=True)
-class Built:
-    """What a build did: rows by table, in how many seconds, and the snapshot it was saved as."""
+class Built(Restored):
+    """What a build did, as a restore tells it, and the snapshot that it was saved as."""
 
-    name: str
-    rows: dict[str, int]
-    strategy: str
-    duration_s: float
-    notes: tuple[str, ...]
     snapshot: Snapshot | None
 
 
