@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -25,9 +26,11 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: TempPathFactory, pytestconfig: pytest.Config) -> Settings:
-    """Settings of the bundled project with a home of the session's own."""
-    home = tmp_path_factory.mktemp("home")
-    return Settings(root=pytestconfig.rootpath, home=home)
+    """Settings of the bundled project with a home of the session's own; PERFDATA_PG_BIN holds."""
+    environ = {"PERFDATA_HOME": str(tmp_path_factory.mktemp("home"))}
+    if "PERFDATA_PG_BIN" in os.environ:
+        environ["PERFDATA_PG_BIN"] = os.environ["PERFDATA_PG_BIN"]
+    return Settings.load(pytestconfig.rootpath, environ)
 
 
 @pytest.fixture(scope="session")
