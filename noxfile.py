@@ -86,7 +86,7 @@ def tests(session: nox.Session) -> None:
 
 def places(posargs: list[str]) -> list[str]:
     """Return pytest's arguments: the paths that were given, else the usual ones."""
-    named = any(Path(one.partition("::")[0]).exists() for one in posargs)
+    named = any(one.startswith("tests") for one in posargs)
     return [*posargs, *([] if named else ["tests/unit", "tests/integration"])]
 
 

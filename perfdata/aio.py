@@ -8,6 +8,7 @@ the file itself happens on the event loop, a block at a time.
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
 from perfdata.config import Settings
@@ -103,6 +104,7 @@ async def snapshot_exists(name: str, settings: Settings | None = None) -> bool:
 async def _with_link(database: object, work: Callable[[Link], T]) -> T:
     """Run ``work`` on a link to what the caller gave, in a greenlet that awaits for it."""
     import psycopg
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import (
         AsyncConnection,
         AsyncEngine,
@@ -112,7 +114,7 @@ async def _with_link(database: object, work: Callable[[Link], T]) -> T:
     from sqlalchemy.util import greenlet_spawn
 
     from perfdata.database.asynclink import AsyncPsycopgLink, link_within
-    from perfdata.database.connection import connect_async, normalise_url
+    from perfdata.database.connection import connect_async, normalise_url, unreachable
 
     if isinstance(database, async_scoped_session):
         database = database()
@@ -123,7 +125,11 @@ async def _with_link(database: object, work: Callable[[Link], T]) -> T:
     if isinstance(database, psycopg.AsyncConnection):
         return await greenlet_spawn(work, AsyncPsycopgLink(database))
     if isinstance(database, AsyncEngine):
-        async with database.connect() as connection:
+        try:
+            opened = await database.connect()
+        except (DBAPIError, OSError) as error:
+            raise unreachable(database.url, error) from error
+        async with aclosing(opened) as connection:
             own = await connection.execution_options(isolation_level="AUTOCOMMIT")
             return await own.run_sync(lambda one: work(link_within(one)))
     if not isinstance(database, str):

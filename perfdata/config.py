@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ class Settings:
     root: Path
     home: Path
     project: str = BUNDLED_PROJECT
-    database_url: str | None = None
+    database_url: str | None = field(default=None, repr=False)
     pg_bin: Path | None = None
     allow: tuple[str, ...] = ()
     configured: bool = True
@@ -54,9 +54,12 @@ class Settings:
         root, table = found or (start, {})
 
         def folder(variable: str, key: str) -> Path | None:
-            if value := environ.get(variable):
-                return start / Path(value).expanduser()
-            return root / Path(table[key]).expanduser() if table.get(key) else None
+            given = environ.get(variable)
+            value = given or table.get(key)
+            try:
+                return (start if given else root) / Path(value).expanduser() if value else None
+            except RuntimeError as error:
+                raise ConfigError(f"{variable} {value!r}: {error}") from error
 
         listed = environ.get("PERFDATA_ALLOW", "").split(",")
         allow = tuple(one.strip() for one in listed if one.strip())
@@ -74,9 +77,8 @@ class Settings:
         """Create the home folder, with a .gitignore of its own, and return it."""
         try:
             self.home.mkdir(parents=True, exist_ok=True)
-            ignore = self.home / ".gitignore"
-            if not ignore.exists():
-                ignore.write_text("*\n", encoding="utf-8")
+            if not any(self.home.iterdir()):  # a folder that others use too is theirs to ignore
+                (self.home / ".gitignore").write_text("*\n", encoding="utf-8")
         except OSError as error:
             raise ConfigError(
                 f"PERFDATA_HOME {self.home} can't be written ({error.strerror}); "
@@ -112,5 +114,6 @@ def _checked(table: Any, path: Path) -> dict[str, Any]:
         wrong_item = kind is list and not all(isinstance(item, str) for item in value)
         if not isinstance(value, kind) or wrong_item:
             wanted = "a list of strings" if kind is list else "a string"
-            raise ConfigError(f"{path}: [tool.perfdata] {key} must be {wanted}, not {value!r}")
+            found = type(value).__name__  # not the value: it may hold a password
+            raise ConfigError(f"{path}: [tool.perfdata] {key} must be {wanted}, not a {found}")
     return table

@@ -216,6 +216,18 @@ def _task(request: pytest.FixtureRequest, dataset: Dataset) -> Task:
     )
 
 
+class _SecretUrl(str):
+    """A URL that a failing test's output shows without its password."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Show the URL with stars in the place of the password."""
+        from sqlalchemy import make_url
+
+        return repr(make_url(str(self)).render_as_string(hide_password=True))
+
+
 class _Datasets:
     """Keeps a database loaded with what the tests of a session ask for.
 
@@ -234,13 +246,13 @@ class _Datasets:
         """Make the database of the settings ready, and return its URL."""
         from perfdata.database.url import make_url
 
-        return make_url(self._open(self._settings).conninfo, "psycopg")
+        return _SecretUrl(make_url(self._open(self._settings).conninfo, "psycopg"))
 
     def use(self, url: str) -> None:
         """Load datasets into the database of ``url`` from now on."""
-        from perfdata.database.url import make_url
+        from perfdata.database.connection import normalise_url
 
-        if self._target is None or make_url(self._target.conninfo, "psycopg") != url:
+        if self._target is None or normalise_url(self._target.conninfo) != normalise_url(url):
             self._open(dataclasses.replace(self._settings, database_url=url))
 
     @contextmanager

@@ -269,10 +269,10 @@ def _asyncpg_refusals() -> Iterator[None]:
 
     try:
         yield
-    except asyncpg.PostgresError as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise ServerRefusedError(
             str(error.args[0]) if error.args else type(error).__name__,
-            sqlstate=error.sqlstate,
+            sqlstate=getattr(error, "sqlstate", None),
             detail=getattr(error, "detail", None),
             constraint=getattr(error, "constraint_name", None),
             context=getattr(error, "context", None),

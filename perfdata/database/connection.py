@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import psycopg
+    import sqlalchemy
     from psycopg import sql
 
     Query = LiteralString | sql.SQL | sql.Composed
@@ -162,13 +163,18 @@ def _closing(connection: psycopg.Connection[Any]) -> Iterator[psycopg.Connection
 @contextmanager
 def _open_sqlalchemy(database: object) -> Iterator[Link]:
     from sqlalchemy import Connection, Engine
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.orm import Session, scoped_session
 
     from perfdata.database.asynclink import link_within, synchronised
 
     if isinstance(database, Engine):
         # The engine's own connection: its URL alone may not tell where a creator goes.
-        with database.connect() as connection:
+        try:
+            opened = database.connect()
+        except (DBAPIError, OSError) as error:
+            raise unreachable(database.url, error) from error
+        with opened as connection:
             yield link_within(connection.execution_options(isolation_level="AUTOCOMMIT"))
     elif isinstance(database, (Session, scoped_session)):
         with synchronised(database) as link:
@@ -180,6 +186,12 @@ def _open_sqlalchemy(database: object) -> Iterator[Link]:
             "a database is a URL, a SQLAlchemy Engine, Connection or Session, or a psycopg "
             f"connection, not {type(database).__module__}.{type(database).__qualname__}"
         )
+
+
+def unreachable(url: sqlalchemy.URL, error: Exception) -> ConnectError:
+    """Make the error for an engine that can't connect, with no password."""
+    reason = " ".join(str(getattr(error, "orig", None) or error).split())
+    return ConnectError(f"can't connect to {url.render_as_string(hide_password=True)}: {reason}")
 
 
 def first(values: Sequence[object], limit: int = 5) -> str:

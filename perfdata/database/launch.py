@@ -7,7 +7,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from perfdata.database.accounts import run_as
+from perfdata.database.accounts import is_private, run_as
 from perfdata.database.cluster import give_to_owner
 from perfdata.database.processes import is_running, listener_of, works_in
 from perfdata.errors import ConfigError, ServerError
@@ -22,7 +22,7 @@ START_LIMIT_S = 60.0
 _POLL_S, _RETRY_S = 0.005, 0.1
 _TAIL_LINES = 10
 # Those below are for root, as which the server never runs.
-_PORTS = range(1024, 65_536)
+PORTS = range(1024, 65_536)
 # The shell ends at once: the server is nobody's child but init's, so that no zombie is left in a
 # starter that lives long. Its output goes where the shell's errors go: to the log.
 _DETACHED = 'exec "$@" </dev/null >&2 & echo $!'
@@ -32,8 +32,8 @@ _PASSING = ("pre-existing shared memory block",)
 
 def check_port(port: int) -> None:
     """Raise ServerError where nobody can listen on this port of 127.0.0.1."""
-    if port not in _PORTS:
-        raise ConfigError(f"a port is a number from {_PORTS[0]} to {_PORTS[-1]}, not {port}")
+    if port not in PORTS:
+        raise ConfigError(f"a port is a number from {PORTS[0]} to {PORTS[-1]}, not {port}")
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -64,7 +64,12 @@ def find_postmaster(cluster: Cluster, socket_folder: Path, port: int) -> int | N
         raise ServerError(
             f"the embedded server in {cluster.folder} runs in another container: stop it there"
         )
-    return postmaster_of(cluster) if pid is None else pid
+    # Whoever else listens there is none of ours, and not to be signalled. (One whose data were
+    # removed works nowhere, but only its own account can have made its socket.)
+    ours = pid is not None and (
+        works_in(pid, cluster.data) or is_private(socket_folder, cluster.account)
+    )
+    return pid if ours else postmaster_of(cluster)
 
 
 def launch(cluster: Cluster, binaries: Binaries, log: Path) -> None:

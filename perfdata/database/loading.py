@@ -143,27 +143,36 @@ def loads_held_off(link: Link, *, shared: bool) -> Iterator[None]:
     """
     number = sql.Literal(ADVISORY_LOCK)
     way = sql.SQL("_shared" if shared else "")
-    scope = sql.SQL("_xact" if link.joined else "")
-    change = "SELECT set_config('lock_timeout', %s, false)"
-    before = link.value("SHOW lock_timeout")
-    link.rows(change, (f"{LOCK_TIMEOUT_S}s",))
-    try:
-        link.rows(sql.SQL("SELECT pg_advisory{}_lock{}({})").format(scope, way, number))
-    except ServerRefusedError as error:
-        raise LoadError(
-            f"another load or create in the same database has not ended within {LOCK_TIMEOUT_S} s"
-        ) from error
-    finally:
-        if not link.joined:
-            link.rows(change, (before,))
+    timeout = {"lock_timeout": f"{LOCK_TIMEOUT_S}s"}
     if link.joined:
-        link.rows(change, (before,))
+        with _too_long(), link.transaction(timeout):
+            link.rows(sql.SQL("SELECT pg_advisory_xact_lock{}({})").format(way, number))
         yield
         return
+    before = link.value("SHOW lock_timeout")
+    change = "SELECT set_config('lock_timeout', %s, false)"
+    link.rows(change, (timeout["lock_timeout"],))
+    try:
+        with _too_long():
+            link.rows(sql.SQL("SELECT pg_advisory_lock{}({})").format(way, number))
+    finally:
+        link.rows(change, (before,))
     try:
         yield
     finally:
         link.rows(sql.SQL("SELECT pg_advisory_unlock{}({})").format(way, number))
+
+
+@contextmanager
+def _too_long() -> Iterator[None]:
+    try:
+        yield
+    except ServerRefusedError as error:
+        if error.sqlstate != _LOCK_NOT_AVAILABLE:
+            raise
+        raise LoadError(
+            f"another load or create in the same database has not ended within {LOCK_TIMEOUT_S} s"
+        ) from error
 
 
 def _strategy(plan: Plan, before: Iterable[_Before]) -> Strategy:

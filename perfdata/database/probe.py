@@ -18,6 +18,26 @@ if TYPE_CHECKING:
     from perfdata.database.link import Link
 
 _TIMEOUT_S = 10
+# What PG* variables of the environment would ask of a server that has none of it.
+_PLAIN: dict[str, Any] = {
+    "connect_timeout": _TIMEOUT_S,
+    "channel_binding": "disable",
+    "require_auth": "",
+    "sslmode": "disable",
+    "sslnegotiation": "postgres",
+    "target_session_attrs": "any",
+}
+# What libpq and the server say where nobody takes connections, yet or any more.
+_NOBODY = (
+    "Connection refused",
+    "No such file",
+    "Not a directory",
+    "server closed the connection",
+    "is starting up",
+    "is shutting down",
+    "not yet accepting connections",
+    "in recovery mode",
+)
 _SHOWN = (
     "fsync",
     "synchronous_commit",
@@ -101,7 +121,7 @@ def _connect(socket: Path, port: int) -> psycopg.Connection[Any]:
 
     conninfo = make_conninfo(socket, port, "postgres")
     try:
-        return psycopg.connect(conninfo, autocommit=True, connect_timeout=_TIMEOUT_S)
+        return psycopg.connect(conninfo, autocommit=True, **_PLAIN)
     except psycopg.errors.ConnectionTimeout as error:
         raise ServerError(
             f"the embedded server does not answer on {socket} within {_TIMEOUT_S} s"
@@ -112,6 +132,9 @@ def _connect(socket: Path, port: int) -> psycopg.Connection[Any]:
             raise ServerError(
                 "the embedded server runs, but all its connections are taken: end some"
             ) from error
+        if not any(sign in text for sign in _NOBODY):
+            reason = " ".join(text.split())
+            raise ServerError(f"the embedded server can't be asked: {reason}") from error
         raise ConnectionError(text) from error
 
 

@@ -85,6 +85,7 @@ class Home:
         self.password_file = self.folder / "password"
         self._state = self.folder / "state.json"
         self._lock = self.folder / "lock"
+        self._mark = self.folder / "perfdata"
 
     def read_state(self) -> State | None:
         """Return what was recorded; None where nothing is, or nothing that can be read."""
@@ -115,10 +116,7 @@ class Home:
         from filelock import FileLock, Timeout
 
         self.settings.make_home()
-        made = not self.folder.exists()
-        self.folder.mkdir(mode=PRIVATE, exist_ok=True)
-        if made:
-            give_to_owner(self.folder)
+        self._take_folder()
         if os.geteuid() == 0 and self.folder.stat().st_uid == 0:
             self.folder.chmod(PUBLIC)  # the server's account must get to its data
         lock = FileLock(self._lock, timeout=LOCK_LIMIT_S)
@@ -134,6 +132,20 @@ class Home:
             yield
         finally:
             lock.release()
+
+    def _take_folder(self) -> None:
+        """Make the folder and mark it as ours; what others put there is never touched."""
+        if not self.folder.exists():
+            self.folder.mkdir(mode=PRIVATE, exist_ok=True)
+            give_to_owner(self.folder)
+        if self._mark.exists():
+            return
+        if any(self.folder.iterdir()):
+            raise ServerError(
+                f"{self.folder} is not empty and was not made by perfdata: nothing was touched. "
+                "Set PERFDATA_HOME to a folder of its own"
+            )
+        write_whole(self._mark, "the embedded server of perfdata\n", READABLE)
 
     def cluster(self, state: State | None) -> Cluster:
         """Return the cluster that the state speaks of; with no state, the one in the home."""
@@ -217,7 +229,8 @@ def _remove_orphan(note: Path) -> None:
         return  # another process was quicker
     cluster = Cluster(note.parent, None)
     recorded = cluster.postmaster()
-    if not Path(home).exists() and not (recorded and works_in(recorded[0], cluster.data)):
+    gone = Path(home).parent.exists() and not Path(home).exists()  # else perhaps not mounted
+    if gone and not (recorded and works_in(recorded[0], cluster.data)):
         shutil.rmtree(cluster.folder, ignore_errors=True)
 
 

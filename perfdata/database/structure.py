@@ -7,7 +7,7 @@ back in the same transaction they are checked once, and a failure brings all of 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg import sql
 
@@ -97,6 +97,18 @@ WHERE t.tgrelid = ANY (%(oids)s) AND coalesce(k.conparentid, 0) = 0"""
 _FOREIGN_KEY_VIOLATION = "23503"
 
 
+_DEFERRABLE = """
+SELECT DISTINCT n.nspname, k.conname, k.condeferred
+FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
+WHERE k.condeferrable AND k.conrelid = ANY (%s) ORDER BY 1, 2"""
+
+
+class _Deferrable(NamedTuple):
+    schema: str
+    name: str
+    deferred: bool
+
+
 class _Index(NamedTuple):
     schema: str
     name: str
@@ -116,9 +128,10 @@ def taken_off(
     keys = [key for key in catalog.foreign_keys if key.child in oids or key.parent in oids]
     _refuse_rules(link, oids)
     _refuse_strange(link, oids, keys)
-    # What is deferred is checked now: tables with such events waiting can't be altered.
-    link.execute("SET CONSTRAINTS ALL IMMEDIATE")
     touched = sorted({*oids, *(key.child for key in keys), *(key.parent for key in keys)})
+    deferrable = [_Deferrable(*row) for row in link.rows(_DEFERRABLE, (touched,))]
+    # What is deferred is checked now: tables with such events waiting can't be altered.
+    _set_constraints(link, deferrable, "IMMEDIATE")
     before = _described(link, touched)
     indexes = _drop_indexes(link, oids) if rows and rows >= INDEX_REBUILD_ROWS else []
     triggers = _disable_triggers(link, catalog, oids)
@@ -133,7 +146,14 @@ def taken_off(
         forms = {"O": "ENABLE TRIGGER {}", "R": "ENABLE REPLICA TRIGGER {}"}
         form = forms.get(state, "ENABLE ALWAYS TRIGGER {}")
         _alter(link, catalog.by_oid[oid], form, name)
+    _set_constraints(link, [one for one in deferrable if one.deferred], "DEFERRED")
     _compare(before, _described(link, touched))
+
+
+def _set_constraints(link: Link, constraints: list[_Deferrable], when: LiteralString) -> None:
+    if constraints:
+        names = sql.SQL(", ").join(sql.Identifier(one.schema, one.name) for one in constraints)
+        link.execute(sql.SQL("SET CONSTRAINTS {} {}").format(names, sql.SQL(when)))
 
 
 def _described(link: Link, oids: list[int]) -> set[str]:

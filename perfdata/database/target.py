@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
@@ -28,7 +28,7 @@ class Target:
     """The database that a command works on; ``conninfo`` may hold a password: never print it."""
 
     settings: Settings
-    conninfo: str
+    conninfo: str = field(repr=False)
     embedded: bool
 
     @property

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,6 +135,7 @@ def _publish(temporary: Path, path: Path, request: Request, settings: Settings) 
         os.link(temporary, path)
     except FileExistsError:
         check_free(request.name, settings, replace=False)
+        raise
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -147,13 +148,13 @@ def _remove_leftovers(path: Path) -> None:
 @contextmanager
 def _temporary(path: Path) -> Iterator[IO[bytes]]:
     """Open a file beside ``path`` that is gone afterwards, unless it was renamed."""
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
-    ) as file:
+    # Not tempfile: its files are for their owner alone, and a snapshot is as the umask says.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    with temporary.open("x+b") as file:
         try:
             yield file
         finally:
-            Path(file.name).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

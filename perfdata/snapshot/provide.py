@@ -133,7 +133,8 @@ def provide_dataset(
             )
     except _MENDED_BY_A_BUILD as error:
         # A build puts its rows in the place of those that are there, so that it may not always.
-        if not may_build or (isinstance(error, SchemaError) and _by_hand(name, target.settings)):
+        missing = isinstance(error, SnapshotNotFoundError)
+        if not may_build or (not missing and _by_hand(name, target.settings)):
             raise
         built = build_dataset(target, name, report=report)
         return Provided(name, _reason(error), built, None)

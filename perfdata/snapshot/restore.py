@@ -88,8 +88,9 @@ def restore(
         applied = history.led_to(database_heads(link))
         check_migrations(manifest.name, manifest.migrations, applied)
 
-    check_present(link)
-    catalog = read_catalog(link)
+    with link.transaction(reading=True):
+        check_present(link)
+        catalog = read_catalog(link)
     _check_schema(manifest, catalog)
     flag = project.flag_column if project else FLAG_COLUMN
     if manifest.flag_column not in (None, flag):

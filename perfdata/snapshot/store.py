@@ -105,7 +105,10 @@ def delete_snapshot(name: str, settings: Settings | None = None) -> Path:
     if not snapshot_exists(name, settings):
         find_snapshot(name, settings)  # raises, with a near miss
     path = snapshot_path(name, settings)
-    path.unlink()
+    try:
+        path.unlink()
+    except OSError as error:
+        raise SnapshotError(f"{path} can't be deleted: {error.strerror}") from error
     return path
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from perfdata.config import Settings
 
-# Those below are for root, as which the server never runs.
-_PORTS = range(1024, 65_536)
 # Of a server that is not ours: what the times measured on it hang on.
 _SHOWN = (
     "fsync", "synchronous_commit", "full_page_writes", "wal_level", "autovacuum", "jit",
@@ -157,7 +155,9 @@ def _reached(settings: Settings) -> dict[str, object]:
 
 
 def _parse_port(text: str) -> int:
-    if not text.isdecimal() or int(text) not in _PORTS:
+    from perfdata.database.launch import PORTS
+
+    if not text.isdecimal() or int(text) not in PORTS:
         raise ConfigError(f"--port must be a number from 1024 to 65535, not {text!r}")
     return int(text)
 

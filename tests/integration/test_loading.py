@@ -11,11 +11,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from perfdata import (
     BoundaryError,
+    ConnectError,
     Event,
     LoadError,
     RefusedError,
     SchemaError,
     Settings,
+    SnapshotError,
     TableRows,
     append_rows,
     create_snapshot,
@@ -453,3 +455,43 @@ def test_names_with_every_sign_are_only_names(zoo: Callable[..., Any]) -> None:
         'INSERT INTO "b.c" VALUES (1, true), (2, true)',
     )
     assert restore() == {'"a.b".c%s': 1, '"b.c"': 2}
+
+
+def test_a_callers_deferred_constraints_stay_deferred(
+    zoo: Callable[..., Any], empty_url: str, settings: Settings
+) -> None:
+    """Those of other tables, and those of the tables that were loaded."""
+    zoo(
+        *PARENT_AND_CHILD,
+        f"CREATE TABLE late (a int UNIQUE DEFERRABLE INITIALLY DEFERRED, {FLAG})",
+        "CREATE TABLE other (a int PRIMARY KEY, b int)",
+        "ALTER TABLE other ADD FOREIGN KEY (b) REFERENCES other DEFERRABLE INITIALLY DEFERRED",
+    )
+    with psycopg.connect(empty_url) as connection:
+        restore_snapshot(connection, NAME, settings=settings)
+        connection.execute("INSERT INTO other VALUES (1, 2)")
+        connection.execute("INSERT INTO other VALUES (2, 1)")
+        connection.execute("INSERT INTO late VALUES (1, true)")
+        connection.execute("INSERT INTO late VALUES (1, true)")
+        connection.execute("UPDATE late SET a = 2 WHERE ctid = (SELECT max(ctid) FROM late)")
+
+
+def test_a_folder_in_the_place_of_a_snapshot_is_told(
+    zoo: Callable[..., Any], empty_url: str, settings: Settings
+) -> None:
+    zoo(*PARENT_AND_CHILD)
+    folder = settings.home / "snapshots" / "taken.json.zst"
+    folder.mkdir()
+    with pytest.raises(SnapshotError, match=r"taken\.json\.zst can't be written"):
+        create_snapshot(empty_url, "taken", settings=settings)
+    folder.rmdir()
+
+
+def test_an_engine_that_cannot_connect_is_told_without_its_password(
+    zoo: Callable[..., Any], settings: Settings
+) -> None:
+    zoo(*PARENT_AND_CHILD)
+    engine = sqlalchemy.create_engine("postgresql+psycopg://u:secret@127.0.0.1:1/d")
+    with pytest.raises(ConnectError, match="Connection refused") as caught:
+        restore_snapshot(engine, NAME, settings=settings)
+    assert "secret" not in str(caught.value)

@@ -507,3 +507,47 @@ def test_disk_full(folder: Path, make_server: Callable[..., Server]) -> None:
         assert not (home / "server" / "data.new").exists()
     finally:
         subprocess.run(["umount", home], check=True)
+
+
+def test_foreign_files_where_the_server_would_be_are_left(folder: Path) -> None:
+    """A project may well have a folder ``server/data`` of its own."""
+    foreign = folder / "home" / "server" / "data" / "customers.db"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("precious")
+    foreign.parent.parent.chmod(0o750)
+    server = Server(folder / "home")
+    for act in (server.start, server.stop):
+        with pytest.raises(ServerError, match="was not made by perfdata: nothing was touched"):
+            act()
+    assert foreign.read_text() == "precious"
+    assert mode_of(foreign.parent.parent) == 0o750
+    assert not (folder / "home" / ".gitignore").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PGREQUIREAUTH", "scram-sha-256"),
+        ("PGCHANNELBINDING", "require"),
+        ("PGTARGETSESSIONATTRS", "standby"),
+        ("PGSSLMODE", "verify-full"),
+    ],
+)
+def test_variables_of_the_environment_do_not_hide_the_server(
+    running: Server, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    before = running.status().pid
+    monkeypatch.setenv(variable, value)
+    assert running.start().pid == before
+
+
+def test_a_server_that_cannot_be_asked_is_not_stopped(
+    running: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our own client failed: that is no reason to end everybody's sessions."""
+    before = running.status().pid
+    monkeypatch.setenv("PGSERVICE", "nope")
+    with pytest.raises(ServerError, match=r"can't be asked: .*nope"):
+        running.start()
+    monkeypatch.delenv("PGSERVICE")
+    assert running.status().pid == before

@@ -55,9 +55,9 @@ def test_the_environment_wins(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("[tool.perfdata]\nprojct = 'x'\n", "no key 'projct'; did you mean project?"),
-        ("[tool.perfdata]\nallow = 'x'\n", "allow must be a list of strings, not 'x'"),
+        ("[tool.perfdata]\nallow = 'x'\n", "allow must be a list of strings, not a str"),
         ("[tool.perfdata]\nallow = [1]\n", "allow must be a list of strings"),
-        ("[tool.perfdata]\nhome = 1\n", "home must be a string, not 1"),
+        ("[tool.perfdata]\nhome = 1\n", "home must be a string, not a int"),
         ("[tool]\nperfdata = 1\n", "tool.perfdata is not a table"),
         ("[tool.perfdata\n", "can't be read"),
     ],
