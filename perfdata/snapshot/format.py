@@ -11,7 +11,7 @@ import io
 import json
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import zstandard
 
@@ -224,12 +224,19 @@ class TableBody:
     blocks: Iterator[bytes]
 
 
-def read_tables(path: Path, offset: int) -> Iterator[TableBody]:
-    """Yield the tables of a body that begins at ``offset``, in their order in the file."""
+def read_tables(path: Path, offset: int, body: Body) -> Iterator[TableBody]:
+    """Yield the tables of a body that begins at ``offset``, in their order in the file.
+
+    Raises SnapshotDamagedError at the end where what was read is not ``body``: the file may have
+    been replaced since it was checked.
+    """
     with _damage(path), path.open("rb") as file:
         file.seek(offset)
+        digesting = _Digesting(file)
         decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-        with decompressor.stream_reader(file, read_size=_BLOCK_BYTES, closefd=False) as stream:
+        with decompressor.stream_reader(
+            cast("IO[bytes]", digesting), read_size=_BLOCK_BYTES, closefd=False
+        ) as stream:
             lines = _Lines(_whole_lines(path, stream))
             if lines.next() != b'"tables": {\n':
                 raise ValueError("the body does not begin with its tables")
@@ -238,6 +245,24 @@ def read_tables(path: Path, offset: int) -> Iterator[TableBody]:
                 yield TableBody(key, head["columns"], head["types"], lines.rows())
                 if lines.next() not in {b"]},\n", b"]}\n"}:
                     raise ValueError(f"table {key} does not end")
+        while digesting.read(_BLOCK_BYTES):
+            pass
+        if digesting.digest.hexdigest() != body.sha256:
+            raise ValueError("it was replaced while it was read")
+
+
+class _Digesting:
+    """A file, as far as a decompressor needs one, that hashes what is read from it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self.digest.update(data)
+        return data
 
 
 class _Lines:

@@ -99,7 +99,8 @@ def restore(
             f"flag is {flag}; nothing was touched"
         )
     plan = _plan(manifest, catalog, flag, check_present, clean_existing=clean_existing)
-    loads = (_table_load(manifest, catalog, one) for one in read_tables(snapshot.path, offset))
+    bodies = read_tables(snapshot.path, offset, manifest.body)
+    loads = (_table_load(manifest, catalog, one) for one in bodies)
     loaded = load(link, plan, loads, report)
     duration = time.perf_counter() - began
     return Restored(snapshot.name, loaded.rows, loaded.strategy.value, duration, loaded.notes)

@@ -22,7 +22,7 @@ def verify_snapshot(name: str, settings: Settings | None = None) -> Snapshot:
     manifest, offset = check_file(snapshot.path)
     counted: dict[str, int] = {}
     columns: dict[str, list[str]] = {}
-    for table in read_tables(snapshot.path, offset):
+    for table in read_tables(snapshot.path, offset, manifest.body):
         columns[table.key] = list(table.columns)
         counted[table.key] = sum(block.count(b"\n") for block in table.blocks)
     if counted != dict(manifest.stats):

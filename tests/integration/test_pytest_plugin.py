@@ -398,6 +398,7 @@ def test_own(perf):
     )
     code, said = inner.run()
     assert code == 0, said
+    assert said.count("restored 10_offices") == 1, "three tests that only read share one restore"
     assert "restored 10_offices" in said
     with open_link(target.conninfo) as link:
         assert link.value("SELECT count(*) FROM support_plan_cycles") == 0

@@ -100,7 +100,7 @@ def test_what_was_written_is_read(path: Path) -> None:
     assert found.rows == 4
     read = {
         table.key: (list(table.columns), list(table.types), b"".join(table.blocks))
-        for table in read_tables(path, offset)
+        for table in read_tables(path, offset, found.body)
     }
     assert read["empty"] == (["id"], ["int"], b"")
     assert read["staffs"][2].count(b"\n") == 2
@@ -108,8 +108,8 @@ def test_what_was_written_is_read(path: Path) -> None:
 
 
 def test_a_body_of_no_table_is_read(path: Path) -> None:
-    write(path, {})
-    assert list(read_tables(path, read_manifest(path)[1])) == []
+    manifest = write(path, {})
+    assert list(read_tables(path, read_manifest(path)[1], manifest.body)) == []
 
 
 def test_rows_longer_than_a_block_and_blocks_cut_anywhere_are_read(
@@ -117,10 +117,11 @@ def test_rows_longer_than_a_block_and_blocks_cut_anywhere_are_read(
 ) -> None:
     rows: list[list[str | None]] = [["1", "x" * 5000], ["2", None], ["3", "]}\n" * 7]]
     write(path, {"staffs": (["id", "name"], ["int", "text"], rows), "empty": (["id"], ["int"], [])})
-    offset = read_manifest(path)[1]
+    found, offset = read_manifest(path)
     for size in (1, 2, 3, 7, 64, 4096):
         monkeypatch.setattr(format_, "_BLOCK_BYTES", size)
-        read = {table.key: b"".join(table.blocks) for table in read_tables(path, offset)}
+        tables = read_tables(path, offset, found.body)
+        read = {table.key: b"".join(table.blocks) for table in tables}
         assert json.loads(b"[" + read["staffs"] + b"]") == rows
         assert read["empty"] == b""
 
@@ -144,7 +145,9 @@ def test_any_changed_byte_is_found(path: Path, data: st.DataObject) -> None:
     path.write_bytes(bad)
     try:
         found, offset = check_file(path)
-        rows = [(table.key, b"".join(table.blocks)) for table in read_tables(path, offset)]
+        rows = [
+            (table.key, b"".join(table.blocks)) for table in read_tables(path, offset, found.body)
+        ]
     except SnapshotError:
         return
     # zstd ignores some bits of a frame's header; what is read must then be what was written
@@ -173,3 +176,13 @@ def test_the_schema_fingerprint_does_not_follow_the_order_of_tables() -> None:
     other = {"b": {"id": "int"}, "a": {"id": "int"}}
     assert fingerprint_schema(one) == fingerprint_schema(other)
     assert fingerprint_schema(one) != fingerprint_schema({**one, "b": {"id": "text"}})
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_found_out(path: Path) -> None:
+    old = write(path, TABLES)
+    other: Tables = {**TABLES, "empty": (["id"], ["int"], [["1"]])}
+    offset = read_manifest(path)[1]
+    body = write(path.with_name("other"), other).body
+    assert body.sha256 != old.body.sha256
+    with pytest.raises(SnapshotDamagedError, match="replaced while it was read"):
+        _ = [list(table.blocks) for table in read_tables(path, offset, body)]
