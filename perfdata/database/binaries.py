@@ -116,6 +116,10 @@ def identity(bin_folder: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
+# initdb runs postgres through a shell, its path between double quotes.
+_SHELL = set('"$`')
+
+
 def reachable(binaries: Binaries, account: Account | None, folder: Path) -> Binaries:
     """Return binaries that the account can run: these, or a copy of them below ``folder``.
 
@@ -127,6 +131,11 @@ def reachable(binaries: Binaries, account: Account | None, folder: Path) -> Bina
         raise ServerError(
             f"PERFDATA_PG_BIN is {binaries.bin}, which the account {account.name} can't use "
             "(PostgreSQL does not run as root): name a folder that every user can read"
+        )
+    if _SHELL.intersection(str(folder)):
+        raise ServerError(
+            f"the account {account.name} can't get to {binaries.bin}, and initdb can't run from a "
+            f"copy below {folder}: it can't quote that path. Set PERFDATA_HOME to another one"
         )
     copied = _copy(binaries, folder)
     if not _runs(copied, account):
