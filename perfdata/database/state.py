@@ -229,8 +229,7 @@ def _remove_orphan(note: Path) -> None:
         return  # another process was quicker
     cluster = Cluster(note.parent, None)
     recorded = cluster.postmaster()
-    gone = Path(home).parent.exists() and not Path(home).exists()  # else perhaps not mounted
-    if gone and not (recorded and works_in(recorded[0], cluster.data)):
+    if not Path(home).exists() and not (recorded and works_in(recorded[0], cluster.data)):
         shutil.rmtree(cluster.folder, ignore_errors=True)
 
 
