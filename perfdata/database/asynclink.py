@@ -6,8 +6,6 @@ driver there, so that the event loop goes on, and a cancelled task is cancelled 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +26,8 @@ from perfdata.database.link import (
     copy_out_query,
     joins,
     refusals,
+    script,
+    with_literals,
 )
 from perfdata.errors import ConfigError, ServerRefusedError
 
@@ -38,9 +38,7 @@ if TYPE_CHECKING:
     import sqlalchemy
     from sqlalchemy.orm import Session, scoped_session
 
-    from perfdata.database.link import CopyFormat, Params, Query
-
-_PLACEHOLDER = re.compile(r"%(?:%|s|\((\w+)\)s)")
+    from perfdata.database.link import CopyFormat, Params, Query, Rows
 
 
 def link_within(connection: sqlalchemy.Connection) -> Link:
@@ -81,11 +79,24 @@ class AsyncPsycopgLink(Link):
         self.connection = connection
         self.joined = joins(connection)
 
-    def _run(self, query: Query, params: Params | None) -> tuple[list[tuple[Any, ...]], int]:
-        async def run() -> tuple[list[tuple[Any, ...]], int]:
+    def _run(self, query: Query, params: Params | None) -> tuple[Rows, int]:
+        async def run() -> tuple[Rows, int]:
             async with self._cursor() as cursor:
                 await cursor.execute(query, params, prepare=False)
                 return (await cursor.fetchall() if cursor.description else []), cursor.rowcount
+
+        with refusals():
+            return await_only(run())
+
+    def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Rows]:
+        async def run() -> list[Rows]:
+            found = []
+            async with self._cursor() as cursor:
+                await cursor.execute(script(pairs), prepare=False)
+                for _ in pairs:
+                    found.append(await cursor.fetchall() if cursor.description else [])
+                    cursor.nextset()
+            return found
 
         with refusals():
             return await_only(run())
@@ -157,8 +168,8 @@ class AsyncpgLink(Link):
         self.connection = connection
         self.joined = self.in_transaction()
 
-    def _run(self, query: Query, params: Params | None) -> tuple[list[tuple[Any, ...]], int]:
-        async def run() -> tuple[list[tuple[Any, ...]], int]:
+    def _run(self, query: Query, params: Params | None) -> tuple[Rows, int]:
+        async def run() -> tuple[Rows, int]:
             statement = await self.connection.prepare(with_literals(query, params))
             rows = [tuple(row) for row in await statement.fetch()]
             return rows, _count(statement.get_statusmsg())
@@ -238,23 +249,6 @@ class AsyncpgLink(Link):
                 )
             )
         gathered.finish()
-
-
-def with_literals(query: Query, params: Params | None) -> str:
-    """Write a query in psycopg's style with its parameters as literals, for another driver."""
-    text = query if isinstance(query, str) else query.as_string(None)
-    if params is None:
-        return text
-    named: Mapping[str, Any] = params if isinstance(params, Mapping) else {}
-    positional = iter(() if named else params)
-
-    def literal(match: re.Match[str]) -> str:
-        if match[0] == "%%":
-            return "%"
-        value = named[match[1]] if match[1] else next(positional)
-        return sql.Literal(value).as_string(None)
-
-    return _PLACEHOLDER.sub(literal, text)
 
 
 def _count(status: str) -> int:

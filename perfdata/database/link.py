@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
@@ -15,10 +18,12 @@ from psycopg.rows import tuple_row
 from perfdata.errors import ServerRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     Query = LiteralString | sql.SQL | sql.Composed
     Params = Sequence[Any] | Mapping[str, Any]
+    Asked = Query | tuple[Query, Params]  # a statement, with its parameters where it has any
+    Rows = list[tuple[Any, ...]]
 
 # What decides how a value is written and read as text, and how long a statement may take
 # (POSTGRES.md found each of them changing data or counts). Names a server does not know are left.
@@ -72,6 +77,13 @@ class CopyFormat:
 TEXT = CopyFormat("text")
 _READING = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _WRITING = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE"
+_CURRENT = """
+SELECT s.name, current_setting(s.name) FROM pg_settings s
+WHERE lower(s.name) = ANY (%s::text[])"""
+_CHANGE = """
+SELECT set_config(s.name, w.value, true) FROM pg_settings s
+JOIN unnest(%s::text[], %s::text[]) AS w (name, value) ON w.name = lower(s.name)"""
+_PLACEHOLDER = re.compile(r"%(?:%|s|\((\w+)\)s)")
 
 
 class Link(ABC):
@@ -82,7 +94,7 @@ class Link(ABC):
     changed: bool = False
 
     @abstractmethod
-    def _run(self, query: Query, params: Params | None) -> tuple[list[tuple[Any, ...]], int]:
+    def _run(self, query: Query, params: Params | None) -> tuple[Rows, int]:
         """Run a statement, never prepared; return its rows and how many it gave or touched."""
 
     @abstractmethod
@@ -113,7 +125,27 @@ class Link(ABC):
     def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
         """Give ``write`` the rows of a query of one text column, in blocks of whole lines."""
 
-    def rows(self, query: Query, params: Params | None = None) -> list[tuple[Any, ...]]:
+    def together(self, asked: Iterable[Asked]) -> list[Rows]:
+        """Run statements one after the other, in one round trip where the driver can.
+
+        Returns the rows of each. A refusal ends it: those behind the refused one are not run.
+        """
+        pairs = [one if isinstance(one, tuple) else (one, None) for one in asked]
+        return self._run_all(pairs) if pairs else []
+
+    def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Rows]:
+        return [self._run(query, params)[0] for query, params in pairs]
+
+    @cached_property
+    def server_identifier(self) -> int | None:
+        """The cluster's own identifier; None where it won't say. Asked once."""
+        # First whether we may: a refusal would break the caller's transaction.
+        if not self.value("SELECT has_function_privilege('pg_catalog.pg_control_system()',"
+                          " 'execute')"):  # fmt: skip
+            return None
+        return int(self.value("SELECT system_identifier FROM pg_catalog.pg_control_system()"))
+
+    def rows(self, query: Query, params: Params | None = None) -> Rows:
         """Run a query and return all its rows."""
         return self._run(query, params)[0]
 
@@ -138,29 +170,22 @@ class Link(ABC):
         if self.joined and not self.in_transaction():
             self.execute("SELECT 1")  # begins the caller's own, which is the caller's to commit
         nested = self.in_transaction()
+        wanted = {**PINNED, **(settings or {})}
         with self._nested():
-            if not nested:
-                self.execute(_READING if reading else _WRITING)
-            before = self._set({**PINNED, **(settings or {})})
+            before = self._set(wanted, *([] if nested else [_READING if reading else _WRITING]))
             yield
             if nested:
                 self._set(before)
 
-    def _set(self, wanted: Mapping[str, str]) -> dict[str, str]:
-        """Set what the server knows of ``wanted`` until the transaction ends; return the old."""
+    def _set(self, wanted: Mapping[str, str], *first: LiteralString) -> dict[str, str]:
+        """Set what the server knows of ``wanted`` until the transaction ends; return the old.
+
+        ``first`` are statements to run before, in the same round trip.
+        """
         lower = {name.lower(): value for name, value in wanted.items()}
-        old: dict[str, str] = dict(
-            self.rows(
-                "SELECT s.name, current_setting(s.name) FROM pg_settings s "
-                "WHERE lower(s.name) = ANY (%s::text[])",
-                (list(lower),),
-            )
-        )
-        self.rows(
-            "SELECT set_config(n, v, true) FROM unnest(%s::text[], %s::text[]) AS s (n, v)",
-            (list(old), [lower[name.lower()] for name in old]),
-        )
-        return old
+        names, values = list(lower), list(lower.values())
+        *_, old, _ = self.together([*first, (_CURRENT, (names,)), (_CHANGE, (names, values))])
+        return dict(old)
 
 
 class PsycopgLink(Link):
@@ -171,10 +196,19 @@ class PsycopgLink(Link):
         self.connection = connection
         self.joined = joins(connection)
 
-    def _run(self, query: Query, params: Params | None) -> tuple[list[tuple[Any, ...]], int]:
+    def _run(self, query: Query, params: Params | None) -> tuple[Rows, int]:
         with refusals(), self._cursor() as cursor:
             cursor.execute(query, params, prepare=False)
             return (cursor.fetchall() if cursor.description else []), cursor.rowcount
+
+    def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Rows]:
+        found = []
+        with refusals(), self._cursor() as cursor:
+            cursor.execute(script(pairs), prepare=False)
+            for _ in pairs:
+                found.append(cursor.fetchall() if cursor.description else [])
+                cursor.nextset()
+        return found
 
     def _cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
         """Make a plain client-side cursor, whatever factories the caller's connection has."""
@@ -217,6 +251,28 @@ class PsycopgLink(Link):
             for line in copy:
                 gathered.add(bytes(line))
         gathered.finish()
+
+
+def with_literals(query: Query, params: Params | None) -> str:
+    """Write a query in psycopg's style with its parameters as literals."""
+    text = query if isinstance(query, str) else query.as_string(None)
+    if params is None:
+        return text
+    named: Mapping[str, Any] = params if isinstance(params, Mapping) else {}
+    positional = iter(() if named else params)
+
+    def literal(match: re.Match[str]) -> str:
+        if match[0] == "%%":
+            return "%"
+        value = named[match[1]] if match[1] else next(positional)
+        return sql.Literal(value).as_string(None)
+
+    return _PLACEHOLDER.sub(literal, text)
+
+
+def script(pairs: Iterable[tuple[Query, Params | None]]) -> sql.SQL:
+    """Write statements as one string, which the server runs in one round trip."""
+    return sql.SQL(";\n".join(with_literals(query, params) for query, params in pairs))
 
 
 class Blocks:

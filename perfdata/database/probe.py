@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any
 
 from perfdata.database.cluster import SUPERUSER
+from perfdata.database.link import PsycopgLink
 from perfdata.database.processes import listener_of
 from perfdata.errors import ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import psycopg
@@ -146,17 +146,9 @@ def identifier_of(connection: Link | psycopg.Connection[Any]) -> int | None:
     import psycopg
 
     if not isinstance(connection, psycopg.Connection):
-        return _identifier(connection.value)
+        return connection.server_identifier
     idle = connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-    with psycopg.Cursor(connection, row_factory=psycopg.rows.tuple_row) as cursor:
-        found = _identifier(lambda query: cursor.execute(query, prepare=False).fetchall()[0][0])
+    found = PsycopgLink(connection).server_identifier
     if idle and not connection.autocommit:
         connection.rollback()
     return found
-
-
-def _identifier(value: Callable[[LiteralString], Any]) -> int | None:
-    """Ask first whether we may: a refusal would break the caller's transaction."""
-    if not value("SELECT has_function_privilege('pg_catalog.pg_control_system()', 'execute')"):
-        return None
-    return int(value("SELECT system_identifier FROM pg_catalog.pg_control_system()"))
