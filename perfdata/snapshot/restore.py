@@ -30,6 +30,7 @@ from perfdata.snapshot.store import find_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from perfdata.database.catalog import Catalog, Table
     from perfdata.database.link import Link
@@ -80,6 +81,14 @@ def restore(
     """Restore a snapshot over an open link (see restore_snapshot)."""
     began = time.perf_counter()
     manifest, offset = check_file(snapshot.path)
+    plan = prepare(link, manifest, settings, clean_existing=clean_existing)
+    loaded = load(link, plan, table_loads(snapshot.path, offset, manifest, plan.catalog), report)
+    duration = time.perf_counter() - began
+    return Restored(snapshot.name, loaded.rows, loaded.strategy.value, duration, loaded.notes)
+
+
+def prepare(link: Link, manifest: Manifest, settings: Settings, *, clean_existing: bool) -> Plan:
+    """Check that a snapshot may go into a database and fits it; return how it is to be loaded."""
     check_guard(link, settings)
     project = project_of(link, settings)
     history = read_history(project)
@@ -98,12 +107,15 @@ def restore(
             f"snapshot {manifest.name} holds the rows with {manifest.flag_column}, and here the "
             f"flag is {flag}; nothing was touched"
         )
-    plan = _plan(manifest, catalog, flag, check_present, clean_existing=clean_existing)
-    bodies = read_tables(snapshot.path, offset, manifest.body)
-    loads = (_table_load(manifest, catalog, one) for one in bodies)
-    loaded = load(link, plan, loads, report)
-    duration = time.perf_counter() - began
-    return Restored(snapshot.name, loaded.rows, loaded.strategy.value, duration, loaded.notes)
+    return _plan(manifest, catalog, flag, check_present, clean_existing=clean_existing)
+
+
+def table_loads(
+    path: Path, offset: int, manifest: Manifest, catalog: Catalog
+) -> Iterator[TableLoad]:
+    """Yield a checked snapshot's tables for the loader, in the order of the file."""
+    for body in read_tables(path, offset, manifest.body):
+        yield _table_load(manifest, catalog, body)
 
 
 def check_migrations(
