@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from perfdata.project import Migration, Project
     from perfdata.snapshot.create import create_snapshot
     from perfdata.snapshot.format import Manifest
-    from perfdata.snapshot.key import cache_key
+    from perfdata.snapshot.key import CacheKey, cache_key
     from perfdata.snapshot.provide import Built, Provided, build_dataset, provide_dataset
     from perfdata.snapshot.restore import Restored, restore_snapshot
     from perfdata.snapshot.store import (
@@ -80,7 +80,7 @@ _MODULES = {
     "progress": ("Event", "Report"),
     "snapshot.create": ("create_snapshot",),
     "snapshot.format": ("Manifest",),
-    "snapshot.key": ("cache_key",),
+    "snapshot.key": ("CacheKey", "cache_key"),
     "snapshot.provide": ("Built", "Provided", "build_dataset", "provide_dataset"),
     "snapshot.restore": ("Restored", "restore_snapshot"),
     "snapshot.store": (
@@ -98,6 +98,7 @@ __all__ = [
     "BoundaryError",
     "BudgetExceededError",
     "Built",
+    "CacheKey",
     "ConfigError",
     "ConnectError",
     "Dataset",

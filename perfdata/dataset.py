@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfdata.errors import ConfigError
+from perfdata.sources import imported_sources, named_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,9 +31,10 @@ class TableRows:
 class Dataset:
     """A named definition of rows: the same seed, parameters and version give the same rows.
 
-    ``generate`` yields the tables in any order, each once. ``sources`` are the modules whose code
-    decides the rows (by default the one of ``generate``); ``pools`` returns a digest of values
-    taken from elsewhere, such as a Faker provider's lists. Both are part of the fingerprint.
+    ``generate`` yields the tables in any order, each once. ``sources`` are the modules or packages
+    whose code decides the rows (by default the module of ``generate`` with what it imports of its
+    own project); ``pools`` returns a digest of values taken from elsewhere, such as a Faker
+    provider's lists. Both are part of the fingerprint.
     """
 
     name: str
@@ -61,20 +60,14 @@ class Dataset:
             "version": str(self.version),
             "as_of": self.as_of.isoformat(),
         }
-        for module in self.sources or (self.generate.__module__,):
-            parts[f"source {module}"] = hashlib.sha256(_source(module)).hexdigest()
+        if self.sources:
+            sources = named_sources(self.sources)
+        else:
+            sources = imported_sources(self.generate.__module__)
+        parts |= {f"source {module}": digest for module, digest in sources.items()}
         if self.pools is not None:
             parts["pools"] = self.pools()
         return parts
-
-
-def _source(module: str) -> bytes:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
-        raise ConfigError(
-            f"dataset source {module!r} is not a module with a file; name modules in sources"
-        )
-    return Path(spec.origin).read_bytes()
 
 
 def _digest(parts: Mapping[str, str]) -> str:

@@ -36,14 +36,30 @@ class Project:
 
     ``migrations`` is an ``alembic.ini`` or the folder with ``env.py``, relative to the settings'
     root. ``metadata`` is where the SQLAlchemy MetaData is found, as
-    ``package.module:Base.metadata``: imported only when needed.
+    ``package.module:Base.metadata``: imported only when needed. ``tables_from_metadata`` is for a
+    project without migrations, whose tables are what ``metadata.create_all`` makes. ``sources``
+    are the modules whose code decides the rows of every dataset that names none of its own.
     """
 
     name: str
     datasets: tuple[Dataset, ...] = ()
     migrations: Path | None = None
     metadata: str | None = None
+    tables_from_metadata: bool = False
+    sources: tuple[str, ...] = ()
     flag_column: str = FLAG_COLUMN
+
+    def __post_init__(self) -> None:
+        """Check what excludes one another, and hand ``sources`` to the datasets."""
+        if self.tables_from_metadata and (self.metadata is None or self.migrations is not None):
+            raise ConfigError(
+                f"project {self.name}: tables_from_metadata needs metadata, and no migrations"
+            )
+        if self.sources:
+            datasets = (
+                one if one.sources else replace(one, sources=self.sources) for one in self.datasets
+            )
+            object.__setattr__(self, "datasets", tuple(datasets))
 
     def dataset(self, name: str) -> Dataset:
         """Return the dataset of that name, or raise DatasetNotFoundError with a near miss."""

@@ -43,6 +43,18 @@ def connect(conninfo: str) -> psycopg.Connection[Any]:
         return psycopg.connect(conninfo, **_OURS)
 
 
+def make_engine(conninfo: str) -> sqlalchemy.Engine:
+    """Make a SQLAlchemy engine that connects as connect does and keeps no connection."""
+    import psycopg
+    import sqlalchemy
+
+    return sqlalchemy.create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(conninfo, fallback_application_name="perfdata"),
+        poolclass=sqlalchemy.NullPool,
+    )
+
+
 async def connect_async(conninfo: str) -> psycopg.AsyncConnection[Any]:
     """Connect in autocommit mode as connect does."""
     import psycopg

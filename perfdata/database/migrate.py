@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import heapq
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
 from perfdata.database.catalog import VERSION_TABLE
-from perfdata.database.connection import describe, open_link
+from perfdata.database.connection import describe, make_engine, open_link
 from perfdata.database.url import make_url
 from perfdata.errors import MigrationError
 from perfdata.progress import Event, silent
@@ -35,10 +35,14 @@ WHERE c.relname = %s AND c.relkind = 'r' AND c.relpersistence <> 't' ORDER BY 1"
 
 @dataclass(frozen=True)
 class History:
-    """A project's migrations, parents before children, ties by revision id."""
+    """A project's migrations, parents before children, ties by revision id.
+
+    ``paths`` name each one's file the same on every machine (see _portable).
+    """
 
     migrations: tuple[Migration, ...]
     parents: Mapping[str, Sequence[str]]
+    paths: Mapping[str, str] = field(default_factory=dict)
 
     def led_to(self, heads: Iterable[str]) -> tuple[Migration, ...]:
         """Return all that must have run where a database stands on ``heads``.
@@ -61,13 +65,30 @@ def read_history(project: Project | None) -> History:
     if project is None or project.migrations is None:
         return History((), {})
     with _script_errors(project):
-        scripts = {one.revision: one for one in _scripts(_config(project)).walk_revisions()}
+        directory = _scripts(_config(project))
+        scripts = {one.revision: one for one in directory.walk_revisions()}
     parents = {revision: _parents(script) for revision, script in scripts.items()}
     migrations = tuple(
         Migration(revision, hashlib.sha256(Path(scripts[revision].path).read_bytes()).hexdigest())
         for revision in _topological(parents)
     )
-    return History(migrations, parents)
+    anchors = (_anchor(project.migrations), Path(directory.dir).resolve())
+    paths = {revision: _portable(Path(one.path), anchors) for revision, one in scripts.items()}
+    return History(migrations, parents, paths)
+
+
+def _anchor(migrations: Path) -> Path:
+    """Return the folder that migrations are named from: that of alembic.ini, or of env.py."""
+    return (migrations.parent if migrations.is_file() else migrations).resolve()
+
+
+def _portable(path: Path, anchors: Sequence[Path]) -> str:
+    """Name a file from the first folder that it lies below; one below none by its own name."""
+    path = path.resolve()
+    for anchor in anchors:
+        if path.is_relative_to(anchor):
+            return path.relative_to(anchor).as_posix()
+    return path.name
 
 
 def database_heads(link: Link) -> tuple[str, ...]:
@@ -86,18 +107,13 @@ def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[s
     ``sqlalchemy.url`` that is set for it here. Raises MigrationError where the project has none,
     where one of them fails, or where env.py went to another database.
     """
-    import psycopg
     import sqlalchemy
     from alembic import command
 
     if project.migrations is None:
         raise MigrationError(f"project {project.name} names no migrations")
     config = _config(project)
-    engine = sqlalchemy.create_engine(
-        "postgresql+psycopg://",
-        creator=lambda: psycopg.connect(conninfo, fallback_application_name="perfdata"),
-        poolclass=sqlalchemy.NullPool,
-    )
+    engine = make_engine(conninfo)
     with open_link(conninfo) as link:
         if database_heads(link) != _heads(config):
             report(Event(f"migrating to {', '.join(_heads(config))}"))

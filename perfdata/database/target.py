@@ -10,6 +10,7 @@ from psycopg import sql
 
 from perfdata.config import BUNDLED_PROJECT
 from perfdata.database.connection import connect, describe, normalise_url, open_link
+from perfdata.database.metadata import create_tables
 from perfdata.database.migrate import database_heads, migrate, read_history
 from perfdata.database.server import DATABASE, EmbeddedServer
 from perfdata.errors import MigrationError
@@ -75,7 +76,9 @@ def open_target(settings: Settings, report: Report = silent) -> Target:
     # concurrently, as migrations do.
     with FileLock(settings.make_home() / "migrate.lock"):
         _make_database(server)
-        if project is not None and project.migrations is not None and _behind(target, project):
+        if project is not None and project.tables_from_metadata:
+            create_tables(target.conninfo, project, report)
+        elif project is not None and project.migrations is not None and _behind(target, project):
             migrate(target.conninfo, project, report)
     return target
 

@@ -24,6 +24,7 @@ from perfdata.database.target import project_of
 from perfdata.errors import LoadError, RefusedError, SchemaError, SnapshotError
 from perfdata.progress import Event, silent
 from perfdata.project import FLAG_COLUMN
+from perfdata.snapshot.current import key_parts
 from perfdata.snapshot.format import (
     BodyWriter,
     Manifest,
@@ -208,6 +209,7 @@ def _read(
         schema_fingerprint=fingerprint_schema(schema),
         migrations=read_history(project).led_to(database_heads(link)),
         dataset_fingerprint=dataset.fingerprint() if dataset else None,
+        key_parts=key_parts(project, dataset) if project and dataset else {},
         requires=requires,
         left_out=[table.key for table in catalog.tables if table not in tables],
         schema=schema,

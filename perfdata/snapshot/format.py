@@ -60,7 +60,8 @@ class Manifest:
     """What a snapshot says of itself.
 
     ``stats`` are rows by table; ``schema`` says for each column of each table what decides whether
-    its values fit; ``dataset_fingerprint`` is None unless the rows are a dataset's own.
+    its values fit; ``dataset_fingerprint`` is None unless the rows are a dataset's own, and
+    ``key_parts`` are then what its cache key was made of.
     """
 
     format: str = FORMAT
@@ -76,6 +77,7 @@ class Manifest:
     schema_fingerprint: str
     migrations: tuple[Migration, ...]
     dataset_fingerprint: str | None
+    key_parts: Mapping[str, str] = field(default_factory=dict, repr=False)
     requires: tuple[Requirement, ...]
     left_out: Sequence[str]
     schema: Mapping[str, Mapping[str, str]] = field(repr=False)

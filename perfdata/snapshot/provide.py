@@ -24,7 +24,8 @@ from perfdata.errors import (
 )
 from perfdata.progress import silent
 from perfdata.snapshot.create import Request, create
-from perfdata.snapshot.restore import Restored, check_migrations, restore
+from perfdata.snapshot.current import check_current
+from perfdata.snapshot.restore import Restored, restore
 from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
 
 if TYPE_CHECKING:
@@ -125,8 +126,9 @@ def provide_dataset(
     may_build = dataset is not None and build and clean_existing
     try:
         snapshot = find_snapshot(name, target.settings)
-        if project is not None and dataset is not None:
-            _check_fresh(snapshot, project, dataset)
+        # One that was created by hand is judged by the restore alone, against the database.
+        if project and dataset and snapshot.manifest.dataset_fingerprint is not None:
+            check_current(snapshot, project)
         with open_link(target.conninfo) as link:
             restored = restore(
                 link, snapshot, target.settings, clean_existing=clean_existing, report=report
@@ -146,21 +148,6 @@ def _reason(error: PerfdataError) -> str:
     if isinstance(error, SnapshotNotFoundError):
         return "no snapshot yet"
     return str(error).partition(". Build")[0].partition(", nothing was touched")[0]
-
-
-def _check_fresh(snapshot: Snapshot, project: Project, dataset: Dataset) -> None:
-    """Raise SnapshotStaleError where a dataset's snapshot is of another definition or migrations.
-
-    One that was created by hand holds what somebody put there: only the restore judges it.
-    """
-    manifest = snapshot.manifest
-    if manifest.dataset_fingerprint is None:
-        return
-    if manifest.dataset_fingerprint != dataset.fingerprint():
-        raise SnapshotStaleError(
-            f"snapshot {snapshot.name} was made from another definition of its dataset"
-        )
-    check_migrations(snapshot.name, manifest.migrations, read_history(project).migrations)
 
 
 def _by_hand(name: str, settings: Settings) -> bool:

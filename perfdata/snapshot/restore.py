@@ -16,15 +16,11 @@ from perfdata.database.guard import check_guard
 from perfdata.database.loading import Existing, Plan, TableLoad, load
 from perfdata.database.migrate import database_heads, read_history
 from perfdata.database.target import project_of
-from perfdata.errors import (
-    RefusedError,
-    SchemaError,
-    SnapshotDamagedError,
-    SnapshotStaleError,
-)
+from perfdata.errors import RefusedError, SchemaError, SnapshotDamagedError
 from perfdata.progress import silent
 from perfdata.project import FLAG_COLUMN
 from perfdata.snapshot.create import described_schema
+from perfdata.snapshot.current import check_migrations
 from perfdata.snapshot.format import check_file, read_tables
 from perfdata.snapshot.store import find_snapshot
 
@@ -35,7 +31,6 @@ if TYPE_CHECKING:
     from perfdata.database.catalog import Catalog, Table
     from perfdata.database.link import Link
     from perfdata.progress import Report
-    from perfdata.project import Migration
     from perfdata.snapshot.format import Manifest, Requirement, TableBody
     from perfdata.snapshot.store import Snapshot
 
@@ -116,30 +111,6 @@ def table_loads(
     """Yield a checked snapshot's tables for the loader, in the order of the file."""
     for body in read_tables(path, offset, manifest.body):
         yield _table_load(manifest, catalog, body)
-
-
-def check_migrations(
-    name: str, snapshot: Sequence[Migration], present: Sequence[Migration]
-) -> None:
-    """Raise SnapshotStaleError, naming what differs, where a snapshot is of other migrations."""
-    ours = {one.revision: one.sha256 for one in snapshot}
-    theirs = {one.revision: one.sha256 for one in present}
-    changed = [
-        revision
-        for revision in ours.keys() & theirs.keys()
-        if None not in (ours[revision], theirs[revision]) and ours[revision] != theirs[revision]
-    ]
-    differences = {
-        "only in the snapshot": sorted(ours.keys() - theirs.keys()),
-        "only in the database": sorted(theirs.keys() - ours.keys()),
-        "changed since": sorted(changed),
-    }
-    said = [f"{what}: {first(found)}" for what, found in differences.items() if found]
-    if said:
-        raise SnapshotStaleError(
-            f"snapshot {name} was made with other migrations ({'; '.join(said)}); nothing was "
-            "touched. Migrate the database to the same, or build or create the snapshot again"
-        )
 
 
 def _check_schema(manifest: Manifest, catalog: Catalog) -> None:

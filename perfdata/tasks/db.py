@@ -93,6 +93,7 @@ def migrate(context: Context) -> None:
         _tell_migrate(settings)
         return
     from perfdata.database import migrate as migrations
+    from perfdata.database.metadata import create_tables
     from perfdata.database.target import open_target
 
     with reporting() as report:
@@ -102,14 +103,22 @@ def migrate(context: Context) -> None:
                 f"no project is configured for {target.described()}: "
                 "name one in pyproject.toml, [tool.perfdata] project"
             )
-        heads = migrations.migrate(target.conninfo, target.project, report)
-    print(f"{target.described()} is at {', '.join(heads)}")
+        if target.project.tables_from_metadata:
+            create_tables(target.conninfo, target.project, report)
+            reached = "has the tables of the project's metadata"
+        else:
+            heads = migrations.migrate(target.conninfo, target.project, report)
+            reached = f"is at {', '.join(heads)}"
+    print(f"{target.described()} {reached}")
 
 
 def _tell_migrate(settings: Settings) -> None:
     from perfdata.database.migrate import read_history
 
     target = untouched_target(settings)
+    if target.project and target.project.tables_from_metadata:
+        print(f"would make, on {target.described()}, the tables of the metadata that are missing")
+        return
     revisions = [one.revision for one in read_history(target.project).migrations]
     print(
         f"would run, on {target.described()}, what has not run yet of: "

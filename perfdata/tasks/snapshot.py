@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from perfdata.tasks.base import EXAMPLE_NAME, answer_no, is_dry, task
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
 
     from perfdata.config import Settings
     from perfdata.database.target import Target
+    from perfdata.snapshot.key import CacheKey
     from perfdata.snapshot.provide import Provided
     from perfdata.snapshot.store import Snapshot
 
 _NAME = "the snapshot, as snapshot.list names it"
 _REQUIRED = {"name": EXAMPLE_NAME}
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @task(
@@ -243,16 +246,37 @@ def delete(context: Context, *, name: str = "") -> None:
     print(f"would delete {shown_path(snapshot_path(name, settings))}")
 
 
-@task(options={"name": _NAME, "json": "print JSON"}, required=_REQUIRED)
-def verify(_context: Context, *, name: str = "", json: bool = False) -> None:
+@task(
+    options={
+        "name": _NAME,
+        "current": "also no where its migrations or its dataset are not the project's present ones",
+        "flagged": "also no where it holds every row, not only the flagged ones",
+        "json": "print JSON",
+    },
+    required=_REQUIRED,
+)
+def verify(
+    _context: Context,
+    *,
+    name: str = "",
+    current: bool = False,
+    flagged: bool = False,
+    json: bool = False,
+) -> None:
     """Read a snapshot's whole file against its checksums; exit 1 where it is damaged."""
-    from perfdata.errors import SnapshotDamagedError
+    from perfdata.errors import SnapshotDamagedError, SnapshotStaleError
+    from perfdata.project import load_project
+    from perfdata.snapshot.current import check_current, check_flagged
     from perfdata.snapshot.verify import verify_snapshot
 
     settings = load_settings()
     try:
         good = verify_snapshot(name, settings)
-    except SnapshotDamagedError as error:
+        if current:
+            check_current(good, load_project(settings))
+        if flagged:
+            check_flagged(good)
+    except (SnapshotDamagedError, SnapshotStaleError) as error:
         if json:
             print_json({"name": name, "good": False, "reason": str(error)})
         raise answer_no(str(error)) from error
@@ -262,12 +286,78 @@ def verify(_context: Context, *, name: str = "", json: bool = False) -> None:
         print(f"good: {_in_short(good)}")
 
 
-@task(options={"name": "the dataset"}, required=_REQUIRED)
-def key(_context: Context, *, name: str = "") -> None:
+@task(
+    options={
+        "name": "the dataset",
+        "explain": "print each part of the key, and what differs in its snapshot",
+        "against": "another snapshot for --explain to compare with",
+        "json": "print JSON: the key, the file to keep under it, parts, what differs",
+    },
+    required=_REQUIRED,
+)
+def key(
+    _context: Context,
+    *,
+    name: str = "",
+    explain: bool = False,
+    against: str = "",
+    json: bool = False,
+) -> None:
     """Print the key under which a CI cache may keep a dataset's snapshot."""
     from perfdata.snapshot.key import cache_key
+    from perfdata.snapshot.store import find_snapshot, snapshot_exists
 
-    print(cache_key(load_settings(), name))
+    settings = load_settings()
+    made = cache_key(settings, name)
+    compared = None
+    if against or ((explain or json) and snapshot_exists(name, settings)):
+        compared = find_snapshot(against or name, settings)
+    if json:
+        print_json(_key_facts(made, compared))
+    elif explain or against:
+        _explain_key(made, compared)
+    else:
+        print(made)
+
+
+def _hashed(part: str) -> tuple[str, str]:
+    """Return a part's hash and what it is of: the file's own, or that of the part itself."""
+    from hashlib import sha256
+
+    digest, _, of = part.partition(" ")
+    if _SHA256.fullmatch(digest):
+        return digest, of
+    return sha256(part.encode()).hexdigest(), part
+
+
+def _key_facts(key: CacheKey, compared: Snapshot | None) -> dict[str, object]:
+    differing = key.differing(compared) if compared else {}
+    return {
+        "key": key.key,
+        "path": key.path,
+        "parts": dict(key.parts),
+        "snapshot": compared.name if compared else None,
+        "differs": {
+            name: {"now": now, "snapshot": then} for name, (now, then) in differing.items()
+        },
+    }
+
+
+def _explain_key(key: CacheKey, compared: Snapshot | None) -> None:
+    print(key)
+    print()
+    print_table(
+        ("part", "hash", "of"), [(name, *_hashed(part)) for name, part in key.parts.items()]
+    )
+    if compared is None:
+        return
+    print()
+    differing = key.differing(compared)
+    if not differing:
+        print(f"snapshot {compared.name} was made with the same")
+    for name, (now, then) in differing.items():
+        print(f"snapshot {compared.name} differs in {name}: {then or 'not there'}")
+        print(f"  now: {now or 'not there'}")
 
 
 def _in_short(snapshot: Snapshot) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -182,8 +183,8 @@ def test_the_key_changes_with_the_dataset_and_the_migrations(
     own: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     key = cache_key(own, NAME)
-    assert key.startswith("perfdata-pg")
-    assert key.endswith("-f1")
+    assert re.fullmatch(r"perfdata-pg\d\d-[0-9a-f]{64}-f1", str(key))
+    assert key.path == own.home / "snapshots" / f"{NAME}.json.zst"
     assert cache_key(own, "100_offices") != key
     assert cache_key(own, NAME) == key
     copy = tmp_path / "migrations"

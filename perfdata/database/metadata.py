@@ -1,0 +1,74 @@
+"""Tables made from SQLAlchemy's metadata, for projects without migrations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from perfdata.database.connection import make_engine
+from perfdata.errors import MigrationError
+from perfdata.progress import Event, silent
+
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData
+
+    from perfdata.progress import Report
+    from perfdata.project import Project
+
+
+def tables_digest(project: Project) -> str:
+    """Hash the DDL that makes the tables of the project's metadata."""
+    # Sorted, because SQLAlchemy keeps a table's indexes in a set.
+    text = json.dumps(sorted(_statements(project.load_metadata())))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _statements(metadata: MetaData) -> list[str]:
+    from sqlalchemy import create_mock_engine
+
+    found: list[str] = []
+
+    def take(statement: Any, *_: Any, **__: Any) -> None:
+        found.append(str(statement.compile(dialect=engine.dialect)))
+
+    engine = create_mock_engine("postgresql+psycopg://", take)
+    metadata.create_all(engine, checkfirst=False)
+    return found
+
+
+def create_tables(conninfo: str, project: Project, report: Report = silent) -> None:
+    """Make the tables of the project's metadata, in one transaction.
+
+    The database remembers their DDL's hash in a setting of its own (``perfdata.tables``). Raises
+    MigrationError where its tables were made from other metadata, or can't be made.
+    """
+    import sqlalchemy
+
+    metadata, digest = project.load_metadata(), tables_digest(project)
+    engine = make_engine(conninfo)
+    try:
+        with engine.begin() as connection:
+            made = "SELECT nullif(current_setting('perfdata.tables', true), '')"
+            before = connection.exec_driver_sql(made).scalar()
+            if before not in {None, digest}:
+                raise MigrationError(
+                    f"the tables were made from other metadata of project {project.name}, and "
+                    "create_all changes none that is there: drop the database (of the embedded "
+                    "server: invoke db.stop, then delete the folder that db.status names)"
+                )
+            if before is None:
+                report(Event(f"creating {len(metadata.tables)} tables from the metadata"))
+                metadata.create_all(connection)
+                name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+                remember = sql.SQL("ALTER DATABASE {} SET perfdata.tables = {}")
+                statement = remember.format(sql.Identifier(name), sql.Literal(digest))
+                connection.exec_driver_sql(statement.as_string())
+    except sqlalchemy.exc.DBAPIError as error:
+        raise MigrationError(
+            f"the tables of project {project.name} can't be made: {error.orig}"
+        ) from error
+    finally:
+        engine.dispose()

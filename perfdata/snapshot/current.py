@@ -1,0 +1,84 @@
+"""Current: what decides a dataset's rows now, and whether a snapshot was made with the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from perfdata.database.connection import first
+from perfdata.database.metadata import tables_digest
+from perfdata.database.migrate import read_history
+from perfdata.errors import SnapshotStaleError
+from perfdata.snapshot.format import FORMAT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from perfdata.dataset import Dataset
+    from perfdata.project import Migration, Project
+    from perfdata.snapshot.store import Snapshot
+
+
+def key_parts(project: Project, dataset: Dataset) -> dict[str, str]:
+    """Return, by name, all that decides the rows of a dataset's snapshot, in a fixed order.
+
+    The migrations stand in the order in which they run, each with its hash and its path; where
+    the project makes its tables from metadata their DDL stands for them.
+    """
+    history = read_history(project)
+    parts = {"format": FORMAT}
+    for one in history.migrations:
+        parts[f"migration {one.revision}"] = f"{one.sha256} {history.paths[one.revision]}"
+    if project.tables_from_metadata:
+        parts["tables"] = tables_digest(project)
+    return parts | {f"dataset {name}": part for name, part in dataset.fingerprint_parts().items()}
+
+
+def check_current(snapshot: Snapshot, project: Project) -> None:
+    """Raise SnapshotStaleError where a snapshot is of another definition or migrations.
+
+    One that was created by hand holds what somebody put there: its migrations alone are judged.
+    """
+    manifest = snapshot.manifest
+    if manifest.dataset_fingerprint is not None:
+        if manifest.dataset_fingerprint != project.dataset(snapshot.name).fingerprint():
+            raise SnapshotStaleError(
+                f"snapshot {snapshot.name} was made from another definition of its dataset"
+            )
+        tables = tables_digest(project) if project.tables_from_metadata else None
+        if manifest.key_parts.get("tables") != tables:
+            raise SnapshotStaleError(
+                f"snapshot {snapshot.name} was made with tables of other metadata"
+            )
+    check_migrations(snapshot.name, manifest.migrations, read_history(project).migrations)
+
+
+def check_flagged(snapshot: Snapshot) -> None:
+    """Raise SnapshotStaleError where a snapshot holds more than flagged rows."""
+    if snapshot.manifest.all_rows:
+        raise SnapshotStaleError(
+            f"snapshot {snapshot.name} holds every row of its tables, not only the flagged ones"
+        )
+
+
+def check_migrations(
+    name: str, snapshot: Sequence[Migration], present: Sequence[Migration]
+) -> None:
+    """Raise SnapshotStaleError, naming what differs, where a snapshot is of other migrations."""
+    ours = {one.revision: one.sha256 for one in snapshot}
+    theirs = {one.revision: one.sha256 for one in present}
+    changed = [
+        revision
+        for revision in ours.keys() & theirs.keys()
+        if None not in (ours[revision], theirs[revision]) and ours[revision] != theirs[revision]
+    ]
+    differences = {
+        "only in the snapshot": sorted(ours.keys() - theirs.keys()),
+        "only in the database": sorted(theirs.keys() - ours.keys()),
+        "changed since": sorted(changed),
+    }
+    said = [f"{what}: {first(found)}" for what, found in differences.items() if found]
+    if said:
+        raise SnapshotStaleError(
+            f"snapshot {name} was made with other migrations ({'; '.join(said)}); nothing was "
+            "touched. Migrate the database to the same, or build or create the snapshot again"
+        )
