@@ -15,6 +15,7 @@ from perfdata import (
     SchemaError,
     Settings,
     SnapshotDamagedError,
+    SnapshotError,
     SnapshotExistsError,
     SnapshotNotFoundError,
     SnapshotStaleError,
@@ -200,3 +201,25 @@ def test_the_key_changes_with_the_dataset_and_the_migrations(
     monkeypatch.setattr("perfdata.welfare.project", replace(project, migrations=None))
     with pytest.raises(MigrationError, match="has no migrations"):
         cache_key(own, NAME)
+
+
+def test_the_key_names_the_version_of_the_server_that_is_used(own: Settings, here: Target) -> None:
+    with psycopg.connect(here.conninfo) as connection:
+        version = connection.info.server_version // 10_000
+    on_server = cache_key(replace(own, database_url=here.conninfo), NAME)
+    assert on_server.key.startswith(f"perfdata-pg{version}-")
+    assert on_server.parts == {**cache_key(own, NAME).parts, "server": str(version)}
+
+
+def test_a_snapshot_tells_what_its_key_was_made_of(
+    here: Target, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_dataset(here, NAME)
+    built = find_snapshot(NAME, own)
+    assert cache_key(own, NAME).differing(built) == {}
+    other = replace(project.dataset(NAME), seed=7)
+    monkeypatch.setattr("perfdata.welfare.project", replace(project, datasets=(other,)))
+    assert cache_key(own, NAME).differing(built) == {"dataset seed": ("7", "1")}
+    create_snapshot(here.conninfo, "by_hand", settings=own)
+    with pytest.raises(SnapshotError, match="by_hand was not built from a dataset"):
+        cache_key(own, NAME).differing(find_snapshot("by_hand", own))

@@ -1,0 +1,195 @@
+"""The cache key: what changes it, what does not, and what a snapshot's own parts explain."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PYPROJECT = '[tool.perfdata]\nproject = "shop_perf:project"\n'
+PROJECT = """
+from datetime import date
+from pathlib import Path
+
+from perfdata import Dataset, Project, TableRows
+import shop_rows
+
+
+def generate(dataset):
+    yield TableRows("customers", ("id", "is_test_data"), shop_rows.lines())
+
+
+project = Project(
+    name="shop",
+    {tables},
+    datasets=(Dataset(name="some", generate=generate, as_of=date(2026, 1, 1)),),
+)
+"""
+ROWS = "def lines():\n    return [b'1\\tt\\n', b'2\\tt\\n']\n"
+INI = """[alembic]
+script_location = %(here)s/migrations
+version_locations = %(here)s/migrations/versions:%(here)s/billing/versions
+path_separator = :
+"""
+# Two branches and their merge in one folder, a branch of its own with a dependency in another.
+HISTORY = {
+    "migrations/versions/a.py": ("a", None, None),
+    "migrations/versions/c_left.py": ("c", "a", None),
+    "migrations/versions/b_right.py": ("b", "a", None),
+    "migrations/versions/m.py": ("m", ("b", "c"), None),
+    "billing/versions/x.py": ("x", None, "b"),
+    "billing/versions/0y.py": ("y", "x", None),
+}
+ORDER = ["a", "b", "c", "m", "x", "y"]
+METADATA = """
+from sqlalchemy import Boolean, Column, Index, Integer, MetaData, Table
+
+metadata = MetaData()
+Table("customers", metadata, Column("id", Integer, primary_key=True),
+      Column("is_test_data", Boolean, nullable=False), Column("age", Integer, index=True),
+      Index("both", "id", "age"))
+"""
+
+
+def perfdata(folder: Path, *command: str, code: int = 0) -> str:
+    inherited = {key: one for key, one in os.environ.items() if not key.startswith("PERFDATA_")}
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("perfdata")), *command],
+        cwd=folder, env=inherited, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def key(folder: Path) -> str:
+    return perfdata(folder, "snapshot.key", "--name", "some").strip()
+
+
+def parts(folder: Path) -> dict[str, str]:
+    told = json.loads(perfdata(folder, "snapshot.key", "--name", "some", "--json"))
+    found: dict[str, str] = told["parts"]
+    return found
+
+
+def write_project(folder: Path, tables: str) -> None:
+    folder.mkdir(parents=True)
+    (folder / "pyproject.toml").write_text(PYPROJECT)
+    (folder / "shop_perf.py").write_text(PROJECT.format(tables=tables))
+    (folder / "shop_rows.py").write_text(ROWS)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A project with an Alembic history of several heads, in two folders."""
+    folder = tmp_path / "shop"
+    write_project(folder, "migrations=Path('alembic.ini')")
+    (folder / "alembic.ini").write_text(INI)
+    (folder / "migrations").mkdir()
+    (folder / "migrations" / "env.py").write_text("")
+    for name, (revision, parents, depends) in HISTORY.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            f"revision = {revision!r}\ndown_revision = {parents!r}\ndepends_on = {depends!r}\n"
+        )
+    return folder
+
+
+def test_every_migration_counts_parents_first_and_ties_by_revision(shop: Path) -> None:
+    """All heads, merges, branches, dependencies and folders; named from where alembic.ini is."""
+    migrations = [name for name in parts(shop) if name.startswith("migration ")]
+    assert migrations == [f"migration {revision}" for revision in ORDER]
+    assert parts(shop)["migration y"].endswith(" billing/versions/0y.py")
+
+
+def test_the_key_is_the_same_wherever_the_project_lies(shop: Path, tmp_path: Path) -> None:
+    other = tmp_path / "deep" / "elsewhere"
+    shutil.copytree(shop, other)
+    assert key(other) == key(shop)
+
+
+@pytest.mark.parametrize(
+    ("file", "differs"),
+    [
+        ("migrations/versions/c_left.py", True),
+        ("billing/versions/x.py", True),
+        ("shop_perf.py", True),
+        ("shop_rows.py", True),
+        ("README.md", False),
+        ("migrations/env.py", False),
+        ("web.py", False),
+    ],
+)
+def test_a_comment_changes_the_key_where_it_may_decide_rows(
+    shop: Path, file: str, differs: bool
+) -> None:
+    before = key(shop)
+    with (shop / file).open("a", encoding="utf-8") as opened:
+        opened.write("# a comment\n")
+    assert (key(shop) != before) is differs
+
+
+def test_a_migration_that_is_renamed_or_added_changes_the_key(shop: Path) -> None:
+    first = key(shop)
+    path = shop / "billing" / "versions" / "x.py"
+    path.rename(path.with_name("x_renamed.py"))
+    second = key(shop)
+    (shop / "billing" / "versions" / "z.py").write_text("revision = 'z'\ndown_revision = 'y'\n")
+    assert len({first, second, key(shop)}) == 3
+
+
+@pytest.fixture
+def from_metadata(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "shop"
+    write_project(folder, "metadata='shop_tables:metadata', tables_from_metadata=True")
+    (folder / "shop_tables.py").write_text(METADATA)
+    yield folder
+    perfdata(folder, "db.stop")
+
+
+def test_tables_from_metadata_count_by_their_ddl(from_metadata: Path) -> None:
+    assert len({key(from_metadata) for _ in range(3)}) == 1
+    before = key(from_metadata)
+    (from_metadata / "shop_tables.py").write_text(METADATA + "# the same tables\n")
+    assert key(from_metadata) == before
+    (from_metadata / "shop_tables.py").write_text(METADATA.replace("index=True", "index=False"))
+    assert key(from_metadata) != before
+
+
+def test_tables_are_made_from_metadata_and_never_mistaken_for_others(from_metadata: Path) -> None:
+    built = perfdata(from_metadata, "snapshot.restore", "--name", "some")
+    assert "creating 1 tables from the metadata" in built
+    assert "built 2 rows" in built
+    assert "restored some: 2 rows" in perfdata(from_metadata, "snapshot.restore", "--name", "some")
+    assert "good:" in perfdata(from_metadata, "snapshot.verify", "--name", "some", "--current")
+    (from_metadata / "shop_tables.py").write_text(METADATA.replace("index=True", "index=False"))
+    stale = perfdata(from_metadata, "snapshot.verify", "--name", "some", "--current", code=1)
+    assert "snapshot some was made with tables of other metadata" in stale
+    refused = perfdata(from_metadata, "snapshot.restore", "--name", "some", code=2)
+    assert "the tables were made from other metadata of project shop" in refused
+    explained = perfdata(from_metadata, "snapshot.key", "--name", "some", "--explain")
+    assert "snapshot some differs in tables: " in explained
+    assert explained.count("differs in") == 1
+
+
+def test_no_migrations_at_all_is_an_error(tmp_path: Path) -> None:
+    write_project(tmp_path / "shop", "metadata='shop_tables:metadata'")
+    said = perfdata(tmp_path / "shop", "snapshot.key", "--name", "some", code=2)
+    assert "project shop has no migrations" in said
+    assert "tables_from_metadata=True" in said
+
+
+def test_metadata_beside_migrations_is_refused(tmp_path: Path) -> None:
+    both = "migrations=Path('x'), metadata='m:m', tables_from_metadata=True"
+    write_project(tmp_path / "shop", both)
+    said = perfdata(tmp_path / "shop", "snapshot.key", "--name", "some", code=2)
+    assert "tables_from_metadata needs metadata, and no migrations" in said
