@@ -26,9 +26,8 @@ from perfdata.database.link import (
     copy_out_query,
     joins,
     refusals,
-    script,
-    with_literals,
 )
+from perfdata.database.script import script, with_literals
 from perfdata.errors import ConfigError, ServerRefusedError
 
 if TYPE_CHECKING:
@@ -38,7 +37,8 @@ if TYPE_CHECKING:
     import sqlalchemy
     from sqlalchemy.orm import Session, scoped_session
 
-    from perfdata.database.link import CopyFormat, Params, Query, Rows
+    from perfdata.database.link import Answer, CopyFormat
+    from perfdata.database.script import Params, Query
 
 
 def link_within(connection: sqlalchemy.Connection) -> Link:
@@ -78,9 +78,10 @@ class AsyncPsycopgLink(Link):
         """Take the connection; it is the caller's to close."""
         self.connection = connection
         self.joined = joins(connection)
+        self.waiting = []
 
-    def _run(self, query: Query, params: Params | None) -> tuple[Rows, int]:
-        async def run() -> tuple[Rows, int]:
+    def _run(self, query: Query, params: Params | None) -> Answer:
+        async def run() -> Answer:
             async with self._cursor() as cursor:
                 await cursor.execute(query, params, prepare=False)
                 return (await cursor.fetchall() if cursor.description else []), cursor.rowcount
@@ -88,13 +89,14 @@ class AsyncPsycopgLink(Link):
         with refusals():
             return await_only(run())
 
-    def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Rows]:
-        async def run() -> list[Rows]:
-            found = []
+    def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
+        async def run() -> list[Answer]:
+            found: list[Answer] = []
             async with self._cursor() as cursor:
                 await cursor.execute(script(pairs), prepare=False)
                 for _ in pairs:
-                    found.append(await cursor.fetchall() if cursor.description else [])
+                    rows = await cursor.fetchall() if cursor.description else []
+                    found.append((rows, cursor.rowcount))
                     cursor.nextset()
             return found
 
@@ -124,17 +126,15 @@ class AsyncPsycopgLink(Link):
         """Return the host and the database that really answer."""
         return answering_host(self.connection.info), self.connection.info.dbname
 
-    def copy_in(
+    def _copy_in(
         self,
         table: sql.Identifier,
         columns: Sequence[str],
         blocks: Iterable[bytes],
         form: CopyFormat,
         *,
-        freeze: bool = False,
+        freeze: bool,
     ) -> int:
-        """Send blocks of whole lines into a table in one COPY; return the number of rows."""
-
         async def run() -> int:
             async with self._cursor() as cursor:
                 query = copy_in_query(table, columns, form, freeze=freeze)
@@ -146,9 +146,7 @@ class AsyncPsycopgLink(Link):
         with refusals():
             return await_only(run())
 
-    def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
-        """Give ``write`` the rows of a query of one text column, in blocks of whole lines."""
-
+    def _copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
         async def run() -> None:
             gathered = Blocks(write)
             async with self._cursor() as cursor, cursor.copy(copy_out_query(select)) as copy:
@@ -167,9 +165,10 @@ class AsyncpgLink(Link):
         """Take the connection; it is the caller's to close."""
         self.connection = connection
         self.joined = self.in_transaction()
+        self.waiting = []
 
-    def _run(self, query: Query, params: Params | None) -> tuple[Rows, int]:
-        async def run() -> tuple[Rows, int]:
+    def _run(self, query: Query, params: Params | None) -> Answer:
+        async def run() -> Answer:
             statement = await self.connection.prepare(with_literals(query, params))
             rows = [tuple(row) for row in await statement.fetch()]
             return rows, _count(statement.get_statusmsg())
@@ -200,17 +199,15 @@ class AsyncpgLink(Link):
         host = where if isinstance(where, str) else where[0]
         return str(host), str(self.value("SELECT current_database()"))
 
-    def copy_in(
+    def _copy_in(
         self,
         table: sql.Identifier,
         columns: Sequence[str],
         blocks: Iterable[bytes],
         form: CopyFormat,
         *,
-        freeze: bool = False,
+        freeze: bool,
     ) -> int:
-        """Send blocks of whole lines into a table in one COPY; return the number of rows."""
-
         async def source() -> AsyncIterator[bytes]:
             for block in blocks:
                 yield block
@@ -231,8 +228,7 @@ class AsyncpgLink(Link):
             )
         return _count(status)
 
-    def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
-        """Give ``write`` the rows of a query of one text column, in blocks of whole lines."""
+    def _copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
         gathered = Blocks(write)
 
         async def output(data: bytes) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,15 +13,17 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from perfdata.database.script import script
 from perfdata.errors import ServerRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    Query = LiteralString | sql.SQL | sql.Composed
-    Params = Sequence[Any] | Mapping[str, Any]
+    from perfdata.database.script import Params, Query
+
     Asked = Query | tuple[Query, Params]  # a statement, with its parameters where it has any
     Rows = list[tuple[Any, ...]]
+    Answer = tuple[Rows, int]
 
 # What decides how a value is written and read as text, and how long a statement may take
 # (POSTGRES.md found each of them changing data or counts). Names a server does not know are left.
@@ -83,19 +83,24 @@ WHERE lower(s.name) = ANY (%s::text[])"""
 _CHANGE = """
 SELECT set_config(s.name, w.value, true) FROM pg_settings s
 JOIN unnest(%s::text[], %s::text[]) AS w (name, value) ON w.name = lower(s.name)"""
-_PLACEHOLDER = re.compile(r"%(?:%|s|\((\w+)\)s)")
 
 
 class Link(ABC):
     """A connection; ``joined`` when its open transaction belongs to the caller."""
 
     joined: bool
+    # Statements that wait for the next one, to go with it in one round trip.
+    waiting: list[tuple[Query, Params | None]]
     # Set by what changes rows, so that a Session's objects can be told to be read again.
     changed: bool = False
 
     @abstractmethod
-    def _run(self, query: Query, params: Params | None) -> tuple[Rows, int]:
+    def _run(self, query: Query, params: Params | None) -> Answer:
         """Run a statement, never prepared; return its rows and how many it gave or touched."""
+
+    def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
+        """Run statements in turn; a driver that can sends them all at once."""
+        return [self._run(query, params) for query, params in pairs]
 
     @abstractmethod
     def _nested(self) -> Any:
@@ -110,6 +115,19 @@ class Link(ABC):
         """Return the host (a folder for a socket) and the database that really answer."""
 
     @abstractmethod
+    def _copy_in(
+        self,
+        table: sql.Identifier,
+        columns: Sequence[str],
+        blocks: Iterable[bytes],
+        form: CopyFormat,
+        *,
+        freeze: bool,
+    ) -> int: ...
+
+    @abstractmethod
+    def _copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None: ...
+
     def copy_in(
         self,
         table: sql.Identifier,
@@ -120,10 +138,13 @@ class Link(ABC):
         freeze: bool = False,
     ) -> int:
         """Send blocks of whole lines into a table in one COPY; return the number of rows."""
+        self.flush()
+        return self._copy_in(table, columns, blocks, form, freeze=freeze)
 
-    @abstractmethod
     def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
         """Give ``write`` the rows of a query of one text column, in blocks of whole lines."""
+        self.flush()
+        self._copy_out(select, write)
 
     def together(self, asked: Iterable[Asked]) -> list[Rows]:
         """Run statements one after the other, in one round trip where the driver can.
@@ -131,10 +152,27 @@ class Link(ABC):
         Returns the rows of each. A refusal ends it: those behind the refused one are not run.
         """
         pairs = [one if isinstance(one, tuple) else (one, None) for one in asked]
-        return self._run_all(pairs) if pairs else []
+        return [rows for rows, _ in self._answers(pairs)] if pairs else []
 
-    def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Rows]:
-        return [self._run(query, params)[0] for query, params in pairs]
+    def later(self, query: Query, params: Params | None = None) -> None:
+        """Have a statement run before the next one, whose round trip it shares.
+
+        What it gives is not wanted; a refusal is raised by the one that it goes with.
+        """
+        self.waiting.append((query, params))
+
+    def flush(self) -> None:
+        """Run the statements that wait."""
+        if self.waiting:
+            self._answers([])
+
+    def _answers(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
+        """Run what waits, then these; return the answers to these."""
+        before, self.waiting = self.waiting, []
+        together = [*before, *pairs]
+        if len(together) == 1:
+            return [self._run(*together[0])][len(before) :]
+        return self._run_all(together)[len(before) :]
 
     @cached_property
     def server_identifier(self) -> int | None:
@@ -147,7 +185,7 @@ class Link(ABC):
 
     def rows(self, query: Query, params: Params | None = None) -> Rows:
         """Run a query and return all its rows."""
-        return self._run(query, params)[0]
+        return self._answers([(query, params)])[0][0]
 
     def value(self, query: Query, params: Params | None = None) -> Any:
         """Run a query and return the first column of its first row."""
@@ -155,7 +193,7 @@ class Link(ABC):
 
     def execute(self, query: Query, params: Params | None = None) -> int:
         """Run a statement and return the number of rows it touched."""
-        return self._run(query, params)[1]
+        return self._answers([(query, params)])[0][1]
 
     @contextmanager
     def transaction(
@@ -171,9 +209,15 @@ class Link(ABC):
             self.execute("SELECT 1")  # begins the caller's own, which is the caller's to commit
         nested = self.in_transaction()
         wanted = {**PINNED, **(settings or {})}
+        self.flush()
         with self._nested():
             before = self._set(wanted, *([] if nested else [_READING if reading else _WRITING]))
-            yield
+            try:
+                yield
+            except BaseException:
+                self.waiting = []
+                raise
+            self.flush()
             if nested:
                 self._set(before)
 
@@ -195,18 +239,20 @@ class PsycopgLink(Link):
         """Take the connection; it is the caller's to close."""
         self.connection = connection
         self.joined = joins(connection)
+        self.waiting = []
 
-    def _run(self, query: Query, params: Params | None) -> tuple[Rows, int]:
+    def _run(self, query: Query, params: Params | None) -> Answer:
         with refusals(), self._cursor() as cursor:
             cursor.execute(query, params, prepare=False)
             return (cursor.fetchall() if cursor.description else []), cursor.rowcount
 
-    def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Rows]:
-        found = []
+    def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
+        found: list[Answer] = []
         with refusals(), self._cursor() as cursor:
             cursor.execute(script(pairs), prepare=False)
             for _ in pairs:
-                found.append(cursor.fetchall() if cursor.description else [])
+                rows = cursor.fetchall() if cursor.description else []
+                found.append((rows, cursor.rowcount))
                 cursor.nextset()
         return found
 
@@ -227,16 +273,15 @@ class PsycopgLink(Link):
         """Return the host and the database that really answer."""
         return answering_host(self.connection.info), self.connection.info.dbname
 
-    def copy_in(
+    def _copy_in(
         self,
         table: sql.Identifier,
         columns: Sequence[str],
         blocks: Iterable[bytes],
         form: CopyFormat,
         *,
-        freeze: bool = False,
+        freeze: bool,
     ) -> int:
-        """Send blocks of whole lines into a table in one COPY; return the number of rows."""
         query = copy_in_query(table, columns, form, freeze=freeze)
         with refusals(), self._cursor() as cursor:
             with cursor.copy(query) as copy:
@@ -244,35 +289,12 @@ class PsycopgLink(Link):
                     copy.write(block)
             return cursor.rowcount
 
-    def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
-        """Give ``write`` the rows of a query of one text column, in blocks of whole lines."""
+    def _copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
         gathered = Blocks(write)
         with refusals(), self._cursor() as cursor, cursor.copy(copy_out_query(select)) as copy:
             for line in copy:
                 gathered.add(bytes(line))
         gathered.finish()
-
-
-def with_literals(query: Query, params: Params | None) -> str:
-    """Write a query in psycopg's style with its parameters as literals."""
-    text = query if isinstance(query, str) else query.as_string(None)
-    if params is None:
-        return text
-    named: Mapping[str, Any] = params if isinstance(params, Mapping) else {}
-    positional = iter(() if named else params)
-
-    def literal(match: re.Match[str]) -> str:
-        if match[0] == "%%":
-            return "%"
-        value = named[match[1]] if match[1] else next(positional)
-        return sql.Literal(value).as_string(None)
-
-    return _PLACEHOLDER.sub(literal, text)
-
-
-def script(pairs: Iterable[tuple[Query, Params | None]]) -> sql.SQL:
-    """Write statements as one string, which the server runs in one round trip."""
-    return sql.SQL(";\n".join(with_literals(query, params) for query, params in pairs))
 
 
 class Blocks:
