@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 VERSION_TABLE = "alembic_version"
 
 _TABLES = """
-SELECT c.oid::bigint, n.nspname, c.relname, c.relkind = 'p',
+SELECT n.nspname, c.relname, c.relkind = 'p', c.oid::bigint,
   EXISTS (SELECT FROM pg_constraint k
           WHERE k.conrelid = c.oid AND k.contype IN ('c', 'n') AND NOT k.convalidated),
   ARRAY(SELECT a.attname::text FROM pg_index i
@@ -33,8 +33,8 @@ WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> '
                   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY n.nspname <> 'public', n.nspname, c.relname"""
 
-# How a column becomes its output text: a function's cast to text may lose something (bpchar its
-# blanks, an application's own type anything), so these go through the output function instead.
+# How a column becomes its output text: a cast to text may lose something (bpchar's its blanks, one
+# that somebody made anything: their oids begin at 16384), so these go through the output function.
 _COLUMNS = """
 WITH RECURSIVE base (oid, base) AS (
   SELECT t.oid, t.oid FROM pg_type t WHERE t.typtype <> 'd'
@@ -43,8 +43,8 @@ WITH RECURSIVE base (oid, base) AS (
 SELECT a.attrelid::bigint, a.attname, format_type(a.atttypid, a.atttypmod),
   b.base::regtype::text, a.attnotnull, a.attgenerated <> '',
   CASE WHEN b.base = 'bpchar'::regtype THEN 'bpchar'
-       WHEN b.base >= 16384 AND EXISTS (SELECT FROM pg_cast k WHERE k.castsource = b.base
-            AND k.casttarget = 'text'::regtype AND k.castmethod = 'f') THEN 'format'
+       WHEN EXISTS (SELECT FROM pg_cast k WHERE k.castsource = b.base AND k.oid >= 16384
+            AND k.casttarget = 'text'::regtype AND k.castmethod <> 'i') THEN 'format'
        ELSE 'cast' END,
   ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = a.atttypid
         ORDER BY e.enumsortorder)
@@ -52,18 +52,25 @@ FROM pg_attribute a JOIN base b ON b.oid = a.atttypid
 WHERE a.attrelid = ANY (%s) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum"""
 
+# Keys of the tables, and of single partitions of theirs: those stand under their roots.
 _FOREIGN_KEYS = """
-SELECT k.oid::bigint, k.conname, k.conrelid::bigint, k.confrelid::bigint,
+WITH RECURSIVE part (root, oid) AS (
+  SELECT o, o FROM unnest(%(oids)s::oid[]) o
+  UNION ALL SELECT p.root, i.inhrelid FROM part p JOIN pg_inherits i ON i.inhparent = p.oid
+  JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition)
+SELECT k.oid::bigint, k.conname, child.root::bigint, parent.root::bigint,
+  cn.nspname, cc.relname, cc.relkind = 'p', pn.nspname, pc.relname, pc.relkind = 'p',
   pg_get_constraintdef(k.oid), obj_description(k.oid, 'pg_constraint'),
-  (SELECT array_agg(a.attname::text ORDER BY u.n)
-   FROM unnest(k.conkey) WITH ORDINALITY u (attnum, n)
-   JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum),
-  (SELECT array_agg(a.attname::text ORDER BY u.n)
-   FROM unnest(k.confkey) WITH ORDINALITY u (attnum, n)
-   JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum)
+  ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u (attnum, n)
+        JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum ORDER BY u.n),
+  ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u (attnum, n)
+        JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum ORDER BY u.n),
+  coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false)
 FROM pg_constraint k
+JOIN part child ON child.oid = k.conrelid JOIN part parent ON parent.oid = k.confrelid
+JOIN pg_class cc ON cc.oid = k.conrelid JOIN pg_namespace cn ON cn.oid = cc.relnamespace
+JOIN pg_class pc ON pc.oid = k.confrelid JOIN pg_namespace pn ON pn.oid = pc.relnamespace
 WHERE k.contype = 'f' AND k.conparentid = 0
-  AND k.conrelid = ANY (%(oids)s) AND k.confrelid = ANY (%(oids)s)
 ORDER BY k.conrelid, k.conname"""
 
 # A sequence feeds a column when the column owns it, or when the column's default calls it.
@@ -107,24 +114,12 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
-    """One table (for partitions: the root), with its columns in order.
+class Relation:
+    """A table or a partition by its name."""
 
-    ``unchecked`` tells that rows may be there that a NOT VALID check would not let in again.
-    """
-
-    columns: Sequence[Column]
-    oid: int
     schema: str
     name: str
     partitioned: bool
-    unchecked: bool
-    primary_key: Sequence[str]
-
-    @property
-    def key(self) -> str:
-        """The name in snapshots and messages: bare in schema public, else ``schema.table``."""
-        return table_key(self.schema, self.name)
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -133,8 +128,26 @@ class Table:
 
     @property
     def only(self) -> sql.Composed:
-        """What stands behind FROM or TRUNCATE: this table's own rows, or all its partitions'."""
+        """What stands behind FROM or TRUNCATE: its own rows, or all its partitions'."""
         return sql.SQL("{}" if self.partitioned else "ONLY {}").format(self.identifier)
+
+
+@dataclass(frozen=True)
+class Table(Relation):
+    """One table (for partitions: the root), with its columns in order.
+
+    ``unchecked`` tells that rows may be there that a NOT VALID check would not let in again.
+    """
+
+    oid: int
+    unchecked: bool
+    primary_key: Sequence[str]
+    columns: Sequence[Column]
+
+    @property
+    def key(self) -> str:
+        """The name in snapshots and messages: bare in schema public, else ``schema.table``."""
+        return table_key(self.schema, self.name)
 
     @cached_property
     def stored(self) -> tuple[Column, ...]:
@@ -152,16 +165,34 @@ class Table:
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """One foreign key, as it is to be put back."""
+    """One foreign key, as it is to be put back.
+
+    ``child`` and ``parent`` are tables, by oid; ``referencing`` and ``referenced`` what the key
+    itself stands on: the tables, or single partitions of theirs. With ``period`` the last columns
+    match where they overlap.
+    """
 
     oid: int
     name: str
     child: int
     parent: int
+    referencing: Relation
+    referenced: Relation
     definition: str
     comment: str | None
     child_columns: Sequence[str]
     parent_columns: Sequence[str]
+    period: bool
+
+    def join(self, child: str, parent: str) -> sql.Composed:
+        """Make the condition under which a row (alias ``child``) references another."""
+        pairs = list(zip(self.child_columns, self.parent_columns, strict=True))
+        return sql.SQL(" AND ").join(
+            sql.SQL("{} && {}" if self.period and pair == pairs[-1] else "{} = {}").format(
+                sql.Identifier(child, pair[0]), sql.Identifier(parent, pair[1])
+            )
+            for pair in pairs
+        )
 
 
 @dataclass(frozen=True)
@@ -228,15 +259,20 @@ def read_catalog(link: Link) -> Catalog:
     Types and definitions come qualified, so that they mean the same on every search path.
     """
     with link.transaction({"search_path": ""}):
-        found = [row for row in link.rows(_TABLES) if row[2] != VERSION_TABLE]
-        oids = [row[0] for row in found]
+        found = {row[3]: row for row in link.rows(_TABLES) if row[1] != VERSION_TABLE}
+        oids = list(found)
         columns: dict[int, list[Column]] = {oid: [] for oid in oids}
         for oid, *fields in link.rows(_COLUMNS, (oids,)):
             columns[oid].append(Column(*fields))
-        keys = tuple(ForeignKey(*row) for row in link.rows(_FOREIGN_KEYS, {"oids": oids}))
+        keys = tuple(_foreign_key(row) for row in link.rows(_FOREIGN_KEYS, {"oids": oids}))
         sequences = tuple(FedSequence(*row) for row in link.rows(_SEQUENCES, (oids,)))
-    tables = {row[0]: Table(columns[row[0]], *row) for row in found}
+    tables = {oid: Table(*[*row, columns[oid]]) for oid, row in found.items()}
     return Catalog(tuple(_ordered(tables, keys)), keys, sequences)
+
+
+def _foreign_key(row: tuple[Any, ...]) -> ForeignKey:
+    fields = [*row[:4], Relation(*row[4:7]), Relation(*row[7:10]), *row[10:]]
+    return ForeignKey(*fields)
 
 
 def _ordered(tables: Mapping[int, Table], keys: Iterable[ForeignKey]) -> Sequence[Table]:

@@ -81,9 +81,9 @@ def _crossing(link: Link, catalog: Catalog, flag_column: str, key: ForeignKey) -
             "WHERE {stays} AND p.{flag} LIMIT {limit}"
         ).format(
             keys=row_key(child, "c"),
-            child=child.only,
-            parent=parent.only,
-            join=_join(key),
+            child=key.referencing.only,
+            parent=key.referenced.only,
+            join=key.join("c", "p"),
             stays=stays,
             flag=sql.Identifier(flag_column),
             limit=sql.Literal(_SAMPLE),
@@ -94,13 +94,6 @@ def _crossing(link: Link, catalog: Catalog, flag_column: str, key: ForeignKey) -
     count = rows[0][1]
     keys = first([row[0] for row in rows] + [None] * (count - len(rows)), limit=len(rows))
     return f"{child.key} → {parent.key} ({key.name}): {count:,} of {child.key}, e.g. {keys}"
-
-
-def _join(key: ForeignKey) -> sql.Composed:
-    return sql.SQL(" AND ").join(
-        sql.SQL("c.{} = p.{}").format(sql.Identifier(child), sql.Identifier(parent))
-        for child, parent in zip(key.child_columns, key.parent_columns, strict=True)
-    )
 
 
 def row_key(table: Table, alias: str) -> sql.Composed:

@@ -40,6 +40,7 @@ PINNED = {
     "row_security": "off",
     "standard_conforming_strings": "on",
     "synchronize_seqscans": "off",
+    "default_tablespace": "",
     "max_parallel_workers_per_gather": "0",
     "statement_timeout": "0",
     "lock_timeout": "0",

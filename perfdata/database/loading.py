@@ -123,13 +123,13 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
             check_boundary(link, plan.catalog, plan.flag_column, plan.tables)
         before = [_look(link, plan, table) for table in plan.tables]
         coming = sum(plan.counts.values()) if plan.counts is not None else None
-        with taken_off(link, plan.catalog, plan.tables, coming):
+        with taken_off(link, plan.catalog, plan.tables, coming) as told:
             _clear(link, plan, before)
             rows = _copy_all(link, plan, before, loads, report)
             _put_back(link, before)
             _check_flags(link, plan, before)
             advance_sequences(link, plan.catalog, plan.tables)
-    notes = list(_bloat(before))
+    notes = [*_bloat(before), *told]
     if not link.joined:
         notes += _vacuum(link, plan)
     return Loaded(rows, _strategy(plan, before), tuple(notes))

@@ -263,7 +263,7 @@ def _requirements(link: Link, catalog: Catalog, flag: str) -> Iterator[Requireme
     for key in catalog.foreign_keys:
         child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
         if child.has_flag(flag):
-            keys = link.rows(_outside(key, child, parent, flag))
+            keys = link.rows(_outside(key, parent, flag))
             if keys:
                 yield Requirement(
                     key.name,
@@ -274,22 +274,18 @@ def _requirements(link: Link, catalog: Catalog, flag: str) -> Iterator[Requireme
                 )
 
 
-def _outside(key: ForeignKey, child: Table, parent: Table, flag: str) -> sql.Composed:
+def _outside(key: ForeignKey, parent: Table, flag: str) -> sql.Composed:
     outside: sql.Composable = sql.SQL("true")
     if parent.has_flag(flag):
         outside = sql.SQL("p.{} IS NOT TRUE").format(sql.Identifier(flag))
-    join = sql.SQL(" AND ").join(
-        sql.SQL("c.{} = p.{}").format(sql.Identifier(one), sql.Identifier(other))
-        for one, other in zip(key.child_columns, key.parent_columns, strict=True)
-    )
     columns = sql.SQL(", ").join(
         sql.SQL("p.{}::text").format(sql.Identifier(name)) for name in key.parent_columns
     )
     return sql.SQL(
         "SELECT DISTINCT {} FROM {} c JOIN {} p ON {} WHERE c.{} AND {} LIMIT {}"
     ).format(
-        columns, child.only, parent.only, join, sql.Identifier(flag), outside,
-        sql.Literal(_REQUIRED_KEYS + 1),
+        columns, key.referencing.only, key.referenced.only, key.join("c", "p"),
+        sql.Identifier(flag), outside, sql.Literal(_REQUIRED_KEYS + 1),
     )  # fmt: skip
 
 

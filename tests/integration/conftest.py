@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import psycopg
@@ -13,13 +13,22 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from perfdata import Settings, Target, build_dataset, open_target
+from perfdata import (
+    Settings,
+    Target,
+    build_dataset,
+    create_snapshot,
+    open_target,
+    restore_snapshot,
+)
 from perfdata.database.server import EmbeddedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pytest import FixtureRequest, TempPathFactory  # noqa: PT013  types only
+
+    from perfdata import Restored
 
 _numbers = itertools.count(1)
 
@@ -103,6 +112,60 @@ def database_url(databases: Databases, target: Target) -> str:
 def empty_url(databases: Databases) -> str:
     """A database with no table."""
     return databases.make("template0")
+
+
+# Of every table that has rows of its own, partitions by their roots; settings pin the text.
+_DIGESTED = """
+SELECT n.nspname, c.relname, c.relkind = 'p' FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1, 2"""
+_PINNED = "-c timezone=UTC -c extra_float_digits=3 -c search_path=pg_catalog -c lc_monetary=C"
+
+
+@pytest.fixture
+def digests() -> Callable[[str], dict[str, tuple[Any, ...]]]:
+    """Return a function from a database to the rows and the digest of each of its tables."""
+
+    def digest(url: str) -> dict[str, tuple[Any, ...]]:
+        found = {}
+        with psycopg.connect(url, options=_PINNED) as connection:
+            for schema, name, partitioned in connection.execute(_DIGESTED).fetchall():
+                query = sql.SQL(
+                    "SELECT count(*), sum(hashtextextended(t::text, 0)) FROM {}{} t"
+                ).format(sql.SQL("" if partitioned else "ONLY "), sql.Identifier(schema, name))
+                found[f"{schema}.{name}"] = connection.execute(query).fetchone() or ()
+        return found
+
+    return digest
+
+
+@pytest.fixture
+def round_trip(
+    databases: Databases,
+    settings: Settings,
+    digests: Callable[[str], dict[str, tuple[Any, ...]]],
+) -> Iterator[Callable[..., tuple[str, str, Restored]]]:
+    """Return a function that copies all rows of a schema into a second database of that schema.
+
+    It takes the statements that make the schema and those that fill it, compares the digests, and
+    returns both URLs and what the restore said.
+    """
+    name = "round_trip"
+
+    def copy(schema: Sequence[str], rows: Sequence[str]) -> tuple[str, str, Restored]:
+        source, target = databases.make("template0"), databases.make("template0")
+        for url, statements in ((source, [*schema, *rows]), (target, schema)):
+            with psycopg.connect(url, autocommit=True) as connection:
+                for statement in statements:
+                    connection.execute(statement)
+        create_snapshot(source, name, all_rows=True, replace=True, settings=settings)
+        restored = restore_snapshot(target, name, settings=settings)
+        assert digests(target) == digests(source)
+        return source, target, restored
+
+    yield copy
+    (settings.home / "snapshots" / f"{name}.json.zst").unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

@@ -132,17 +132,6 @@ def test_rules_are_refused(zoo: Callable[..., Any], empty_url: str) -> None:
         restore()
 
 
-def test_what_would_not_come_back_is_found_before_the_commit(
-    zoo: Callable[..., Any], empty_url: str
-) -> None:
-    """A key whose own triggers somebody disabled would come back enabled."""
-    restore = zoo(*PARENT_AND_CHILD)
-    run(empty_url, "ALTER TABLE child DISABLE TRIGGER ALL", "DELETE FROM child WHERE id = 1")
-    with pytest.raises(SchemaError, match=r"trigger child\.child_parent_id_fkey"):
-        restore()
-    assert run(empty_url, "SELECT count(*) FROM child") == [(49,)]
-
-
 def test_settings_of_the_database_change_no_value(
     zoo: Callable[..., Any], empty_url: str, settings: Settings
 ) -> None:
@@ -283,28 +272,6 @@ def test_tables_that_change_while_it_waits_are_found_out(
 
         with pytest.raises(SchemaError, match="changed while the load waited"):
             restore_snapshot(empty_url, NAME, settings=settings, report=change)
-
-
-@pytest.mark.parametrize(
-    ("extra", "said"),
-    [
-        ("CREATE TABLE part_1 PARTITION OF part (CONSTRAINT own FOREIGN KEY (p) REFERENCES parent"
-         " ON DELETE CASCADE) FOR VALUES IN (1)", "foreign key own of part_1"),
-        ("CREATE TABLE part_1 PARTITION OF part FOR VALUES IN (1); CREATE TRIGGER lone BEFORE"
-         " UPDATE ON part_1 FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-         "trigger lone of part_1"),
-    ],
-)  # fmt: skip
-def test_what_hangs_on_a_single_partition_is_refused(
-    zoo: Callable[..., Any], extra: str, said: str
-) -> None:
-    restore = zoo(
-        *PARENT_AND_CHILD,
-        f"CREATE TABLE part (p int, {FLAG}) PARTITION BY LIST (p)",
-        *extra.split("; "),
-    )
-    with pytest.raises(SchemaError, match=said):
-        restore()
 
 
 def test_partitioned_tables_with_keys_of_their_own_are_restored(
