@@ -13,11 +13,12 @@ from perfdata.database.server import EmbeddedServer
 from perfdata.errors import BoundaryError, GuardError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Iterable
 
     from perfdata.config import Settings
     from perfdata.database.catalog import Catalog, ForeignKey, Table
-    from perfdata.database.link import Link
+    from perfdata.database.emptying import Before
+    from perfdata.database.link import Link, Rows
 
 _SAMPLE = 5
 
@@ -48,18 +49,19 @@ def database_name(link: Link) -> str:
 
 
 def check_boundary(
-    link: Link, catalog: Catalog, flag_column: str, cleared: Collection[Table]
+    link: Link, catalog: Catalog, flag_column: str, before: Iterable[Before]
 ) -> None:
     """Raise BoundaryError where an unflagged row references a flagged one that is to go.
 
     Such a row would be cascaded away, nulled or left dangling.
     """
-    oids = {table.oid for table in cleared}
-    found = [
-        crossing
-        for key in catalog.foreign_keys
-        if key.parent in oids and (crossing := _crossing(link, catalog, flag_column, key))
-    ]
+    counted = {one.table.oid: one for one in before}
+    emptied = {oid for oid, one in counted.items() if one.going}
+    flagged = {oid for oid, one in counted.items() if not one.staying}
+    keys = [k for k in catalog.foreign_keys if k.parent in emptied and k.child not in flagged]
+    asked = [_crossing(catalog, flag_column, key) for key in keys]
+    answers = zip(keys, link.together(asked), strict=True)
+    found = [_described(catalog, key, rows) for key, rows in answers if rows]
     if found:
         raise BoundaryError(
             "refused, nothing was touched: rows that are not test data reference test data that "
@@ -70,27 +72,28 @@ def check_boundary(
         )
 
 
-def _crossing(link: Link, catalog: Catalog, flag_column: str, key: ForeignKey) -> str | None:
-    child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
+def _crossing(catalog: Catalog, flag_column: str, key: ForeignKey) -> sql.Composed:
+    """Make the query for the rows that reference what is to go."""
+    child = catalog.by_oid[key.child]
     stays: sql.Composable = sql.SQL("true")
     if child.has_flag(flag_column):
         stays = sql.SQL("c.{} IS NOT TRUE").format(sql.Identifier(flag_column))
-    rows = link.rows(
-        sql.SQL(
-            "SELECT {keys}, count(*) OVER () FROM {child} c JOIN {parent} p ON {join} "
-            "WHERE {stays} AND p.{flag} LIMIT {limit}"
-        ).format(
-            keys=row_key(child, "c"),
-            child=key.referencing.only,
-            parent=key.referenced.only,
-            join=key.join("c", "p"),
-            stays=stays,
-            flag=sql.Identifier(flag_column),
-            limit=sql.Literal(_SAMPLE),
-        )
+    return sql.SQL(
+        "SELECT {keys}, count(*) OVER () FROM {child} c JOIN {parent} p ON {join} "
+        "WHERE {stays} AND p.{flag} LIMIT {limit}"
+    ).format(
+        keys=row_key(child, "c"),
+        child=key.referencing.only,
+        parent=key.referenced.only,
+        join=key.join("c", "p"),
+        stays=stays,
+        flag=sql.Identifier(flag_column),
+        limit=sql.Literal(_SAMPLE),
     )
-    if not rows:
-        return None
+
+
+def _described(catalog: Catalog, key: ForeignKey, rows: Rows) -> str:
+    child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
     count = rows[0][1]
     keys = first([row[0] for row in rows] + [None] * (count - len(rows)), limit=len(rows))
     return f"{child.key} → {parent.key} ({key.name}): {count:,} of {child.key}, e.g. {keys}"

@@ -3,107 +3,41 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
 from perfdata.database.catalog import read_catalog
+from perfdata.database.checks import run_checks
 from perfdata.database.connection import first
+from perfdata.database.emptying import (
+    MAY_MOVE,
+    bloat,
+    check_flags,
+    clear,
+    counting,
+    look,
+    put_back,
+)
 from perfdata.database.guard import check_boundary
+from perfdata.database.locks import hold_off, lock_tables, lock_timeout, waits_told
+from perfdata.database.plan import Existing, Loaded, Plan, Strategy, TableLoad
+from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
 from perfdata.database.sequences import advance_sequences
 from perfdata.database.structure import taken_off
 from perfdata.errors import BoundaryError, LoadError, RefusedError, SchemaError, ServerRefusedError
 from perfdata.progress import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
 
-    from perfdata.database.catalog import Catalog, Table
-    from perfdata.database.link import CopyFormat, Link
+    from perfdata.database.emptying import Before
+    from perfdata.database.link import Link
     from perfdata.progress import Report
 
-LOCK_TIMEOUT_S = 10
-# Every load takes it, and every create shares it: two loads would dead-lock, and TRUNCATE and
-# FREEZE are seen by snapshots that are older than they.
-ADVISORY_LOCK = 0x70657266
-_LOCK_NOT_AVAILABLE = "55P03"
+__all__ = ["Existing", "Loaded", "Plan", "Strategy", "TableLoad", "load"]
+
 _KEY_TAKEN = {"23505", "23P01"}  # by a unique or an exclusion constraint
-
-_HOLDERS = """
-SELECT DISTINCT format('%%s holds %%s (pid %%s%%s)', l.mode, l.relation::regclass, l.pid,
-  nullif(', ' || coalesce(a.application_name, ''), ', '))
-FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
-WHERE l.granted AND l.relation = ANY (%s) AND l.pid <> pg_backend_pid()"""
-
-
-class Existing(Enum):
-    """What a load does with the rows that are there before."""
-
-    REPLACE = "flagged rows go, all others stay"
-    KEEP = "all rows stay"
-    NONE = "there may be none"
-
-
-class Strategy(Enum):
-    """How the rows came in."""
-
-    WHOLE_TABLES = "whole tables"
-    BESIDE = "beside other data"
-    ADDED = "added to what was there"
-
-
-@dataclass(frozen=True)
-class TableLoad:
-    """One table's rows for COPY: blocks of whole lines in the format of ``form``."""
-
-    table: Table
-    columns: Sequence[str]
-    blocks: Iterable[bytes]
-    form: CopyFormat
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a load is to do with which tables.
-
-    ``counts`` are the rows that come, by table key, where that is known beforehand: the load fails
-    where others come. ``flagged`` tells that all of them carry the flag. ``check`` runs under the
-    locks, before the first change.
-    """
-
-    catalog: Catalog
-    tables: Sequence[Table]
-    existing: Existing
-    flag_column: str
-    counts: Mapping[str, int] | None = None
-    flagged: bool = True
-    check: Callable[[Link], None] = lambda _link: None
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What a load did: rows by table key, how, and what a user should know."""
-
-    rows: dict[str, int]
-    strategy: Strategy
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Before:
-    """How many rows of a table stay, how many go, and how they are made to."""
-
-    table: Table
-    staying: int
-    going: int
-    truncate: bool
-
-    @property
-    def aside(self) -> sql.Identifier | None:
-        """The temporary table that keeps the staying rows while the table is emptied."""
-        return sql.Identifier(f"perfdata_kept_{self.table.oid}") if self.staying else None
 
 
 def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> Loaded:
@@ -114,80 +48,44 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
     """
     _refuse_old_views(link)
     link.changed = True
-    with _translated(link, plan), link.transaction({"lock_timeout": f"{LOCK_TIMEOUT_S}s"}):
-        _lock(link, plan, report)
+    timeout_s = plan.lock_timeout_s
+    with (
+        _taken_keys_told(plan),
+        waits_told(link, timeout_s, plan.touched),
+        link.transaction(lock_timeout(timeout_s)),
+    ):
+        (privileges,) = hold_off(link, report, privileges_of(plan))
+        check_privileges(privileges, plan)
+        lock_tables(link, plan.touched)
         if read_catalog(link) != plan.catalog:
             raise SchemaError("the tables changed while the load waited for them; run it again")
-        plan.check(link)
+        before = _look(link, plan)
+        check_emptying(privileges, before)
         if plan.existing is Existing.REPLACE:
-            check_boundary(link, plan.catalog, plan.flag_column, plan.tables)
-        before = [_look(link, plan, table) for table in plan.tables]
+            check_boundary(link, plan.catalog, plan.flag_column, before)
         coming = sum(plan.counts.values()) if plan.counts is not None else None
         with taken_off(link, plan.catalog, plan.tables, coming) as told:
-            _clear(link, plan, before)
+            clear(link, plan, before)
             rows = _copy_all(link, plan, before, loads, report)
-            _put_back(link, before)
-            _check_flags(link, plan, before)
+            put_back(link, before)
+            check_flags(link, plan, before)
             advance_sequences(link, plan.catalog, plan.tables)
-    notes = [*_bloat(before), *told]
+    notes = [*bloat(before), *told]
     if not link.joined:
         notes += _vacuum(link, plan)
     return Loaded(rows, _strategy(plan, before), tuple(notes))
 
 
-@contextmanager
-def loads_held_off(link: Link, *, shared: bool) -> Iterator[None]:
-    """Keep other loads out for a block: over transactions, or for the rest of a joined one.
-
-    Raises LoadError where another has not ended within the lock timeout.
-    """
-    number = sql.Literal(ADVISORY_LOCK)
-    way = sql.SQL("_shared" if shared else "")
-    timeout = {"lock_timeout": f"{LOCK_TIMEOUT_S}s"}
-    if link.joined:
-        with _too_long(), link.transaction(timeout):
-            link.rows(sql.SQL("SELECT pg_advisory_xact_lock{}({})").format(way, number))
-        yield
-        return
-    before = link.value("SHOW lock_timeout")
-    change = "SELECT set_config('lock_timeout', %s, false)"
-    link.rows(change, (timeout["lock_timeout"],))
-    try:
-        with _too_long():
-            link.rows(sql.SQL("SELECT pg_advisory_lock{}({})").format(way, number))
-    finally:
-        link.rows(change, (before,))
-    try:
-        yield
-    finally:
-        link.rows(sql.SQL("SELECT pg_advisory_unlock{}({})").format(way, number))
+def _look(link: Link, plan: Plan) -> list[Before]:
+    """Make every check, and choose for each table what becomes of its rows."""
+    (may_move, *counts) = run_checks(link, plan.checks, MAY_MOVE, *counting(plan))
+    return look(plan, counts, may_move=may_move[0][0])
 
 
-@contextmanager
-def _too_long() -> Iterator[None]:
-    try:
-        yield
-    except ServerRefusedError as error:
-        if error.sqlstate != _LOCK_NOT_AVAILABLE:
-            raise
-        raise LoadError(
-            f"another load or create in the same database has not ended within {LOCK_TIMEOUT_S} s"
-        ) from error
-
-
-def _strategy(plan: Plan, before: Iterable[_Before]) -> Strategy:
+def _strategy(plan: Plan, before: Iterable[Before]) -> Strategy:
     if plan.existing is Existing.KEEP:
         return Strategy.ADDED
     return Strategy.BESIDE if any(one.staying for one in before) else Strategy.WHOLE_TABLES
-
-
-def _touched(plan: Plan) -> list[Table]:
-    """Return the tables and their neighbours by foreign key, in the order of locking."""
-    oids = {table.oid for table in plan.tables}
-    for key in plan.catalog.foreign_keys:
-        if key.child in oids or key.parent in oids:
-            oids = oids | {key.child, key.parent}
-    return [plan.catalog.by_oid[oid] for oid in sorted(oids)]
 
 
 def _refuse_old_views(link: Link) -> None:
@@ -199,75 +97,8 @@ def _refuse_old_views(link: Link) -> None:
         )
 
 
-def _lock(link: Link, plan: Plan, report: Report) -> None:
-    number = sql.Literal(ADVISORY_LOCK)
-    if not link.value(sql.SQL("SELECT pg_try_advisory_xact_lock({})").format(number)):
-        report(Event("waiting for another load, or a create, in the same database"))
-        link.execute(sql.SQL("SELECT pg_advisory_xact_lock({})").format(number))
-    if touched := _touched(plan):
-        names = sql.SQL(", ").join(table.identifier for table in touched)
-        link.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names))
-
-
-def _look(link: Link, plan: Plan, table: Table) -> _Before:
-    """Count what stays and what goes, and choose how: TRUNCATE wherever that costs less."""
-    stays: sql.Composable = sql.SQL("true")
-    if plan.existing is Existing.REPLACE or (plan.existing is Existing.KEEP and plan.flagged):
-        stays = _staying(plan.flag_column)
-    count = sql.SQL("SELECT count(*) FILTER (WHERE {}), count(*) FROM {}").format(stays, table.only)
-    staying, total = link.rows(count)[0]
-    if staying and plan.existing is Existing.NONE:
-        raise RefusedError(
-            f"refused, nothing was touched: a snapshot of all rows is restored into empty tables "
-            f"only, and {table.key} has {staying:,} rows"
-        )
-    if plan.existing is Existing.KEEP:
-        return _Before(table, staying, 0, truncate=False)
-    coming = plan.counts.get(table.key, 0) if plan.counts is not None else total - staying
-    # Rows that are deleted leave their room behind; fewer are quicker moved than deleted around.
-    aside = staying < coming and _movable(link, table)
-    return _Before(table, staying, total - staying, truncate=staying == 0 or aside)
-
-
-def _movable(link: Link, table: Table) -> bool:
-    """Tell whether rows that are taken out and put back are as they were."""
-    if table.unchecked or any(column.generated for column in table.columns):
-        return False
-    return bool(link.value("SELECT has_database_privilege(current_database(), 'TEMP')"))
-
-
-def _staying(flag_column: str) -> sql.Composed:
-    return sql.SQL("{} IS NOT TRUE").format(sql.Identifier(flag_column))
-
-
-def _clear(link: Link, plan: Plan, before: Iterable[_Before]) -> None:
-    emptied = []
-    for one in before:
-        if one.truncate:
-            emptied.append(one.table)
-            if one.aside:
-                link.execute(
-                    sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WHERE {}")
-                    .format(one.aside, _stored(one.table), one.table.only,
-                            _staying(plan.flag_column))
-                )  # fmt: skip
-        elif one.going:
-            link.execute(
-                sql.SQL("DELETE FROM {} WHERE {}").format(
-                    one.table.only, sql.Identifier(plan.flag_column)
-                )
-            )
-    if emptied:
-        names = sql.SQL(", ").join(table.only for table in emptied)
-        link.execute(sql.SQL("TRUNCATE {}").format(names))
-
-
-def _stored(table: Table) -> sql.Composed:
-    return sql.SQL(", ").join(sql.Identifier(column.name) for column in table.stored)
-
-
 def _copy_all(
-    link: Link, plan: Plan, before: Iterable[_Before], loads: Iterable[TableLoad], report: Report
+    link: Link, plan: Plan, before: Iterable[Before], loads: Iterable[TableLoad], report: Report
 ) -> dict[str, int]:
     # FREEZE needs a table emptied in this very transaction, and no older snapshot in it.
     freeze = {
@@ -299,33 +130,6 @@ def _copy_all(
     return rows
 
 
-def _put_back(link: Link, before: Iterable[_Before]) -> None:
-    for one in before:
-        if one.truncate and one.aside:
-            columns = _stored(one.table)
-            link.execute(
-                sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}").format(
-                    one.table.identifier, columns, columns, one.aside
-                )
-            )
-            link.execute(sql.SQL("DROP TABLE pg_temp.{}").format(one.aside))
-
-
-def _check_flags(link: Link, plan: Plan, before: Iterable[_Before]) -> None:
-    """Raise LoadError where rows came in without the flag: nothing would ever remove them."""
-    if not plan.flagged:
-        return
-    for one in before:
-        count = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
-            one.table.only, _staying(plan.flag_column)
-        )
-        if extra := link.value(count) - one.staying:
-            raise LoadError(
-                f"{extra:,} rows came for {one.table.key} whose {plan.flag_column} is not true; "
-                "everything was rolled back. Every row of a dataset carries the flag"
-            )
-
-
 def _vacuum(link: Link, plan: Plan) -> list[str]:
     """Set the visibility map where COPY did not, and gather the planner's statistics.
 
@@ -346,34 +150,18 @@ def _vacuum(link: Link, plan: Plan) -> list[str]:
     return []
 
 
-def _bloat(before: Iterable[_Before]) -> Iterator[str]:
-    for one in before:
-        if one.going and not one.truncate:
-            yield (
-                f"{one.table.key}: {one.going:,} rows were deleted beside {one.staying:,} that "
-                "stay; their room is used again by later rows, not given back"
-            )
-
-
 @contextmanager
-def _translated(link: Link, plan: Plan) -> Iterator[None]:
-    """Say what to do about the two refusals that a user can mend; all is rolled back by then."""
+def _taken_keys_told(plan: Plan) -> Iterator[None]:
+    """Say what to do where a row that comes in has the key of one that stays."""
     try:
         yield
     except ServerRefusedError as error:
-        if error.sqlstate == _LOCK_NOT_AVAILABLE:
-            oids = [table.oid for table in _touched(plan)]
-            holders = first([row[0] for row in link.rows(_HOLDERS, (oids,))])
-            raise LoadError(
-                f"the tables could not be locked within {LOCK_TIMEOUT_S} s; nothing was touched. "
-                f"{holders or 'Another load or create is running.'}"
-            ) from error
-        if error.sqlstate in _KEY_TAKEN:
-            remedy = "Give the staying row another key, or flag it if it is test data"
-            if plan.existing is Existing.KEEP:
-                remedy = "Flagged rows are replaced unless they are to be kept (--keep-existing)"
-            raise BoundaryError(
-                f"refused, everything was rolled back: a row that comes in has the key of one "
-                f"that stays (constraint {error.constraint}: {error.detail}). {remedy}"
-            ) from error
-        raise
+        if error.sqlstate not in _KEY_TAKEN:
+            raise
+        remedy = "Give the staying row another key, or flag it if it is test data"
+        if plan.existing is Existing.KEEP:
+            remedy = "Flagged rows are replaced unless they are to be kept (--keep-existing)"
+        raise BoundaryError(
+            f"refused, everything was rolled back: a row that comes in has the key of one "
+            f"that stays (constraint {error.constraint}: {error.detail}). {remedy}"
+        ) from error

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import Script, ScriptDirectory
 
-    from perfdata.database.link import Link
+    from perfdata.database.link import Asked, Link, Rows
     from perfdata.progress import Report
     from perfdata.project import Project
 
-_VERSION_TABLES = """
+_FIND_VERSIONS = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = %s AND c.relkind = 'r' AND c.relpersistence <> 't' ORDER BY 1"""
+VERSION_TABLES = (_FIND_VERSIONS, (VERSION_TABLE,))
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,23 @@ def _portable(path: Path, anchors: Sequence[Path]) -> str:
 
 def database_heads(link: Link) -> tuple[str, ...]:
     """Return the revisions that a database stands on, sorted; none where Alembic never ran."""
-    heads: set[str] = set()
-    for schema, name in link.rows(_VERSION_TABLES, (VERSION_TABLE,)):
-        table = sql.Identifier(schema, name)
-        heads |= {row[0] for row in link.rows(sql.SQL("SELECT version_num FROM {}").format(table))}
-    return tuple(sorted(heads))
+    return stood_on(link.together(version_queries(version_tables(link))))
+
+
+def version_tables(link: Link) -> Rows:
+    """Return schema and name of each of Alembic's tables."""
+    return link.rows(*VERSION_TABLES)
+
+
+def version_queries(tables: Rows) -> list[Asked]:
+    """Make the queries for the revisions in Alembic's tables."""
+    query = sql.SQL("SELECT version_num FROM {}")
+    return [query.format(sql.Identifier(schema, name)) for schema, name in tables]
+
+
+def stood_on(answers: Iterable[Rows]) -> tuple[str, ...]:
+    """Gather the revisions that were found, sorted."""
+    return tuple(sorted({row[0] for rows in answers for row in rows}))
 
 
 def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ from perfdata.config import Settings
 from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import open_link
 from perfdata.database.copy import json_rows
-from perfdata.database.loading import LOCK_TIMEOUT_S, loads_held_off
+from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off, lock_timeout, waits_told
+from perfdata.database.privileges import check_readable
 from perfdata.database.migrate import database_heads, read_history
 from perfdata.database.target import project_of
 from perfdata.errors import LoadError, RefusedError, SchemaError, SnapshotError

@@ -10,7 +10,8 @@ from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import open_link
 from perfdata.database.guard import check_guard
 from perfdata.database.link import TEXT
-from perfdata.database.loading import Existing, Plan, TableLoad, load, loads_held_off
+from perfdata.database.loading import Existing, Plan, TableLoad, load
+from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off
 from perfdata.database.migrate import database_heads, read_history
 from perfdata.errors import (
     DatasetNotFoundError,

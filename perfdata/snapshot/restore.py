@@ -6,15 +6,20 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from psycopg import sql
-
 from perfdata.config import Settings
 from perfdata.database.catalog import read_catalog
+from perfdata.database.checks import Check, run_checks
 from perfdata.database.connection import first, open_link
 from perfdata.database.copy import JSON_CSV, rows_to_csv
 from perfdata.database.guard import check_guard
 from perfdata.database.loading import Existing, Plan, TableLoad, load
-from perfdata.database.migrate import database_heads, read_history
+from perfdata.database.migrate import (
+    VERSION_TABLES,
+    read_history,
+    stood_on,
+    version_queries,
+    version_tables,
+)
 from perfdata.database.target import project_of
 from perfdata.errors import RefusedError, SchemaError, SnapshotDamagedError
 from perfdata.progress import silent
@@ -22,16 +27,18 @@ from perfdata.project import FLAG_COLUMN
 from perfdata.snapshot.create import described_schema
 from perfdata.snapshot.current import check_migrations
 from perfdata.snapshot.format import check_file, read_tables
+from perfdata.snapshot.required import required_check
 from perfdata.snapshot.store import find_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from perfdata.database.catalog import Catalog, Table
-    from perfdata.database.link import Link
+    from perfdata.database.catalog import Catalog
+    from perfdata.database.link import Link, Rows
+    from perfdata.database.migrate import History
     from perfdata.progress import Report
-    from perfdata.snapshot.format import Manifest, Requirement, TableBody
+    from perfdata.snapshot.format import Manifest, TableBody
     from perfdata.snapshot.store import Snapshot
 
 
@@ -88,12 +95,9 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, *, clean_existin
     project = project_of(link, settings)
     history = read_history(project)
 
-    def check_present(link: Link) -> None:
-        applied = history.led_to(database_heads(link))
-        check_migrations(manifest.name, manifest.migrations, applied)
-
     with link.transaction(reading=True):
-        check_present(link)
+        present = _migrations_check(manifest, history, version_tables(link))
+        run_checks(link, [present])
         catalog = read_catalog(link)
     _check_schema(manifest, catalog)
     flag = project.flag_column if project else FLAG_COLUMN
@@ -102,7 +106,19 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, *, clean_existin
             f"snapshot {manifest.name} holds the rows with {manifest.flag_column}, and here the "
             f"flag is {flag}; nothing was touched"
         )
-    return _plan(manifest, catalog, flag, check_present, clean_existing=clean_existing)
+    return _plan(manifest, catalog, flag, present, clean_existing=clean_existing)
+
+
+def _migrations_check(manifest: Manifest, history: History, tables: Rows) -> Check:
+    """Check that the database stands on the snapshot's migrations, now and under the locks."""
+
+    def judge(answers: Sequence[Rows]) -> None:
+        still, *heads = answers
+        if still != tables:
+            raise SchemaError("the tables changed while the load waited for them; run it again")
+        check_migrations(manifest.name, manifest.migrations, history.led_to(stood_on(heads)))
+
+    return Check((VERSION_TABLES, *version_queries(tables)), judge)
 
 
 def table_loads(
@@ -140,14 +156,10 @@ def _plan(
     manifest: Manifest,
     catalog: Catalog,
     flag: str,
-    check_present: Callable[[Link], None],
+    present: Check,
     *,
     clean_existing: bool,
 ) -> Plan:
-    def check(link: Link) -> None:
-        check_present(link)
-        _check_required(link, catalog, manifest.requires, flag)
-
     existing, tables = Existing.KEEP, [catalog.table(key) for key in manifest.stats]
     if manifest.all_rows:
         if not clean_existing:
@@ -166,54 +178,7 @@ def _plan(
         flag,
         manifest.stats,
         flagged=not manifest.all_rows,
-        check=check,
-    )
-
-
-def _check_required(
-    link: Link, catalog: Catalog, requires: Sequence[Requirement], flag: str
-) -> None:
-    missing = []
-    for one in requires:
-        table = catalog.table(one.table)
-        if gone := set(one.columns) - {column.name for column in table.columns}:
-            raise SchemaError(
-                f"the snapshot's rows reference {table.key} by {', '.join(sorted(gone))}, which "
-                "is not there any more; nothing was touched"
-            )
-        found = link.rows(_missing_keys(table, one, flag))
-        if found:
-            keys = first(["/".join(row) for row in found])
-            missing.append(f"{table.key} ({one.constraint}): {keys}")
-    if missing:
-        raise RefusedError(
-            "refused, nothing was touched: the snapshot's rows reference rows that are not test "
-            f"data, and these are not in the database: {'; '.join(missing)}. Add them first"
-        )
-
-
-def _missing_keys(table: Table, one: Requirement, flag: str) -> sql.Composed:
-    """Make the query for the required keys that no staying row has."""
-    columns = one.columns
-    arrays = [sql.Literal([key[n] for key in one.keys]) for n in range(len(columns))]
-    types = {column.name: column.type for column in table.columns}
-    names = [sql.Identifier(f"k{n}") for n in range(len(columns))]
-    join = sql.SQL(" AND ").join(
-        sql.SQL("p.{} = k.{}::{}").format(sql.Identifier(column), name, sql.SQL(types[column]))
-        for column, name in zip(columns, names, strict=True)
-    )
-    stays: sql.Composable = sql.SQL("true")
-    if table.has_flag(flag):
-        stays = sql.SQL("p.{} IS NOT TRUE").format(sql.Identifier(flag))
-    return sql.SQL(
-        "SELECT {names} FROM unnest({arrays}) AS k ({names}) "
-        "WHERE NOT EXISTS (SELECT FROM {table} p WHERE {join} AND {stays})"
-    ).format(
-        names=sql.SQL(", ").join(names),
-        arrays=sql.SQL(", ").join(sql.SQL("{}::text[]").format(array) for array in arrays),
-        table=table.only,
-        join=join,
-        stays=stays,
+        checks=(present, required_check(catalog, manifest.requires, flag)),
     )
 
 

@@ -362,7 +362,7 @@ def test_another_server_is_refused_unless_it_is_listed(
 def test_locked_tables_are_named_with_who_holds_them(
     small: str, database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perfdata.database.loading.LOCK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("perfdata.database.plan.LOCK_TIMEOUT_S", 0.2)
     with psycopg.connect(database_url, application_name="the shop") as holder:
         holder.execute("SELECT count(*) FROM offices")
         pid = holder.info.backend_pid

@@ -1,0 +1,122 @@
+"""Locks: what loads and creates wait for, how long, and who is named when it was too long."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from perfdata.database.connection import first
+from perfdata.errors import ConfigError, LoadError, ServerRefusedError
+from perfdata.progress import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from perfdata.database.catalog import Table
+    from perfdata.database.link import Asked, Link, Rows
+    from perfdata.progress import Report
+
+LOCK_TIMEOUT_S = 10.0
+# PostgreSQL's own limit for lock_timeout, an int of milliseconds: 24 days.
+_SHORTEST_S, _LONGEST_S = 0.001, 2147483.0
+# Every load takes it, and every create shares it: two loads would dead-lock, and TRUNCATE and
+# FREEZE are seen by snapshots that are older than they.
+ADVISORY_LOCK = 0x70657266
+_NOT_AVAILABLE = "55P03"
+
+# State and age are shown to roles that may see them; never a query, which may hold a password.
+_HOLDERS = """
+SELECT DISTINCT format('%%s holds %%s (%%s)', l.mode,
+  coalesce(l.relation::regclass::text, 'the lock of loads and creates'),
+  concat_ws(', ', 'pid ' || l.pid, nullif(a.application_name, ''), 'user ' || a.usename,
+    a.state || ' since ' || to_char(a.state_change, 'HH24:MI:SS TZ')))
+FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+WHERE l.granted AND l.pid <> pg_backend_pid()
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (l.relation = ANY (%(oids)s)
+    OR l.locktype = 'advisory' AND l.classid = 0 AND l.objid = %(number)s AND l.objsubid = 1)
+ORDER BY 1"""
+
+
+def lock_timeout(seconds: float) -> dict[str, str]:
+    """Return the setting that lets locks be waited for so long; ConfigError where it can't be."""
+    if not _SHORTEST_S <= seconds <= _LONGEST_S:
+        raise ConfigError(
+            f"locks can be waited for 1 ms to {_LONGEST_S:.0f} s, not {seconds:g} s; "
+            "there is no waiting for ever"
+        )
+    return {"lock_timeout": f"{seconds * 1000:.0f}ms"}
+
+
+@contextmanager
+def loads_held_off(
+    link: Link, *, shared: bool, timeout_s: float = LOCK_TIMEOUT_S
+) -> Iterator[None]:
+    """Keep other loads out for a block: over transactions, or for the rest of a joined one.
+
+    Raises LoadError where another has not ended within the lock timeout.
+    """
+    number = sql.Literal(ADVISORY_LOCK)
+    way = sql.SQL("_shared" if shared else "")
+    timeout = lock_timeout(timeout_s)
+    if link.joined:
+        with waits_told(link, timeout_s, ()), link.transaction(timeout):
+            link.rows(sql.SQL("SELECT pg_advisory_xact_lock{}({})").format(way, number))
+        yield
+        return
+    before = link.value("SHOW lock_timeout")
+    change = "SELECT set_config('lock_timeout', %s, false)"
+    with waits_told(link, timeout_s, ()):
+        link.rows(change, (timeout["lock_timeout"],))
+        try:
+            link.rows(sql.SQL("SELECT pg_advisory_lock{}({})").format(way, number))
+        finally:
+            link.rows(change, (before,))
+    try:
+        yield
+    finally:
+        link.rows(sql.SQL("SELECT pg_advisory_unlock{}({})").format(way, number))
+
+
+def hold_off(link: Link, report: Report, *asked: Asked) -> list[Rows]:
+    """Keep loads and creates out until the transaction ends; return what else is asked.
+
+    That comes in the same round trip, before any wait.
+    """
+    number = sql.Literal(ADVISORY_LOCK)
+    tried = sql.SQL("SELECT pg_try_advisory_xact_lock({})").format(number)
+    got, *answers = link.together([tried, *asked])
+    if not got[0][0]:
+        report(Event("waiting for another load, or a create, in the same database"))
+        link.execute(sql.SQL("SELECT pg_advisory_xact_lock({})").format(number))
+    return answers
+
+
+def lock_tables(link: Link, tables: Sequence[Table]) -> None:
+    """Keep everybody else from the tables, from the next statement on."""
+    if tables:
+        names = sql.SQL(", ").join(table.identifier for table in tables)
+        link.later(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names))
+
+
+@contextmanager
+def waits_told(link: Link, timeout_s: float, tables: Collection[Table]) -> Iterator[None]:
+    """Raise LoadError, naming who holds what, where a lock did not come in time.
+
+    To be used around a transaction: by then all of it is rolled back.
+    """
+    try:
+        yield
+    except ServerRefusedError as error:
+        if error.sqlstate != _NOT_AVAILABLE:
+            raise
+        oids = {"oids": [table.oid for table in tables], "number": ADVISORY_LOCK}
+        holders = first([row[0] for row in link.rows(_HOLDERS, oids)])
+        what = "the tables could not be locked" if tables else "another load or create did not end"
+        raise LoadError(
+            f"{what} within {timeout_s:g} s; nothing was touched. "
+            f"{holders or 'Whoever held them has let go by now'}. Run it again when that has "
+            "ended, or wait longer (--lock-timeout)"
+        ) from error

@@ -1,0 +1,79 @@
+"""What a load is told, and what it tells: plans, streams of rows, results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from perfdata.database.locks import LOCK_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from perfdata.database.catalog import Catalog, Table
+    from perfdata.database.checks import Check
+    from perfdata.database.link import CopyFormat
+
+
+class Existing(Enum):
+    """What a load does with the rows that are there before."""
+
+    REPLACE = "flagged rows go, all others stay"
+    KEEP = "all rows stay"
+    NONE = "there may be none"
+
+
+class Strategy(Enum):
+    """How the rows came in."""
+
+    WHOLE_TABLES = "whole tables"
+    BESIDE = "beside other data"
+    ADDED = "added to what was there"
+
+
+@dataclass(frozen=True)
+class TableLoad:
+    """One table's rows for COPY: blocks of whole lines in the format of ``form``."""
+
+    table: Table
+    columns: Sequence[str]
+    blocks: Iterable[bytes]
+    form: CopyFormat
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a load is to do with which tables.
+
+    ``counts`` are the rows that come, by table key, where that is known beforehand: the load fails
+    where others come. ``flagged`` tells that all of them carry the flag. ``checks`` are made under
+    the locks, before the first change. Locks are waited for ``lock_timeout_s`` at most.
+    """
+
+    catalog: Catalog
+    tables: Sequence[Table]
+    existing: Existing
+    flag_column: str
+    counts: Mapping[str, int] | None = None
+    flagged: bool = True
+    checks: Sequence[Check] = ()
+    lock_timeout_s: float = LOCK_TIMEOUT_S
+
+    @property
+    def touched(self) -> list[Table]:
+        """The tables and their neighbours by foreign key, in the order of locking."""
+        oids = {table.oid for table in self.tables}
+        for key in self.catalog.foreign_keys:
+            if key.child in oids or key.parent in oids:
+                oids = oids | {key.child, key.parent}
+        return [self.catalog.by_oid[oid] for oid in sorted(oids)]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a load did: rows by table key, how, and what a user should know."""
+
+    rows: dict[str, int]
+    strategy: Strategy
+    notes: tuple[str, ...]
