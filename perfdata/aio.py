@@ -12,6 +12,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
 from perfdata.config import Settings
+from perfdata.database.locks import LOCK_TIMEOUT_S
 from perfdata.errors import ConfigError
 from perfdata.progress import silent
 
@@ -45,6 +46,7 @@ async def create_snapshot(
     all_rows: bool = False,
     replace: bool = False,
     strict: bool = False,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
     report: Report = silent,
 ) -> Snapshot:
@@ -52,7 +54,12 @@ async def create_snapshot(
     from perfdata.snapshot.create import Request, create
 
     request = Request(
-        name=name, description=description, all_rows=all_rows, replace=replace, strict=strict
+        name=name,
+        description=description,
+        all_rows=all_rows,
+        replace=replace,
+        strict=strict,
+        lock_timeout_s=lock_timeout_s,
     )
     found = settings or Settings.load()
     return await _with_link(database, lambda link: create(link, request, found, report))
@@ -63,19 +70,21 @@ async def restore_snapshot(
     name: str,
     clean_existing: bool = True,
     *,
+    allow_drift: bool = False,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
     report: Report = silent,
 ) -> Restored:
     """Replace a database's flagged rows by a snapshot's (see perfdata.restore_snapshot)."""
-    from perfdata.snapshot.restore import restore
+    from perfdata.snapshot.restore import Options, restore
     from perfdata.snapshot.store import find_snapshot
 
     found = settings or Settings.load()
     snapshot = find_snapshot(name, found)
-    return await _with_link(
-        database,
-        lambda link: restore(link, snapshot, found, clean_existing=clean_existing, report=report),
+    options = Options(
+        clean_existing=clean_existing, allow_drift=allow_drift, lock_timeout_s=lock_timeout_s
     )
+    return await _with_link(database, lambda link: restore(link, snapshot, found, options, report))
 
 
 async def list_snapshots(

@@ -47,7 +47,8 @@ SELECT a.attrelid::bigint, a.attname, format_type(a.atttypid, a.atttypmod),
             AND k.casttarget = 'text'::regtype AND k.castmethod <> 'i') THEN 'format'
        ELSE 'cast' END,
   ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = a.atttypid
-        ORDER BY e.enumsortorder)
+        ORDER BY e.enumsortorder),
+  a.atthasdef OR a.attidentity <> ''
 FROM pg_attribute a JOIN base b ON b.oid = a.atttypid
 WHERE a.attrelid = ANY (%s) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum"""
@@ -106,6 +107,7 @@ class Column:
     generated: bool
     output: str
     labels: Sequence[str]
+    has_default: bool
 
     def described(self) -> str:
         """Say what decides whether rows fit: the type, its labels, whether null may stand."""

@@ -70,7 +70,7 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
             put_back(link, before)
             check_flags(link, plan, before)
             advance_sequences(link, plan.catalog, plan.tables)
-    notes = [*bloat(before), *told]
+    notes = [*plan.notes, *bloat(before), *told]
     if not link.joined:
         notes += _vacuum(link, plan)
     return Loaded(rows, _strategy(plan, before), tuple(notes))

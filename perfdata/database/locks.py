@@ -36,6 +36,7 @@ FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
 WHERE l.granted AND l.pid <> pg_backend_pid()
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND (l.relation = ANY (%(oids)s)
+    OR %(oids)s::bigint[] IS NULL AND l.relation >= 16384 AND l.mode ~ 'Exclusive'
     OR l.locktype = 'advisory' AND l.classid = 0 AND l.objid = %(number)s AND l.objsubid = 1)
 ORDER BY 1"""
 
@@ -102,19 +103,23 @@ def lock_tables(link: Link, tables: Sequence[Table]) -> None:
 
 
 @contextmanager
-def waits_told(link: Link, timeout_s: float, tables: Collection[Table]) -> Iterator[None]:
+def waits_told(
+    link: Link, timeout_s: float, tables: Collection[Table] | None = None
+) -> Iterator[None]:
     """Raise LoadError, naming who holds what, where a lock did not come in time.
 
-    To be used around a transaction: by then all of it is rolled back.
+    Without ``tables`` whoever writes to any is named. To be used around a transaction: by then all
+    of it is rolled back.
     """
     try:
         yield
     except ServerRefusedError as error:
         if error.sqlstate != _NOT_AVAILABLE:
             raise
-        oids = {"oids": [table.oid for table in tables], "number": ADVISORY_LOCK}
-        holders = first([row[0] for row in link.rows(_HOLDERS, oids)])
-        what = "the tables could not be locked" if tables else "another load or create did not end"
+        oids = None if tables is None else [table.oid for table in tables]
+        params = {"oids": oids, "number": ADVISORY_LOCK}
+        holders = first([row[0] for row in link.rows(_HOLDERS, params)])
+        what = "another load or create has not ended" if oids == [] else "a table was not to be had"
         raise LoadError(
             f"{what} within {timeout_s:g} s; nothing was touched. "
             f"{holders or 'Whoever held them has let go by now'}. Run it again when that has "

@@ -48,7 +48,8 @@ class Plan:
 
     ``counts`` are the rows that come, by table key, where that is known beforehand: the load fails
     where others come. ``flagged`` tells that all of them carry the flag. ``checks`` are made under
-    the locks, before the first change. Locks are waited for ``lock_timeout_s`` at most.
+    the locks, before the first change. Locks are waited for ``lock_timeout_s`` at most. ``notes``
+    are told with the result.
     """
 
     catalog: Catalog
@@ -59,6 +60,7 @@ class Plan:
     flagged: bool = True
     checks: Sequence[Check] = ()
     lock_timeout_s: float = LOCK_TIMEOUT_S
+    notes: tuple[str, ...] = ()
 
     @property
     def touched(self) -> list[Table]:

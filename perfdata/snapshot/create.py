@@ -19,8 +19,8 @@ from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import open_link
 from perfdata.database.copy import json_rows
 from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off, lock_timeout, waits_told
-from perfdata.database.privileges import check_readable
 from perfdata.database.migrate import database_heads, read_history
+from perfdata.database.privileges import check_readable
 from perfdata.database.target import project_of
 from perfdata.errors import LoadError, RefusedError, SchemaError, SnapshotError
 from perfdata.progress import Event, silent
@@ -62,6 +62,7 @@ class Request:
     all_rows: bool = False
     replace: bool = False
     strict: bool = False
+    lock_timeout_s: float = LOCK_TIMEOUT_S
     dataset: Dataset | None = None
     expected: Mapping[str, int] | None = None
 
@@ -74,6 +75,7 @@ def create_snapshot(
     all_rows: bool = False,
     replace: bool = False,
     strict: bool = False,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
     report: Report = silent,
 ) -> Snapshot:
@@ -88,7 +90,12 @@ def create_snapshot(
     SnapshotError where the file can't be written.
     """
     request = Request(
-        name=name, description=description, all_rows=all_rows, replace=replace, strict=strict
+        name=name,
+        description=description,
+        all_rows=all_rows,
+        replace=replace,
+        strict=strict,
+        lock_timeout_s=lock_timeout_s,
     )
     with open_link(database) as link:
         return create(link, request, settings or Settings.load(), report)
@@ -113,8 +120,12 @@ def _write(
     link: Link, request: Request, settings: Settings, path: Path, report: Report
 ) -> Snapshot:
     with _temporary(path) as body_file, _temporary(path) as whole_file:
-        timeout = {"search_path": "", "lock_timeout": f"{LOCK_TIMEOUT_S}s"}
-        with loads_held_off(link, shared=True), link.transaction(timeout, reading=True):
+        timeout_s = request.lock_timeout_s
+        with (
+            loads_held_off(link, shared=True, timeout_s=timeout_s),
+            waits_told(link, timeout_s),
+            link.transaction({"search_path": "", **lock_timeout(timeout_s)}, reading=True),
+        ):
             manifest = _read(link, request, settings, BodyWriter(body_file), report)
         whole_file.write(manifest_frame(manifest))
         body_file.seek(0)
@@ -188,6 +199,7 @@ def _read(
         raise SchemaError(
             f"the database has no table{'' if request.all_rows else f' with a column {flag}'}"
         )
+    check_readable(link, tables)
     _hold_still(link, tables)
     requires = () if request.all_rows else tuple(_requirements(link, catalog, flag))
     if requires and request.strict:

@@ -33,10 +33,11 @@ def key_parts(project: Project, dataset: Dataset) -> dict[str, str]:
     return parts | {f"dataset {name}": part for name, part in dataset.fingerprint_parts().items()}
 
 
-def check_current(snapshot: Snapshot, project: Project) -> None:
+def check_current(snapshot: Snapshot, project: Project, *, allow_newer: bool = False) -> None:
     """Raise SnapshotStaleError where a snapshot is of another definition or migrations.
 
     One that was created by hand holds what somebody put there: its migrations alone are judged.
+    ``allow_newer`` lets migrations pass that came since.
     """
     manifest = snapshot.manifest
     if manifest.dataset_fingerprint is not None:
@@ -49,7 +50,8 @@ def check_current(snapshot: Snapshot, project: Project) -> None:
             raise SnapshotStaleError(
                 f"snapshot {snapshot.name} was made with tables of other metadata"
             )
-    check_migrations(snapshot.name, manifest.migrations, read_history(project).migrations)
+    present = read_history(project).migrations
+    check_migrations(snapshot.name, manifest.migrations, present, allow_newer=allow_newer)
 
 
 def check_flagged(snapshot: Snapshot) -> None:
@@ -61,9 +63,16 @@ def check_flagged(snapshot: Snapshot) -> None:
 
 
 def check_migrations(
-    name: str, snapshot: Sequence[Migration], present: Sequence[Migration]
-) -> None:
-    """Raise SnapshotStaleError, naming what differs, where a snapshot is of other migrations."""
+    name: str,
+    snapshot: Sequence[Migration],
+    present: Sequence[Migration],
+    *,
+    allow_newer: bool = False,
+) -> Sequence[str]:
+    """Raise SnapshotStaleError, naming what differs, where a snapshot is of other migrations.
+
+    ``allow_newer`` lets those pass that the database alone has; they are returned.
+    """
     ours = {one.revision: one.sha256 for one in snapshot}
     theirs = {one.revision: one.sha256 for one in present}
     changed = [
@@ -71,9 +80,10 @@ def check_migrations(
         for revision in ours.keys() & theirs.keys()
         if None not in (ours[revision], theirs[revision]) and ours[revision] != theirs[revision]
     ]
+    newer = sorted(theirs.keys() - ours.keys())
     differences = {
         "only in the snapshot": sorted(ours.keys() - theirs.keys()),
-        "only in the database": sorted(theirs.keys() - ours.keys()),
+        "only in the database": [] if allow_newer else newer,
         "changed since": sorted(changed),
     }
     said = [f"{what}: {first(found)}" for what, found in differences.items() if found]
@@ -82,3 +92,4 @@ def check_migrations(
             f"snapshot {name} was made with other migrations ({'; '.join(said)}); nothing was "
             "touched. Migrate the database to the same, or build or create the snapshot again"
         )
+    return newer

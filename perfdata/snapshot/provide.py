@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from perfdata.errors import (
 from perfdata.progress import silent
 from perfdata.snapshot.create import Request, create
 from perfdata.snapshot.current import check_current
-from perfdata.snapshot.restore import Restored, restore
+from perfdata.snapshot.restore import Options, Restored, restore
 from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def build_dataset(
     *,
     snapshot: bool = True,
     replace: bool = False,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
 ) -> Built:
     """Generate a dataset's rows into the database in place of its flagged rows, and save them.
@@ -98,11 +100,19 @@ def build_dataset(
     with open_link(target.conninfo) as link:
         check_guard(link, settings)
         _check_current(link, project, target)
-        with loads_held_off(link, shared=False):
-            loaded = load(link, *_loading(link, project, dataset), report)
+        with loads_held_off(link, shared=False, timeout_s=lock_timeout_s):
+            plan, rows = _loading(link, project, dataset)
+            plan = dataclasses.replace(plan, lock_timeout_s=lock_timeout_s)
+            loaded = load(link, plan, rows, report)
             saved = None
             if snapshot:
-                request = Request(name=name, dataset=dataset, replace=True, expected=loaded.rows)
+                request = Request(
+                    name=name,
+                    dataset=dataset,
+                    replace=True,
+                    expected=loaded.rows,
+                    lock_timeout_s=lock_timeout_s,
+                )
                 saved = create(link, request, settings, report)
     duration = time.perf_counter() - began
     return Built(name, loaded.rows, loaded.strategy.value, duration, loaded.notes, saved)
@@ -114,6 +124,8 @@ def provide_dataset(
     *,
     clean_existing: bool = True,
     build: bool = True,
+    allow_drift: bool = False,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
 ) -> Provided:
     """Restore a snapshot; a dataset's that is missing, stale or damaged is built again.
@@ -121,7 +133,11 @@ def provide_dataset(
     So is one that does not fit the tables. Snapshots that no dataset stands behind are restored or
     refused. ``build`` False, and ``clean_existing`` False, refuse where it would build:
     SnapshotNotFoundError, SnapshotStaleError, SnapshotDamagedError or SchemaError.
+    ``allow_drift`` and ``lock_timeout_s`` are those of restore_snapshot.
     """
+    options = Options(
+        clean_existing=clean_existing, allow_drift=allow_drift, lock_timeout_s=lock_timeout_s
+    )
     project = target.project
     dataset = project.find_dataset(name) if project else None
     may_build = dataset is not None and build and clean_existing
@@ -129,17 +145,15 @@ def provide_dataset(
         snapshot = find_snapshot(name, target.settings)
         # One that was created by hand is judged by the restore alone, against the database.
         if project and dataset and snapshot.manifest.dataset_fingerprint is not None:
-            check_current(snapshot, project)
+            check_current(snapshot, project, allow_newer=allow_drift)
         with open_link(target.conninfo) as link:
-            restored = restore(
-                link, snapshot, target.settings, clean_existing=clean_existing, report=report
-            )
+            restored = restore(link, snapshot, target.settings, options, report)
     except _MENDED_BY_A_BUILD as error:
         # A build puts its rows in the place of those that are there, so that it may not always.
         missing = isinstance(error, SnapshotNotFoundError)
         if not may_build or (not missing and _by_hand(name, target.settings)):
             raise
-        built = build_dataset(target, name, report=report)
+        built = build_dataset(target, name, lock_timeout_s=lock_timeout_s, report=report)
         return Provided(name, _reason(error), built, None)
     return Provided(name, "current", None, restored)
 

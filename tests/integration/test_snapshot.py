@@ -360,16 +360,15 @@ def test_another_server_is_refused_unless_it_is_listed(
 
 
 def test_locked_tables_are_named_with_who_holds_them(
-    small: str, database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    small: str, database_url: str, settings: Settings
 ) -> None:
-    monkeypatch.setattr("perfdata.database.plan.LOCK_TIMEOUT_S", 0.2)
     with psycopg.connect(database_url, application_name="the shop") as holder:
         holder.execute("SELECT count(*) FROM offices")
         pid = holder.info.backend_pid
         with pytest.raises(LoadError) as caught:
-            restore_snapshot(database_url, small, settings=settings)
+            restore_snapshot(database_url, small, lock_timeout_s=0.2, settings=settings)
     said = str(caught.value)
-    assert f"offices (pid {pid}, the shop)" in said
+    assert f"offices (pid {pid}, the shop, user perfdata, idle in transaction since" in said
     assert "nothing was touched" in said
 
 

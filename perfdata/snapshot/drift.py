@@ -1,0 +1,129 @@
+"""Drift: how a database's tables differ from a snapshot's, and whether every row fits all the same.
+
+Compatible drift is what makes room: a column that may stay empty or fills itself, nulls allowed,
+an enum with more labels, a wider type, newer migrations. It passes where that is asked for, and is
+told.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from perfdata.database.checks import Check
+from perfdata.database.connection import first
+from perfdata.database.migrate import VERSION_TABLES, stood_on, version_queries
+from perfdata.errors import SchemaError
+from perfdata.snapshot.current import check_migrations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from perfdata.database.catalog import Catalog, Column
+    from perfdata.database.link import Rows
+    from perfdata.database.migrate import History
+    from perfdata.snapshot.format import Manifest
+
+_NOT_NULL = " not null"
+# Each holds whatever those before it hold, written alike.
+_INTEGERS = ("smallint", "integer", "bigint")
+_TEXT = re.compile(r"(character varying|character)(?:\((\d+)\))?|text")
+_SHOWN = 20
+
+
+class Drift:
+    """The differences between a snapshot and a database; ``allowed`` lets compatible ones pass."""
+
+    def __init__(self, manifest: Manifest, *, allowed: bool) -> None:
+        """Take what the snapshot says of itself."""
+        self._manifest = manifest
+        self._allowed = allowed
+        self._newer: Sequence[str] = ()
+        self._compatible: list[str] = []
+
+    def migrations_check(self, history: History, tables: Rows) -> Check:
+        """Check that the database stands on the snapshot's migrations, now and under the locks.
+
+        ``tables`` are Alembic's. It raises SnapshotStaleError naming what differs.
+        """
+
+        def judge(answers: Sequence[Rows]) -> None:
+            still, *heads = answers
+            if still != tables:
+                raise SchemaError("the tables changed while the load waited for them; run it again")
+            self._newer = check_migrations(
+                self._manifest.name,
+                self._manifest.migrations,
+                history.led_to(stood_on(heads)),
+                allow_newer=self._allowed,
+            )
+
+        return Check((VERSION_TABLES, *version_queries(tables)), judge)
+
+    def check_schema(self, catalog: Catalog) -> None:
+        """Raise SchemaError, naming each column that differs, where a row may not fit."""
+        refused: list[str] = []
+        for key, columns in self._manifest.schema.items():
+            if key not in catalog.by_key:
+                refused.append(f"table {key} is missing")
+                continue
+            present = {column.name: column for column in catalog.by_key[key].stored}
+            for said, fits in _differences(key, columns, present):
+                (self._compatible if fits else refused).append(said)
+        if refused or (self._compatible and not self._allowed):
+            hint = "" if refused else ". Every row fits all the same: --allow-drift lets it pass"
+            raise SchemaError(
+                f"snapshot {self._manifest.name} does not fit the database, nothing was touched: "
+                f"{first([*refused, *self._compatible], _SHOWN)}{hint}"
+            )
+
+    def notes(self) -> tuple[str, ...]:
+        """Tell what was let pass."""
+        newer = [f"migrations only in the database: {first(self._newer)}"] if self._newer else []
+        passed = [*newer, *self._compatible]
+        return (f"drift was let pass: {first(passed, _SHOWN)}",) if passed else ()
+
+
+def _differences(
+    key: str, wanted: Mapping[str, str], present: Mapping[str, Column]
+) -> Iterator[tuple[str, bool]]:
+    """Yield what differs, column by column, and whether every row fits all the same."""
+    for name in {**wanted, **present}:
+        column, was = present.get(name), wanted.get(name)
+        if column is None:
+            yield f"{key}.{name} is missing", False
+        elif was is None:
+            fits = column.has_default or not column.not_null
+            yield f"{key}.{name} ({column.described()}) is not in the snapshot", fits
+        elif was != (now := column.described()):
+            yield f"{key}.{name} is {now}, in the snapshot {was}", _fits(column, was)
+
+
+def _fits(column: Column, was: str) -> bool:
+    """Tell whether a column takes all that one that was described so has held."""
+    had_nulls = not was.endswith(_NOT_NULL)
+    if had_nulls and column.not_null:
+        return False
+    kind = was.removesuffix(_NOT_NULL)
+    return _more_labels(column, kind) or kind == column.type or _wider(column.type, kind)
+
+
+def _more_labels(column: Column, was: str) -> bool:
+    """Tell whether a column's enum has every label that it had, in the order it had them."""
+    rest = was.removeprefix(f"{column.type} (")
+    if not column.labels or rest == was:
+        return False
+    rest = f"{rest.removesuffix(')')}, "
+    for label in column.labels:
+        rest = rest.removeprefix(f"{label}, ")
+    return not rest
+
+
+def _wider(now: str, was: str) -> bool:
+    if now in _INTEGERS and was in _INTEGERS:
+        return _INTEGERS.index(now) >= _INTEGERS.index(was)
+    to, of = _TEXT.fullmatch(now), _TEXT.fullmatch(was)
+    # char(n) pads with blanks: what it becomes elsewhere, and what becomes it, is another text.
+    if not to or not of or "character" in (to[1], of[1]):
+        return False
+    return to[2] is None or (of[2] is not None and int(to[2]) >= int(of[2]))
