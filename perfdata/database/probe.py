@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from perfdata.database.cluster import SUPERUSER
-from perfdata.database.link import PsycopgLink
 from perfdata.database.processes import listener_of
 from perfdata.errors import ServerError
 
@@ -144,6 +143,8 @@ def identifier_of(connection: Link | psycopg.Connection[Any]) -> int | None:
     On a psycopg connection a transaction is left open only where one was before.
     """
     import psycopg
+
+    from perfdata.database.link import PsycopgLink
 
     if not isinstance(connection, psycopg.Connection):
         return connection.server_identifier
