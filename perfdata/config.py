@@ -21,6 +21,8 @@ _KEYS: dict[str, type] = {
     "database_url": str,
     "pg_bin": str,
     "allow": list,
+    "flag_column": str,
+    "whole_tables": list,
 }
 
 
@@ -31,7 +33,8 @@ class Settings:
     ``root`` is the folder of the pyproject.toml that was found; ``configured`` tells whether one
     was. ``home`` holds snapshots, results and the embedded server. ``database_url`` None means the
     embedded server. ``allow`` lists the databases (``host/database``, wildcards allowed) that may
-    be deleted from.
+    be deleted from. ``flag_column`` goes over the project's own; ``whole_tables`` names tables
+    (wildcards allowed) of which a snapshot of flagged rows takes every row.
     """
 
     root: Path
@@ -40,6 +43,8 @@ class Settings:
     database_url: str | None = field(default=None, repr=False)
     pg_bin: Path | None = None
     allow: tuple[str, ...] = ()
+    flag_column: str | None = None
+    whole_tables: tuple[str, ...] = ()
     configured: bool = True
 
     @classmethod
@@ -70,6 +75,8 @@ class Settings:
             database_url=environ.get("PERFDATA_DATABASE_URL") or table.get("database_url") or None,
             pg_bin=folder("PERFDATA_PG_BIN", "pg_bin"),
             allow=(*allow, *table.get("allow", ())),
+            flag_column=table.get("flag_column") or None,
+            whole_tables=tuple(table.get("whole_tables", ())),
             configured=found is not None,
         )
 

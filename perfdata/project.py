@@ -100,9 +100,15 @@ def load_project(settings: Settings) -> Project:
         raise ConfigError(
             f"[tool.perfdata] project {reference!r} is a {type(found).__name__}, not a Project"
         )
+    found = replace(found, flag_column=flag_of(found, settings))
     if found.migrations is not None:
         return replace(found, migrations=settings.root / found.migrations)
     return found
+
+
+def flag_of(project: Project | None, settings: Settings) -> str:
+    """Return the flag column: what the settings name, else the project's own."""
+    return settings.flag_column or (project.flag_column if project else FLAG_COLUMN)
 
 
 def import_object(reference: str, what: str) -> object:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.link import CopyFormat
+from perfdata.database.link import OUT_DELIMITER, OUT_QUOTE, CopyFormat
 
 if TYPE_CHECKING:
     from perfdata.database.catalog import Column, Table
 
 JSON_CSV = CopyFormat("csv", quote='"', escape="\\", null="null")
+# A row as it stands in a snapshot, into one column of text.
+JSON_LINES = CopyFormat("csv", quote=OUT_QUOTE, delimiter=OUT_DELIMITER, null="")
 
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)"

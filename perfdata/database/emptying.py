@@ -40,8 +40,12 @@ def counting(plan: Plan) -> list[Asked]:
     stays: sql.Composable = sql.SQL("true")
     if plan.existing is Existing.REPLACE or (plan.existing is Existing.KEEP and plan.flagged):
         stays = _staying(plan.flag_column)
+    none = sql.SQL("false")
     count = sql.SQL("SELECT count(*) FILTER (WHERE {}), count(*) FROM {}")
-    return [count.format(stays, table.only) for table in plan.tables]
+    return [
+        count.format(none if table.oid in plan.whole else stays, table.only)
+        for table in plan.tables
+    ]
 
 
 def look(plan: Plan, counts: Sequence[Rows], *, may_move: bool) -> list[Before]:
@@ -60,7 +64,7 @@ def look(plan: Plan, counts: Sequence[Rows], *, may_move: bool) -> list[Before]:
 
 
 def _choose(plan: Plan, table: Table, staying: int, total: int, *, may_move: bool) -> Before:
-    if plan.existing is Existing.KEEP:
+    if plan.existing is Existing.KEEP and table.oid not in plan.whole:
         return Before(table, staying, 0, truncate=False)
     coming = plan.counts.get(table.key, 0) if plan.counts is not None else total - staying
     # Rows that are deleted leave their room behind; fewer are quicker moved than deleted around.
@@ -123,6 +127,7 @@ def check_flags(link: Link, plan: Plan, before: Sequence[Before]) -> None:
         return
     count = sql.SQL("SELECT count(*) FROM {} WHERE {}")
     stays = _staying(plan.flag_column)
+    before = [one for one in before if one.table.oid not in plan.whole]
     counts = link.together(count.format(one.table.only, stays) for one in before)
     for one, rows in zip(before, counts, strict=True):
         if extra := rows[0][0] - one.staying:

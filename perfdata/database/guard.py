@@ -13,7 +13,7 @@ from perfdata.database.server import EmbeddedServer
 from perfdata.errors import BoundaryError, GuardError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from perfdata.config import Settings
     from perfdata.database.catalog import Catalog, ForeignKey, Table
@@ -49,14 +49,19 @@ def database_name(link: Link) -> str:
 
 
 def check_boundary(
-    link: Link, catalog: Catalog, flag_column: str, before: Iterable[Before]
+    link: Link,
+    catalog: Catalog,
+    flag_column: str,
+    before: Iterable[Before],
+    whole: Collection[int] = (),
 ) -> None:
     """Raise BoundaryError where an unflagged row references a flagged one that is to go.
 
-    Such a row would be cascaded away, nulled or left dangling.
+    Such a row would be cascaded away, nulled or left dangling. The rows of the tables ``whole`` (by
+    oid) come back themselves.
     """
     counted = {one.table.oid: one for one in before}
-    emptied = {oid for oid, one in counted.items() if one.going}
+    emptied = {oid for oid, one in counted.items() if one.going and oid not in whole}
     flagged = {oid for oid, one in counted.items() if not one.staying}
     keys = [k for k in catalog.foreign_keys if k.parent in emptied and k.child not in flagged]
     asked = [_crossing(catalog, flag_column, key) for key in keys]

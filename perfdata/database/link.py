@@ -62,10 +62,16 @@ class CopyFormat:
     quote: LiteralString | None = None
     escape: LiteralString | None = None
     null: LiteralString | None = None
+    delimiter: LiteralString | None = None
 
     def options(self, *, freeze: bool) -> sql.Composed:
         """Write COPY's options."""
-        given = {"QUOTE": self.quote, "ESCAPE": self.escape, "NULL": self.null}
+        given = {
+            "QUOTE": self.quote,
+            "ESCAPE": self.escape,
+            "NULL": self.null,
+            "DELIMITER": self.delimiter,
+        }
         words: list[sql.Composable] = [sql.SQL("FORMAT {}").format(sql.SQL(self.name))]
         words += [
             sql.SQL("{} {}").format(sql.SQL(word), sql.Literal(value))

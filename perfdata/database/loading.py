@@ -25,6 +25,8 @@ from perfdata.database.plan import Existing, Loaded, Plan, Strategy, TableLoad
 from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
 from perfdata.database.sequences import advance_sequences
 from perfdata.database.structure import taken_off
+from perfdata.database.unsaved import refuse_hidden
+from perfdata.database.views import refresh_views
 from perfdata.errors import BoundaryError, LoadError, RefusedError, SchemaError, ServerRefusedError
 from perfdata.progress import Event
 
@@ -59,18 +61,20 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
         lock_tables(link, plan.touched)
         if read_catalog(link) != plan.catalog:
             raise SchemaError("the tables changed while the load waited for them; run it again")
+        refuse_hidden(plan.tables)
         before = _look(link, plan)
         check_emptying(privileges, before)
         if plan.existing is Existing.REPLACE:
-            check_boundary(link, plan.catalog, plan.flag_column, before)
+            check_boundary(link, plan.catalog, plan.flag_column, before, plan.whole)
         coming = sum(plan.counts.values()) if plan.counts is not None else None
         with taken_off(link, plan.catalog, plan.tables, coming) as told:
             clear(link, plan, before)
             rows = _copy_all(link, plan, before, loads, report)
             put_back(link, before)
             check_flags(link, plan, before)
-            advance_sequences(link, plan.catalog, plan.tables)
-    notes = [*plan.notes, *bloat(before), *told]
+            advance_sequences(link, plan.catalog, plan.tables, plan.sequences)
+        views = refresh_views(link, plan.tables, plan.populated)
+    notes = [*plan.notes, *bloat(before), *told, *views]
     if not link.joined:
         notes += _vacuum(link, plan)
     return Loaded(rows, _strategy(plan, before), tuple(notes))
@@ -79,6 +83,8 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
 def _look(link: Link, plan: Plan) -> list[Before]:
     """Make every check, and choose for each table what becomes of its rows."""
     (may_move, *counts) = run_checks(link, plan.checks, MAY_MOVE, *counting(plan))
+    if plan.last_check is not None:
+        plan.last_check(link)
     return look(plan, counts, may_move=may_move[0][0])
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from perfdata.database.locks import LOCK_TIMEOUT_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from perfdata.database.catalog import Catalog, Table
     from perfdata.database.checks import Check
-    from perfdata.database.link import CopyFormat
+    from perfdata.database.link import CopyFormat, Link
+    from perfdata.database.sequences import SequenceState
 
 
 class Existing(Enum):
@@ -48,7 +49,10 @@ class Plan:
 
     ``counts`` are the rows that come, by table key, where that is known beforehand: the load fails
     where others come. ``flagged`` tells that all of them carry the flag. ``checks`` are made under
-    the locks, before the first change. Locks are waited for ``lock_timeout_s`` at most. ``notes``
+    the locks, before the first change; ``last_check`` after them, where queries alone don't do. Of
+    the tables ``whole`` (by oid) every row is replaced: a check has seen that none is lost.
+    ``sequences`` and ``populated`` (materialised views) are as the rows were with where they come
+    from. Locks are waited for ``lock_timeout_s`` at most. ``notes``
     are told with the result.
     """
 
@@ -59,6 +63,10 @@ class Plan:
     counts: Mapping[str, int] | None = None
     flagged: bool = True
     checks: Sequence[Check] = ()
+    last_check: Callable[[Link], None] | None = None
+    whole: Collection[int] = ()
+    sequences: Mapping[str, SequenceState] = field(default_factory=dict)
+    populated: Collection[str] = ()
     lock_timeout_s: float = LOCK_TIMEOUT_S
     notes: tuple[str, ...] = ()
 

@@ -1,46 +1,151 @@
-"""Sequences: the next value is free after a load."""
+"""Sequences: where they stand, and that their next value is free after a load."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg import sql
 
+from perfdata.database.catalog import table_key
+from perfdata.database.checks import Check
+from perfdata.errors import SchemaError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from perfdata.database.catalog import Catalog, FedSequence, Table
-    from perfdata.database.link import Link
+    from perfdata.database.link import Link, Rows
 
 _NUMBERS = {"smallint", "integer", "bigint", "numeric"}
 
+_ALL = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'
+  AND NOT EXISTS (SELECT FROM pg_depend d
+                  WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY n.nspname <> 'public', n.nspname, c.relname"""
 
-def advance_sequences(link: Link, catalog: Catalog, tables: Iterable[Table]) -> None:
-    """Put every sequence that feeds one of the tables ahead of its column's values; never back."""
-    oids = {table.oid for table in tables}
-    for sequence in catalog.sequences:
-        if sequence.table in oids:
-            _advance(link, catalog.by_oid[sequence.table], sequence)
+
+class SequenceState(NamedTuple):
+    """Where a sequence stands, in PostgreSQL's own words."""
+
+    last_value: int
+    is_called: bool
 
 
-def _advance(link: Link, table: Table, sequence: FedSequence) -> None:
-    if table.column(sequence.column).base not in _NUMBERS:
-        return  # the default makes something else of the number
-    last = sql.SQL("max" if sequence.increment > 0 else "min")
-    found, value, called = link.rows(
-        sql.SQL("SELECT (SELECT {}({}) FROM {}), last_value, is_called FROM {}").format(
-            last, sql.Identifier(sequence.column), table.only, sequence.identifier
-        )
-    )[0]
-    if found is None:
-        return
-    upcoming = value + sequence.increment if called else value
-    free = int(found) + sequence.increment
-    behind = upcoming < free if sequence.increment > 0 else upcoming > free
-    if behind and sequence.minimum <= free <= sequence.maximum:
-        # Unlike setval, ALTER SEQUENCE is undone by a rollback.
-        link.execute(
-            sql.SQL("ALTER SEQUENCE {} RESTART WITH {}").format(
-                sequence.identifier, sql.Literal(free)
+class _Standing(NamedTuple):
+    """A sequence as it is, and the furthest value within its bounds of what it feeds."""
+
+    last_value: int
+    is_called: bool
+    increment: int
+    minimum: int
+    maximum: int
+    cycle: bool
+    found: int | None
+
+    def upcoming(self, state: SequenceState) -> int:
+        """Return what comes next where it stands so; out of bounds where nothing does."""
+        return state.last_value + self.increment if state.is_called else state.last_value
+
+    def free(self, saved: SequenceState | None) -> int | None:
+        """Return the next value to set, or None where the sequence is far enough."""
+        current = self.upcoming(SequenceState(self.last_value, self.is_called))
+        further = max if self.increment > 0 else min
+        wanted = current if saved is None else further(current, self.upcoming(saved))
+        if self.found is not None:
+            wanted = further(wanted, self.found + self.increment)
+        return wanted if wanted != current else None
+
+
+def read_sequences(link: Link) -> dict[str, SequenceState]:
+    """Read where every sequence stands, owned or free; an extension's are its own."""
+    names = {table_key(*row): sql.Identifier(*row) for row in link.rows(_ALL)}
+    if not names:
+        return {}
+    query = sql.SQL(" UNION ALL ").join(
+        sql.SQL("SELECT {}::text, last_value, is_called FROM {}").format(sql.Literal(key), name)
+        for key, name in names.items()
+    )
+    return {key: SequenceState(*state) for key, *state in link.rows(query)}
+
+
+def sequences_check(wanted: Collection[str]) -> Check:
+    """Check that a snapshot's sequences are there; SchemaError names those missing."""
+
+    def judge(answers: Sequence[Rows]) -> None:
+        present = {table_key(*row) for rows in answers for row in rows}
+        if missing := [key for key in wanted if key not in present]:
+            raise SchemaError(
+                f"the snapshot's sequences {', '.join(missing)} are not in the database; nothing "
+                "was touched. Migrate it to the same, or create the snapshot again"
             )
+
+    return Check([_ALL] if wanted else [], judge)
+
+
+def advance_sequences(
+    link: Link,
+    catalog: Catalog,
+    tables: Iterable[Table],
+    saved: Mapping[str, SequenceState] | None = None,
+) -> None:
+    """Put sequences ahead of the values of the columns that they feed, and of where they stood.
+
+    Those that feed one of the tables, and those of ``saved``; none is put back.
+    """
+    saved = saved or {}
+    feeding: dict[str, list[FedSequence]] = {key: [] for key in saved}
+    names = {}
+    if saved:
+        names = {table_key(*row): sql.Identifier(*row) for row in link.rows(_ALL)}
+    oids = {table.oid for table in tables}
+    for one in catalog.sequences:
+        key = table_key(one.schema, one.name)
+        if one.table in oids or key in saved:
+            feeding.setdefault(key, []).append(one)
+            names[key] = one.identifier
+    if not feeding:
+        return
+    looks = [_look(catalog, n, names[key], fed) for n, (key, fed) in enumerate(feeding.items())]
+    found = sorted(link.rows(sql.SQL(" UNION ALL ").join(looks)))
+    for key, (_, *fields) in zip(feeding, found, strict=True):
+        _advance(link, names[key], _Standing(*fields), saved.get(key))
+
+
+def _look(
+    catalog: Catalog, number: int, name: sql.Identifier, feeding: Iterable[FedSequence]
+) -> sql.Composed:
+    columns = [
+        sql.SQL("SELECT {}::numeric AS v FROM {}").format(
+            sql.Identifier(one.column), catalog.by_oid[one.table].only
+        )
+        for one in feeding
+        # Of other types the default makes something else of the number.
+        if catalog.by_oid[one.table].column(one.column).base in _NUMBERS
+    ]
+    values = sql.SQL(" UNION ALL ").join([sql.SQL("SELECT NULL::numeric AS v"), *columns])
+    return sql.SQL(
+        "SELECT {}, q.last_value, q.is_called, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle, "
+        "(SELECT CASE WHEN s.seqincrement > 0 THEN floor(max(v)) ELSE ceil(min(v)) END::bigint "
+        "FROM ({}) f WHERE v BETWEEN s.seqmin AND s.seqmax) "
+        "FROM {} q JOIN pg_catalog.pg_sequence s ON s.seqrelid = q.tableoid"
+    ).format(sql.Literal(number), values, name)
+
+
+def _advance(
+    link: Link, name: sql.Identifier, standing: _Standing, saved: SequenceState | None
+) -> None:
+    free = standing.free(saved)
+    if free is None:
+        return
+    within = max(standing.minimum, min(standing.maximum, free))
+    if within != free and standing.cycle:
+        return  # it begins anew: no value of it is ever sure to be free
+    # Unlike setval, ALTER SEQUENCE is undone by a rollback: it makes a new file, in which the
+    # nextval that uses up the last value is undone too.
+    link.later(sql.SQL("ALTER SEQUENCE {} RESTART WITH {}").format(name, sql.Literal(within)))
+    if within != free:
+        link.later(
+            sql.SQL("SELECT nextval({}::regclass)").format(sql.Literal(name.as_string(None)))
         )

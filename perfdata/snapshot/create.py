@@ -21,31 +21,32 @@ from perfdata.database.copy import json_rows
 from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off, lock_timeout, waits_told
 from perfdata.database.migrate import database_heads, read_history
 from perfdata.database.privileges import check_readable
+from perfdata.database.sequences import read_sequences
 from perfdata.database.target import project_of
+from perfdata.database.unsaved import unsaved
+from perfdata.database.views import populated_views
 from perfdata.errors import LoadError, RefusedError, SchemaError, SnapshotError
 from perfdata.progress import Event, silent
-from perfdata.project import FLAG_COLUMN
+from perfdata.project import flag_of
 from perfdata.snapshot.current import key_parts
 from perfdata.snapshot.format import (
     BodyWriter,
     Manifest,
-    Requirement,
     fingerprint_schema,
     manifest_frame,
 )
+from perfdata.snapshot.required import describe_requirements, find_requirements
+from perfdata.snapshot.selection import Selection, whole_tables
 from perfdata.snapshot.store import Snapshot, check_free, snapshot_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from perfdata.database.catalog import Catalog, ForeignKey, Table
+    from perfdata.database.catalog import Catalog, Table
     from perfdata.database.link import Link
     from perfdata.dataset import Dataset
     from perfdata.progress import Report
 
-# Keys of referenced rows that a manifest lists for each constraint; the rest is found by the
-# constraint itself when it is put back.
-_REQUIRED_KEYS = 1000
 _LEFTOVER_S = 3600
 
 
@@ -192,20 +193,24 @@ def _read(
             "be saved as text. Move it to a database with encoding UTF8"
         )
     project = project_of(link, settings)
-    flag = project.flag_column if project else FLAG_COLUMN
+    flag = flag_of(project, settings)
     catalog = read_catalog(link)
-    tables = catalog.tables if request.all_rows else catalog.flagged(flag)
+    selection = _select(request, settings, catalog, flag)
+    tables = selection.tables(catalog)
     if not tables:
         raise SchemaError(
             f"the database has no table{'' if request.all_rows else f' with a column {flag}'}"
         )
     check_readable(link, tables)
+    notes = unsaved(link, tables, all_rows=request.all_rows)
     _hold_still(link, tables)
-    requires = () if request.all_rows else tuple(_requirements(link, catalog, flag))
+    requires = () if request.all_rows else tuple(find_requirements(link, catalog, selection))
     if requires and request.strict:
-        raise RefusedError(f"refused by --strict: {_described(requires)}")
-    where = sql.SQL("true") if request.all_rows else sql.Identifier(flag)
-    stats = {table.key: _copy_table(link, table, where, writer, report) for table in tables}
+        raise RefusedError(f"refused by --strict: {describe_requirements(requires)}")
+    stats = {
+        table.key: _copy_table(link, table, selection.where(table), writer, report)
+        for table in tables
+    }
     _check_expected(request, stats)
     schema = described_schema(tables)
     dataset = request.dataset
@@ -225,9 +230,22 @@ def _read(
         key_parts=key_parts(project, dataset) if project and dataset else {},
         requires=requires,
         left_out=[table.key for table in catalog.tables if table not in tables],
+        whole_tables=sorted(selection.whole),
+        # They move on while rows are read: behind the rows, they are never behind their values.
+        sequences=read_sequences(link) if request.all_rows else {},
+        populated_views=populated_views(link) if request.all_rows else (),
+        notes=notes,
         schema=schema,
         body=writer.finish(),
     )
+
+
+def _select(request: Request, settings: Settings, catalog: Catalog, flag: str) -> Selection:
+    """Choose the rows: a dataset's snapshot holds its own rows alone, no table whole."""
+    if request.all_rows:
+        return Selection(None)
+    patterns = () if request.dataset else settings.whole_tables
+    return Selection(flag, whole_tables(catalog, patterns))
 
 
 def _hold_still(link: Link, tables: Sequence[Table]) -> None:
@@ -269,41 +287,3 @@ def _copy_table(
     report(Event(table.key, 0))
     link.copy_out(json_rows(table, where), write)
     return rows
-
-
-def _requirements(link: Link, catalog: Catalog, flag: str) -> Iterator[Requirement]:
-    """Find the rows outside a flagged snapshot that its rows reference."""
-    for key in catalog.foreign_keys:
-        child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
-        if child.has_flag(flag):
-            keys = link.rows(_outside(key, parent, flag))
-            if keys:
-                yield Requirement(
-                    key.name,
-                    parent.key,
-                    list(key.parent_columns),
-                    [list(row) for row in keys[:_REQUIRED_KEYS]],
-                    complete=len(keys) <= _REQUIRED_KEYS,
-                )
-
-
-def _outside(key: ForeignKey, parent: Table, flag: str) -> sql.Composed:
-    outside: sql.Composable = sql.SQL("true")
-    if parent.has_flag(flag):
-        outside = sql.SQL("p.{} IS NOT TRUE").format(sql.Identifier(flag))
-    columns = sql.SQL(", ").join(
-        sql.SQL("p.{}::text").format(sql.Identifier(name)) for name in key.parent_columns
-    )
-    return sql.SQL(
-        "SELECT DISTINCT {} FROM {} c JOIN {} p ON {} WHERE c.{} AND {} LIMIT {}"
-    ).format(
-        columns, key.referencing.only, key.referenced.only, key.join("c", "p"),
-        sql.Identifier(flag), outside, sql.Literal(_REQUIRED_KEYS + 1),
-    )  # fmt: skip
-
-
-def _described(requires: Sequence[Requirement]) -> str:
-    return "flagged rows reference unflagged ones: " + "; ".join(
-        f"{one.table} ({one.constraint}): {', '.join('/'.join(key) for key in one.keys[:5])}"
-        for one in requires
-    )

@@ -80,6 +80,10 @@ class Manifest:
     key_parts: Mapping[str, str] = field(default_factory=dict, repr=False)
     requires: tuple[Requirement, ...]
     left_out: Sequence[str]
+    whole_tables: Sequence[str] = field(default_factory=list)
+    sequences: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
+    populated_views: Sequence[str] = field(default_factory=list)
+    notes: Sequence[str] = field(default_factory=list)
     schema: Mapping[str, Mapping[str, str]] = field(repr=False)
     body: Body
 
@@ -187,6 +191,11 @@ def _manifest(document: dict[str, Any]) -> Manifest:
         raise TypeError("a text of the manifest is none")
     if not all(isinstance(count, int) for count in manifest.stats.values()):
         raise TypeError("a count of the manifest is none")
+    if not all(
+        isinstance(last, int) and isinstance(called, bool)
+        for last, called in manifest.sequences.values()
+    ):
+        raise TypeError("a sequence of the manifest is none")
     if not all(dict(columns) for columns in manifest.schema.values() if columns):
         raise TypeError("a table of the manifest has no columns by name")
     return manifest

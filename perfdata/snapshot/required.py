@@ -9,13 +9,58 @@ from psycopg import sql
 from perfdata.database.checks import Check
 from perfdata.database.connection import first
 from perfdata.errors import RefusedError, SchemaError
+from perfdata.snapshot.format import Requirement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from perfdata.database.catalog import Catalog, Table
-    from perfdata.database.link import Rows
-    from perfdata.snapshot.format import Requirement
+    from perfdata.database.catalog import Catalog, ForeignKey, Table
+    from perfdata.database.link import Link, Rows
+    from perfdata.snapshot.selection import Selection
+
+
+# Keys of referenced rows that a manifest lists for each constraint; the rest is found by the
+# constraint itself when it is put back.
+_REQUIRED_KEYS = 1000
+
+
+def find_requirements(link: Link, catalog: Catalog, selection: Selection) -> Iterator[Requirement]:
+    """Find the rows outside a snapshot that its rows reference."""
+    taken = selection.tables(catalog)
+    for key in catalog.foreign_keys:
+        child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
+        if child not in taken or selection.takes_whole(parent):
+            continue
+        keys = link.rows(_outside(key, child, parent, selection))
+        if keys:
+            yield Requirement(
+                key.name,
+                parent.key,
+                list(key.parent_columns),
+                [list(row) for row in keys[:_REQUIRED_KEYS]],
+                complete=len(keys) <= _REQUIRED_KEYS,
+            )
+
+
+def _outside(key: ForeignKey, child: Table, parent: Table, selection: Selection) -> sql.Composed:
+    columns = sql.SQL(", ").join(
+        sql.SQL("p.{}::text").format(sql.Identifier(name)) for name in key.parent_columns
+    )
+    return sql.SQL(
+        "SELECT DISTINCT {} FROM {} c JOIN {} p ON {} WHERE {} AND ({}) IS NOT TRUE LIMIT {}"
+    ).format(
+        columns, key.referencing.only, key.referenced.only, key.join("c", "p"),
+        selection.where(child, "c"), selection.where(parent, "p"),
+        sql.Literal(_REQUIRED_KEYS + 1),
+    )  # fmt: skip
+
+
+def describe_requirements(requires: Sequence[Requirement]) -> str:
+    """Name the rows for a refusal."""
+    return "flagged rows reference unflagged ones: " + "; ".join(
+        f"{one.table} ({one.constraint}): {', '.join('/'.join(key) for key in one.keys[:5])}"
+        for one in requires
+    )
 
 
 def required_check(catalog: Catalog, requires: Sequence[Requirement], flag: str) -> Check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from perfdata.config import Settings
@@ -15,14 +16,17 @@ from perfdata.database.guard import check_guard
 from perfdata.database.loading import Existing, Plan, TableLoad, load
 from perfdata.database.locks import LOCK_TIMEOUT_S
 from perfdata.database.migrate import read_history, version_tables
+from perfdata.database.sequences import SequenceState, sequences_check
 from perfdata.database.target import project_of
 from perfdata.errors import RefusedError, SchemaError, SnapshotDamagedError
 from perfdata.progress import silent
-from perfdata.project import FLAG_COLUMN
+from perfdata.project import flag_of
 from perfdata.snapshot.drift import Drift
 from perfdata.snapshot.format import check_file, read_tables
 from perfdata.snapshot.required import required_check
+from perfdata.snapshot.selection import Selection
 from perfdata.snapshot.store import find_snapshot
+from perfdata.snapshot.whole import check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,6 +98,11 @@ def restore(
     began = time.perf_counter()
     manifest, offset = check_file(snapshot.path)
     plan = prepare(link, manifest, settings, options)
+    if manifest.whole_tables:
+        whole = partial(
+            check_whole, catalog=plan.catalog, manifest=manifest, path=snapshot.path, offset=offset
+        )
+        plan = replace(plan, last_check=whole)
     loaded = load(link, plan, table_loads(snapshot.path, offset, manifest, plan.catalog), report)
     duration = time.perf_counter() - began
     return Restored(snapshot.name, loaded.rows, loaded.strategy.value, duration, loaded.notes)
@@ -106,10 +115,10 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options
     drift = Drift(manifest, allowed=options.allow_drift)
     with link.transaction(reading=True):
         present = drift.migrations_check(read_history(project), version_tables(link))
-        run_checks(link, [present])
+        run_checks(link, [present, sequences_check(manifest.sequences)])
         catalog = read_catalog(link)
     drift.check_schema(catalog)
-    flag = project.flag_column if project else FLAG_COLUMN
+    flag = flag_of(project, settings)
     if manifest.flag_column not in (None, flag):
         raise SchemaError(
             f"snapshot {manifest.name} holds the rows with {manifest.flag_column}, and here the "
@@ -142,7 +151,7 @@ def _plan(manifest: Manifest, catalog: Catalog, flag: str, *, clean_existing: bo
         existing = Existing.NONE
     elif clean_existing:
         existing = Existing.REPLACE
-        tables = list(catalog.flagged(flag))
+        tables = list(Selection(flag, manifest.whole_tables).tables(catalog))
     return Plan(
         catalog,
         tables,
@@ -150,6 +159,9 @@ def _plan(manifest: Manifest, catalog: Catalog, flag: str, *, clean_existing: bo
         flag,
         manifest.stats,
         flagged=not manifest.all_rows,
+        whole=frozenset(catalog.table(key).oid for key in manifest.whole_tables),
+        sequences={key: SequenceState(*one) for key, one in manifest.sequences.items()},
+        populated=manifest.populated_views,
     )
 
 

@@ -78,6 +78,16 @@ def create(
         f"created {name}: {human_rows(made.manifest.rows)} from {target.described()}, "
         f"{shown_path(made.path)} ({human_size(made.size_bytes)})"
     )
+    print_notes(_lacking(made))
+
+
+def _lacking(snapshot: Snapshot) -> list[str]:
+    """Say what stood in the database and is not in the snapshot."""
+    notes, left_out = list(snapshot.manifest.notes), snapshot.manifest.left_out
+    if left_out:
+        column = snapshot.manifest.flag_column
+        notes.append(f"left out, having no column {column}: {', '.join(left_out)}")
+    return notes
 
 
 def _tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool) -> None:
@@ -208,10 +218,14 @@ def _print_info(snapshot: Snapshot) -> None:
             "requires": f"{len(manifest.requires)} outside references",
         }
     )
+    print_notes(_lacking(snapshot))
     print()
     print_table(
         ("table", "rows"),
-        [(table, f"{rows:,}") for table, rows in manifest.stats.items()],
+        [
+            (f"{table} (whole)" if table in manifest.whole_tables else table, f"{rows:,}")
+            for table, rows in manifest.stats.items()
+        ],
         right=("rows",),
     )
 

@@ -45,7 +45,7 @@ def tell_guard(target: Target) -> None:
 
 def flagged_rows(target: Target) -> str:
     """Name the rows that a build or a restore removes before it loads its own."""
-    from perfdata.project import Project
+    from perfdata.project import flag_of
 
-    column = (target.project or Project).flag_column
+    column = flag_of(target.project, target.settings)
     return f"the rows with {column} = true of every table that has that column"

@@ -34,6 +34,14 @@ def test_without_a_table_the_bundled_project_is_there(tmp_path: Path) -> None:
     assert settings.root == tmp_path
 
 
+def test_the_flag_and_the_tables_to_take_whole_are_named(tmp_path: Path) -> None:
+    write(tmp_path, '[tool.perfdata]\nflag_column = "fake"\nwhole_tables = ["a", "ref.*"]\n')
+    found = Settings.load(tmp_path, {})
+    assert (found.flag_column, found.whole_tables) == ("fake", ("a", "ref.*"))
+    plain = Settings.load(write(tmp_path / "plain", "[tool.perfdata]\n"), {})
+    assert (plain.flag_column, plain.whole_tables) == (None, ())
+
+
 def test_the_environment_wins(tmp_path: Path) -> None:
     text = '[tool.perfdata]\nhome = "a"\ndatabase_url = "postgresql:///a"\nallow = ["h/a"]\n'
     write(tmp_path, text)

@@ -1,0 +1,84 @@
+"""Materialised views: refreshed after a load, those first that others are made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from psycopg import sql
+
+from perfdata.database.catalog import table_key
+from perfdata.database.connection import first
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from perfdata.database.catalog import Table
+    from perfdata.database.link import Link
+
+# What each view is made of, through other views and SQL functions, as far as the catalog knows.
+# Whoever needs another needs all that the other needs: counting them gives the order.
+_VIEWS = """
+WITH RECURSIVE part (oid) AS (
+  SELECT unnest(%s::oid[])
+  UNION ALL SELECT i.inhrelid FROM part p JOIN pg_inherits i ON i.inhparent = p.oid
+  JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition),
+direct (classid, objid, refclassid, refobjid) AS (
+  SELECT 'pg_class'::regclass::oid, r.ev_class, d.refclassid, d.refobjid
+  FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+  WHERE d.refobjid <> r.ev_class
+  UNION SELECT d.classid, d.objid, d.refclassid, d.refobjid FROM pg_depend d
+  WHERE d.classid = 'pg_proc'::regclass),
+needs (view, classid, objid) AS (
+  SELECT c.oid, d.refclassid, d.refobjid FROM pg_class c JOIN direct d ON d.objid = c.oid
+    AND d.classid = 'pg_class'::regclass WHERE c.relkind = 'm'
+  UNION SELECT n.view, d.refclassid, d.refobjid
+  FROM needs n JOIN direct d ON d.classid = n.classid AND d.objid = n.objid)
+SELECT n.nspname, c.relname, c.relispopulated, pg_has_role(c.relowner, 'USAGE'),
+  EXISTS (SELECT FROM needs JOIN part ON part.oid = needs.objid
+          WHERE needs.view = c.oid AND needs.classid = 'pg_class'::regclass)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'm' ORDER BY
+  (SELECT count(*) FROM needs JOIN pg_class m ON m.oid = needs.objid AND m.relkind = 'm'
+   WHERE needs.view = c.oid AND needs.classid = 'pg_class'::regclass), 1, 2"""
+
+
+class _View(NamedTuple):
+    schema: str
+    name: str
+    populated: bool
+    ours: bool
+    fed: bool
+
+    @property
+    def key(self) -> str:
+        return table_key(self.schema, self.name)
+
+
+def populated_views(link: Link) -> list[str]:
+    """Return the materialised views that hold something, those first that others need."""
+    return [view.key for view in _views(link, ()) if view.populated]
+
+
+def refresh_views(
+    link: Link, tables: Collection[Table], populated: Collection[str] = ()
+) -> list[str]:
+    """Refresh the materialised views that the tables feed, and return what could not be.
+
+    Those that hold something here, or did where the snapshot was made: ``populated``.
+    """
+    wanted = [
+        view
+        for view in _views(link, [table.oid for table in tables])
+        if (view.fed and view.populated) or (view.key in populated and not view.populated)
+    ]
+    for view in wanted:
+        if view.ours:
+            name = sql.Identifier(view.schema, view.name)
+            link.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(name))
+    if others := [view.key for view in wanted if not view.ours]:
+        return [f"materialised views of another owner were not refreshed: {first(others)}"]
+    return []
+
+
+def _views(link: Link, oids: Collection[int]) -> list[_View]:
+    return [_View(*row) for row in link.rows(_VIEWS, (list(oids),))]

@@ -1,0 +1,83 @@
+"""Tables that a snapshot of flagged rows takes whole: replaced only where no row is lost by it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from perfdata.database.copy import JSON_LINES, json_rows
+from perfdata.errors import RefusedError
+from perfdata.snapshot.format import read_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from perfdata.database.catalog import Catalog, Table
+    from perfdata.database.link import Link
+    from perfdata.snapshot.format import Manifest, TableBody
+
+_STAGED = sql.Identifier("pg_temp", "perfdata_staged")
+_SAMPLE, _SAMPLE_CHARACTERS = 3, 80
+
+
+def check_whole(link: Link, catalog: Catalog, manifest: Manifest, path: Path, offset: int) -> None:
+    """Raise RefusedError where a table that was taken whole has a row that the snapshot lacks.
+
+    Flagged rows are test data and may go; every other must be in the snapshot, just as it is. Reads
+    the body once, and only where one of the tables has such rows.
+    """
+    flag = manifest.flag_column or ""
+    tables = [catalog.table(key) for key in manifest.whole_tables]
+    held = {
+        table.key: _others(table, flag)
+        for table in tables
+        if link.value(
+            sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})").format(
+                table.only, _others(table, flag)
+            )
+        )
+    }
+    lost: list[str] = []
+    for body in read_tables(path, offset, manifest.body) if held else ():
+        if body.key in held:
+            lost += _lost(link, catalog.table(body.key), held[body.key], body)
+        else:
+            for _ in body.blocks:
+                pass
+    if lost:
+        raise RefusedError(
+            f"refused, nothing was touched: snapshot {manifest.name} has these tables whole, and "
+            f"rows of theirs are here that it lacks, so that they would be lost: "
+            f"{'; '.join(lost)}. Remove them, create the snapshot again with them, or take the "
+            "tables out of [tool.perfdata] whole_tables and create it again"
+        )
+
+
+def _others(table: Table, flag: str) -> sql.Composable:
+    """Make the condition for the rows that are not test data."""
+    if table.has_flag(flag):
+        return sql.SQL("{} IS NOT TRUE").format(sql.Identifier(flag))
+    return sql.SQL("true")
+
+
+def _lost(link: Link, table: Table, others: sql.Composable, body: TableBody) -> Iterator[str]:
+    """Compare a table's rows with those of a body, as the text that both are written in."""
+    link.execute(sql.SQL("CREATE TEMP TABLE {} (line text) ON COMMIT DROP").format(_STAGED))
+    link.copy_in(_STAGED, ["line"], _lines(body), JSON_LINES)
+    found = link.rows(
+        sql.SQL(
+            "SELECT line, count(*) OVER () FROM (SELECT r::text FROM ({}) AS t (r) "
+            "EXCEPT ALL SELECT line FROM {}) AS l (line) LIMIT {}"
+        ).format(json_rows(table, others), _STAGED, sql.Literal(_SAMPLE))
+    )
+    link.execute(sql.SQL("DROP TABLE {}").format(_STAGED))
+    if found:
+        samples = ", ".join(line[:_SAMPLE_CHARACTERS] for line, _ in found)
+        yield f"{table.key}: {found[0][1]:,}, e.g. {samples}"
+
+
+def _lines(body: TableBody) -> Iterator[bytes]:
+    for block in body.blocks:
+        yield block.rstrip(b",\n").replace(b"],\n", b"]\n") + b"\n"

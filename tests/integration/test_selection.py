@@ -1,0 +1,168 @@
+"""Snapshots of flagged rows: which column is the flag, what is left out, tables taken whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from perfdata import (
+    BoundaryError,
+    RefusedError,
+    SchemaError,
+    Settings,
+    create_snapshot,
+    delete_snapshot,
+    restore_snapshot,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+NAME = "selected"
+SCHEMA = (
+    "CREATE TABLE countries (code text PRIMARY KEY, name json)",
+    "CREATE TABLE ref_rates (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+    " code text REFERENCES countries, is_fake boolean)",
+    "CREATE TABLE shops (id int PRIMARY KEY, code text REFERENCES countries, is_fake boolean)",
+    "CREATE TABLE logs (line text)",
+    "CREATE TABLE favourites (code text PRIMARY KEY REFERENCES countries, shop int"
+    " REFERENCES shops)",
+)
+ROWS = (
+    """INSERT INTO countries VALUES ('jp', '{"b": 1,  "a": 2}'), ('ch', null), ('a,"\\', '[]')""",
+    "INSERT INTO ref_rates (code, is_fake) VALUES ('jp', null), ('ch', false), ('ch', true)",
+    "INSERT INTO shops VALUES (1, 'jp', true), (2, 'ch', true), (3, 'ch', false)",
+    "INSERT INTO logs VALUES ('x')",
+    "INSERT INTO favourites VALUES ('jp', 1)",
+)
+
+
+def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture
+def chosen(settings: Settings) -> Iterator[Settings]:
+    """Settings that name another flag and tables to be taken whole."""
+    yield replace(
+        settings, flag_column="is_fake", whole_tables=("countries", "ref_*", "favourites")
+    )
+    (settings.home / "snapshots" / f"{NAME}.json.zst").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def pair(databases: Any, chosen: Settings) -> tuple[str, str]:
+    """A database whose snapshot was taken, and one with the same tables, empty."""
+    source, target = databases.make("template0"), databases.make("template0")
+    run(source, *SCHEMA, *ROWS)
+    run(target, *SCHEMA)
+    made = create_snapshot(source, NAME, settings=chosen)
+    assert made.manifest.stats == {"countries": 3, "ref_rates": 3, "shops": 2, "favourites": 1}
+    assert made.manifest.left_out == ["logs"]
+    assert made.manifest.whole_tables == ["countries", "favourites", "ref_rates"]
+    assert made.manifest.requires == ()
+    return source, target
+
+
+def test_whole_tables_come_whole_beside_flagged_rows(
+    pair: tuple[str, str], chosen: Settings, digests: Callable[[str], dict[str, Any]]
+) -> None:
+    source, target = pair
+    assert restore_snapshot(target, NAME, settings=chosen).rows["countries"] == 3
+    found, wanted = digests(target), digests(source)
+    for key in ("public.countries", "public.ref_rates", "public.favourites"):
+        assert found[key] == wanted[key]
+    assert run(target, "SELECT id FROM shops ORDER BY 1") == [(1,), (2,)]
+    added = "INSERT INTO ref_rates DEFAULT VALUES RETURNING id"
+    assert run(target, added) == [(4,)]
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_rows_that_the_snapshot_holds_just_so_are_replaced_by_themselves(
+    pair: tuple[str, str], chosen: Settings, digests: Callable[[str], dict[str, Any]], clean: bool
+) -> None:
+    """Fewer rows, the same rows, flagged rows: all of them come back, and nothing is lost."""
+    source, target = pair
+    run(target, ROWS[0], "DELETE FROM countries WHERE code = 'ch'",
+        "INSERT INTO ref_rates VALUES (DEFAULT, 'jp', true)",
+        "INSERT INTO shops VALUES (9, 'jp', false)", *ROWS[3:4])  # fmt: skip
+    for _ in range(2):
+        restore_snapshot(target, NAME, clean_existing=clean, settings=chosen)
+        assert digests(target)["public.countries"] == digests(source)["public.countries"]
+        assert run(target, "SELECT count(*) FROM ref_rates") == [(3,)]
+        assert run(target, "SELECT code FROM shops WHERE id = 9") == [("jp",)]
+        if not clean:
+            run(target, "DELETE FROM favourites", "DELETE FROM shops WHERE is_fake")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("INSERT INTO countries VALUES ('fr', null)", r'countries: 1, e\.g\. \["fr",null\]'),
+        ("UPDATE countries SET name = '{}' WHERE code = 'jp'", r"countries: 1, .*jp"),
+        ("INSERT INTO ref_rates (code, is_fake) VALUES ('jp', null)", "ref_rates: 1, .*jp"),
+    ],
+)
+def test_a_row_that_would_be_lost_is_named_and_nothing_touched(
+    pair: tuple[str, str], chosen: Settings, digests: Callable[[str], dict[str, Any]],
+    change: str, said: str,
+) -> None:  # fmt: skip
+    _, target = pair
+    restore_snapshot(target, NAME, settings=chosen)
+    run(target, change)
+    before = digests(target)
+    with pytest.raises(RefusedError, match=said):
+        restore_snapshot(target, NAME, settings=chosen)
+    assert digests(target) == before
+
+
+def test_a_whole_tables_row_that_the_snapshot_has_twice_may_be_there_twice(
+    databases: Any, settings: Settings
+) -> None:
+    """Rows are counted: three alike where the snapshot has two are one too many."""
+    url = databases.make("template0")
+    run(url, "CREATE TABLE f (is_test_data boolean)", "CREATE TABLE twice (a int)",
+        "INSERT INTO twice VALUES (1), (1)")  # fmt: skip
+    create_snapshot(url, NAME, settings=replace(settings, whole_tables=("twice",)))
+    restore_snapshot(url, NAME, settings=settings)
+    run(url, "INSERT INTO twice VALUES (1)")
+    with pytest.raises(RefusedError, match="twice: 1, "):
+        restore_snapshot(url, NAME, settings=settings)
+    delete_snapshot(NAME, settings)
+
+
+def test_an_unflagged_row_still_holds_a_flagged_one(
+    pair: tuple[str, str], chosen: Settings
+) -> None:
+    """Rows of whole tables come back themselves; a row of any other table would dangle."""
+    _, target = pair
+    restore_snapshot(target, NAME, settings=chosen)
+    run(target, "CREATE TABLE visits (shop int REFERENCES shops)", "INSERT INTO visits VALUES (2)")
+    with pytest.raises(BoundaryError, match="visits_shop_fkey"):
+        restore_snapshot(target, NAME, settings=chosen)
+
+
+def test_a_pattern_that_names_no_table_is_told(pair: tuple[str, str], chosen: Settings) -> None:
+    source, _ = pair
+    with pytest.raises(SchemaError, match="whole_tables names 'contries'"):
+        create_snapshot(source, "other", settings=replace(chosen, whole_tables=("contries",)))
+
+
+def test_rows_of_whole_tables_may_require_rows_outside(databases: Any, settings: Settings) -> None:
+    url = databases.make("template0")
+    run(url, *SCHEMA, *ROWS, "UPDATE favourites SET shop = 3")
+    chosen = replace(settings, flag_column="is_fake", whole_tables=("favourites",))
+    made = create_snapshot(url, NAME, settings=chosen)
+    delete_snapshot(NAME, settings)
+    assert {(one.constraint, one.table) for one in made.manifest.requires} == {
+        ("favourites_code_fkey", "countries"),
+        ("favourites_shop_fkey", "shops"),
+        ("shops_code_fkey", "countries"),
+        ("ref_rates_code_fkey", "countries"),
+    }
