@@ -263,14 +263,24 @@ def read_catalog(link: Link) -> Catalog:
 
     Types and definitions come qualified, so that they mean the same on every search path.
     """
-    with link.transaction({"search_path": ""}):
-        found = {row[3]: row for row in link.rows(_TABLES) if row[1] != VERSION_TABLE}
+    path = "SELECT set_config('search_path', %s, true)"
+    with link.within_transaction():
+        before, _, rows = link.together(["SHOW search_path", (path, ("",)), _TABLES])
+        found = {row[3]: row for row in rows if row[1] != VERSION_TABLE}
         oids = list(found)
-        columns: dict[int, list[Column]] = {oid: [] for oid in oids}
-        for oid, *fields in link.rows(_COLUMNS, (oids,)):
-            columns[oid].append(Column(*fields))
-        keys = tuple(_foreign_key(row) for row in link.rows(_FOREIGN_KEYS, {"oids": oids}))
-        sequences = tuple(FedSequence(*row) for row in link.rows(_SEQUENCES, (oids,)))
+        described, referencing, feeding, _ = link.together(
+            [
+                (_COLUMNS, (oids,)),
+                (_FOREIGN_KEYS, {"oids": oids}),
+                (_SEQUENCES, (oids,)),
+                (path, (before[0][0],)),
+            ]
+        )
+    columns: dict[int, list[Column]] = {oid: [] for oid in oids}
+    for oid, *fields in described:
+        columns[oid].append(Column(*fields))
+    keys = tuple(_foreign_key(row) for row in referencing)
+    sequences = tuple(FedSequence(*row) for row in feeding)
     tables = {oid: Table(*[*row, columns[oid]]) for oid, row in found.items()}
     return Catalog(tuple(_ordered(tables, keys)), keys, sequences)
 

@@ -228,6 +228,15 @@ class Link(ABC):
             if nested:
                 self._set(before)
 
+    @contextmanager
+    def within_transaction(self) -> Iterator[None]:
+        """Run a block in the transaction that is open, or in one of its own."""
+        if self.in_transaction():
+            yield
+        else:
+            with self.transaction():
+                yield
+
     def _set(self, wanted: Mapping[str, str], *first: LiteralString) -> dict[str, str]:
         """Set what the server knows of ``wanted`` until the transaction ends; return the old.
 

@@ -145,14 +145,14 @@ def _vacuum(link: Link, plan: Plan) -> list[str]:
         return []
     names = sql.SQL(", ").join(table.identifier for table in plan.tables)
     change = "SELECT set_config('statement_timeout', %s, false)"
-    timeout = link.value("SHOW statement_timeout")
+    ((timeout,),), _ = link.together(["SHOW statement_timeout", (change, ("0",))])
     try:
-        link.rows(change, ("0",))
         link.execute(sql.SQL("VACUUM (ANALYZE, SKIP_LOCKED) {}").format(names))
     except ServerRefusedError as error:
         return [f"the rows are in, but VACUUM and statistics are not done: {error.__cause__}"]
     finally:
-        link.rows(change, (timeout,))
+        if timeout != "0":
+            link.rows(change, (timeout,))
     return []
 
 

@@ -12,37 +12,22 @@ from typing import TYPE_CHECKING, LiteralString, NamedTuple
 from psycopg import sql
 
 from perfdata.database.connection import first
-from perfdata.database.triggers import KeyStates, disable_triggers, enable_triggers
+from perfdata.database.rebuild import build_indexes, drop_indexes, plain_indexes
+from perfdata.database.triggers import (
+    KeyStates,
+    disable_triggers,
+    enable_triggers,
+    key_triggers,
+    triggers_of,
+    user_trigger,
+)
 from perfdata.errors import LoadError, SchemaError, ServerRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from perfdata.database.catalog import Catalog, ForeignKey, Table
-    from perfdata.database.link import Link
-
-# Below this many rows rebuilding the indexes gains nothing: 0.20 and 0.17 s at 32,101 rows,
-# 1.25 and 1.0 s at 321,001, 6.7 and 5.4 s at 1,605,001 (POSTGRES.md, Loading).
-INDEX_REBUILD_ROWS = 200_000
-
-# Indexes that pg_get_indexdef alone brings back whole: no constraint, partition, comment, mark,
-# option, own statistics target or dependant that a new index would not have.
-_PLAIN_INDEXES = """
-SELECT n.nspname, c.relname, pg_get_indexdef(c.oid)
-FROM pg_index i
-JOIN pg_class c ON c.oid = i.indexrelid
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE i.indrelid = ANY (%s) AND c.relkind = 'i' AND NOT c.relispartition AND c.reltablespace = 0
-  AND has_schema_privilege(n.oid, 'CREATE')
-  AND i.indisvalid AND i.indisready AND NOT i.indisclustered AND NOT i.indisreplident
-  AND obj_description(c.oid, 'pg_class') IS NULL
-  AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attstattarget >= 0)
-  AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = c.oid)
-  AND NOT EXISTS (SELECT FROM pg_depend d
-                  WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid)
-  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
-                  AND d.objid = c.oid AND d.deptype IN ('e', 'x'))
-ORDER BY 1, 2"""
+    from perfdata.database.link import Link, Rows
 
 # What can't be taken off and put back, and what would happen besides: rules, keys of tables that
 # are not read (an extension's), partitions on other servers, event triggers.
@@ -118,12 +103,6 @@ class _Deferrable(NamedTuple):
     deferred: bool
 
 
-class _Index(NamedTuple):
-    schema: str
-    name: str
-    definition: str
-
-
 @contextmanager
 def taken_off(
     link: Link, catalog: Catalog, tables: Collection[Table], rows: int | None
@@ -135,36 +114,46 @@ def taken_off(
     """
     oids = [table.oid for table in tables]
     keys = [key for key in catalog.foreign_keys if key.child in oids or key.parent in oids]
-    found = _survey(link, oids, keys)
     touched = sorted({*oids, *(key.child for key in keys), *(key.parent for key in keys)})
-    deferrable = [_Deferrable(*row) for row in link.rows(_DEFERRABLE, (touched,))]
-    # What is deferred is checked now: tables with such events waiting can't be altered.
-    _set_constraints(link, deferrable, "IMMEDIATE")
-    before = _described(link, touched)
-    states = KeyStates(link, keys)
+    survey, deferrables, states_before, user_triggers, described = link.together(
+        [
+            (_SURVEY, {"oids": oids, "keys": [key.oid for key in keys]}),
+            (_DEFERRABLE, (touched,)),
+            key_triggers(keys),
+            triggers_of(oids),
+            (_DESCRIBED, {"oids": touched}),
+        ]
+    )
+    found = _surveyed(survey)
+    states = KeyStates(link, keys, states_before)
     resting = states.resting(catalog, tables)
     keys = [key for key in keys if key not in resting]
-    with _quiet(link, found):
-        indexes = _drop_indexes(link, oids) if rows and rows >= INDEX_REBUILD_ROWS else []
-        triggers = disable_triggers(link, tables)
+    indexes = plain_indexes(link, oids, keys, rows)
+    triggers = [user_trigger(row) for row in user_triggers]
+    deferrable = [_Deferrable(*row) for row in deferrables]
+    # What is deferred is checked now: tables with such events waiting can't be altered.
+    _set_constraints(link, deferrable, "IMMEDIATE")
+    with _quiet(link, found), _dangling_told(catalog, keys):
+        disable_triggers(link, triggers)
         for key in keys:
             drop = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}")
-            link.execute(drop.format(key.referencing.identifier, sql.Identifier(key.name)))
+            link.later(drop.format(key.referencing.identifier, sql.Identifier(key.name)))
+        drop_indexes(link, indexes)
         yield _event_notes(found) if indexes or triggers or keys else ()
-        for index in indexes:
-            link.execute(sql.SQL(index.definition))
+        build_indexes(link, indexes)
         for key in keys:
-            _add_key(link, catalog, key)
+            _add_key(link, key)
         states.put_back(keys)
         enable_triggers(link, triggers)
-    _set_constraints(link, [one for one in deferrable if one.deferred], "DEFERRED")
-    _compare(before, _described(link, touched))
+        _set_constraints(link, [one for one in deferrable if one.deferred], "DEFERRED")
+        after = link.rows(_DESCRIBED, {"oids": touched})
+    _compare({row[0] for row in described}, {row[0] for row in after})
 
 
-def _survey(link: Link, oids: list[int], keys: list[ForeignKey]) -> Mapping[str, list[str]]:
-    """Find what stands in the way of a load, and raise SchemaError naming it."""
+def _surveyed(rows: Rows) -> Mapping[str, list[str]]:
+    """Raise SchemaError, naming it, where something stands in the way of a load."""
     found: dict[str, list[str]] = {}
-    for kind, name in link.rows(_SURVEY, {"oids": oids, "keys": [key.oid for key in keys]}):
+    for kind, name in rows:
         found.setdefault(kind, []).append(name)
     if rules := found.get("rule"):
         raise SchemaError(
@@ -198,20 +187,16 @@ def _quiet(link: Link, found: Mapping[str, list[str]]) -> Iterator[None]:
     change = "SELECT set_config('event_triggers', %s, true)"
     setting = bool({"quiet", "event"} <= found.keys()) and link.value("SHOW event_triggers")
     if setting:
-        link.rows(change, ("off",))
+        link.later(change, ("off",))
     yield
     if setting:
-        link.rows(change, (setting,))
+        link.later(change, (setting,))
 
 
 def _set_constraints(link: Link, constraints: list[_Deferrable], when: LiteralString) -> None:
     if constraints:
         names = sql.SQL(", ").join(sql.Identifier(one.schema, one.name) for one in constraints)
-        link.execute(sql.SQL("SET CONSTRAINTS {} {}").format(names, sql.SQL(when)))
-
-
-def _described(link: Link, oids: list[int]) -> set[str]:
-    return {row[0] for row in link.rows(_DESCRIBED, {"oids": oids})}
+        link.later(sql.SQL("SET CONSTRAINTS {} {}").format(names, sql.SQL(when)))
 
 
 def _compare(before: set[str], after: set[str]) -> None:
@@ -222,30 +207,29 @@ def _compare(before: set[str], after: set[str]) -> None:
         )
 
 
-def _drop_indexes(link: Link, oids: list[int]) -> list[_Index]:
-    indexes = [_Index(*row) for row in link.rows(_PLAIN_INDEXES, (oids,))]
-    for index in indexes:
-        name = sql.Identifier(index.schema, index.name)
-        link.execute(sql.SQL("DROP INDEX {}").format(name))
-    return indexes
-
-
-def _add_key(link: Link, catalog: Catalog, key: ForeignKey) -> None:
+def _add_key(link: Link, key: ForeignKey) -> None:
     child = key.referencing.identifier
     name = sql.Identifier(key.name)
     add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
-    try:
-        link.execute(add.format(child, name, sql.SQL(key.definition)))
-    except ServerRefusedError as error:
-        if error.sqlstate != _FOREIGN_KEY_VIOLATION:
-            raise
-        raise LoadError(
-            f"rows of {catalog.by_oid[key.child].key} reference rows that are not there "
-            f"(constraint {key.name}: {error.detail}); everything was rolled back"
-        ) from error
+    link.later(add.format(child, name, sql.SQL(key.definition)))
     if key.comment is not None:
-        link.execute(
+        link.later(
             sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(
                 name, child, sql.Literal(key.comment)
             )
         )
+
+
+@contextmanager
+def _dangling_told(catalog: Catalog, keys: Collection[ForeignKey]) -> Iterator[None]:
+    """Name the table whose rows reference none, where a key could not be put back."""
+    try:
+        yield
+    except ServerRefusedError as error:
+        if error.sqlstate != _FOREIGN_KEY_VIOLATION:
+            raise
+        children = {catalog.by_oid[k.child].key for k in keys if k.name == error.constraint}
+        raise LoadError(
+            f"rows of {', '.join(sorted(children)) or 'a table'} reference rows that are not there "
+            f"(constraint {error.constraint}: {error.detail}); everything was rolled back"
+        ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 
 from psycopg import sql
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from perfdata.database.catalog import Catalog, ForeignKey, Table
-    from perfdata.database.link import Link
+    from perfdata.database.link import Asked, Link, Rows
 
 # Each relation's own, clones on partitions too: their states may differ from the root's.
 _TRIGGERS = """
@@ -78,13 +78,20 @@ class _KeyTrigger(NamedTuple):
         return self[:6]
 
 
-def disable_triggers(link: Link, tables: Collection[Table]) -> list[UserTrigger]:
-    """Disable the users' triggers of tables and their partitions; return them as they were."""
-    oids = [table.oid for table in tables]
-    triggers = [UserTrigger(Relation(*row[:3]), *row[3:]) for row in link.rows(_TRIGGERS, (oids,))]
+def triggers_of(oids: Sequence[int]) -> Asked:
+    """Make the query for the enabled triggers that users put on tables and their partitions."""
+    return _TRIGGERS, (oids,)
+
+
+def user_trigger(row: tuple[Any, ...]) -> UserTrigger:
+    """Read one row of that query."""
+    return UserTrigger(Relation(*row[:3]), *row[3:])
+
+
+def disable_triggers(link: Link, triggers: Collection[UserTrigger]) -> None:
+    """Disable users' triggers."""
     for one in triggers:
         _set_state(link, one.relation, one.name, _DISABLED)
-    return triggers
 
 
 def enable_triggers(link: Link, triggers: Collection[UserTrigger]) -> None:
@@ -96,10 +103,10 @@ def enable_triggers(link: Link, triggers: Collection[UserTrigger]) -> None:
 class KeyStates:
     """The states of the foreign keys' own triggers, of those keys that somebody disabled."""
 
-    def __init__(self, link: Link, keys: Collection[ForeignKey]) -> None:
-        """Look at the keys as they are before they are taken off."""
+    def __init__(self, link: Link, keys: Collection[ForeignKey], before: Rows) -> None:
+        """Take the keys and, as they are before, the rows of key_triggers."""
         self._link = link
-        self._before = _key_triggers(link, keys)
+        self._before = [_KeyTrigger(*row) for row in before]
         disabled = {one[:3] for one in self._before if one.state != _ENABLED}
         self.disabled = [key for key in keys if _named(key) in disabled]
 
@@ -134,18 +141,21 @@ class KeyStates:
 
     def put_back(self, keys: Collection[ForeignKey]) -> None:
         """Disable again, of keys that were added again, what was disabled."""
+        disabled = [key for key in keys if key in self.disabled]
+        if not disabled:
+            return
         states = {one.place: one.state for one in self._before if one.state != _ENABLED}
-        for one in _key_triggers(self._link, [key for key in keys if key in self.disabled]):
+        for row in self._link.rows(*key_triggers(disabled)):
+            one = _KeyTrigger(*row)
             if state := states.get(one.place):
                 relation = Relation(one.on_schema, one.on, partitioned=False)
                 _set_state(self._link, relation, one.name, state)
 
 
-def _key_triggers(link: Link, keys: Collection[ForeignKey]) -> list[_KeyTrigger]:
-    if not keys:
-        return []
-    columns = zip(*map(_named, keys), strict=True)
-    return [_KeyTrigger(*row) for row in link.rows(_KEY_TRIGGERS, [list(one) for one in columns])]
+def key_triggers(keys: Collection[ForeignKey]) -> tuple[LiteralString, Sequence[list[str]]]:
+    """Make the query for the triggers that keep these keys."""
+    named = [_named(key) for key in keys]
+    return _KEY_TRIGGERS, [[one[n] for one in named] for n in range(3)]
 
 
 def _named(key: ForeignKey) -> tuple[str, str, str]:
@@ -155,4 +165,4 @@ def _named(key: ForeignKey) -> tuple[str, str, str]:
 def _set_state(link: Link, relation: Relation, name: str, state: str) -> None:
     action = sql.SQL(_FORMS[state]).format(sql.Identifier(name))
     # ONLY: partitions have states of their own.
-    link.execute(sql.SQL("ALTER TABLE ONLY {} {}").format(relation.identifier, action))
+    link.later(sql.SQL("ALTER TABLE ONLY {} {}").format(relation.identifier, action))

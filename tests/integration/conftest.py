@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
+import subprocess
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -21,6 +23,7 @@ from perfdata import (
     open_target,
     restore_snapshot,
 )
+from perfdata.database.binaries import find_binaries
 from perfdata.database.server import EmbeddedServer
 
 if TYPE_CHECKING:
@@ -106,6 +109,21 @@ def databases(server: EmbeddedServer, request: FixtureRequest) -> Iterator[Datab
 def database_url(databases: Databases, target: Target) -> str:
     """A database of the bundled project: migrated, empty."""
     return databases.make(str(conninfo_to_dict(target.conninfo)["dbname"]))
+
+
+@pytest.fixture(scope="session")
+def schema_of(settings: Settings) -> Callable[[str], str]:
+    """Return a function from a URL to all that pg_dump writes of a database but its rows."""
+    program = find_binaries(settings).bin / "pg_dump"
+
+    def dump(url: str) -> str:
+        # 18.6 puts a key of its own into every dump.
+        done = subprocess.run(
+            [program, "--schema-only", url], check=True, capture_output=True, text=True
+        )
+        return re.sub(r"^\\(un)?restrict .*$", "", done.stdout, flags=re.MULTILINE)
+
+    return dump
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ from perfdata.database.copy import rows_to_csv
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    SchemaOf = Callable[[str], str]
+
 NAME = "zoo"
 FLAG = "is_test_data boolean NOT NULL DEFAULT false"
 
@@ -103,11 +105,50 @@ def test_many_rows_rebuild_the_indexes_that_come_back_whole(
     before, defined = dict(run(empty_url, OIDS)), run(empty_url, DEFINED)
     restore()
     assert dict(run(empty_url, OIDS)) == before
-    monkeypatch.setattr("perfdata.database.structure.INDEX_REBUILD_ROWS", 100)
+    monkeypatch.setattr("perfdata.database.rebuild.INDEX_REBUILD_ROWS", 100)
     restore()
     after = dict(run(empty_url, OIDS))
-    assert {name for name in before if before[name] != after[name]} == {"child_parent"}
+    assert {name for name in before if before[name] != after[name]} == {
+        "child_parent",
+        "child_pkey",
+    }
     assert run(empty_url, DEFINED) == defined
+
+
+def test_indexes_that_would_come_back_as_others_are_left(
+    zoo: Callable[..., Any], empty_url: str, monkeypatch: pytest.MonkeyPatch, schema_of: SchemaOf
+) -> None:
+    """What a definition does not say: comments, marks, targets, options, who depends on them."""
+    restore = zoo(
+        *PARENT_AND_CHILD,
+        f"CREATE TABLE kept (id int PRIMARY KEY, a int, b int, c int, d int, {FLAG})",
+        "ALTER TABLE kept ADD CONSTRAINT commented UNIQUE (a), ADD CONSTRAINT filled UNIQUE (b)"
+        " WITH (fillfactor = 70)",
+        "COMMENT ON CONSTRAINT commented ON kept IS 'kept'",
+        "CREATE INDEX clustered ON kept (c)",
+        "ALTER TABLE kept CLUSTER ON clustered",
+        "CREATE INDEX targeted ON kept ((c + d))",
+        "ALTER INDEX targeted ALTER COLUMN 1 SET STATISTICS 500",
+        "CREATE UNIQUE INDEX identity ON kept (id, a)",
+        "CREATE INDEX options ON kept (d) WITH (fillfactor = 60)",
+        "ALTER TABLE kept ALTER a SET NOT NULL",
+        "ALTER TABLE kept REPLICA IDENTITY USING INDEX identity",
+        "CREATE VIEW grouped AS SELECT id, a FROM kept GROUP BY id",
+        f"CREATE TABLE late (id int, UNIQUE (id) DEFERRABLE INITIALLY DEFERRED, {FLAG})",
+        "INSERT INTO kept SELECT g, g, g, g, g, true FROM generate_series(1, 50) g",
+        "INSERT INTO late SELECT g, true FROM generate_series(1, 50) g",
+    )
+    oids = (
+        "SELECT relname, oid FROM pg_class WHERE relkind = 'i' AND relnamespace = 2200 ORDER BY 1"
+    )
+    before, schema = dict(run(empty_url, oids)), schema_of(empty_url)
+    monkeypatch.setattr("perfdata.database.rebuild.INDEX_REBUILD_ROWS", 100)
+    restore()
+    after = dict(run(empty_url, oids))
+    assert {name for name in before if before[name] != after[name]} == {
+        "child_parent", "child_pkey", "options", "parent_pkey",
+    }  # fmt: skip
+    assert schema_of(empty_url) == schema
 
 
 def test_a_restored_table_is_frozen_visible_and_has_statistics(

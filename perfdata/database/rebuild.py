@@ -1,0 +1,102 @@
+"""Indexes in a load of many rows: dropped before, built at once after.
+
+Among them are those of primary keys and unique constraints: filling an index row by row, in the
+order of random keys, is the dearest of all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from perfdata.database.catalog import ForeignKey
+    from perfdata.database.link import Link
+
+# Below this many rows rebuilding the indexes gains nothing: 0.20 and 0.17 s at 32,101 rows,
+# 1.25 and 1.0 s at 321,001, 6.7 and 5.4 s at 1,605,001; with primary keys too 0.17, 0.90 and 4.15 s
+# (POSTGRES.md, Loading).
+INDEX_REBUILD_ROWS = 200_000
+
+# Indexes that their definition alone brings back whole: no partition, comment, mark, option of a
+# constraint's, own statistics target or dependant that a new index would not have. What depends on
+# them through the foreign keys that are taken off besides is no hindrance.
+_PLAIN_INDEXES = """
+SELECT n.nspname, c.relname, t.relname, k.conname,
+  coalesce(pg_get_constraintdef(k.oid), pg_get_indexdef(c.oid))
+FROM pg_index i
+JOIN pg_class c ON c.oid = i.indexrelid
+JOIN pg_class t ON t.oid = i.indrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_constraint k ON k.conindid = c.oid AND k.contype IN ('p', 'u', 'x')
+WHERE i.indrelid = ANY (%(oids)s) AND c.relkind = 'i' AND NOT c.relispartition
+  AND c.reltablespace = 0 AND has_schema_privilege(n.oid, 'CREATE')
+  AND pg_has_role(t.relowner, 'USAGE')
+  AND i.indisvalid AND i.indisready AND NOT i.indisclustered AND NOT i.indisreplident
+  AND obj_description(c.oid, 'pg_class') IS NULL
+  AND obj_description(k.oid, 'pg_constraint') IS NULL
+  AND (k.oid IS NULL OR c.reloptions IS NULL)
+  AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attstattarget >= 0)
+  AND NOT EXISTS (SELECT FROM pg_depend d
+                  WHERE (d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+                      OR d.refclassid = 'pg_constraint'::regclass AND d.refobjid = k.oid)
+                    AND NOT (d.classid = 'pg_class'::regclass AND d.objid = c.oid)
+                    AND NOT (d.classid = 'pg_constraint'::regclass AND EXISTS (
+                      SELECT FROM pg_constraint f WHERE f.oid = d.objid AND f.contype = 'f'
+                        AND (f.oid = ANY (%(keys)s) OR f.conparentid = ANY (%(keys)s)))))
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                  AND d.objid = c.oid AND d.deptype IN ('e', 'x'))
+ORDER BY i.indrelid, k.contype, 2"""
+
+
+class PlainIndex(NamedTuple):
+    """An index, or a constraint that is one, as it is to be built again."""
+
+    schema: str
+    name: str
+    table: str
+    constraint: str | None
+    definition: str
+
+    def drop(self) -> sql.Composed:
+        """Make the statement that drops it."""
+        if self.constraint is None:
+            return sql.SQL("DROP INDEX {}").format(sql.Identifier(self.schema, self.name))
+        return sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
+            sql.Identifier(self.schema, self.table), sql.Identifier(self.constraint)
+        )
+
+    def build(self) -> sql.SQL | sql.Composed:
+        """Make the statement that builds it again."""
+        if self.constraint is None:
+            return sql.SQL(self.definition)
+        return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
+            sql.Identifier(self.schema, self.table),
+            sql.Identifier(self.constraint),
+            sql.SQL(self.definition),
+        )
+
+
+def plain_indexes(
+    link: Link, oids: Sequence[int], keys: Collection[ForeignKey], rows: int | None
+) -> list[PlainIndex]:
+    """Find what is worth taking off the tables where so many rows come."""
+    if not rows or rows < INDEX_REBUILD_ROWS:
+        return []
+    params = {"oids": list(oids), "keys": [key.oid for key in keys]}
+    return [PlainIndex(*row) for row in link.rows(_PLAIN_INDEXES, params)]
+
+
+def drop_indexes(link: Link, indexes: Iterable[PlainIndex]) -> None:
+    """Take indexes off, after the foreign keys that stand on them."""
+    for index in indexes:
+        link.later(index.drop())
+
+
+def build_indexes(link: Link, indexes: Iterable[PlainIndex]) -> None:
+    """Build indexes again, before the foreign keys that stand on them."""
+    for index in indexes:
+        link.later(index.build())
