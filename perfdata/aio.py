@@ -70,20 +70,32 @@ async def restore_snapshot(
     name: str,
     clean_existing: bool = True,
     *,
+    fresh: bool = False,
+    terminate: bool = False,
     allow_drift: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
     report: Report = silent,
 ) -> Restored:
-    """Replace a database's flagged rows by a snapshot's (see perfdata.restore_snapshot)."""
-    from perfdata.snapshot.restore import Options, restore
+    """Replace a database's flagged rows by a snapshot's (see perfdata.restore_snapshot).
+
+    With ``fresh`` the database is a URL or an AsyncEngine, and a thread does the work.
+    """
+    from perfdata.snapshot.restore import Options, restore, restore_into
     from perfdata.snapshot.store import find_snapshot
 
     found = settings or Settings.load()
     snapshot = find_snapshot(name, found)
     options = Options(
-        clean_existing=clean_existing, allow_drift=allow_drift, lock_timeout_s=lock_timeout_s
+        clean_existing=clean_existing,
+        fresh=fresh,
+        terminate=terminate,
+        allow_drift=allow_drift,
+        lock_timeout_s=lock_timeout_s,
     )
+    if fresh:
+        whole = await _whole_database(database)
+        return await asyncio.to_thread(restore_into, whole, snapshot, found, options, report)
     return await _with_link(database, lambda link: restore(link, snapshot, found, options, report))
 
 
@@ -108,6 +120,16 @@ async def snapshot_exists(name: str, settings: Settings | None = None) -> bool:
     from perfdata.snapshot import store
 
     return await asyncio.to_thread(store.snapshot_exists, name, settings)
+
+
+async def _whole_database(database: object) -> object:
+    """Return what perfdata.restore_snapshot takes for a whole database, or refuses."""
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    if not isinstance(database, AsyncEngine):
+        return database
+    await database.dispose()
+    return database.url.render_as_string(hide_password=False)
 
 
 async def _with_link(database: object, work: Callable[[Link], T]) -> T:

@@ -98,7 +98,8 @@ class LoadError(PerfdataError):
 class ServerRefusedError(LoadError):
     """The server said no to a statement; the transaction, or its savepoint, was rolled back.
 
-    ``sqlstate``, ``detail`` and ``constraint`` are what the server said beside the message.
+    ``reason`` is the server's message; ``sqlstate``, ``detail`` and ``constraint`` are what it said
+    beside it.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class ServerRefusedError(LoadError):
         where = (context or "").partition("\n")[0]
         text = "; ".join(part for part in (message, detail, where) if part)
         super().__init__(f"the server refused: {text}; everything was rolled back")
+        self.reason = message
         self.sqlstate = sqlstate
         self.detail = detail
         self.constraint = constraint

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 from urllib.parse import parse_qsl, quote, urlencode
 
 from perfdata.database.link import Link, PsycopgLink
-from perfdata.errors import ConfigError, ConnectError
+from perfdata.errors import ConfigError, ConnectError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -162,6 +162,37 @@ def open_link(database: object) -> Iterator[Link]:
     else:
         with _open_sqlalchemy(database) as link:
             yield link
+
+
+def whole_database(database: object) -> str:
+    """Return the conninfo of what a caller gave, to do what no connection in it may do.
+
+    A URL, or a SQLAlchemy Engine, whose idle connections are closed. Raises RefusedError for a
+    connection or a session: it is itself in the database.
+    """
+    from sqlalchemy import Engine
+
+    if isinstance(database, str):
+        return normalise_url(database)
+    if isinstance(database, Engine):
+        with _open_sqlalchemy(database) as link:
+            found = _conninfo(link)
+        database.dispose()
+        return found or normalise_url(database.url.render_as_string(hide_password=False))
+    raise RefusedError(
+        "refused, nothing was touched: a fresh database takes the place of the whole old one, "
+        f"and a {type(database).__name__} is a connection in that; give a URL or an Engine"
+    )
+
+
+def _conninfo(link: Link) -> str | None:
+    """Return where a psycopg link is connected to, which an engine's URL may not tell."""
+    from psycopg.conninfo import make_conninfo
+
+    if not isinstance(link, PsycopgLink):
+        return None
+    info = link.connection.info
+    return make_conninfo("", **{**info.get_parameters(), "password": info.password or None})
 
 
 @contextmanager

@@ -37,6 +37,8 @@ class Before:
 
 def counting(plan: Plan) -> list[Asked]:
     """Make the queries that count, table by table, the rows that stay, and all."""
+    if plan.existing is Existing.ALL:
+        return []
     stays: sql.Composable = sql.SQL("true")
     if plan.existing is Existing.REPLACE or (plan.existing is Existing.KEEP and plan.flagged):
         stays = _staying(plan.flag_column)
@@ -53,6 +55,8 @@ def look(plan: Plan, counts: Sequence[Rows], *, may_move: bool) -> list[Before]:
 
     Raises RefusedError where there may be no rows, and there are.
     """
+    if plan.existing is Existing.ALL:
+        return [Before(table, 0, 0, truncate=True) for table in plan.tables]
     found = [(table, *rows[0]) for table, rows in zip(plan.tables, counts, strict=True)]
     if plan.existing is Existing.NONE and any(total for _, _, total in found):
         full = ", ".join(f"{table.key} has {total:,} rows" for table, _, total in found if total)

@@ -42,6 +42,11 @@ def check_guard(link: Link, settings: Settings) -> None:
     )
 
 
+def allowed_by_name(link: Link, settings: Settings) -> bool:
+    """Tell whether this very database is listed, by its full name with no wildcard."""
+    return database_name(link) in settings.allow
+
+
 def database_name(link: Link) -> str:
     """Return ``host/database`` of the server that really answers; a socket's host is ``local``."""
     host, name = link.address()

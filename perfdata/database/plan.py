@@ -23,6 +23,7 @@ class Existing(Enum):
     REPLACE = "flagged rows go, all others stay"
     KEEP = "all rows stay"
     NONE = "there may be none"
+    ALL = "all rows go"
 
 
 class Strategy(Enum):

@@ -10,9 +10,11 @@ from psycopg import sql
 
 from perfdata.config import BUNDLED_PROJECT
 from perfdata.database.connection import connect, describe, normalise_url, open_link
+from perfdata.database.link import PsycopgLink
 from perfdata.database.metadata import create_tables
 from perfdata.database.migrate import database_heads, migrate, read_history
 from perfdata.database.server import DATABASE, EmbeddedServer
+from perfdata.database.templates import mark_made
 from perfdata.errors import MigrationError
 from perfdata.progress import silent
 from perfdata.project import load_project
@@ -88,6 +90,7 @@ def _make_database(server: EmbeddedServer) -> None:
         query = "SELECT FROM pg_database WHERE datname = %s"
         if connection.execute(query, (DATABASE,)).fetchone() is None:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+            mark_made(PsycopgLink(connection), DATABASE)
 
 
 def _behind(target: Target, project: Project) -> bool:

@@ -27,7 +27,7 @@ from perfdata.errors import (
 from perfdata.progress import silent
 from perfdata.snapshot.create import Request, create
 from perfdata.snapshot.current import check_current
-from perfdata.snapshot.restore import Options, Restored, restore
+from perfdata.snapshot.restore import Options, Restored, restore_into
 from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class Built(Restored):
 class Provided:
     """How a dataset came into a database: what was built and why, what was restored.
 
-    Exactly one of ``built`` and ``restored`` is there.
+    One of ``built`` and ``restored`` is there; both where what was built went into a fresh
+    database.
     """
 
     name: str
@@ -124,6 +125,8 @@ def provide_dataset(
     *,
     clean_existing: bool = True,
     build: bool = True,
+    fresh: bool = False,
+    terminate: bool = False,
     allow_drift: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
@@ -133,10 +136,15 @@ def provide_dataset(
     So is one that does not fit the tables. Snapshots that no dataset stands behind are restored or
     refused. ``build`` False, and ``clean_existing`` False, refuse where it would build:
     SnapshotNotFoundError, SnapshotStaleError, SnapshotDamagedError or SchemaError.
-    ``allow_drift`` and ``lock_timeout_s`` are those of restore_snapshot.
+    ``fresh`` and what stands behind it are those of restore_snapshot; what is built anew goes into
+    a fresh database too.
     """
     options = Options(
-        clean_existing=clean_existing, allow_drift=allow_drift, lock_timeout_s=lock_timeout_s
+        clean_existing=clean_existing,
+        fresh=fresh,
+        terminate=terminate,
+        allow_drift=allow_drift,
+        lock_timeout_s=lock_timeout_s,
     )
     project = target.project
     dataset = project.find_dataset(name) if project else None
@@ -146,15 +154,17 @@ def provide_dataset(
         # One that was created by hand is judged by the restore alone, against the database.
         if project and dataset and snapshot.manifest.dataset_fingerprint is not None:
             check_current(snapshot, project, allow_newer=allow_drift)
-        with open_link(target.conninfo) as link:
-            restored = restore(link, snapshot, target.settings, options, report)
+        restored = restore_into(target.conninfo, snapshot, target.settings, options, report)
     except _MENDED_BY_A_BUILD as error:
         # A build puts its rows in the place of those that are there, so that it may not always.
         missing = isinstance(error, SnapshotNotFoundError)
         if not may_build or (not missing and _by_hand(name, target.settings)):
             raise
         built = build_dataset(target, name, lock_timeout_s=lock_timeout_s, report=report)
-        return Provided(name, _reason(error), built, None)
+        again = None
+        if fresh and built.snapshot is not None:
+            again = restore_into(target.conninfo, built.snapshot, target.settings, options, report)
+        return Provided(name, _reason(error), built, again)
     return Provided(name, "current", None, restored)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from perfdata.config import Settings
 from perfdata.database.catalog import read_catalog
 from perfdata.database.checks import run_checks
-from perfdata.database.connection import open_link
+from perfdata.database.connection import open_link, whole_database
 from perfdata.database.copy import JSON_CSV, rows_to_csv
 from perfdata.database.guard import check_guard
 from perfdata.database.loading import Existing, Plan, TableLoad, load
@@ -18,7 +18,7 @@ from perfdata.database.locks import LOCK_TIMEOUT_S
 from perfdata.database.migrate import read_history, version_tables
 from perfdata.database.sequences import SequenceState, sequences_check
 from perfdata.database.target import project_of
-from perfdata.errors import RefusedError, SchemaError, SnapshotDamagedError
+from perfdata.errors import ConfigError, RefusedError, SchemaError, SnapshotDamagedError
 from perfdata.progress import silent
 from perfdata.project import flag_of
 from perfdata.snapshot.drift import Drift
@@ -44,8 +44,17 @@ class Options:
     """How a snapshot is restored (see restore_snapshot)."""
 
     clean_existing: bool = True
+    fresh: bool = False
+    terminate: bool = False
     allow_drift: bool = False
     lock_timeout_s: float = LOCK_TIMEOUT_S
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for what does not go together."""
+        if self.fresh and not self.clean_existing:
+            raise ConfigError("a fresh database keeps nothing: --fresh or --keep-existing")
+        if self.terminate and not self.fresh:
+            raise ConfigError("--terminate goes with --fresh: else no session has to end")
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,8 @@ def restore_snapshot(
     name: str,
     clean_existing: bool = True,
     *,
+    fresh: bool = False,
+    terminate: bool = False,
     allow_drift: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
@@ -77,6 +88,12 @@ def restore_snapshot(
     ``allow_drift`` lets migrations and columns pass that came since, where every row still fits.
     Locks are waited for ``lock_timeout_s`` at most: then LoadError names who holds them.
 
+    ``fresh`` replaces the whole database, which is to be given as a URL or an Engine, by the clone
+    of a template with the snapshot's rows in it. Owner, grants, settings and comment stay, and what
+    was replaced is kept beside it. Sessions that are open in it are named in a RefusedError, or
+    ended where ``terminate``. A role that may not do that restores in the ordinary way, and the
+    notes say why.
+
     Before the first change these are checked, and each raises an error of its own: the file
     (SnapshotDamagedError), the guard (GuardError), the migrations (SnapshotStaleError), the tables
     (SchemaError), the boundary (BoundaryError), the rows that it requires, the role's privileges
@@ -85,8 +102,23 @@ def restore_snapshot(
     settings = settings or Settings.load()
     snapshot = find_snapshot(name, settings)
     options = Options(
-        clean_existing=clean_existing, allow_drift=allow_drift, lock_timeout_s=lock_timeout_s
+        clean_existing=clean_existing,
+        fresh=fresh,
+        terminate=terminate,
+        allow_drift=allow_drift,
+        lock_timeout_s=lock_timeout_s,
     )
+    return restore_into(database, snapshot, settings, options, report)
+
+
+def restore_into(
+    database: object, snapshot: Snapshot, settings: Settings, options: Options, report: Report
+) -> Restored:
+    """Restore a snapshot into what a caller gave (see restore_snapshot)."""
+    if options.fresh:
+        from perfdata.snapshot.fresh import restore_fresh
+
+        return restore_fresh(whole_database(database), snapshot, settings, options, report)
     with open_link(database) as link:
         return restore(link, snapshot, settings, options, report)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import ConfigError
 from perfdata.tasks.base import is_dry, task
-from perfdata.tasks.output import print_facts, print_json
+from perfdata.tasks.output import human_size, print_facts, print_json
 from perfdata.tasks.progress import reporting
 from perfdata.tasks.target import load_settings, untouched_target
 
@@ -110,6 +110,45 @@ def migrate(context: Context) -> None:
             heads = migrations.migrate(target.conninfo, target.project, report)
             reached = f"is at {', '.join(heads)}"
     print(f"{target.described()} {reached}")
+
+
+@task(options={"json": "print JSON"})
+def gc(context: Context, *, json: bool = False) -> None:
+    """Remove what restores into fresh databases replaced or left behind, and unused templates."""
+    from dataclasses import asdict
+
+    from perfdata.database.collect import collect_databases
+
+    settings, dry = load_settings(), is_dry(context)
+    conninfo = _server(settings, start=not dry)
+    if conninfo is None:
+        print("would start the embedded server, which does not run, to see what is superfluous")
+        return
+    done = collect_databases(conninfo, settings, dry=dry)
+    if json:
+        print_json({**asdict(done), "size_bytes": done.size_bytes, "dry": dry})
+        return
+    would = "would have " if dry else ""
+    for one in done.removed:
+        print(f"{would}removed {one.name} ({human_size(one.size_bytes)}): {one.reason}")
+    for line in done.left:
+        print(f"left {line}")
+    print(f"{would}given back {human_size(done.size_bytes)}")
+
+
+def _server(settings: Settings, *, start: bool) -> str | None:
+    """Return the conninfo of a database of the server; None where it does not run, nor may."""
+    from perfdata.database.server import EmbeddedServer
+    from perfdata.database.templates import MAINTENANCE
+
+    if settings.database_url is not None:
+        return untouched_target(settings).conninfo
+    with reporting() as report:
+        server = EmbeddedServer(settings, report)
+        if not start and not server.status().running:
+            return None
+        server.start()
+    return server.conninfo(MAINTENANCE)
 
 
 def _tell_migrate(settings: Settings) -> None:

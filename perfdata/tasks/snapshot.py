@@ -109,17 +109,25 @@ def _tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool
         "name": "the snapshot or dataset, as snapshot.list and dataset.list name it",
         "keep-existing": "remove nothing first; builds nothing, as a build replaces flagged rows",
         "no-build": "refuse a dataset's missing or stale snapshot instead of building it again",
+        "fresh": "replace the whole database by the clone of a template, made at the first time",
+        "terminate": "with --fresh: end the sessions that are open in the database",
     },
     required=_REQUIRED,
 )
 def restore(
-    context: Context, *, name: str = "", keep_existing: bool = False, no_build: bool = False
+    context: Context,
+    *,
+    name: str = "",
+    keep_existing: bool = False,
+    no_build: bool = False,
+    fresh: bool = False,
+    terminate: bool = False,
 ) -> None:
     """Load a snapshot's rows into the database, in place of its flagged rows."""
     settings = load_settings()
     may_build = not (no_build or keep_existing)
     if is_dry(context):
-        _tell_restore(settings, name, keep_existing=keep_existing, may_build=may_build)
+        _tell_restore(settings, name, keep=keep_existing, may_build=may_build, fresh=fresh)
         return
     from perfdata.database.target import open_target
     from perfdata.snapshot.provide import provide_dataset
@@ -127,7 +135,13 @@ def restore(
     with reporting() as report:
         target = open_target(settings, report)
         provided = provide_dataset(
-            target, name, clean_existing=not keep_existing, build=may_build, report=report
+            target,
+            name,
+            clean_existing=not keep_existing,
+            build=may_build,
+            fresh=fresh,
+            terminate=terminate,
+            report=report,
         )
     _print_provided(target, provided)
 
@@ -135,13 +149,15 @@ def restore(
 def _print_provided(target: Target, provided: Provided) -> None:
     if provided.built is not None:
         print_built(provided.built, target, provided.reason)
-    elif (done := provided.restored) is not None:
+    if (done := provided.restored) is not None:
         rows, took = human_rows(sum(done.rows.values())), human_duration(done.duration_s)
         print(f"restored {done.name}: {rows} in {took} ({done.strategy}) into {target.described()}")
         print_notes(done.notes)
 
 
-def _tell_restore(settings: Settings, name: str, *, keep_existing: bool, may_build: bool) -> None:
+def _tell_restore(
+    settings: Settings, name: str, *, keep: bool, may_build: bool, fresh: bool
+) -> None:
     from perfdata.snapshot.store import find_snapshot, snapshot_exists
 
     target = untouched_target(settings)
@@ -153,7 +169,10 @@ def _tell_restore(settings: Settings, name: str, *, keep_existing: bool, may_bui
         if buildable:
             print("would build it again instead where it is stale")
     print(f"into {target.described()}")
-    print(f"would remove first: {'nothing' if keep_existing else flagged_rows(target)}")
+    if fresh:
+        print("would put a fresh database in its place, and keep what is there until db.gc")
+    else:
+        print(f"would remove first: {'nothing' if keep else flagged_rows(target)}")
     tell_guard(target)
 
 

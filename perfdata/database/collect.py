@@ -1,0 +1,120 @@
+"""Collect: remove the databases that perfdata made and that nobody needs any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from perfdata.database.connection import open_link
+from perfdata.database.guard import check_guard
+from perfdata.database.marks import UNMARKED_LIMIT, WORK_PREFIX, Kind
+from perfdata.database.templates import (
+    drop_database,
+    list_databases,
+    lock_number,
+    maintenance_link,
+    replaced,
+    superfluous_templates,
+    try_lock,
+    unfinished,
+    unlock,
+)
+from perfdata.errors import ServerRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from perfdata.config import Settings
+    from perfdata.database.link import Link
+    from perfdata.database.templates import Found
+
+_WORK_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A database that was removed, why, and how much room it took."""
+
+    name: str
+    reason: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a collection removed, and what it left although it is perfdata's: a line each."""
+
+    removed: tuple[Removed, ...]
+    left: tuple[str, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """How much room was given back."""
+        return sum(one.size_bytes for one in self.removed)
+
+
+def collect_databases(conninfo: str, settings: Settings, *, dry: bool = False) -> Collected:
+    """Remove what killed restores left, what finished ones replaced, and unused templates.
+
+    On the embedded server of all databases; else of the one of ``conninfo``, which the guard must
+    allow. Only what carries perfdata's mark is removed; the two templates last used stay. ``dry``
+    removes nothing, and returns what would be. Raises GuardError, ConnectError.
+    """
+    with open_link(conninfo) as link:
+        check_guard(link, settings)
+        target = str(link.value("SELECT current_database()"))
+    removed: list[Removed] = []
+    left: list[str] = []
+    with maintenance_link(conninfo) as (link, _):
+        numbers = {lock_number(target)}
+        if settings.database_url is None:
+            numbers = set(_numbers(list_databases(link)))
+        for number in sorted(numbers):
+            if not try_lock(link, number):
+                left.append("a restore is under way: run it again when that has ended")
+                continue
+            _collect(link, number, removed, left, dry=dry)
+            unlock(link, number)
+    return Collected(tuple(removed), tuple(left))
+
+
+def _numbers(found: list[Found]) -> Iterator[int]:
+    """Yield the lock of every target that perfdata made a database for."""
+    for one in found:
+        if one.mark is not None:
+            yield lock_number(one.mark.target)
+        elif one.limit == UNMARKED_LIMIT and one.name.startswith(WORK_PREFIX):
+            digits = one.name.removeprefix(WORK_PREFIX)[:_WORK_DIGITS]
+            try:
+                yield int.from_bytes(bytes.fromhex(digits), signed=True)
+            except ValueError:
+                continue
+
+
+def _collect(
+    link: Link, number: int, removed: list[Removed], left: list[str], *, dry: bool
+) -> None:
+    for one, reason in _superfluous(link, number):
+        size = link.value("SELECT pg_database_size(%s::oid)", (one.oid,))
+        try:
+            if not dry:
+                drop_database(link, one, force=reason is _UNFINISHED)
+        except ServerRefusedError as error:
+            left.append(f"{one.name}: {'; '.join(filter(None, (error.reason, error.detail)))}")
+        else:
+            removed.append(Removed(one.name, reason, size))
+
+
+_UNFINISHED = "left by a restore that was killed"
+
+
+def _superfluous(link: Link, number: int) -> Iterator[tuple[Found, str]]:
+    for one in unfinished(link, number):
+        yield one, _UNFINISHED
+    found = list_databases(link)
+    targets = {one.mark.target for one in found if one.mark and one.mark.kind is not Kind.WORK}
+    for target in sorted(name for name in targets if lock_number(name) == number):
+        for one in replaced(found, target):
+            yield one, f"was replaced in the place of {target}"
+        for one in superfluous_templates(found, target):
+            yield one, f"a template of {target} that is not used any more"

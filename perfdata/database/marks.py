@@ -1,0 +1,90 @@
+"""Marks: what perfdata writes into the comment of a database, to know its own again. Pure.
+
+A mark is the comment's last line, so that what somebody wrote above it stays. It names the
+database's oid: a dump that carries the comment elsewhere carries no right to be removed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from typing import Any
+
+_BEGINS = "perfdata: "
+# A database is made with this connection limit, because its comment can only be set afterwards.
+# Together with the name it tells what a run left that was killed between the two.
+UNMARKED_LIMIT = 0x70657266
+WORK_PREFIX = "perfdata_work_"
+TEMPLATE_PREFIX = "perfdata_template_"
+# What PostgreSQL cuts a longer name to, in silence: so that it would never be found again.
+NAME_MAX_BYTES = 63
+# 128 bits of a sha256: enough to tell snapshots apart, and a name of 50 bytes.
+_KEY_DIGITS = 32
+
+
+class Kind(Enum):
+    """What perfdata made a database for."""
+
+    MADE = "made"  # to be used; it may be replaced
+    WORK = "work"  # not finished; nobody's when its run has ended
+    TEMPLATE = "template"  # finished, to be cloned
+    BEFORE = "before"  # what a restore replaced, until it is collected
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a mark says: for which database (by name), of which key, and when last used.
+
+    ``used`` is in seconds since 1970. ``first`` tells of a replaced database that perfdata had not
+    made.
+    """
+
+    kind: Kind
+    oid: int
+    target: str
+    key: str = ""
+    used: float = 0.0
+    first: bool = False
+
+    def of(self, **changes: Any) -> Mark:
+        """Return the mark with some of it changed."""
+        return replace(self, **changes)
+
+
+def read_mark(comment: str | None, oid: int) -> Mark | None:
+    """Return the mark of a comment where it is of the database with this oid."""
+    line = (comment or "").rpartition("\n")[2]
+    if not line.startswith(_BEGINS):
+        return None
+    try:
+        facts = json.loads(line.removeprefix(_BEGINS))
+        mark = Mark(**{**facts, "kind": Kind(facts["kind"])})
+    except (ValueError, TypeError, KeyError):
+        return None
+    return mark if mark.oid == oid and isinstance(mark.target, str) else None
+
+
+def own_words(comment: str | None) -> str:
+    """Return what a comment says above the mark."""
+    head, _, line = (comment or "").rpartition("\n")
+    return head if line.startswith(_BEGINS) else comment or ""
+
+
+def write_comment(words: str, mark: Mark) -> str:
+    """Write a comment: somebody's words, and below them the mark."""
+    facts = {**asdict(mark), "kind": mark.kind.value}
+    line = _BEGINS + json.dumps({name: value for name, value in facts.items() if value})
+    return f"{words}\n{line}" if words else line
+
+
+def template_name(key: str) -> str:
+    """Name the template of a key, which is a sha256 in hexadecimal."""
+    return f"{TEMPLATE_PREFIX}{key[:_KEY_DIGITS]}"
+
+
+def replaced_name(target: str, stamp: str) -> str:
+    """Name a replaced database after its own name and a time, short enough to be found again."""
+    tail = f"_before_{stamp}"
+    room = NAME_MAX_BYTES - len(tail.encode())
+    return target.encode()[:room].decode(errors="ignore") + tail

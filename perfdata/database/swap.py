@@ -1,0 +1,116 @@
+"""The swap: a finished clone takes the place of a database, in one transaction."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, LiteralString
+
+from psycopg import sql
+
+from perfdata.database.marks import Kind, Mark, own_words, read_mark, replaced_name
+from perfdata.database.properties import put_properties, read_properties
+from perfdata.database.sessions import emptied
+from perfdata.database.templates import MAINTENANCE, list_databases, write_mark
+from perfdata.errors import PerfdataError, ServerRefusedError
+
+if TYPE_CHECKING:
+    from perfdata.database.link import Link
+    from perfdata.database.templates import Found, Place
+
+_SET_SINCE = 160000
+_ROLE = """
+SELECT r.rolsuper OR r.rolcreatedb, pg_has_role(d.datdba, 'USAGE'), pg_has_role(d.datdba, %s),
+  r.rolname, pg_get_userbyid(d.datdba)
+FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.oid = %s"""
+
+# What belongs to a database by its oid, and would stay with the replaced one.
+_BOUND = """
+SELECT format('subscription %%s', subname) FROM pg_subscription WHERE subdbid = %(oid)s
+UNION ALL SELECT format('replication slot %%s', slot_name) FROM pg_replication_slots
+WHERE datoid = %(oid)s
+UNION ALL SELECT format('security label of %%s', provider) FROM pg_shseclabel
+WHERE classoid = 'pg_database'::regclass AND objoid = %(oid)s
+UNION ALL SELECT format('prepared transaction %%s', gid) FROM pg_prepared_xacts p
+JOIN pg_database d ON d.datname = p.database WHERE d.oid = %(oid)s"""
+
+
+class _TriedError(Exception):
+    """It would work: to be rolled back."""
+
+
+def obstacle(place: Place) -> str | None:
+    """Say why this role can't put another database in the place of the target; None: it can.
+
+    What only trying tells (settings, grants) is tried on the target and rolled back.
+    """
+    link = place.link
+    if place.name == MAINTENANCE:
+        return f"{place.name} is the database that others are replaced from"
+    version = link.value("SELECT current_setting('server_version_num')::int")
+    way = "SET" if version >= _SET_SINCE else "MEMBER"
+    may_create, holds, may_give, role, owner = link.rows(_ROLE, (way, place.oid))[0]
+    if not may_create:
+        return f"role {role} may not create databases (CREATEDB)"
+    if not holds:
+        return f"database {place.name} is {owner}'s, and role {role} is no member of that"
+    if not may_give:
+        return f"role {role} may not give a database to {owner}, who owns {place.name}"
+    if bound := [row[0] for row in link.rows(_BOUND, {"oid": place.oid})]:
+        return f"{bound[0]} hangs on database {place.name} itself"
+    return _rehearse(place)
+
+
+def _rehearse(place: Place) -> str | None:
+    try:
+        with suppress(_TriedError), place.link.transaction():
+            wanted = read_properties(place.link, place.oid)
+            put_properties(place.link, place.name, wanted, place.oid)
+            raise _TriedError
+    except ServerRefusedError as error:
+        return f"what {place.name} is set to can't be given to another: {error.reason}"
+    except PerfdataError as error:
+        return str(error)
+    return None
+
+
+def swap(place: Place, new: Found, template: Found, key: str) -> str:
+    """Put a clone of a template in the target's place; return what the target is called now.
+
+    All or nothing: names, owner, grants, settings, limit and comment change in one transaction.
+    Raises RefusedError, naming them, where sessions are open in the target.
+    """
+    link, now = place.link, time.time()
+    before = _free_name(link, place.name)
+    with (
+        emptied(link, place.conninfo, place.oid, place.name, terminate=place.terminate),
+        link.transaction(),
+    ):
+        # From here on nobody new gets into the target, and in the end nobody is in it.
+        _run(link, "ALTER DATABASE {} RENAME TO {}", place.name, before)
+        wanted = read_properties(link, place.oid)
+        _run(link, "ALTER DATABASE {} IS_TEMPLATE false", before)
+        put_properties(link, new.name, wanted, new.oid)
+        _run(link, "ALTER DATABASE {} RENAME TO {}", new.name, place.name)
+        words, mark = own_words(wanted.comment), read_mark(wanted.comment, place.oid)
+        made = mark is not None and mark.kind is Kind.MADE
+        write_mark(link, place.name, words, Mark(Kind.MADE, new.oid, place.name, key, now))
+        replaced = Mark(Kind.BEFORE, place.oid, place.name, used=now, first=not made)
+        write_mark(link, before, words, replaced)
+        write_mark(link, template.name, "", Mark(Kind.TEMPLATE, template.oid, place.name, key, now))
+    return before
+
+
+def _free_name(link: Link, target: str) -> str:
+    taken = {one.name for one in list_databases(link)}
+    stamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S")
+    name, n = replaced_name(target, stamp), 1
+    while name in taken:
+        n += 1
+        name = replaced_name(target, f"{stamp}_{n}")
+    return name
+
+
+def _run(link: Link, statement: LiteralString, *names: str) -> None:
+    link.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

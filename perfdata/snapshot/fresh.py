@@ -1,0 +1,258 @@
+"""Restore into a fresh database: a template, made once, cloned, and swapped with the target.
+
+Nothing is dropped before its replacement is ready, and what is replaced is kept. A snapshot holds
+no definitions: the template is a clone of the target, emptied and loaded. It is found again by a
+key of all that decides what is in it, so that the next restore of the same is a clone and a swap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from perfdata.database.catalog import read_catalog
+from perfdata.database.checks import run_checks
+from perfdata.database.connection import first, open_link
+from perfdata.database.fingerprint import fingerprint_database
+from perfdata.database.guard import allowed_by_name, database_name
+from perfdata.database.loading import Existing, load
+from perfdata.database.marks import Kind, read_mark
+from perfdata.database.server import EmbeddedServer
+from perfdata.database.swap import obstacle, swap
+from perfdata.database.templates import (
+    Place,
+    clone,
+    drop_database,
+    find_template,
+    list_databases,
+    lock_number,
+    lock_target,
+    maintenance_link,
+    open_work,
+    replaced,
+    seal_template,
+    superfluous_templates,
+    unfinished,
+)
+from perfdata.errors import ConnectError, RefusedError, SchemaError, ServerRefusedError
+from perfdata.snapshot.format import check_file
+from perfdata.snapshot.restore import Restored, prepare, restore, table_loads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from perfdata.config import Settings
+    from perfdata.database.link import Link
+    from perfdata.database.loading import Plan
+    from perfdata.database.templates import Found
+    from perfdata.progress import Report
+    from perfdata.snapshot.format import Manifest
+    from perfdata.snapshot.restore import Options
+    from perfdata.snapshot.store import Snapshot
+
+# Part of every key: templates that were loaded in another way are not found.
+_WAY = 1
+
+_TARGET = """
+SELECT oid::bigint, datname, shobj_description(oid, 'pg_database'), current_user
+FROM pg_database WHERE datname = current_database()"""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What was found out about the target and the snapshot before anything was done."""
+
+    oid: int
+    database: str
+    embedded: bool
+    plan: Plan
+    fingerprint: str
+    key: str
+
+
+class _UnableError(Exception):
+    """This role can't replace this database; the message says why."""
+
+
+def restore_fresh(
+    conninfo: str, snapshot: Snapshot, settings: Settings, options: Options, report: Report
+) -> Restored:
+    """Replace a whole database by one with a snapshot's rows in it (see restore_snapshot).
+
+    A role that can't do that restores in the ordinary way, and the notes say why.
+    """
+    began = time.perf_counter()
+    try:
+        rows, strategy, notes = _replace(conninfo, snapshot, settings, options, report)
+    except _UnableError as error:
+        with open_link(conninfo) as link:
+            done = restore(link, snapshot, settings, options, report)
+        note = f"restored without --fresh: {error}"
+        return replace(done, notes=(note, *done.notes))
+    return Restored(snapshot.name, rows, strategy, time.perf_counter() - began, notes)
+
+
+def _replace(
+    conninfo: str, snapshot: Snapshot, settings: Settings, options: Options, report: Report
+) -> tuple[dict[str, int], str, tuple[str, ...]]:
+    with open_link(conninfo) as link:
+        asked = _ask(link, snapshot.manifest, settings, options)
+    with _place(conninfo, asked, report, terminate=options.terminate) as place:
+        if reason := obstacle(place):
+            raise _UnableError(reason)
+        _remove_unfinished(place)
+        template = find_template(place.link, asked.key)
+        strategy = "a clone of its template"
+        if template is None:
+            strategy = "a new template and its clone"
+            template = _make_template(place, conninfo, asked, snapshot, report)
+        new = clone(place, template)
+        try:
+            before = swap(place, new, template, asked.key)
+        except BaseException:
+            drop_database(place.link, new, force=True)
+            raise
+        notes = _tidy(place, before)
+    return dict(snapshot.manifest.stats), strategy, (*asked.plan.notes, *notes)
+
+
+def _ask(link: Link, manifest: Manifest, settings: Settings, options: Options) -> _Asked:
+    plan = prepare(link, manifest, settings, options)
+    plan = replace(plan, existing=Existing.ALL)
+    oid, name, comment, role = link.rows(_TARGET)[0]
+    mark = read_mark(comment, oid)
+    made = mark is not None and mark.kind is Kind.MADE
+    with link.transaction(reading=True):
+        if not (made or allowed_by_name(link, settings)):
+            _refuse_losses(link, plan)
+        _refuse_requirements(plan, manifest)
+        run_checks(link, plan.checks)
+        try:
+            fingerprint = fingerprint_database(link, plan.catalog, plan.tables)
+        except ServerRefusedError as error:
+            raise _UnableError(f"not all of {name} can be read: {error.reason}") from error
+    key = _key(manifest, fingerprint, name, role)
+    return _Asked(oid, name, EmbeddedServer(settings).owns(link), plan, fingerprint, key)
+
+
+def _refuse_losses(link: Link, plan: Plan) -> None:
+    """Refuse where rows would not come back that are not test data."""
+    stays = sql.SQL("{} IS NOT TRUE").format(sql.Identifier(plan.flag_column))
+    queries = [
+        sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
+            table.only, stays if table.has_flag(plan.flag_column) else sql.SQL("true")
+        )
+        for table in plan.tables
+    ]
+    counts = [rows[0][0] for rows in link.together(queries)]
+    lost = [
+        f"{table.key}: {count:,}" for table, count in zip(plan.tables, counts, strict=True) if count
+    ]
+    if lost:
+        full = database_name(link)
+        name = full.partition("/")[2]
+        raise RefusedError(
+            f"refused, nothing was touched: {name} has rows that are not test data and would not "
+            f"be in a fresh database ({first(lost)}), and it was not made by perfdata. Restore "
+            f"without --fresh, which keeps them; or allow it by its full name, "
+            f"PERFDATA_ALLOW={shlex.quote(full)} with no wildcard: what is replaced is then kept "
+            f"as {name}_before_… until db.gc"
+        )
+
+
+def _refuse_requirements(plan: Plan, manifest: Manifest) -> None:
+    """Refuse a snapshot whose rows reference such as are emptied out of a fresh database."""
+    filled = {table.key for table in plan.tables}
+    if outside := [one for one in manifest.requires if one.table in filled]:
+        named = first([f"{one.table} ({one.constraint})" for one in outside])
+        raise RefusedError(
+            f"refused, nothing was touched: rows of snapshot {manifest.name} reference rows that "
+            f"are not test data, which a fresh database would not have: {named}. Restore without "
+            "--fresh"
+        )
+
+
+def _key(manifest: Manifest, fingerprint: str, database: str, role: str) -> str:
+    """Hash all that decides what is in a template, and who may use it."""
+    facts = asdict(manifest)
+    for incidental in ("name", "description", "created_at"):
+        del facts[incidental]
+    text = json.dumps([_WAY, facts, fingerprint, database, role], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextmanager
+def _place(conninfo: str, asked: _Asked, report: Report, *, terminate: bool) -> Iterator[Place]:
+    with ExitStack() as stack:
+        try:
+            link, there = stack.enter_context(maintenance_link(conninfo))
+        except ConnectError as error:
+            raise _UnableError(str(error)) from error
+        lock_target(link, asked.database, report)
+        yield Place(link, there, asked.oid, asked.database, asked.embedded, terminate)
+
+
+def _remove_unfinished(place: Place) -> None:
+    for one in unfinished(place.link, lock_number(place.name)):
+        drop_database(place.link, one, force=True)
+
+
+def _make_template(
+    place: Place, conninfo: str, asked: _Asked, snapshot: Snapshot, report: Report
+) -> Found:
+    from psycopg.conninfo import make_conninfo
+
+    manifest, offset = check_file(snapshot.path)
+    if manifest != snapshot.manifest:
+        raise SchemaError(f"snapshot {snapshot.name} was replaced meanwhile; run it again")
+    target = next(one for one in list_databases(place.link) if one.oid == asked.oid)
+    work = clone(place, target)
+    try:
+        open_work(place.link, work)
+        with open_link(make_conninfo(conninfo, dbname=work.name)) as link:
+            _check_same(link, asked)
+            loads = table_loads(snapshot.path, offset, manifest, asked.plan.catalog)
+            load(link, asked.plan, loads, report)
+            _seal(link, asked.plan)
+        return seal_template(place, work, asked.key)
+    except BaseException:
+        drop_database(place.link, work, force=True)
+        raise
+
+
+def _check_same(link: Link, asked: _Asked) -> None:
+    """Raise SchemaError where what was cloned is not what was looked at before."""
+    catalog = read_catalog(link)
+    if (
+        catalog != asked.plan.catalog
+        or fingerprint_database(link, catalog, asked.plan.tables) != asked.fingerprint
+    ):
+        raise SchemaError(f"{asked.database} changed while it was cloned; run it again")
+
+
+def _seal(link: Link, plan: Plan) -> None:
+    """Leave nothing to do for whoever uses a clone: every row frozen, TOAST's too."""
+    if plan.tables:
+        names = sql.SQL(", ").join(table.identifier for table in plan.tables)
+        link.execute(sql.SQL("VACUUM (FREEZE) {}").format(names))
+
+
+def _tidy(place: Place, before: str) -> tuple[str, ...]:
+    """Remove what is superfluous now; of what was replaced the last stays, and each first one."""
+    found = list_databases(place.link)
+    notes = []
+    older = [one for one in replaced(found, place.name) if one.name != before]
+    passing = [one for one in older if one.mark is not None and not one.mark.first]
+    for one in [*passing, *superfluous_templates(found, place.name)]:
+        try:
+            drop_database(place.link, one, force=False)
+        except ServerRefusedError as error:
+            notes.append(f"{one.name} is left for db.gc: {error.reason}")
+    return (f"what was replaced is kept as {before} until db.gc", *notes)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfdata.database.marks import (
+    NAME_MAX_BYTES,
+    Kind,
+    Mark,
+    own_words,
+    read_mark,
+    replaced_name,
+    template_name,
+    write_comment,
+)
+
+MARK = Mark(Kind.TEMPLATE, oid=7, target="shop", key="ab", used=1.5)
+
+
+@given(words=st.text(alphabet=st.characters(exclude_characters="\0")), target=st.text(min_size=1))
+def test_a_comment_gives_back_its_words_and_its_mark(words: str, target: str) -> None:
+    mark = Mark(Kind.BEFORE, oid=7, target=target, first=True)
+    comment = write_comment(words, mark)
+    assert own_words(comment) == words
+    assert read_mark(comment, 7) == mark
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        None,
+        "",
+        "a database",
+        "perfdata: mine, don't touch",
+        'perfdata: {"kind": "template"}',
+        'perfdata: {"kind": "something", "oid": 7, "target": "shop"}',
+        'perfdata: {"kind": "work", "oid": 7, "target": "shop", "more": 1}',
+        'perfdata: ["kind"]',
+        write_comment("", MARK) + "\nand a line of somebody's",
+        write_comment("", MARK.of(oid=8)),
+    ],
+)
+def test_what_is_no_mark_of_this_database_is_none(comment: str | None) -> None:
+    assert read_mark(comment, 7) is None
+
+
+def test_the_mark_of_a_dump_that_went_elsewhere_holds_no_longer() -> None:
+    assert read_mark(write_comment("", MARK), 7) == MARK
+    assert read_mark(write_comment("", MARK), 16384) is None
+
+
+def test_a_comment_without_a_mark_is_all_words() -> None:
+    assert own_words("one\ntwo") == "one\ntwo"
+    assert own_words(None) == ""
+
+
+@given(st.text(min_size=1, max_size=63))
+def test_names_are_short_enough_to_be_found_again(target: str) -> None:
+    name = replaced_name(target, "20261124_120501")
+    assert len(name.encode()) <= NAME_MAX_BYTES
+    assert name.endswith("_before_20261124_120501")
+    assert len(template_name("f" * 64).encode()) <= NAME_MAX_BYTES
