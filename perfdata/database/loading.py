@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from psycopg import sql
-
 from perfdata.database.catalog import read_catalog
 from perfdata.database.checks import run_checks
 from perfdata.database.connection import first
@@ -24,8 +22,10 @@ from perfdata.database.locks import hold_off, lock_tables, lock_timeout, waits_t
 from perfdata.database.plan import Existing, Loaded, Plan, Strategy, TableLoad
 from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
 from perfdata.database.sequences import advance_sequences
+from perfdata.database.statistics import restore_statistics
 from perfdata.database.structure import taken_off
 from perfdata.database.unsaved import refuse_hidden
+from perfdata.database.upkeep import tend
 from perfdata.database.views import refresh_views
 from perfdata.errors import BoundaryError, LoadError, RefusedError, SchemaError, ServerRefusedError
 from perfdata.progress import Event
@@ -73,10 +73,14 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
             put_back(link, before)
             check_flags(link, plan, before)
             advance_sequences(link, plan.catalog, plan.tables, plan.sequences)
+        statistics, known = plan.statistics(), frozenset[int]()
+        if statistics is not None:
+            whole = [one.table for one in before if one.truncate and not one.staying]
+            known = restore_statistics(link, statistics, whole)
         views = refresh_views(link, plan.tables, plan.populated)
     notes = [*plan.notes, *bloat(before), *told, *views]
     if not link.joined:
-        notes += _vacuum(link, plan)
+        notes += tend(link, plan.tables, statistics, known)
     return Loaded(rows, _strategy(plan, before), tuple(notes))
 
 
@@ -134,26 +138,6 @@ def _copy_all(
     if missing := {key for key, count in (plan.counts or {}).items() if count} - rows.keys():
         raise LoadError(f"no rows came for {first(sorted(missing))}")
     return rows
-
-
-def _vacuum(link: Link, plan: Plan) -> list[str]:
-    """Set the visibility map where COPY did not, and gather the planner's statistics.
-
-    The rows are committed by now: what goes wrong is told as a note.
-    """
-    if not plan.tables:
-        return []
-    names = sql.SQL(", ").join(table.identifier for table in plan.tables)
-    change = "SELECT set_config('statement_timeout', %s, false)"
-    ((timeout,),), _ = link.together(["SHOW statement_timeout", (change, ("0",))])
-    try:
-        link.execute(sql.SQL("VACUUM (ANALYZE, SKIP_LOCKED) {}").format(names))
-    except ServerRefusedError as error:
-        return [f"the rows are in, but VACUUM and statistics are not done: {error.__cause__}"]
-    finally:
-        if timeout != "0":
-            link.rows(change, (timeout,))
-    return []
 
 
 @contextmanager

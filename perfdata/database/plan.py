@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from perfdata.database.catalog import Catalog, Table
     from perfdata.database.checks import Check
+    from perfdata.database.known import Statistics
     from perfdata.database.link import CopyFormat, Link
     from perfdata.database.sequences import SequenceState
 
@@ -53,8 +54,8 @@ class Plan:
     the locks, before the first change; ``last_check`` after them, where queries alone don't do. Of
     the tables ``whole`` (by oid) every row is replaced: a check has seen that none is lost.
     ``sequences`` and ``populated`` (materialised views) are as the rows were with where they come
-    from. Locks are waited for ``lock_timeout_s`` at most. ``notes``
-    are told with the result.
+    from; so are ``statistics``, the planner's, which are asked for when all rows are in. Locks are
+    waited for ``lock_timeout_s`` at most. ``notes`` are told with the result.
     """
 
     catalog: Catalog
@@ -70,6 +71,7 @@ class Plan:
     populated: Collection[str] = ()
     lock_timeout_s: float = LOCK_TIMEOUT_S
     notes: tuple[str, ...] = ()
+    statistics: Callable[[], Statistics | None] = lambda: None
 
     @property
     def touched(self) -> list[Table]:

@@ -22,6 +22,7 @@ from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off, lock_timeout
 from perfdata.database.migrate import database_heads, read_history
 from perfdata.database.privileges import check_readable
 from perfdata.database.sequences import read_sequences
+from perfdata.database.statistics import read_statistics
 from perfdata.database.target import project_of
 from perfdata.database.unsaved import unsaved
 from perfdata.database.views import populated_views
@@ -38,11 +39,13 @@ from perfdata.snapshot.format import (
 from perfdata.snapshot.required import describe_requirements, find_requirements
 from perfdata.snapshot.selection import Selection, whole_tables
 from perfdata.snapshot.store import Snapshot, check_free, snapshot_path
+from perfdata.snapshot.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from perfdata.database.catalog import Catalog, Table
+    from perfdata.database.known import Statistics
     from perfdata.database.link import Link
     from perfdata.dataset import Dataset
     from perfdata.progress import Report
@@ -207,10 +210,11 @@ def _read(
     requires = () if request.all_rows else tuple(find_requirements(link, catalog, selection))
     if requires and request.strict:
         raise RefusedError(f"refused by --strict: {describe_requirements(requires)}")
-    stats = {
-        table.key: _copy_table(link, table, selection.where(table), writer, report)
-        for table in tables
-    }
+    with Turns() as turns:
+        stats = {
+            table.key: _copy_table(link, table, selection.where(table), writer, turns, report)
+            for table in tables
+        }
     _check_expected(request, stats)
     schema = described_schema(tables)
     dataset = request.dataset
@@ -236,7 +240,7 @@ def _read(
         populated_views=populated_views(link) if request.all_rows else (),
         notes=notes,
         schema=schema,
-        body=writer.finish(),
+        body=writer.finish(_statistics(link, tables, selection, stats)),
     )
 
 
@@ -246,6 +250,16 @@ def _select(request: Request, settings: Settings, catalog: Catalog, flag: str) -
         return Selection(None)
     patterns = () if request.dataset else settings.whole_tables
     return Selection(flag, whole_tables(catalog, patterns))
+
+
+def _statistics(
+    link: Link, tables: Sequence[Table], selection: Selection, stats: Mapping[str, int]
+) -> Statistics | None:
+    """Read the planner's statistics of the tables that the snapshot has all rows of."""
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE ({}) IS NOT TRUE)")
+    others = link.together(query.format(one.only, selection.where(one)) for one in tables)
+    whole = [table for table, ((more,),) in zip(tables, others, strict=True) if not more]
+    return read_statistics(link, {table.oid: stats[table.key] for table in whole})
 
 
 def _hold_still(link: Link, tables: Sequence[Table]) -> None:
@@ -272,15 +286,21 @@ def described_schema(tables: Sequence[Table]) -> dict[str, dict[str, str]]:
 
 
 def _copy_table(
-    link: Link, table: Table, where: sql.Composable, writer: BodyWriter, report: Report
+    link: Link,
+    table: Table,
+    where: sql.Composable,
+    writer: BodyWriter,
+    turns: Turns,
+    report: Report,
 ) -> int:
     columns = table.stored
-    writer.table(table.key, [one.name for one in columns], [one.type for one in columns])
+    names, types = [one.name for one in columns], [one.type for one in columns]
+    turns.add(writer.table, table.key, names, types)
     rows = 0
 
     def write(block: bytes) -> None:
         nonlocal rows
-        writer.rows(block)
+        turns.add(writer.rows, block)
         rows += block.count(b"\n")
         report(Event(table.key, rows))
 

@@ -15,18 +15,36 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import zstandard
 
+from perfdata.database.known import Statistics
 from perfdata.errors import SnapshotDamagedError, SnapshotError, SnapshotStaleError
 from perfdata.project import Migration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 FORMAT = "perfdata/1"
-# On 331 MB of rows: level 1 gives 58 MB in 15 MB of memory, with long-distance matching 56 MB at
-# windows of 2^23 to 2^26; at 100 offices 2^23 finds all there is; levels over 3 gain nothing.
-_LEVEL, _WINDOW_LOG = 1, 23
+# On 325 MB of rows (5000_offices) and 6.5 MB (100_offices), seconds of a processor behind them:
+# level 1 with long-distance matching gives 76 and 1.50 MB (0.9 s): it takes any 4 digits of random
+# uuids that are alike. Two hash tables that match 7 bytes and more: 74 and 1.16 MB (1.2 s). Long
+# matches from 32 bytes on, so that a uuid that a later table references is one: 71 and 1.12 MB
+# (2.6 s); tables for more of them: 69 and 1.09 MB (3.6 s). Windows of up to 2^26 find nothing more;
+# 2^27 does (66 MB), and costs 174 MB of memory where this takes 11.
+_COMPRESSION = {
+    "window_log": 23,
+    "strategy": zstandard.STRATEGY_DFAST,
+    "hash_log": 18,
+    "chain_log": 15,
+    "min_match": 7,
+    "enable_ldm": True,
+    "ldm_min_match": 32,
+    "ldm_hash_log": 18,
+    "ldm_hash_rate_log": 4,
+    "ldm_bucket_size_log": 3,
+}
 _BLOCK_BYTES = 1 << 20
+# What ends the tables: the document itself, or a comma and the statistics.
+_TABLES_END = {b"}}\n", b"},\n"}
 # A manifest describes tables, not rows: one of 500 tables is under 1 MB.
 _MANIFEST_MAX_BYTES = 64 << 20
 
@@ -102,7 +120,7 @@ def fingerprint_schema(schema: Mapping[str, Mapping[str, str]]) -> str:
 def compressor() -> zstandard.ZstdCompressor:
     """Make a compressor; not to be shared between threads."""
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        _LEVEL, window_log=_WINDOW_LOG, enable_ldm=True, write_checksum=True
+        1, write_checksum=True, **_COMPRESSION
     )
     return zstandard.ZstdCompressor(compression_params=parameters)
 
@@ -129,9 +147,14 @@ class BodyWriter:
         self._write(self._separator + block[:-1].replace(b"]\n", b"],\n"))
         self._separator = b",\n"
 
-    def finish(self) -> Body:
-        """End the document and the frame."""
-        self._write(self._before.rstrip(b",\n") + b"\n}}\n")
+    def finish(self, statistics: Statistics | None = None) -> Body:
+        """End the document, where they are known with the planner's statistics, and the frame."""
+        self._write(self._before.rstrip(b",\n") + b"\n}")
+        if statistics is not None:
+            head = json.dumps({"statistics": {"environment": statistics.environment}})
+            self._write(b",\n" + head[1:-2].encode() + b', "relations": [\n')
+            self._write(b",\n".join(statistics.relations) + b"\n]}")
+        self._write(b"}\n")
         self._store(self._frame.flush())
         return Body(self._bytes, self._compressed, self._digest.hexdigest())
 
@@ -235,9 +258,15 @@ class TableBody:
     blocks: Iterator[bytes]
 
 
-def read_tables(path: Path, offset: int, body: Body) -> Iterator[TableBody]:
+def read_tables(
+    path: Path,
+    offset: int,
+    body: Body,
+    tell_statistics: Callable[[Statistics], None] = lambda _found: None,
+) -> Iterator[TableBody]:
     """Yield the tables of a body that begins at ``offset``, in their order in the file.
 
+    ``tell_statistics`` is given the planner's statistics, where there are any, after the last one.
     Raises SnapshotDamagedError at the end where what was read is not ``body``: the file may have
     been replaced since it was checked.
     """
@@ -251,15 +280,25 @@ def read_tables(path: Path, offset: int, body: Body) -> Iterator[TableBody]:
             lines = _Lines(_whole_lines(path, stream))
             if lines.next() != b'"tables": {\n':
                 raise ValueError("the body does not begin with its tables")
-            while (line := lines.next()) != b"}}\n":
+            while (line := lines.next()) not in _TABLES_END:
                 ((key, head),) = json.loads(b"{" + line + b"]}}").items()
                 yield TableBody(key, head["columns"], head["types"], lines.rows())
                 if lines.next() not in {b"]},\n", b"]}\n"}:
                     raise ValueError(f"table {key} does not end")
+            if line == b"},\n":
+                tell_statistics(_statistics(lines))
         while digesting.read(_BLOCK_BYTES):
             pass
         if digesting.digest.hexdigest() != body.sha256:
             raise ValueError("it was replaced while it was read")
+
+
+def _statistics(lines: _Lines) -> Statistics:
+    head = json.loads(b"{" + lines.next() + b"]}}")["statistics"]
+    relations = [line.rstrip(b",\n") for block in lines.rows() for line in block.splitlines()]
+    if lines.next() != b"]}}\n":
+        raise ValueError("the statistics do not end")
+    return Statistics(head["environment"], [line for line in relations if line])
 
 
 class _Digesting:

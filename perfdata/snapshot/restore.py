@@ -29,10 +29,11 @@ from perfdata.snapshot.store import find_snapshot
 from perfdata.snapshot.whole import check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from perfdata.database.catalog import Catalog
+    from perfdata.database.known import Statistics
     from perfdata.database.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.format import Manifest, TableBody
@@ -129,13 +130,17 @@ def restore(
     """Restore a snapshot over an open link (see restore_snapshot)."""
     began = time.perf_counter()
     manifest, offset = check_file(snapshot.path)
-    plan = prepare(link, manifest, settings, options)
+    known: list[Statistics] = []
+    plan = replace(
+        prepare(link, manifest, settings, options), statistics=lambda: known[0] if known else None
+    )
     if manifest.whole_tables:
         whole = partial(
             check_whole, catalog=plan.catalog, manifest=manifest, path=snapshot.path, offset=offset
         )
         plan = replace(plan, last_check=whole)
-    loaded = load(link, plan, table_loads(snapshot.path, offset, manifest, plan.catalog), report)
+    loads = table_loads(snapshot.path, offset, manifest, plan.catalog, known.append)
+    loaded = load(link, plan, loads, report)
     duration = time.perf_counter() - began
     return Restored(snapshot.name, loaded.rows, loaded.strategy.value, duration, loaded.notes)
 
@@ -165,10 +170,17 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options
 
 
 def table_loads(
-    path: Path, offset: int, manifest: Manifest, catalog: Catalog
+    path: Path,
+    offset: int,
+    manifest: Manifest,
+    catalog: Catalog,
+    tell_statistics: Callable[[Statistics], None] = lambda _found: None,
 ) -> Iterator[TableLoad]:
-    """Yield a checked snapshot's tables for the loader, in the order of the file."""
-    for body in read_tables(path, offset, manifest.body):
+    """Yield a checked snapshot's tables for the loader, in the order of the file.
+
+    ``tell_statistics`` is given the planner's statistics, where there are any, after the last one.
+    """
+    for body in read_tables(path, offset, manifest.body, tell_statistics):
         yield _table_load(manifest, catalog, body)
 
 

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perfdata import Manifest, Migration, SnapshotDamagedError, SnapshotError
+from perfdata.database.known import Statistics
 from perfdata.snapshot import format as format_
 from perfdata.snapshot.format import (
     BodyWriter,
@@ -34,7 +35,7 @@ TABLES: Tables = {
 SCHEMA = {"staffs": {"id": "uuid not null", "name": "text"}}
 
 
-def write(path: Path, tables: Tables) -> Manifest:
+def write(path: Path, tables: Tables, known: Statistics | None = None) -> Manifest:
     body_path = path.with_suffix(".body")
     with body_path.open("wb") as file:
         writer = BodyWriter(file)
@@ -42,7 +43,7 @@ def write(path: Path, tables: Tables) -> Manifest:
             writer.table(key, columns, types)
             for row in rows:
                 writer.rows(json.dumps(row).encode() + b"\n")
-        body = writer.finish()
+        body = writer.finish(known)
     manifest = Manifest(
         name="x",
         description="a “test”",
@@ -105,6 +106,26 @@ def test_what_was_written_is_read(path: Path) -> None:
     assert read["empty"] == (["id"], ["int"], b"")
     assert read["staffs"][2].count(b"\n") == 2
     assert json.loads(b"[" + read["staffs"][2] + b"]") == TABLES["staffs"][2]
+
+
+@pytest.mark.parametrize("relations", [[], [b'{"name" : "staffs"}', b'{"name" : "]}"}']])
+@pytest.mark.parametrize("tables", [TABLES, {}])
+def test_statistics_stand_behind_the_tables(
+    path: Path, relations: list[bytes], tables: Tables
+) -> None:
+    known = Statistics("8192 C", relations)
+    manifest = write(path, tables, known)
+    whole = zstandard.ZstdDecompressor().stream_reader(path.read_bytes(), read_across_frames=True)
+    document = json.loads(whole.read())
+    assert list(document)[-2:] == ["tables", "statistics"]
+    assert document["statistics"] == {
+        "environment": "8192 C",
+        "relations": [json.loads(line) for line in relations],
+    }
+    told: list[Statistics] = []
+    for table in read_tables(path, read_manifest(path)[1], manifest.body, told.append):
+        assert b"".join(table.blocks).count(b"\n") == len(tables[table.key][2])
+    assert told == [known]
 
 
 def test_a_body_of_no_table_is_read(path: Path) -> None:
