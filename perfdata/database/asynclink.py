@@ -6,7 +6,7 @@ driver there, so that the event loop goes on, and a cancelled task is cancelled 
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -79,6 +79,7 @@ class AsyncPsycopgLink(Link):
         self.connection = connection
         self.joined = joins(connection)
         self.waiting = []
+        self._begun = False
 
     def _run(self, query: Query, params: Params | None) -> Answer:
         async def run() -> Answer:
@@ -108,6 +109,24 @@ class AsyncPsycopgLink(Link):
 
     @contextmanager
     def _nested(self) -> Iterator[None]:
+        if self.in_transaction():
+            with self._savepoint():
+                yield
+            return
+        self.later("BEGIN")
+        self._begun = True
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            with suppress(psycopg.Error):
+                await_only(self.connection.rollback())
+            raise
+        finally:
+            self._begun = False
+
+    @contextmanager
+    def _savepoint(self) -> Iterator[None]:
         transaction = self.connection.transaction()
         with refusals():
             await_only(transaction.__aenter__())
@@ -119,8 +138,8 @@ class AsyncPsycopgLink(Link):
             await_only(transaction.__aexit__(None, None, None))
 
     def in_transaction(self) -> bool:
-        """Tell whether a transaction is open."""
-        return self.connection.info.transaction_status != TransactionStatus.IDLE
+        """Tell whether a transaction is open, or about to be."""
+        return self._begun or self.connection.info.transaction_status != TransactionStatus.IDLE
 
     def address(self) -> tuple[str, str]:
         """Return the host and the database that really answer."""

@@ -220,11 +220,15 @@ class FedSequence:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The tables of a database, parents before children as far as cycles allow."""
+    """The tables of a database, parents before children as far as cycles allow.
+
+    ``versions`` are Alembic's own, which are among no others.
+    """
 
     tables: tuple[Table, ...]
     foreign_keys: tuple[ForeignKey, ...]
     sequences: tuple[FedSequence, ...]
+    versions: tuple[Relation, ...]
 
     @cached_property
     def by_key(self) -> Mapping[str, Table]:
@@ -267,6 +271,7 @@ def read_catalog(link: Link) -> Catalog:
     with link.within_transaction():
         before, _, rows = link.together(["SHOW search_path", (path, ("",)), _TABLES])
         found = {row[3]: row for row in rows if row[1] != VERSION_TABLE}
+        versions = tuple(Relation(*row[:3]) for row in rows if row[1] == VERSION_TABLE)
         oids = list(found)
         described, referencing, feeding, _ = link.together(
             [
@@ -282,7 +287,7 @@ def read_catalog(link: Link) -> Catalog:
     keys = tuple(_foreign_key(row) for row in referencing)
     sequences = tuple(FedSequence(*row) for row in feeding)
     tables = {oid: Table(*[*row, columns[oid]]) for oid, row in found.items()}
-    return Catalog(tuple(_ordered(tables, keys)), keys, sequences)
+    return Catalog(tuple(_ordered(tables, keys)), keys, sequences, versions)
 
 
 def _foreign_key(row: tuple[Any, ...]) -> ForeignKey:

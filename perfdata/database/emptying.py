@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from perfdata.database.catalog import Table
-    from perfdata.database.link import Asked, Link, Rows
+    from perfdata.database.link import Asked, Later, Link, Rows
     from perfdata.database.plan import Plan
 
 MAY_MOVE = "SELECT has_database_privilege(current_database(), 'TEMP')"
@@ -125,16 +125,20 @@ def put_back(link: Link, before: Iterable[Before]) -> None:
             link.later(sql.SQL("DROP TABLE pg_temp.{}").format(one.aside))
 
 
-def check_flags(link: Link, plan: Plan, before: Sequence[Before]) -> None:
-    """Raise LoadError where rows came in without the flag: nothing would ever remove them."""
+def count_unflagged(link: Link, plan: Plan, before: Iterable[Before]) -> list[tuple[Before, Later]]:
+    """Ask how many rows have no flag, of each table whose rows are told by it."""
     if not plan.flagged:
-        return
+        return []
     count = sql.SQL("SELECT count(*) FROM {} WHERE {}")
     stays = _staying(plan.flag_column)
-    before = [one for one in before if one.table.oid not in plan.whole]
-    counts = link.together(count.format(one.table.only, stays) for one in before)
-    for one, rows in zip(before, counts, strict=True):
-        if extra := rows[0][0] - one.staying:
+    told = [one for one in before if one.table.oid not in plan.whole]
+    return [(one, link.later(count.format(one.table.only, stays))) for one in told]
+
+
+def check_flags(plan: Plan, counted: Iterable[tuple[Before, Later]]) -> None:
+    """Raise LoadError where rows came in without the flag: nothing would ever remove them."""
+    for one, count in counted:
+        if extra := count.rows[0][0] - one.staying:
             raise LoadError(
                 f"{extra:,} rows came for {one.table.key} whose {plan.flag_column} is not true; "
                 "everything was rolled back. Every row of a dataset carries the flag"

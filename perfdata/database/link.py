@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -92,12 +92,29 @@ SELECT set_config(s.name, w.value, true) FROM pg_settings s
 JOIN unnest(%s::text[], %s::text[]) AS w (name, value) ON w.name = lower(s.name)"""
 
 
+class Later:
+    """A statement that waits for the next one, to go with it in one round trip."""
+
+    def __init__(self, link: Link, query: Query, params: Params | None) -> None:
+        """Take the statement and who is to run it."""
+        self._link = link
+        self.pair = (query, params)
+        self.answer: Answer | None = None
+
+    @property
+    def rows(self) -> Rows:
+        """The rows that it gave; where nothing ran since, it runs now."""
+        if self.answer is None:
+            self._link.flush()
+        return self.answer[0] if self.answer else []
+
+
 class Link(ABC):
     """A connection; ``joined`` when its open transaction belongs to the caller."""
 
     joined: bool
     # Statements that wait for the next one, to go with it in one round trip.
-    waiting: list[tuple[Query, Params | None]]
+    waiting: list[Later]
     # Set by what changes rows, so that a Session's objects can be told to be read again.
     changed: bool = False
 
@@ -161,12 +178,13 @@ class Link(ABC):
         pairs = [one if isinstance(one, tuple) else (one, None) for one in asked]
         return [rows for rows, _ in self._answers(pairs)] if pairs else []
 
-    def later(self, query: Query, params: Params | None = None) -> None:
+    def later(self, query: Query, params: Params | None = None) -> Later:
         """Have a statement run before the next one, whose round trip it shares.
 
-        What it gives is not wanted; a refusal is raised by the one that it goes with.
+        A refusal is raised by the one that it goes with.
         """
-        self.waiting.append((query, params))
+        self.waiting.append(Later(self, query, params))
+        return self.waiting[-1]
 
     def flush(self) -> None:
         """Run the statements that wait."""
@@ -176,19 +194,23 @@ class Link(ABC):
     def _answers(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
         """Run what waits, then these; return the answers to these."""
         before, self.waiting = self.waiting, []
-        together = [*before, *pairs]
-        if len(together) == 1:
-            return [self._run(*together[0])][len(before) :]
-        return self._run_all(together)[len(before) :]
+        together = [*(one.pair for one in before), *pairs]
+        found = [self._run(*together[0])] if len(together) == 1 else self._run_all(together)
+        for one, answer in zip(before, found, strict=False):
+            one.answer = answer
+        return found[len(before) :]
 
     @cached_property
     def server_identifier(self) -> int | None:
         """The cluster's own identifier; None where it won't say. Asked once."""
-        # First whether we may: a refusal would break the caller's transaction.
-        if not self.value("SELECT has_function_privilege('pg_catalog.pg_control_system()',"
-                          " 'execute')"):  # fmt: skip
+        identifier = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
+        if self.in_transaction():  # which a refusal would break: first whether we may
+            may = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'execute')"
+            return int(self.value(identifier)) if self.value(may) else None
+        try:
+            return int(self.value(identifier))
+        except ServerRefusedError:
             return None
-        return int(self.value("SELECT system_identifier FROM pg_catalog.pg_control_system()"))
 
     def rows(self, query: Query, params: Params | None = None) -> Rows:
         """Run a query and return all its rows."""
@@ -218,15 +240,17 @@ class Link(ABC):
         wanted = {**PINNED, **(settings or {})}
         self.flush()
         with self._nested():
-            before = self._set(wanted, *([] if nested else [_READING if reading else _WRITING]))
+            if not nested:
+                self.later(_READING if reading else _WRITING)
+            before = self._set(wanted)
             try:
                 yield
             except BaseException:
                 self.waiting = []
                 raise
-            self.flush()
             if nested:
-                self._set(before)
+                self._set(dict(before.rows))
+            self.flush()
 
     @contextmanager
     def within_transaction(self) -> Iterator[None]:
@@ -237,15 +261,13 @@ class Link(ABC):
             with self.transaction():
                 yield
 
-    def _set(self, wanted: Mapping[str, str], *first: LiteralString) -> dict[str, str]:
-        """Set what the server knows of ``wanted`` until the transaction ends; return the old.
-
-        ``first`` are statements to run before, in the same round trip.
-        """
+    def _set(self, wanted: Mapping[str, str]) -> Later:
+        """Set what the server knows of ``wanted`` until the transaction ends; give the old."""
         lower = {name.lower(): value for name, value in wanted.items()}
         names, values = list(lower), list(lower.values())
-        *_, old, _ = self.together([*first, (_CURRENT, (names,)), (_CHANGE, (names, values))])
-        return dict(old)
+        before = self.later(_CURRENT, (names,))
+        self.later(_CHANGE, (names, values))
+        return before
 
 
 class PsycopgLink(Link):
@@ -256,6 +278,7 @@ class PsycopgLink(Link):
         self.connection = connection
         self.joined = joins(connection)
         self.waiting = []
+        self._begun = False
 
     def _run(self, query: Query, params: Params | None) -> Answer:
         with refusals(), self._cursor() as cursor:
@@ -278,12 +301,26 @@ class PsycopgLink(Link):
 
     @contextmanager
     def _nested(self) -> Iterator[None]:
-        with refusals(), self.connection.transaction():
+        if self.in_transaction():
+            with refusals(), self.connection.transaction():
+                yield
+            return
+        # Not by psycopg, so that BEGIN shares a round trip with what follows.
+        self.later("BEGIN")
+        self._begun = True
+        try:
             yield
+            self.execute("COMMIT")
+        except BaseException:
+            with suppress(psycopg.Error):  # a connection that is lost is rolled back by the server
+                self.connection.rollback()
+            raise
+        finally:
+            self._begun = False
 
     def in_transaction(self) -> bool:
-        """Tell whether a transaction is open."""
-        return self.connection.info.transaction_status != TransactionStatus.IDLE
+        """Tell whether a transaction is open, or about to be."""
+        return self._begun or self.connection.info.transaction_status != TransactionStatus.IDLE
 
     def address(self) -> tuple[str, str]:
         """Return the host and the database that really answer."""

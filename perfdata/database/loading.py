@@ -13,6 +13,7 @@ from perfdata.database.emptying import (
     bloat,
     check_flags,
     clear,
+    count_unflagged,
     counting,
     look,
     put_back,
@@ -26,7 +27,7 @@ from perfdata.database.statistics import restore_statistics
 from perfdata.database.structure import taken_off
 from perfdata.database.unsaved import refuse_hidden
 from perfdata.database.upkeep import tend
-from perfdata.database.views import refresh_views
+from perfdata.database.views import refresh_views, views_of
 from perfdata.errors import BoundaryError, LoadError, RefusedError, SchemaError, ServerRefusedError
 from perfdata.progress import Event
 
@@ -71,14 +72,15 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
             clear(link, plan, before)
             rows = _copy_all(link, plan, before, loads, report)
             put_back(link, before)
-            check_flags(link, plan, before)
+            unflagged, views = count_unflagged(link, plan, before), views_of(link, plan.tables)
             advance_sequences(link, plan.catalog, plan.tables, plan.sequences)
+            check_flags(plan, unflagged)
         statistics, known = plan.statistics(), frozenset[int]()
         if statistics is not None:
             whole = [one.table for one in before if one.truncate and not one.staying]
             known = restore_statistics(link, statistics, whole)
-        views = refresh_views(link, plan.tables, plan.populated)
-    notes = [*plan.notes, *bloat(before), *told, *views]
+        stale = refresh_views(link, views, plan.populated)
+    notes = [*plan.notes, *bloat(before), *told, *stale]
     if not link.joined:
         notes += tend(link, plan.tables, statistics, known)
     return Loaded(rows, _strategy(plan, before), tuple(notes))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from perfdata.database.catalog import VERSION_TABLE
+from perfdata.database.catalog import VERSION_TABLE, Relation
 from perfdata.database.connection import describe, make_engine, open_link
 from perfdata.database.url import make_url
 from perfdata.errors import MigrationError
@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
     from perfdata.project import Project
 
-_FIND_VERSIONS = """
+_VERSIONS = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = %s AND c.relkind = 'r' AND c.relpersistence <> 't' ORDER BY 1"""
-VERSION_TABLES = (_FIND_VERSIONS, (VERSION_TABLE,))
 
 
 @dataclass(frozen=True)
@@ -94,18 +93,14 @@ def _portable(path: Path, anchors: Sequence[Path]) -> str:
 
 def database_heads(link: Link) -> tuple[str, ...]:
     """Return the revisions that a database stands on, sorted; none where Alembic never ran."""
-    return stood_on(link.together(version_queries(version_tables(link))))
+    rows = link.rows(_VERSIONS, (VERSION_TABLE,))
+    found = [Relation(schema, name, partitioned=False) for schema, name in rows]
+    return stood_on(link.together(version_queries(found)))
 
 
-def version_tables(link: Link) -> Rows:
-    """Return schema and name of each of Alembic's tables."""
-    return link.rows(*VERSION_TABLES)
-
-
-def version_queries(tables: Rows) -> list[Asked]:
+def version_queries(tables: Iterable[Relation]) -> list[Asked]:
     """Make the queries for the revisions in Alembic's tables."""
-    query = sql.SQL("SELECT version_num FROM {}")
-    return [query.format(sql.Identifier(schema, name)) for schema, name in tables]
+    return [sql.SQL("SELECT version_num FROM {}").format(one.identifier) for one in tables]
 
 
 def stood_on(answers: Iterable[Rows]) -> tuple[str, ...]:

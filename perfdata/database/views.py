@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from perfdata.database.catalog import Table
-    from perfdata.database.link import Link
+    from perfdata.database.link import Later, Link
 
 # What each view is made of, through other views and SQL functions, as far as the catalog knows.
 # Whoever needs another needs all that the other needs: counting them gives the order.
@@ -56,29 +56,30 @@ class _View(NamedTuple):
 
 def populated_views(link: Link) -> list[str]:
     """Return the materialised views that hold something, those first that others need."""
-    return [view.key for view in _views(link, ()) if view.populated]
+    views = [_View(*row) for row in link.rows(_VIEWS, ([],))]
+    return [view.key for view in views if view.populated]
 
 
-def refresh_views(
-    link: Link, tables: Collection[Table], populated: Collection[str] = ()
-) -> list[str]:
+def views_of(link: Link, tables: Collection[Table]) -> Later:
+    """Ask for the views and which of them the tables feed."""
+    return link.later(_VIEWS, ([table.oid for table in tables],))
+
+
+def refresh_views(link: Link, found: Later, populated: Collection[str] = ()) -> list[str]:
     """Refresh the materialised views that the tables feed, and return what could not be.
 
-    Those that hold something here, or did where the snapshot was made: ``populated``.
+    ``found`` is views_of. Those that hold something here, or did where the snapshot was made:
+    ``populated``.
     """
     wanted = [
         view
-        for view in _views(link, [table.oid for table in tables])
+        for view in (_View(*row) for row in found.rows)
         if (view.fed and view.populated) or (view.key in populated and not view.populated)
     ]
     for view in wanted:
         if view.ours:
             name = sql.Identifier(view.schema, view.name)
-            link.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(name))
+            link.later(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(name))
     if others := [view.key for view in wanted if not view.ours]:
         return [f"materialised views of another owner were not refreshed: {first(others)}"]
     return []
-
-
-def _views(link: Link, oids: Collection[int]) -> list[_View]:
-    return [_View(*row) for row in link.rows(_VIEWS, (list(oids),))]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from perfdata.database.checks import Check
 from perfdata.database.connection import first
-from perfdata.database.migrate import VERSION_TABLES, stood_on, version_queries
+from perfdata.database.migrate import stood_on, version_queries
 from perfdata.errors import SchemaError
 from perfdata.snapshot.current import check_migrations
 
@@ -41,16 +41,13 @@ class Drift:
         self._newer: Sequence[str] = ()
         self._compatible: list[str] = []
 
-    def migrations_check(self, history: History, tables: Rows) -> Check:
-        """Check that the database stands on the snapshot's migrations, now and under the locks.
+    def migrations_check(self, history: History, catalog: Catalog) -> Check:
+        """Check that the database stands on the snapshot's migrations.
 
-        ``tables`` are Alembic's. It raises SnapshotStaleError naming what differs.
+        It raises SnapshotStaleError naming what differs.
         """
 
-        def judge(answers: Sequence[Rows]) -> None:
-            still, *heads = answers
-            if still != tables:
-                raise SchemaError("the tables changed while the load waited for them; run it again")
+        def judge(heads: Sequence[Rows]) -> None:
             self._newer = check_migrations(
                 self._manifest.name,
                 self._manifest.migrations,
@@ -58,7 +55,7 @@ class Drift:
                 allow_newer=self._allowed,
             )
 
-        return Check((VERSION_TABLES, *version_queries(tables)), judge)
+        return Check(version_queries(catalog.versions), judge)
 
     def check_schema(self, catalog: Catalog) -> None:
         """Raise SchemaError, naming each column that differs, where a row may not fit."""

@@ -15,7 +15,7 @@ from perfdata.database.copy import JSON_CSV, rows_to_csv
 from perfdata.database.guard import check_guard
 from perfdata.database.loading import Existing, Plan, TableLoad, load
 from perfdata.database.locks import LOCK_TIMEOUT_S
-from perfdata.database.migrate import read_history, version_tables
+from perfdata.database.migrate import read_history
 from perfdata.database.sequences import SequenceState, sequences_check
 from perfdata.database.target import project_of
 from perfdata.errors import ConfigError, RefusedError, SchemaError, SnapshotDamagedError
@@ -151,9 +151,9 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options
     project = project_of(link, settings)
     drift = Drift(manifest, allowed=options.allow_drift)
     with link.transaction(reading=True):
-        present = drift.migrations_check(read_history(project), version_tables(link))
-        run_checks(link, [present, sequences_check(manifest.sequences)])
         catalog = read_catalog(link)
+        present = drift.migrations_check(read_history(project), catalog)
+        run_checks(link, [present, sequences_check(manifest.sequences)])
     drift.check_schema(catalog)
     flag = flag_of(project, settings)
     if manifest.flag_column not in (None, flag):
