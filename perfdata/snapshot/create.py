@@ -36,6 +36,7 @@ from perfdata.snapshot.format import (
     fingerprint_schema,
     manifest_frame,
 )
+from perfdata.snapshot.longest import long_rows_named, reading
 from perfdata.snapshot.required import describe_requirements, find_requirements
 from perfdata.snapshot.selection import Selection, whole_tables
 from perfdata.snapshot.store import Snapshot, check_free, snapshot_path
@@ -126,6 +127,7 @@ def _write(
     with _temporary(path) as body_file, _temporary(path) as whole_file:
         timeout_s = request.lock_timeout_s
         with (
+            long_rows_named(link),
             loads_held_off(link, shared=True, timeout_s=timeout_s),
             waits_told(link, timeout_s),
             link.transaction({"search_path": "", **lock_timeout(timeout_s)}, reading=True),
@@ -305,5 +307,6 @@ def _copy_table(
         report(Event(table.key, rows))
 
     report(Event(table.key, 0))
-    link.copy_out(json_rows(table, where), write)
+    with reading(table):
+        link.copy_out(json_rows(table, where), write)
     return rows
