@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from psycopg import sql
@@ -503,7 +503,9 @@ VALUES_OF = {
     "numeric": st.decimals(allow_nan=False).map(str) | st.sampled_from(["NaN", "1e-1000"]),
     "double precision": floats,
     "real": st.floats(width=32).map(repr),
-    "money": st.integers(-(2**63), 2**63 - 1).map(lambda n: f"{n // 100}.{n % 100:02}"),
+    "money": st.integers(-(2**63) + 1, 2**63 - 1).map(
+        lambda n: f"{'-' if n < 0 else ''}{abs(n) // 100}.{abs(n) % 100:02}"
+    ),
     "timestamp": moments,
     "timestamp with time zone": moments.map(lambda text: text.replace(" BC", "+05:30 BC")),
     "tsrange": st.tuples(moments, moments).map(lambda pair: f'["{pair[0]}",)'),
@@ -547,6 +549,8 @@ def twins(databases: Any) -> tuple[str, str]:
 @examples(
     max_examples=25,
     deadline=None,
+    # To shrink what fails is to restore it thousands of times.
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(rows=st.lists(st.tuples(*(st.none() | one for one in VALUES_OF.values())), min_size=1))
