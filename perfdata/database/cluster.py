@@ -60,6 +60,15 @@ _SETTINGS = {
 }
 
 
+def read_identifier(data: Path) -> int | None:
+    """Read a cluster's system identifier, the first field of pg_control; None: no cluster."""
+    try:
+        with (data / "global" / "pg_control").open("rb") as file:
+            return int(struct.unpack("=Q", file.read(8))[0])
+    except (FileNotFoundError, struct.error):
+        return None
+
+
 @dataclass(frozen=True)
 class Cluster:
     """The folder with a cluster's data, configuration and socket; ``account`` owns the data."""
@@ -85,12 +94,8 @@ class Cluster:
             return None
 
     def identifier(self) -> int | None:
-        """Return the system identifier, the first field of pg_control; None: no cluster."""
-        try:
-            with (self.data / "global" / "pg_control").open("rb") as file:
-                return int(struct.unpack("=Q", file.read(8))[0])
-        except (FileNotFoundError, struct.error):
-            return None
+        """Return the system identifier; None: no cluster."""
+        return read_identifier(self.data)
 
     def require_major(self, ours: int, home: Path) -> None:
         """Raise ServerError, with what to do, where another major version made the data."""

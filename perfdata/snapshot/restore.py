@@ -17,6 +17,7 @@ from perfdata.database.loading import Existing, Plan, TableLoad, load
 from perfdata.database.locks import LOCK_TIMEOUT_S
 from perfdata.database.migrate import read_history
 from perfdata.database.sequences import SequenceState, sequences_check
+from perfdata.database.space import space_check
 from perfdata.database.target import project_of
 from perfdata.errors import ConfigError, RefusedError, SchemaError, SnapshotDamagedError
 from perfdata.progress import silent
@@ -153,7 +154,8 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options
     with link.transaction(reading=True):
         catalog = read_catalog(link)
         present = drift.migrations_check(read_history(project), catalog)
-        run_checks(link, [present, sequences_check(manifest.sequences)])
+        room = space_check(link, manifest.body.bytes, manifest.rows)
+        run_checks(link, [present, sequences_check(manifest.sequences), room])
     drift.check_schema(catalog)
     flag = flag_of(project, settings)
     if manifest.flag_column not in (None, flag):

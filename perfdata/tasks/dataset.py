@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perfdata.tasks.base import EXAMPLE_NAME, is_dry, task
+from perfdata.tasks.options import LOCK_TIMEOUT, read_lock_timeout
 from perfdata.tasks.output import (
     human_duration,
     human_rows,
@@ -59,30 +60,40 @@ def list_datasets(_context: Context, *, json: bool = False) -> None:
         "name": "the dataset, as dataset.list names it",
         "no-snapshot": "load the rows, but save no snapshot of them",
         "replace": "replace a snapshot of that name even where it was created by hand",
+        "lock-timeout": LOCK_TIMEOUT,
     },
     required={"name": EXAMPLE_NAME},
 )
 def build(
-    context: Context, *, name: str = "", no_snapshot: bool = False, replace: bool = False
+    context: Context,
+    *,
+    name: str = "",
+    no_snapshot: bool = False,
+    replace: bool = False,
+    lock_timeout: str = "",
 ) -> None:
     """Generate a dataset's rows, load them into the database, and save their snapshot."""
     from perfdata.project import load_project
 
     settings = load_settings()
+    lock_timeout_s = read_lock_timeout(lock_timeout)
     dataset = load_project(settings).dataset(name)
     if is_dry(context):
         _tell_build(settings, dataset, snapshot=not no_snapshot, replace=replace)
-    else:
-        _build(settings, name, snapshot=not no_snapshot, replace=replace)
-
-
-def _build(settings: Settings, name: str, *, snapshot: bool, replace: bool) -> None:
+        return
     from perfdata.database.target import open_target
     from perfdata.snapshot.provide import build_dataset
 
     with reporting() as report:
         target = open_target(settings, report)
-        built = build_dataset(target, name, snapshot=snapshot, replace=replace, report=report)
+        built = build_dataset(
+            target,
+            name,
+            snapshot=not no_snapshot,
+            replace=replace,
+            lock_timeout_s=lock_timeout_s,
+            report=report,
+        )
     print_built(built, target)
 
 

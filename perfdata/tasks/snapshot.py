@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from perfdata.tasks.base import EXAMPLE_NAME, answer_no, is_dry, task
 from perfdata.tasks.dataset import print_built
+from perfdata.tasks.options import LOCK_TIMEOUT, read_lock_timeout
 from perfdata.tasks.output import (
     human_duration,
     human_rows,
@@ -41,6 +42,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
         "replace": "replace the snapshot of that name",
         "all-rows": "take every row of every table, not only the flagged ones",
         "strict": "refuse where its rows reference rows outside it",
+        "lock-timeout": LOCK_TIMEOUT,
     },
     required=_REQUIRED,
 )
@@ -52,11 +54,13 @@ def create(
     replace: bool = False,
     all_rows: bool = False,
     strict: bool = False,
+    lock_timeout: str = "",
 ) -> None:
     """Save the database's flagged rows as a snapshot."""
     from perfdata.snapshot.create import create_snapshot
 
     settings = load_settings()
+    lock_timeout_s = read_lock_timeout(lock_timeout)
     if is_dry(context):
         _tell_create(settings, name, replace=replace, all_rows=all_rows)
         return
@@ -71,6 +75,7 @@ def create(
             all_rows=all_rows,
             replace=replace,
             strict=strict,
+            lock_timeout_s=lock_timeout_s,
             settings=settings,
             report=report,
         )
@@ -111,6 +116,8 @@ def _tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool
         "no-build": "refuse a dataset's missing or stale snapshot instead of building it again",
         "fresh": "replace the whole database by the clone of a template, made at the first time",
         "terminate": "with --fresh: end the sessions that are open in the database",
+        "allow-drift": "let newer migrations and columns pass, where every row still fits",
+        "lock-timeout": LOCK_TIMEOUT,
     },
     required=_REQUIRED,
 )
@@ -122,9 +129,12 @@ def restore(
     no_build: bool = False,
     fresh: bool = False,
     terminate: bool = False,
+    allow_drift: bool = False,
+    lock_timeout: str = "",
 ) -> None:
     """Load a snapshot's rows into the database, in place of its flagged rows."""
     settings = load_settings()
+    lock_timeout_s = read_lock_timeout(lock_timeout)
     may_build = not (no_build or keep_existing)
     if is_dry(context):
         _tell_restore(settings, name, keep=keep_existing, may_build=may_build, fresh=fresh)
@@ -141,6 +151,8 @@ def restore(
             build=may_build,
             fresh=fresh,
             terminate=terminate,
+            allow_drift=allow_drift,
+            lock_timeout_s=lock_timeout_s,
             report=report,
         )
     _print_provided(target, provided)

@@ -1,0 +1,64 @@
+"""Room: whether the disk of a server on this machine holds the rows that are to come."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perfdata.database.checks import Check
+from perfdata.database.cluster import read_identifier
+from perfdata.errors import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from perfdata.database.link import Link, Rows
+
+# Tables, indexes and the log at their most, measured with durability off: 355 MB for the 325 MB of
+# text and 1,605,001 rows of 5000_offices, 74 MB for the 21 MB of a million rows of two numbers,
+# 10 MB for the 6.7 MB of 100_offices. So: the text, what each row costs besides (header, pointer,
+# its entries in indexes), and a few files that are begun. What goes is given back at the commit.
+_ROW_BYTES = 55
+_BEGUN_BYTES = 8_000_000
+
+# The folder is told to roles that may see it; what lies in another tablespace is on another disk.
+_PLACE = """
+SELECT s.setting FROM pg_catalog.pg_settings s JOIN pg_catalog.pg_database d
+  ON d.datname = current_database() AND d.dattablespace = 1663
+WHERE s.name = 'data_directory' AND s.setting IS NOT NULL"""
+
+
+def space_check(link: Link, text_bytes: int, rows: int) -> Check:
+    """Check that there is room, where the server's own folder is seen from here."""
+    needed = text_bytes + rows * _ROW_BYTES + _BEGUN_BYTES
+
+    def judge(answers: Sequence[Rows]) -> None:
+        for (folder,) in answers[0]:
+            free = _free_bytes(link, Path(folder))
+            if free is not None and free < needed:
+                raise RefusedError(
+                    f"refused, nothing was touched: the rows need about {_mb(needed)} "
+                    f"({_mb(text_bytes)} of text in {rows:,} rows), and the disk of {folder} has "
+                    f"{_mb(free)} left. Make room there (old templates and databases: db.gc)"
+                )
+
+    return Check([_PLACE], judge)
+
+
+def _free_bytes(link: Link, folder: Path) -> int | None:
+    """Return what is left where the cluster lies; None where that folder is another's, or unseen.
+
+    A path alone says nothing: the server may be on another machine that has the same.
+    """
+    try:
+        identifier = read_identifier(folder)
+        if identifier is None or identifier != link.server_identifier:
+            return None
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"
