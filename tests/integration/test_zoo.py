@@ -422,3 +422,196 @@ def test_rows_that_row_security_hides_are_an_error_not_a_smaller_snapshot(
             assert made.manifest.stats == {"secret": 10}
             run(empty_url, "TRUNCATE secret")
             assert restore_snapshot(owner, NAME, settings=allowing(settings)).rows == {"secret": 10}
+
+
+ZOO = (
+    # Cycles, a tree, keys that wait, keys that some rows break.
+    "CREATE TABLE hens (id int PRIMARY KEY, egg int)",
+    "CREATE TABLE eggs (id int PRIMARY KEY, hen int NOT NULL REFERENCES hens)",
+    "ALTER TABLE hens ADD FOREIGN KEY (egg) REFERENCES eggs DEFERRABLE",
+    "CREATE TABLE tree (id int PRIMARY KEY, up int REFERENCES tree ON DELETE CASCADE)",
+    "CREATE TABLE late (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, up int,"
+    " UNIQUE (up) DEFERRABLE)",
+    "CREATE TABLE pairs (a int, b int, PRIMARY KEY (b, a))",
+    "CREATE TABLE of_pairs (x int, y int, n int DEFAULT 5,"
+    " FOREIGN KEY (x, y) REFERENCES pairs MATCH FULL ON DELETE SET NULL ON UPDATE CASCADE)",
+    "CREATE TABLE unproven (id int, CONSTRAINT id_valid CHECK (id > 0))",
+    "ALTER TABLE unproven ADD CONSTRAINT in_tree FOREIGN KEY (id) REFERENCES tree NOT VALID",
+    "COMMENT ON CONSTRAINT in_tree ON unproven IS 'some day'",
+    # Constraints that are indexes.
+    "CREATE TABLE rooms (during tsrange, EXCLUDE USING gist (during WITH &&) WHERE"
+    " (NOT isempty(during)))",
+    "CREATE TABLE once (a int, b text, UNIQUE NULLS NOT DISTINCT (a), UNIQUE (b))",
+    "CREATE UNIQUE INDEX once_upper ON once (upper(b)) INCLUDE (a) WHERE a > 0",
+    "CREATE INDEX once_spare ON once USING brin (a)",
+    # Columns that make themselves.
+    "CREATE TABLE made (a int, b int GENERATED ALWAYS AS (a * 2) STORED,"
+    " i int GENERATED ALWAYS AS IDENTITY (START 7 INCREMENT 7) UNIQUE, z text DEFAULT 'z')",
+    # Inheritance, many partitions, one of another order of columns, one elsewhere.
+    "CREATE SCHEMA elsewhere",
+    "CREATE TABLE base (id int, note text)",
+    "CREATE TABLE derived (extra int, CHECK (extra > 0)) INHERITS (base)",
+    "CREATE TABLE twice_derived (more json) INHERITS (derived)",
+    "CREATE TYPE colour AS ENUM ('red', 'green', 'blue', 'black', 'white', 'grey', 'pink')",
+    "CREATE TABLE parts (at date, kind colour, n int, PRIMARY KEY (at, kind, n))"
+    " PARTITION BY RANGE (at)",
+    "CREATE TABLE parts_old PARTITION OF parts FOR VALUES FROM (MINVALUE) TO ('2020-01-01')",
+    "CREATE TABLE parts_new PARTITION OF parts FOR VALUES FROM ('2020-01-01') TO (MAXVALUE)"
+    " PARTITION BY HASH (kind)",
+    "CREATE TABLE elsewhere.parts_0 PARTITION OF parts_new"
+    " FOR VALUES WITH (MODULUS 3, REMAINDER 0)",
+    "CREATE TABLE parts_1 PARTITION OF parts_new FOR VALUES WITH (MODULUS 3, REMAINDER 1)",
+    "CREATE TABLE parts_2 (n int NOT NULL, gone int, kind colour NOT NULL, at date NOT NULL)",
+    "ALTER TABLE parts_2 DROP COLUMN gone",
+    "ALTER TABLE parts_new ATTACH PARTITION parts_2 FOR VALUES WITH (MODULUS 3, REMAINDER 2)",
+    "CREATE INDEX parts_n ON parts (n)",
+    "COMMENT ON INDEX parts_1_n_idx IS 'of one partition'",
+    "CREATE TABLE of_parts (at date, kind colour, n int,"
+    " FOREIGN KEY (at, kind, n) REFERENCES parts)",
+    # What a table may be besides.
+    "CREATE UNLOGGED TABLE passing (id int PRIMARY KEY)",
+    "CREATE TYPE shape AS (a int, b text)",
+    "CREATE TABLE shaped OF shape (a WITH OPTIONS PRIMARY KEY)",
+    "CREATE TABLE elsewhere.tree (id bigint, big text) WITH (fillfactor = 40)",
+    "ALTER TABLE elsewhere.tree ALTER big SET STORAGE EXTERNAL, REPLICA IDENTITY FULL",
+    "CREATE STATISTICS elsewhere.together ON id, big FROM elsewhere.tree",
+    "CREATE TABLE guarded (id int, who text)",
+    "ALTER TABLE guarded ENABLE ROW LEVEL SECURITY",
+    "CREATE POLICY own ON guarded USING (who = current_user)",
+    "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'fired'; END $$",
+    "CREATE CONSTRAINT TRIGGER checked AFTER INSERT ON tree DEFERRABLE INITIALLY DEFERRED"
+    " FOR EACH ROW EXECUTE FUNCTION no()",
+    "CREATE TRIGGER counted AFTER INSERT ON tree REFERENCING NEW TABLE AS added"
+    " FOR EACH STATEMENT EXECUTE FUNCTION no()",
+    "CREATE VIEW seen AS SELECT b, a, count(*) FROM pairs GROUP BY b, a",
+    "CREATE VIEW grouped AS SELECT id, up FROM tree GROUP BY id",
+    "CREATE MATERIALIZED VIEW kinds AS SELECT kind, count(*) AS n FROM parts GROUP BY kind",
+    "CREATE UNIQUE INDEX kinds_kind ON kinds (kind)",
+)
+ZOO_18 = (
+    "CREATE TABLE made_now (a int, v int GENERATED ALWAYS AS (a + 1) VIRTUAL)",
+    "CREATE TABLE unenforced (id int, CONSTRAINT loose FOREIGN KEY (id) REFERENCES tree"
+    " NOT ENFORCED, CHECK (id > 0) NOT ENFORCED)",
+    "CREATE EXTENSION btree_gist",
+    "CREATE TABLE prices (id int, during daterange, PRIMARY KEY (id, during WITHOUT OVERLAPS))",
+    "CREATE TABLE sales (id int, during daterange, FOREIGN KEY (id, PERIOD during)"
+    " REFERENCES prices (id, PERIOD during))",
+)
+ZOO_ROWS = (
+    "SET session_replication_role = replica",
+    "INSERT INTO hens VALUES (1, 2), (2, 1), (3, NULL)",
+    "INSERT INTO eggs VALUES (1, 1), (2, 3)",
+    "INSERT INTO tree VALUES (9, 1), (1, NULL), (4, 9), (5, 5)",
+    "INSERT INTO late VALUES (1, 2), (2, 1)",
+    "INSERT INTO pairs SELECT a, b FROM generate_series(1, 4) a, generate_series(1, 4) b",
+    "INSERT INTO of_pairs VALUES (1, 2, 3), (NULL, NULL, NULL)",
+    "INSERT INTO unproven VALUES (1), (77)",
+    "INSERT INTO rooms VALUES ('[2024-01-01,2024-01-02)'), ('empty'), ('empty'), (NULL)",
+    "INSERT INTO once VALUES (NULL, NULL), (1, 'a'), (2, 'B')",
+    "INSERT INTO made (a, z) VALUES (1, NULL), (NULL, 'x'), (3, DEFAULT)",
+    "INSERT INTO base VALUES (1, 'base')",
+    "INSERT INTO derived VALUES (2, 'derived', 3)",
+    "INSERT INTO twice_derived VALUES (3, 'twice', 4, '{\"a\" : 1}')",
+    "INSERT INTO parts SELECT d, k, n FROM unnest(ARRAY['2019-05-05', '2024-01-01']::date[]) d,"
+    " unnest(enum_range(NULL::colour)) k, generate_series(1, 3) n",
+    "INSERT INTO of_parts SELECT * FROM parts WHERE n = 2",
+    "INSERT INTO passing VALUES (1)",
+    "INSERT INTO shaped VALUES (1, 'shape')",
+    "INSERT INTO elsewhere.tree VALUES (1, repeat('long', 5000))",
+    "INSERT INTO guarded VALUES (1, 'somebody')",
+    "REFRESH MATERIALIZED VIEW kinds",
+)
+ZOO_ROWS_18 = (
+    "INSERT INTO made_now (a) VALUES (1), (NULL)",
+    "INSERT INTO unenforced VALUES (-5), (88)",
+    "INSERT INTO prices VALUES (1, '[2024-01-01,2024-02-01)'), (1, '[2024-02-01,2024-03-01)')",
+    "INSERT INTO sales VALUES (1, '[2024-01-15,2024-02-15)')",
+)
+
+
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_the_whole_zoo_comes_back_and_its_schema_stays(
+    round_trip: RoundTrip,
+    empty_url: str,
+    schema_of: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    rebuild: bool,
+) -> None:
+    """Beside the rows nothing differs that pg_dump would write, with indexes rebuilt or not."""
+    if rebuild:
+        monkeypatch.setattr("perfdata.database.rebuild.INDEX_REBUILD_ROWS", 1)
+    newest = run(empty_url, "SHOW server_version_num")[0][0] >= "180000"
+    schema = [*ZOO, *(ZOO_18 if newest else ())]
+    run(empty_url, *schema)
+    source, target, restored = round_trip(schema, [*ZOO_ROWS, *(ZOO_ROWS_18 if newest else ())])
+    assert schema_of(target) == schema_of(empty_url)
+    assert restored.notes == ()
+    for label, kinds in run(source, "SELECT kind::text, n FROM kinds"):
+        assert run(target, f"SELECT count(*) FROM parts WHERE kind = '{label}'") == [(kinds,)]
+    assert run(target, "SELECT count(*), min(id), max(id) FROM unproven") == [(2, 1, 77)]
+    assert run(target, "INSERT INTO made DEFAULT VALUES RETURNING i") == [(28,)]
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        run(target, "INSERT INTO unproven VALUES (78)")
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        run(target, "DELETE FROM parts WHERE n = 2")
+    with pytest.raises(psycopg.errors.RaiseException, match="fired"):
+        run(target, "INSERT INTO tree VALUES (100, 1)")
+
+
+def test_emptying_a_table_leaves_those_that_inherit_from_it(
+    empty_url: str, settings: Settings
+) -> None:
+    """A TRUNCATE without ONLY would empty them too."""
+    run(
+        empty_url,
+        "CREATE TABLE base (id int, is_test_data boolean)",
+        "CREATE TABLE derived (extra int) INHERITS (base)",
+        "INSERT INTO base SELECT g, true FROM generate_series(1, 5) g",
+        "INSERT INTO derived SELECT g, g > 7, g FROM generate_series(6, 9) g",
+    )
+    made = create_snapshot(empty_url, NAME, settings=settings, replace=True)
+    assert made.manifest.stats == {"base": 5, "derived": 2}
+    for _ in range(2):
+        restore_snapshot(empty_url, NAME, settings=settings)
+        assert run(empty_url, "SELECT count(*) FROM ONLY base") == [(5,)]
+        assert run(empty_url, "SELECT array_agg(id ORDER BY id) FROM derived") == [([6, 7, 8, 9],)]
+    made.path.unlink()
+
+
+def test_indexes_are_built_where_they_were(
+    round_trip: RoundTrip,
+    settings: Settings,
+    schema_of: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not in a database's default tablespace; one that hangs on an extension is left alone."""
+    monkeypatch.setattr("perfdata.database.rebuild.INDEX_REBUILD_ROWS", 1)
+    _, target, _ = round_trip(
+        ["CREATE EXTENSION pg_trgm",
+         "CREATE TABLE words (id int PRIMARY KEY, word text)",
+         "CREATE INDEX plain ON words (word)",
+         "CREATE INDEX hanging ON words USING gin (word gin_trgm_ops)",
+         "ALTER INDEX hanging DEPENDS ON EXTENSION pg_trgm",
+         "CREATE INDEX computed ON words (lower(word))",
+         "CREATE TABLE parted (id int, p int) PARTITION BY LIST (p)",
+         "CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1)",
+         "CREATE INDEX over_all ON parted (id)",
+         "CREATE UNIQUE INDEX broken ON parted_1 (id)",
+         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'broken'::regclass"],
+        ["INSERT INTO words SELECT g, md5(g::text) FROM generate_series(1, 500) g",
+         "INSERT INTO parted SELECT g, 1 FROM generate_series(1, 5) g"],
+    )  # fmt: skip
+    name = psycopg.conninfo.conninfo_to_dict(target)["dbname"]
+    run(target, "TRUNCATE words, parted")
+    space = f"space_of_{name}"
+    run(target, "SET allow_in_place_tablespaces = on", f"CREATE TABLESPACE {space} LOCATION ''",
+        f"ALTER DATABASE \"{name}\" SET default_tablespace = '{space}'")  # fmt: skip
+    oids = "SELECT relname, oid FROM pg_class WHERE relkind IN ('i', 'I') AND relnamespace = 2200"
+    before, indexes = schema_of(target), dict(run(target, oids))
+    restore_snapshot(target, "round_trip", settings=settings)
+    assert schema_of(target) == before
+    rebuilt = {key for key, oid in run(target, oids) if indexes[key] != oid}
+    assert rebuilt == {"words_pkey", "plain", "computed"}
+    analysed = "SELECT count(*) FROM pg_stats WHERE tablename = 'computed'"
+    assert run(target, analysed) == [(1,)]
+    run(target, f'ALTER DATABASE "{name}" RESET ALL', f"DROP TABLESPACE {space}")
