@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ServerError,
         ServerRefusedError,
         SnapshotDamagedError,
+        SnapshotDiffersError,
         SnapshotError,
         SnapshotExistsError,
         SnapshotNotFoundError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from perfdata.progress import Event, Report
     from perfdata.project import Migration, Project
     from perfdata.snapshot.create import create_snapshot
+    from perfdata.snapshot.diff import Difference, TableDifference, diff_snapshots
     from perfdata.snapshot.format import Manifest
     from perfdata.snapshot.key import CacheKey, cache_key
     from perfdata.snapshot.provide import Built, Provided, build_dataset, provide_dataset
@@ -71,6 +73,7 @@ _MODULES = {
         "ServerError",
         "ServerRefusedError",
         "SnapshotDamagedError",
+        "SnapshotDiffersError",
         "SnapshotError",
         "SnapshotExistsError",
         "SnapshotNotFoundError",
@@ -79,6 +82,7 @@ _MODULES = {
     "project": ("Migration", "Project"),
     "progress": ("Event", "Report"),
     "snapshot.create": ("create_snapshot",),
+    "snapshot.diff": ("Difference", "TableDifference", "diff_snapshots"),
     "snapshot.format": ("Manifest",),
     "snapshot.key": ("CacheKey", "cache_key"),
     "snapshot.provide": ("Built", "Provided", "build_dataset", "provide_dataset"),
@@ -103,6 +107,7 @@ __all__ = [
     "ConnectError",
     "Dataset",
     "DatasetNotFoundError",
+    "Difference",
     "Event",
     "GuardError",
     "InvalidNameError",
@@ -122,10 +127,12 @@ __all__ = [
     "Settings",
     "Snapshot",
     "SnapshotDamagedError",
+    "SnapshotDiffersError",
     "SnapshotError",
     "SnapshotExistsError",
     "SnapshotNotFoundError",
     "SnapshotStaleError",
+    "TableDifference",
     "TableRows",
     "Target",
     "append_rows",
@@ -133,6 +140,7 @@ __all__ = [
     "cache_key",
     "create_snapshot",
     "delete_snapshot",
+    "diff_snapshots",
     "find_snapshot",
     "list_snapshots",
     "open_target",

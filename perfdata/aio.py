@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from perfdata.config import Settings
@@ -24,15 +25,18 @@ if TYPE_CHECKING:
 
     from perfdata.database.link import Link
     from perfdata.progress import Report
+    from perfdata.snapshot.diff import Difference
     from perfdata.snapshot.restore import Restored
     from perfdata.snapshot.store import Snapshot
 
 __all__ = [
     "create_snapshot",
     "delete_snapshot",
+    "diff_snapshots",
     "list_snapshots",
     "restore_snapshot",
     "snapshot_exists",
+    "verify_snapshot",
 ]
 
 T = TypeVar("T")
@@ -120,6 +124,45 @@ async def snapshot_exists(name: str, settings: Settings | None = None) -> bool:
     from perfdata.snapshot import store
 
     return await asyncio.to_thread(store.snapshot_exists, name, settings)
+
+
+async def verify_snapshot(
+    name: str,
+    settings: Settings | None = None,
+    *,
+    database: object = None,
+    report: Report = silent,
+) -> Snapshot:
+    """Check a snapshot's file, and a database against it (see perfdata.verify_snapshot)."""
+    from perfdata.snapshot import verify
+
+    snapshot = await asyncio.to_thread(verify.verify_file, name, settings or Settings.load())
+    if database is not None:
+        await _with_link(database, lambda link: verify.verify_against(link, snapshot, report))
+    return snapshot
+
+
+async def diff_snapshots(
+    name: str,
+    other: str | None = None,
+    *,
+    database: object = None,
+    limit: int = 5,
+    settings: Settings | None = None,
+    report: Report = silent,
+) -> Difference:
+    """Compare a snapshot with another or a database (see perfdata.diff_snapshots)."""
+    from perfdata.snapshot import diff
+    from perfdata.snapshot.store import find_snapshot
+
+    found = settings or Settings.load()
+    if database is None or other is not None:
+        compare = partial(diff.diff_snapshots, database=database, limit=limit)
+        return await asyncio.to_thread(compare, name, other, settings=found, report=report)
+    snapshot = find_snapshot(name, found)
+    return await _with_link(
+        database, lambda link: diff.diff_with_database(link, snapshot, limit, report)
+    )
 
 
 async def _whole_database(database: object) -> object:

@@ -11,6 +11,7 @@ PerfdataError
 │   ├── SnapshotNotFoundError
 │   ├── SnapshotExistsError
 │   ├── SnapshotDamagedError  the file is not what was written
+│   ├── SnapshotDiffersError  the database's rows are not the snapshot's
 │   └── SnapshotStaleError    made with other migrations or another dataset
 ├── SchemaError               the database's tables are not the ones expected
 ├── RefusedError              nothing was touched, because it might have cost data
@@ -21,6 +22,11 @@ PerfdataError
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class PerfdataError(Exception):
@@ -69,6 +75,15 @@ class SnapshotExistsError(SnapshotError):
 
 class SnapshotDamagedError(SnapshotError):
     """The snapshot file is not what was written."""
+
+
+class SnapshotDiffersError(SnapshotError):
+    """The database's rows are not the snapshot's; ``tables`` says for each table what differs."""
+
+    def __init__(self, message: str, tables: Mapping[str, str]) -> None:
+        """Take the message, and what differs by table."""
+        super().__init__(message)
+        self.tables = dict(tables)
 
 
 class SnapshotStaleError(SnapshotError):

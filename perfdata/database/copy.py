@@ -15,6 +15,8 @@ from psycopg import sql
 from perfdata.database.link import OUT_DELIMITER, OUT_QUOTE, CopyFormat
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from perfdata.database.catalog import Column, Table
 
 JSON_CSV = CopyFormat("csv", quote='"', escape="\\", null="null")
@@ -31,9 +33,15 @@ _SHORT = {
 }  # fmt: skip
 
 
-def json_rows(table: Table, where: sql.Composable) -> sql.Composed:
-    """Make the query for a table's rows, each as one JSON array of texts."""
-    values = sql.SQL(", ").join(_output(column) for column in table.stored)
+def json_rows(
+    table: Table, where: sql.Composable, columns: Sequence[str] | None = None
+) -> sql.Composed:
+    """Make the query for a table's rows, each as one JSON array of texts.
+
+    ``columns`` are all stored ones unless they are named.
+    """
+    chosen = table.stored if columns is None else [table.column(name) for name in columns]
+    values = sql.SQL(", ").join(_output(column) for column in chosen)
     return sql.SQL("SELECT array_to_json(ARRAY[{}]::text[]) FROM {} WHERE {}").format(
         values, table.only, where
     )

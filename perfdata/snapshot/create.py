@@ -242,6 +242,7 @@ def _read(
         populated_views=populated_views(link) if request.all_rows else (),
         notes=notes,
         schema=schema,
+        primary_keys={one.key: list(one.primary_key) for one in tables if one.primary_key},
         body=writer.finish(_statistics(link, tables, selection, stats)),
     )
 

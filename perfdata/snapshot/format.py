@@ -78,8 +78,8 @@ class Manifest:
     """What a snapshot says of itself.
 
     ``stats`` are rows by table; ``schema`` says for each column of each table what decides whether
-    its values fit; ``dataset_fingerprint`` is None unless the rows are a dataset's own, and
-    ``key_parts`` are then what its cache key was made of.
+    its values fit, ``primary_keys`` what tells rows apart; ``dataset_fingerprint`` is None unless
+    the rows are a dataset's own, and ``key_parts`` are then what its cache key was made of.
     """
 
     format: str = FORMAT
@@ -103,6 +103,7 @@ class Manifest:
     populated_views: Sequence[str] = field(default_factory=list)
     notes: Sequence[str] = field(default_factory=list)
     schema: Mapping[str, Mapping[str, str]] = field(repr=False)
+    primary_keys: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
     body: Body
 
     @property

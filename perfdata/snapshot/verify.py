@@ -1,24 +1,85 @@
-"""Verify: read a snapshot file whole and compare it with what its manifest says."""
+"""Verify: a snapshot file against what its manifest says, and against the rows of a database."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from perfdata.config import Settings
-from perfdata.errors import SnapshotDamagedError
+from perfdata.database.connection import first, open_link
+from perfdata.errors import SnapshotDamagedError, SnapshotDiffersError
+from perfdata.progress import silent
+from perfdata.snapshot.diff import READING, common_columns, read_digests
 from perfdata.snapshot.format import check_file, fingerprint_schema, read_tables
+from perfdata.snapshot.sides import DatabaseSide, FileSide
 from perfdata.snapshot.store import find_snapshot
 
 if TYPE_CHECKING:
+    from perfdata.database.link import Link
+    from perfdata.progress import Report
+    from perfdata.snapshot.sides import Side
     from perfdata.snapshot.store import Snapshot
 
 
-def verify_snapshot(name: str, settings: Settings | None = None) -> Snapshot:
+def verify_snapshot(
+    name: str,
+    settings: Settings | None = None,
+    *,
+    database: object = None,
+    report: Report = silent,
+) -> Snapshot:
     """Read every byte and row of a snapshot; return it when all is as its manifest says.
 
-    Raises SnapshotDamagedError, SnapshotNotFoundError.
+    With ``database`` also compare each table's rows with those that the snapshot would hold now:
+    their number and an order-independent digest. A caller's open transaction is joined.
+
+    Raises SnapshotDamagedError, SnapshotNotFoundError, and SnapshotDiffersError for a database
+    that holds something else; diff_snapshots tells which rows.
     """
-    snapshot = find_snapshot(name, settings or Settings.load())
+    snapshot = verify_file(name, settings or Settings.load())
+    if database is not None:
+        with open_link(database) as link:
+            verify_against(link, snapshot, report)
+    return snapshot
+
+
+def verify_against(link: Link, snapshot: Snapshot, report: Report = silent) -> None:
+    """Raise SnapshotDiffersError where a database's rows are not a snapshot's."""
+    ours = FileSide(snapshot)
+    with link.transaction(READING, reading=True):
+        differing = _differing(ours, DatabaseSide(link, ours.manifest), report)
+    if differing:
+        said = first([f"{key} ({reason})" for key, reason in differing.items()], 20)
+        raise SnapshotDiffersError(
+            f"{snapshot.name} and the database differ: {said}. "
+            f"snapshot.diff --name {snapshot.name} shows the rows",
+            differing,
+        )
+
+
+def _differing(ours: Side, theirs: Side, report: Report) -> dict[str, str]:
+    """Say for each table that differs how it does."""
+    reasons: dict[str, str] = {}
+    for key in (*ours.columns, *(key for key in theirs.columns if key not in ours.columns)):
+        if key not in theirs.columns:
+            reasons[key] = "not in the database"
+        elif key not in ours.columns:
+            reasons[key] = "not in the snapshot"
+        elif other := sorted(set(ours.columns[key]) ^ set(theirs.columns[key])):
+            reasons[key] = f"only one of them has {first(other)}"
+    common = {key: one for key, one in common_columns(ours, theirs).items() if key not in reasons}
+    digests = read_digests(ours, common, report), read_digests(theirs, common, report)
+    for key in common:
+        old, new = (digest[key] for digest in digests)
+        if old.rows != new.rows:
+            reasons[key] = f"{old.rows:,} rows in the snapshot, {new.rows:,} in the database"
+        elif old != new:
+            reasons[key] = f"{old.rows:,} rows in both, not all the same"
+    return reasons
+
+
+def verify_file(name: str, settings: Settings) -> Snapshot:
+    """Read a snapshot's file whole against its own checksums and counts."""
+    snapshot = find_snapshot(name, settings)
     manifest, offset = check_file(snapshot.path)
     counted: dict[str, int] = {}
     columns: dict[str, list[str]] = {}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from perfdata.tasks.base import EXAMPLE_NAME, answer_no, is_dry, task
 from perfdata.tasks.dataset import print_built
+from perfdata.tasks.differing import LIMIT, difference_facts, print_difference, whole_number
+from perfdata.tasks.keys import explain_key, key_facts
 from perfdata.tasks.options import LOCK_TIMEOUT, read_lock_timeout
 from perfdata.tasks.output import (
     human_duration,
@@ -26,13 +27,12 @@ if TYPE_CHECKING:
 
     from perfdata.config import Settings
     from perfdata.database.target import Target
-    from perfdata.snapshot.key import CacheKey
+    from perfdata.progress import Report
     from perfdata.snapshot.provide import Provided
     from perfdata.snapshot.store import Snapshot
 
 _NAME = "the snapshot, as snapshot.list names it"
 _REQUIRED = {"name": EXAMPLE_NAME}
-_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @task(
@@ -294,6 +294,7 @@ def delete(context: Context, *, name: str = "") -> None:
 @task(
     options={
         "name": _NAME,
+        "database": "also no where the database's rows are not those of the snapshot",
         "current": "also no where its migrations or its dataset are not the project's present ones",
         "flagged": "also no where it holds every row, not only the flagged ones",
         "json": "print JSON",
@@ -304,31 +305,74 @@ def verify(
     _context: Context,
     *,
     name: str = "",
+    database: bool = False,
     current: bool = False,
     flagged: bool = False,
     json: bool = False,
 ) -> None:
     """Read a snapshot's whole file against its checksums; exit 1 where it is damaged."""
-    from perfdata.errors import SnapshotDamagedError, SnapshotStaleError
+    from perfdata.errors import SnapshotDamagedError, SnapshotDiffersError, SnapshotStaleError
     from perfdata.project import load_project
     from perfdata.snapshot.current import check_current, check_flagged
     from perfdata.snapshot.verify import verify_snapshot
 
     settings = load_settings()
     try:
-        good = verify_snapshot(name, settings)
+        with reporting() as report:
+            conninfo = _conninfo(settings, report) if database else None
+            good = verify_snapshot(name, settings, database=conninfo, report=report)
         if current:
             check_current(good, load_project(settings))
         if flagged:
             check_flagged(good)
-    except (SnapshotDamagedError, SnapshotStaleError) as error:
+    except (SnapshotDamagedError, SnapshotStaleError, SnapshotDiffersError) as error:
         if json:
-            print_json({"name": name, "good": False, "reason": str(error)})
+            differs = error.tables if isinstance(error, SnapshotDiffersError) else {}
+            print_json({"name": name, "good": False, "reason": str(error), "differs": differs})
         raise answer_no(str(error)) from error
     if json:
         print_json({"name": name, "good": True, "rows": good.manifest.rows, "path": good.path})
     else:
-        print(f"good: {_in_short(good)}")
+        print(f"good: {_in_short(good)}{', the same as the database' if database else ''}")
+
+
+@task(
+    options={
+        "name": "the snapshot that was before, as snapshot.list names it",
+        "other": "the snapshot that came after; not given: the database",
+        "limit": "how many rows to show of each kind, for each table (5)",
+        "json": "print JSON",
+    },
+    required=_REQUIRED,
+)
+def diff(
+    _context: Context, *, name: str = "", other: str = "", limit: str = "", json: bool = False
+) -> None:
+    """Compare a snapshot's rows with another's or the database's; exit 1 where they differ."""
+    from perfdata.snapshot.diff import diff_snapshots
+
+    settings = load_settings()
+    with reporting() as report:
+        found = diff_snapshots(
+            name,
+            other or None,
+            database=None if other else _conninfo(settings, report),
+            limit=whole_number("limit", limit, LIMIT),
+            settings=settings,
+            report=report,
+        )
+    if json:
+        print_json(difference_facts(found))
+    else:
+        print_difference(found)
+    if not found.same:
+        raise answer_no()
+
+
+def _conninfo(settings: Settings, report: Report) -> str:
+    from perfdata.database.target import open_target
+
+    return open_target(settings, report).conninfo
 
 
 @task(
@@ -358,51 +402,11 @@ def key(
     if against or ((explain or json) and snapshot_exists(name, settings)):
         compared = find_snapshot(against or name, settings)
     if json:
-        print_json(_key_facts(made, compared))
+        print_json(key_facts(made, compared))
     elif explain or against:
-        _explain_key(made, compared)
+        explain_key(made, compared)
     else:
         print(made)
-
-
-def _hashed(part: str) -> tuple[str, str]:
-    """Return a part's hash and what it is of: the file's own, or that of the part itself."""
-    from hashlib import sha256
-
-    digest, _, of = part.partition(" ")
-    if _SHA256.fullmatch(digest):
-        return digest, of
-    return sha256(part.encode()).hexdigest(), part
-
-
-def _key_facts(key: CacheKey, compared: Snapshot | None) -> dict[str, object]:
-    differing = key.differing(compared) if compared else {}
-    return {
-        "key": key.key,
-        "path": key.path,
-        "parts": dict(key.parts),
-        "snapshot": compared.name if compared else None,
-        "differs": {
-            name: {"now": now, "snapshot": then} for name, (now, then) in differing.items()
-        },
-    }
-
-
-def _explain_key(key: CacheKey, compared: Snapshot | None) -> None:
-    print(key)
-    print()
-    print_table(
-        ("part", "hash", "of"), [(name, *_hashed(part)) for name, part in key.parts.items()]
-    )
-    if compared is None:
-        return
-    print()
-    differing = key.differing(compared)
-    if not differing:
-        print(f"snapshot {compared.name} was made with the same")
-    for name, (now, then) in differing.items():
-        print(f"snapshot {compared.name} differs in {name}: {then or 'not there'}")
-        print(f"  now: {now or 'not there'}")
 
 
 def _in_short(snapshot: Snapshot) -> str:
