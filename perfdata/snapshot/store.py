@@ -60,10 +60,11 @@ def list_snapshots(settings: Settings | None = None, report: Report = silent) ->
 
     A file that is damaged is told to ``report`` and left out.
     """
+    settings = settings or Settings.load()
     found = []
-    for name in _names(settings or Settings.load()):
+    for name in _names(settings):
         try:
-            found.append(find_snapshot(name, settings))
+            found.append(_read(name, settings))
         except SnapshotError as error:
             report(Event(f"left out: {error}"))
     return found
@@ -74,16 +75,21 @@ def find_snapshot(name: str, settings: Settings | None = None) -> Snapshot:
 
     Raises SnapshotNotFoundError (with a near miss), SnapshotDamagedError, InvalidNameError.
     """
-    from perfdata.snapshot.format import read_manifest
-
     settings = settings or Settings.load()
-    path = snapshot_path(name, settings)
+    check_name(name)
     if not snapshot_exists(name, settings):
         names = _names(settings)
         near = difflib.get_close_matches(name.lower(), [one.lower() for one in names], n=1)
         real = [one for one in names if one.lower() in near]
         hint = f"did you mean {real[0]}?" if real else f"there are: {', '.join(names) or 'none'}"
         raise SnapshotNotFoundError(f"no snapshot is named {name!r}; {hint}")
+    return _read(name, settings)
+
+
+def _read(name: str, settings: Settings) -> Snapshot:
+    from perfdata.snapshot.format import read_manifest
+
+    path = snapshot_path(name, settings)
     manifest, _ = read_manifest(path)
     if manifest.name != name:
         raise SnapshotDamagedError(

@@ -25,6 +25,7 @@ def _hashed(part: str) -> tuple[str, str]:
 
 
 def key_facts(key: CacheKey, compared: Snapshot | None) -> dict[str, object]:
+    """Write a key, its parts and what differs in a snapshot for JSON."""
     differing = key.differing(compared) if compared else {}
     return {
         "key": key.key,
@@ -38,6 +39,7 @@ def key_facts(key: CacheKey, compared: Snapshot | None) -> dict[str, object]:
 
 
 def explain_key(key: CacheKey, compared: Snapshot | None) -> None:
+    """Print a key, its parts and what differs in a snapshot."""
     print(key)
     print()
     print_table(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from perfdata.tasks.base import EXAMPLE_NAME, answer_no, is_dry, task
 from perfdata.tasks.dataset import print_built
 from perfdata.tasks.differing import LIMIT, difference_facts, print_difference, whole_number
+from perfdata.tasks.dry import in_short, tell_create, tell_restore
 from perfdata.tasks.keys import explain_key, key_facts
 from perfdata.tasks.options import LOCK_TIMEOUT, read_lock_timeout
 from perfdata.tasks.output import (
@@ -20,7 +21,7 @@ from perfdata.tasks.output import (
     shown_path,
 )
 from perfdata.tasks.progress import reporting
-from perfdata.tasks.target import flagged_rows, load_settings, tell_guard, untouched_target
+from perfdata.tasks.target import load_settings
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -62,7 +63,7 @@ def create(
     settings = load_settings()
     lock_timeout_s = read_lock_timeout(lock_timeout)
     if is_dry(context):
-        _tell_create(settings, name, replace=replace, all_rows=all_rows)
+        tell_create(settings, name, replace=replace, all_rows=all_rows)
         return
     from perfdata.database.target import open_target
 
@@ -95,20 +96,6 @@ def _lacking(snapshot: Snapshot) -> list[str]:
     return notes
 
 
-def _tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool) -> None:
-    from perfdata.snapshot.store import check_name, snapshot_exists
-
-    check_name(name)
-    rows = "every row" if all_rows else "the flagged rows"
-    print(f"would save {rows} of {untouched_target(settings).described()} as {name}")
-    if snapshot_exists(name, settings):
-        print(
-            f"would replace the snapshot {name}"
-            if replace
-            else f"would be refused: there is a snapshot {name}, and --replace was not given"
-        )
-
-
 @task(
     options={
         "name": "the snapshot or dataset, as snapshot.list and dataset.list name it",
@@ -137,7 +124,7 @@ def restore(
     lock_timeout_s = read_lock_timeout(lock_timeout)
     may_build = not (no_build or keep_existing)
     if is_dry(context):
-        _tell_restore(settings, name, keep=keep_existing, may_build=may_build, fresh=fresh)
+        tell_restore(settings, name, keep=keep_existing, may_build=may_build, fresh=fresh)
         return
     from perfdata.database.target import open_target
     from perfdata.snapshot.provide import provide_dataset
@@ -165,27 +152,6 @@ def _print_provided(target: Target, provided: Provided) -> None:
         rows, took = human_rows(sum(done.rows.values())), human_duration(done.duration_s)
         print(f"restored {done.name}: {rows} in {took} ({done.strategy}) into {target.described()}")
         print_notes(done.notes)
-
-
-def _tell_restore(
-    settings: Settings, name: str, *, keep: bool, may_build: bool, fresh: bool
-) -> None:
-    from perfdata.snapshot.store import find_snapshot, snapshot_exists
-
-    target = untouched_target(settings)
-    buildable = target.project and target.project.find_dataset(name) and may_build
-    if buildable and not snapshot_exists(name, settings):
-        print(f"would build {name}, which has no snapshot yet, and save it")
-    else:
-        print(f"would restore {_in_short(find_snapshot(name, settings))}")
-        if buildable:
-            print("would build it again instead where it is stale")
-    print(f"into {target.described()}")
-    if fresh:
-        print("would put a fresh database in its place, and keep what is there until db.gc")
-    else:
-        print(f"would remove first: {'nothing' if keep else flagged_rows(target)}")
-    tell_guard(target)
 
 
 @task(name="list", options={"json": "print JSON"})
@@ -333,7 +299,7 @@ def verify(
     if json:
         print_json({"name": name, "good": True, "rows": good.manifest.rows, "path": good.path})
     else:
-        print(f"good: {_in_short(good)}{', the same as the database' if database else ''}")
+        print(f"good: {in_short(good)}{', the same as the database' if database else ''}")
 
 
 @task(
@@ -407,12 +373,6 @@ def key(
         explain_key(made, compared)
     else:
         print(made)
-
-
-def _in_short(snapshot: Snapshot) -> str:
-
-    rows, size = human_rows(snapshot.manifest.rows), human_size(snapshot.size_bytes)
-    return f"{snapshot.name}: {rows}, {shown_path(snapshot.path)} ({size})"
 
 
 def _facts(snapshot: Snapshot) -> dict[str, object]:

@@ -198,8 +198,36 @@ def test_a_damaged_file_is_told_by_verify_with_exit_1(shell: Shell) -> None:
     shell.invoke("snapshot.delete", "--name", "hurt")
 
 
+def test_verify_and_diff_compare_with_the_database(shell: Shell, url: str) -> None:
+    shell.invoke("snapshot.create", "--name", "then", "--replace")
+    verify, diff = ("snapshot.verify", "--name", "then"), ("snapshot.diff", "--name", "then")
+    assert "the same as the database" in shell.invoke(*verify, "--database")
+    assert shell.invoke(*diff) == "same: then and the database\n"
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE offices SET name = 'the \x1bnew one' WHERE name IN"
+                           " (SELECT name FROM offices ORDER BY name LIMIT 1)")  # fmt: skip
+    shell.invoke(*verify)
+    assert shell.fails(1, *verify, "--database").startswith("then and the database differ: offices")
+    answer = shell.run("invoke", *verify, "--database", "--json")
+    assert list(json.loads(answer.stdout)["differs"]) == ["offices"]
+    told = shell.run("invoke", *diff)
+    assert (told.returncode, told.stderr) == (1, "")
+    assert re.search(r"^offices +10 to 10 +0 +0 +1 +same$", told.stdout, re.MULTILINE)
+    assert re.search(r"^~ offices id=\S+ name: .* to the  ?new one$", told.stdout, re.MULTILINE)
+    shell.invoke("snapshot.create", "--name", "now", "--replace")
+    other = shell.run("invoke", *diff, "--other", "now", "--limit", "0", "--json")
+    assert other.returncode == 1
+    assert json.loads(other.stdout)["tables"][0]["changed"] == 1
+    assert json.loads(other.stdout)["tables"][0]["samples"] == {}
+    assert "--limit takes a whole number" in shell.fails(2, *diff, "--limit", "few")
+    shell.invoke("snapshot.restore", "--name", "then")
+    assert shell.json(*diff)["same"] is True
+    for name in ("then", "now"):
+        shell.invoke("snapshot.delete", "--name", name)
+
+
 @pytest.mark.usefixtures("url")
-@pytest.mark.parametrize("name", ["info", "delete", "verify", "restore"])
+@pytest.mark.parametrize("name", ["info", "delete", "diff", "verify", "restore"])
 def test_a_near_miss_is_suggested(shell: Shell, name: str) -> None:
     assert f"did you mean {SMALL}?" in shell.fails(2, f"snapshot.{name}", "--name", "10_office")
 
