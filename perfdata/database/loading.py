@@ -68,7 +68,8 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
         if plan.existing is Existing.REPLACE:
             check_boundary(link, plan.catalog, plan.flag_column, before, plan.whole)
         coming = sum(plan.counts.values()) if plan.counts is not None else None
-        with taken_off(link, plan.catalog, plan.tables, coming) as told:
+        off = taken_off(link, plan.catalog, plan.tables, coming, old_rows=not plan.flagged)
+        with off as told:
             clear(link, plan, before)
             rows = _copy_all(link, plan, before, loads, report)
             put_back(link, before)

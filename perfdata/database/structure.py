@@ -21,6 +21,12 @@ from perfdata.database.triggers import (
     triggers_of,
     user_trigger,
 )
+from perfdata.database.unproven import (
+    UnprovenCheck,
+    add_unproven,
+    drop_unproven,
+    unproven_of,
+)
 from perfdata.errors import LoadError, SchemaError, ServerRefusedError
 
 if TYPE_CHECKING:
@@ -105,22 +111,29 @@ class _Deferrable(NamedTuple):
 
 @contextmanager
 def taken_off(
-    link: Link, catalog: Catalog, tables: Collection[Table], rows: int | None
+    link: Link,
+    catalog: Catalog,
+    tables: Collection[Table],
+    rows: int | None,
+    *,
+    old_rows: bool = False,
 ) -> Iterator[Sequence[str]]:
     """Take foreign keys, user triggers and (for many rows) indexes off; put all back and compare.
 
-    To be used inside a transaction; gives what a user should know of it. Raises
-    SchemaError, so that all is rolled back, where something about a table would not be as it was.
+    To be used inside a transaction; gives what a user should know of it. ``old_rows`` come past
+    checks that are NOT VALID. Raises SchemaError, so that all is rolled back, where something about
+    a table would not be as it was.
     """
     oids = [table.oid for table in tables]
     keys = [key for key in catalog.foreign_keys if key.child in oids or key.parent in oids]
     touched = sorted({*oids, *(key.child for key in keys), *(key.parent for key in keys)})
-    survey, deferrables, states_before, user_triggers, described = link.together(
+    survey, deferrables, states_before, user_triggers, checks, described = link.together(
         [
             (_SURVEY, {"oids": oids, "keys": [key.oid for key in keys]}),
             (_DEFERRABLE, (touched,)),
             key_triggers(keys),
             triggers_of(oids),
+            unproven_of(oids if old_rows else ()),
             (_DESCRIBED, {"oids": touched}),
         ]
     )
@@ -130,6 +143,7 @@ def taken_off(
     keys = [key for key in keys if key not in resting]
     indexes = plain_indexes(link, oids, keys, rows)
     triggers = [user_trigger(row) for row in user_triggers]
+    unproven = [UnprovenCheck(*row) for row in checks]
     deferrable = [_Deferrable(*row) for row in deferrables]
     # What is deferred is checked now: tables with such events waiting can't be altered.
     _set_constraints(link, deferrable, "IMMEDIATE")
@@ -138,8 +152,10 @@ def taken_off(
         for key in keys:
             drop = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}")
             link.later(drop.format(key.referencing.identifier, sql.Identifier(key.name)))
+        drop_unproven(link, unproven)
         drop_indexes(link, indexes)
-        yield _event_notes(found) if indexes or triggers or keys else ()
+        yield _event_notes(found) if indexes or triggers or keys or unproven else ()
+        add_unproven(link, unproven)
         build_indexes(link, indexes)
         for key in keys:
             _add_key(link, key)

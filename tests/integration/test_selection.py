@@ -15,8 +15,10 @@ from perfdata import (
     Settings,
     create_snapshot,
     delete_snapshot,
+    find_snapshot,
     restore_snapshot,
 )
+from perfdata.tasks.snapshot import _lacking, _print_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -146,6 +148,47 @@ def test_an_unflagged_row_still_holds_a_flagged_one(
     run(target, "CREATE TABLE visits (shop int REFERENCES shops)", "INSERT INTO visits VALUES (2)")
     with pytest.raises(BoundaryError, match="visits_shop_fkey"):
         restore_snapshot(target, NAME, settings=chosen)
+
+
+def test_what_is_left_out_and_what_is_whole_is_shown(
+    pair: tuple[str, str], chosen: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By create and by info: tables that have no flag, tables of which every row is there."""
+    assert pair
+    made = find_snapshot(NAME, chosen)
+    _print_info(made)
+    told = capsys.readouterr().out
+    assert "left out, having no column is_fake: logs" in told
+    assert "countries (whole)" in told
+    assert _lacking(made) == ["left out, having no column is_fake: logs"]
+
+
+def test_rows_that_match_by_period_are_required_and_held(
+    databases: Any, settings: Settings
+) -> None:
+    """A temporal foreign key (18) references whatever its period overlaps."""
+    url = databases.make("template0")
+    if run(url, "SHOW server_version_num")[0][0] < "180000":
+        pytest.skip("temporal foreign keys are of PostgreSQL 18")
+    flag = "is_test_data boolean NOT NULL"
+    run(
+        url,
+        "CREATE EXTENSION btree_gist",
+        f"CREATE TABLE prices (id int, during int4range, {flag},"
+        " PRIMARY KEY (id, during WITHOUT OVERLAPS))",
+        f"CREATE TABLE sales (id int, during int4range, {flag},"
+        " FOREIGN KEY (id, PERIOD during) REFERENCES prices (id, PERIOD during))",
+        "INSERT INTO prices VALUES (1, '[1,10)', true), (1, '[10,20)', false), (2, '[1,9)', true)",
+        "INSERT INTO sales VALUES (1, '[5,15)', true), (2, '[2,3)', true)",
+    )
+    made = create_snapshot(url, NAME, settings=settings)
+    (required,) = made.manifest.requires
+    assert required.keys == [["1", "[10,20)"]]
+    restore_snapshot(url, NAME, settings=settings)
+    run(url, "INSERT INTO sales VALUES (2, '[4,6)', false)")
+    with pytest.raises(BoundaryError, match="sales → prices"):
+        restore_snapshot(url, NAME, settings=settings)
+    made.path.unlink()
 
 
 def test_a_pattern_that_names_no_table_is_told(pair: tuple[str, str], chosen: Settings) -> None:
