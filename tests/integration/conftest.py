@@ -159,6 +159,24 @@ def digests() -> Callable[[str], dict[str, tuple[Any, ...]]]:
 
 
 @pytest.fixture
+def state(
+    schema_of: Callable[[str], str], digests: Callable[[str], dict[str, tuple[Any, ...]]]
+) -> Callable[[str], tuple[Any, ...]]:
+    """Return a function from a database to its schema, its rows' digests and its sequences."""
+    stand = (
+        "SELECT sequencename, last_value FROM pg_sequences"
+        " UNION ALL SELECT tgrelid::regclass || tgname, ascii(tgenabled::text)"
+        " FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1"
+    )
+
+    def look(url: str) -> tuple[Any, ...]:
+        with psycopg.connect(url) as connection:
+            return schema_of(url), digests(url), connection.execute(stand).fetchall()
+
+    return look
+
+
+@pytest.fixture
 def round_trip(
     databases: Databases,
     settings: Settings,

@@ -1,0 +1,257 @@
+"""All or nothing: whatever statement of a restore fails, the database is as it was before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from perfdata import PerfdataError, RefusedError, Settings, create_snapshot, restore_snapshot
+from perfdata.database.link import PsycopgLink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from psycopg import sql
+
+    from perfdata.database.link import Answer, CopyFormat
+    from perfdata.database.script import Params, Query
+
+    State = Callable[[str], tuple[str, Any, Any]]
+
+NAME = "atomic"
+FLAG = "is_test_data boolean NOT NULL DEFAULT false"
+SCHEMA = (
+    f"CREATE TABLE parent (id serial PRIMARY KEY, name text UNIQUE, {FLAG})",
+    f"CREATE TABLE child (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {FLAG},"
+    " parent_id int NOT NULL REFERENCES parent ON DELETE CASCADE,"
+    " sister_id int REFERENCES child DEFERRABLE INITIALLY DEFERRED)",
+    "COMMENT ON CONSTRAINT child_parent_id_fkey ON child IS 'kept'",
+    "CREATE INDEX child_parent ON child (parent_id)",
+    "CREATE INDEX parent_lower ON parent (lower(name)) WHERE is_test_data",
+    "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$",
+    "CREATE TRIGGER fires BEFORE INSERT ON child FOR EACH ROW EXECUTE FUNCTION no()",
+    "CREATE TRIGGER always AFTER UPDATE ON child FOR EACH ROW EXECUTE FUNCTION no()",
+    "ALTER TABLE child ENABLE ALWAYS TRIGGER always",
+    "CREATE MATERIALIZED VIEW names AS SELECT name FROM parent",
+)
+ROWS = (
+    "INSERT INTO parent (name, is_test_data) SELECT 'p' || g, true FROM generate_series(1, 20) g",
+    "INSERT INTO child (parent_id, sister_id, is_test_data)"
+    " SELECT g, 21 - g, true FROM generate_series(1, 20) g",
+)
+# What a restore is to replace: other rows, and sequences that stand elsewhere.
+CHANGED = (
+    "UPDATE child SET sister_id = NULL",
+    "DELETE FROM child WHERE id > 7",
+    "UPDATE parent SET name = 'changed' WHERE id = 1",
+    "ALTER SEQUENCE parent_id_seq RESTART WITH 2",
+    "ALTER TABLE child ALTER id RESTART WITH 3",
+    "REFRESH MATERIALIZED VIEW names",
+)
+STAYING = "INSERT INTO parent (id, name) VALUES (1000, 'real')"
+
+
+def run(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+@pytest.fixture
+def prepared(empty_url: str, settings: Settings) -> Iterator[str]:
+    """A database from which a snapshot was made, and which has changed since."""
+    run(empty_url, *SCHEMA, *ROWS)
+    path = create_snapshot(empty_url, NAME, settings=settings, replace=True).path
+    run(empty_url, *CHANGED)
+    yield empty_url
+    path.unlink()
+
+
+class BreakingLink(PsycopgLink):
+    """A link on which one statement, counted from 1, goes wrong on the server."""
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], at: int, break_: Callable[[int], None]
+    ) -> None:
+        super().__init__(connection)
+        self.ran = 0
+        self._at = at
+        self._break = break_
+
+    def _break_here(self) -> None:
+        self.ran += 1
+        if self.ran == self._at:
+            self._break(self.connection.info.backend_pid)
+            super()._run("SELECT 1 / 0", None)
+
+    def _run(self, query: Query, params: Params | None) -> Answer:
+        self._break_here()
+        return super()._run(query, params)
+
+    def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
+        """Send the statements one by one, so that each can be the one that fails."""
+        return [self._run(query, params) for query, params in pairs]
+
+    def _copy_in(
+        self,
+        table: sql.Identifier,
+        columns: Sequence[str],
+        blocks: Iterable[bytes],
+        form: CopyFormat,
+        *,
+        freeze: bool,
+    ) -> int:
+        def breaking() -> Iterator[bytes]:
+            yield from blocks
+            self.ran += 1
+            if self.ran == self._at:  # all rows are there, the end is not
+                self._break(self.connection.info.backend_pid)
+                yield b"no row of this table\n"
+
+        self._break_here()
+        return super()._copy_in(table, columns, breaking(), form, freeze=freeze)
+
+
+def let_be(_pid: int) -> None:
+    """Leave the backend: the statement that comes next is an error by itself."""
+
+
+def restore_breaking(
+    url: str, settings: Settings, at: int, break_: Callable[[int], None]
+) -> tuple[bool, int]:
+    """Restore with one statement going wrong; tell whether it raised, and how many ran."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        link = BreakingLink(connection, at, break_)
+        try:
+            restore_snapshot(link, NAME, settings=settings)
+        except PerfdataError:
+            return True, link.ran
+        return False, link.ran
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside", "whole"])
+def test_an_error_at_any_statement_leaves_everything(
+    prepared: str, settings: Settings, state: State, beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perfdata.database.rebuild.INDEX_REBUILD_ROWS", 1)
+    if beside:
+        run(prepared, STAYING)
+    before, at, failed = state(prepared), 0, 0
+    while True:
+        at += 1
+        raised, ran = restore_breaking(prepared, settings, at, let_be)
+        if not raised:
+            break
+        failed += 1
+        assert state(prepared) == before, f"after an error at statement {at}"
+    assert failed > 60  # BEGIN, the checks, each ALTER, DROP, CREATE and COPY, COMMIT
+    assert ran >= at
+    assert state(prepared) != before
+
+
+def test_a_backend_that_is_ended_at_any_statement_leaves_everything(
+    prepared: str, settings: Settings, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a crash of the client or of the machine between would: every fourth statement."""
+    monkeypatch.setattr("perfdata.database.rebuild.INDEX_REBUILD_ROWS", 1)
+    run(prepared, STAYING)
+
+    def end(pid: int) -> None:
+        run(prepared, f"SELECT pg_terminate_backend({pid}, 5000)")
+
+    before, at = state(prepared), 2
+    while restore_breaking(prepared, settings, at, end)[0]:
+        assert state(prepared) == before, f"after the end at statement {at}"
+        at += 4
+    assert at > 60
+
+
+@pytest.fixture
+def owner(prepared: str) -> Iterator[str]:
+    """A URL for a role that owns the tables and may do nothing else."""
+    name = "plain_owner"
+    run(prepared, f"CREATE ROLE {name} LOGIN")
+    with psycopg.connect(prepared) as connection:
+        (database,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+    run(
+        prepared,
+        *(f"ALTER TABLE {table} OWNER TO {name}" for table in ("parent", "child")),
+        f"ALTER MATERIALIZED VIEW names OWNER TO {name}",
+        f"GRANT USAGE, CREATE ON SCHEMA public TO {name}",
+    )
+    yield prepared.replace("//perfdata@", f"//{name}@")
+    run(
+        prepared,
+        f"REASSIGN OWNED BY {name} TO perfdata",
+        f"DROP OWNED BY {name}",
+        f'REVOKE ALL ON DATABASE "{database}" FROM {name}',
+        f"DROP ROLE {name}",
+    )
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside", "whole"])
+@pytest.mark.parametrize("rebuilt", [1, 200_000], ids=["indexes", "keys"])
+def test_who_owns_the_tables_needs_nothing_more(
+    owner: str,
+    prepared: str,
+    settings: Settings,
+    state: State,
+    beside: bool,
+    rebuilt: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("perfdata.database.rebuild.INDEX_REBUILD_ROWS", rebuilt)
+    allowed = Settings(root=settings.root, home=settings.home, allow=("local/*",))
+    if beside:
+        run(prepared, STAYING)
+    schema = state(prepared)[0]
+    restored = restore_snapshot(owner, NAME, settings=allowed)
+    assert restored.rows == {"parent": 20, "child": 20}
+    assert restored.strategy == ("beside other data" if beside else "whole tables")
+    assert state(prepared)[0] == schema
+    create_snapshot(owner, NAME, settings=allowed, replace=True)
+
+
+@pytest.mark.parametrize(
+    ("statements", "said"),
+    [
+        (["ALTER TABLE child OWNER TO perfdata",
+          "GRANT ALL ON child TO plain_owner"],
+         r"child is changed by its owner perfdata alone \(ALTER TABLE child OWNER TO plain_owner, "
+         r"or GRANT perfdata TO plain_owner\)"),
+        (["REVOKE TRUNCATE ON parent FROM plain_owner"],
+         r"parent lacks TRUNCATE \(GRANT TRUNCATE ON parent TO plain_owner\)"),
+        (["REVOKE REFERENCES, INSERT ON parent FROM plain_owner"],
+         r"parent lacks INSERT, REFERENCES \(GRANT INSERT, REFERENCES ON parent"),
+        (["REVOKE SELECT ON child FROM plain_owner"],
+         r"child lacks SELECT \(GRANT SELECT ON child"),
+        (["ALTER SEQUENCE parent_id_seq OWNED BY NONE",
+          "ALTER SEQUENCE parent_id_seq OWNER TO perfdata"],
+         "parent_id_seq is changed by its owner perfdata alone .ALTER SEQUENCE parent_id_seq"),
+    ],
+)  # fmt: skip
+def test_each_privilege_that_is_missing_is_named_with_what_gives_it(
+    owner: str,
+    prepared: str,
+    settings: Settings,
+    state: State,
+    statements: list[str],
+    said: str,
+) -> None:
+    run(prepared, *statements)
+    before = state(prepared)
+    allowed = Settings(root=settings.root, home=settings.home, allow=("local/*",))
+    with pytest.raises(RefusedError, match=said) as caught:
+        restore_snapshot(owner, NAME, settings=allowed)
+    assert "refused, nothing was touched" in str(caught.value)
+    assert state(prepared) == before
+
+
+def test_rows_that_may_not_be_read_are_named_by_a_create(
+    owner: str, prepared: str, settings: Settings
+) -> None:
+    run(prepared, "REVOKE SELECT ON child FROM plain_owner")
+    with pytest.raises(RefusedError, match=r"GRANT SELECT ON public\.child TO plain_owner"):
+        create_snapshot(owner, "unread", settings=settings)

@@ -1,0 +1,207 @@
+"""Refusals: what is found before the first change is named, and the target stays as it was."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from perfdata import (
+    BoundaryError,
+    ConfigError,
+    LoadError,
+    PerfdataError,
+    RefusedError,
+    SchemaError,
+    Settings,
+    SnapshotStaleError,
+    create_snapshot,
+    restore_snapshot,
+)
+from perfdata.snapshot.format import manifest_frame, read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+NAME = "refusals"
+FLAG = "is_test_data boolean"  # null is no flag either
+TABLES = (
+    "CREATE TYPE mood AS ENUM ('happy', 'sad')",
+    f"CREATE TABLE parent (id int PRIMARY KEY, name varchar(10) NOT NULL, m mood, n int, {FLAG})",
+    f"CREATE TABLE child (id int PRIMARY KEY, parent_id int REFERENCES parent, {FLAG})",
+    "CREATE TABLE flagless (parent_id int REFERENCES parent ON DELETE CASCADE)",
+    "INSERT INTO parent SELECT g, 'p' || g, 'sad', g, true FROM generate_series(1, 20) g",
+    "INSERT INTO child SELECT g, g, true FROM generate_series(1, 20) g",
+)
+
+
+def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture
+def saved(empty_url: str, settings: Settings) -> Iterator[str]:
+    """A database, of whose flagged rows there is a snapshot."""
+    run(empty_url, *TABLES)
+    path = create_snapshot(empty_url, NAME, settings=settings, replace=True).path
+    yield empty_url
+    path.unlink()
+
+
+@pytest.fixture
+def refused(saved: str, settings: Settings, state: Callable[[str], Any]) -> Callable[..., Any]:
+    """Return a context in which a restore is refused with an error, and nothing is touched."""
+
+    def attempt(error: type[PerfdataError], said: str, **options: Any) -> None:
+        before = state(saved)
+        with pytest.raises(error, match=said):
+            restore_snapshot(saved, NAME, settings=settings, **options)
+        assert state(saved) == before
+
+    return attempt
+
+
+COMPATIBLE = {
+    "ALTER TABLE parent ADD note text": r"parent\.note \(text\) is not in the snapshot",
+    "ALTER TABLE parent ADD at timestamptz NOT NULL DEFAULT now()":
+        r"parent\.at \(timestamp with time zone not null\) is not in the snapshot",
+    "ALTER TABLE child ADD no int GENERATED ALWAYS AS IDENTITY":
+        r"child\.no \(integer not null\) is not in the snapshot",
+    "ALTER TABLE parent ALTER name DROP NOT NULL":
+        r"parent\.name is character varying\(10\), in the snapshot .*\(10\) not null",
+    "ALTER TYPE mood ADD VALUE 'so, so' BEFORE 'sad'":
+        r"parent\.m is public\.mood \(happy, so, so, sad\), in the snapshot public\.mood",
+    "ALTER TABLE parent ALTER name TYPE varchar(12)": r"parent\.name is character varying\(12\)",
+    "ALTER TABLE parent ALTER name TYPE text": r"parent\.name is text not null, in the snapshot",
+    "ALTER TABLE parent ALTER n TYPE bigint": r"parent\.n is bigint, in the snapshot integer",
+}  # fmt: skip
+INCOMPATIBLE = {
+    "ALTER TABLE parent DROP n": r"parent\.n is missing",
+    "ALTER TABLE child ADD no int NOT NULL DEFAULT 1; ALTER TABLE child ALTER no DROP DEFAULT":
+        r"child\.no \(integer not null\) is not in the snapshot",
+    "ALTER TABLE parent ALTER n SET NOT NULL": r"parent\.n is integer not null, in the snapshot",
+    "ALTER TABLE parent ALTER n TYPE smallint": r"parent\.n is smallint, in the snapshot integer",
+    "ALTER TABLE parent ALTER name TYPE varchar(9)": r"parent\.name is character varying\(9\)",
+    "ALTER TABLE parent ALTER name TYPE char(12)": r"parent\.name is character\(12\)",
+    "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'": r"parent\.m is public\.mood \(happy, blue\)",
+    "DROP TABLE child": "table child is missing",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", COMPATIBLE)
+def test_compatible_drift_passes_when_that_is_asked_for_and_is_told(
+    saved: str, settings: Settings, refused: Callable[..., None], change: str
+) -> None:
+    run(saved, change)
+    refused(SchemaError, f"{COMPATIBLE[change]}.*--allow-drift lets it pass")
+    run(saved, "DELETE FROM child WHERE id > 5")
+    restored = restore_snapshot(saved, NAME, allow_drift=True, settings=settings)
+    assert restored.rows == {"parent": 20, "child": 20}
+    assert "drift was let pass" in restored.notes[0]
+    assert run(saved, "SELECT count(*), min(m::text), sum(n) FROM parent") == [(20, "sad", 210)]
+
+
+@pytest.mark.parametrize("change", INCOMPATIBLE)
+def test_all_other_drift_is_refused_however_it_is_asked_for(
+    saved: str, refused: Callable[..., None], change: str
+) -> None:
+    run(saved, *change.split("; "))
+    refused(SchemaError, INCOMPATIBLE[change])
+    refused(SchemaError, INCOMPATIBLE[change], allow_drift=True)
+
+
+def test_migrations_that_came_since_pass_as_drift(
+    saved: str, settings: Settings, refused: Callable[..., None]
+) -> None:
+    run(
+        saved,
+        "CREATE TABLE alembic_version (version_num text)",
+        "INSERT INTO alembic_version VALUES ('0009_newer')",
+    )
+    refused(SnapshotStaleError, "only in the database: 0009_newer")
+    restored = restore_snapshot(saved, NAME, allow_drift=True, settings=settings)
+    assert "migrations only in the database: 0009_newer" in restored.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("INSERT INTO child VALUES (77, 3, false)",
+         r"child → parent \(child_parent_id_fkey\): 1 of child, e.g. 77"),
+        ("INSERT INTO child VALUES (78, 3, NULL)", "1 of child, e.g. 78"),
+        ("INSERT INTO flagless SELECT 3 FROM generate_series(1, 7)",
+         r"flagless → parent \(flagless_parent_id_fkey\): 7 of flagless, e.g. 3, 3, 3, 3, 3 and 2"),
+    ],
+)  # fmt: skip
+def test_what_hangs_on_rows_that_would_go_is_named(
+    saved: str, refused: Callable[..., None], row: str, said: str
+) -> None:
+    """Also by a flag that is null, from a table without any, and where it would be cascaded."""
+    run(saved, row)
+    refused(BoundaryError, said)
+
+
+def test_a_key_that_a_staying_row_has_is_named(saved: str, refused: Callable[..., None]) -> None:
+    """Integer keys start at 1 again: a real row may have any of them."""
+    run(saved, "DELETE FROM child WHERE id = 7", "UPDATE child SET is_test_data = NULL, id = 7,"
+        " parent_id = NULL WHERE id = 8")  # fmt: skip
+    refused(BoundaryError, r"constraint child_pkey: Key \(id\)=\(7\) already exists")
+
+
+def test_a_rule_that_swallows_deletes_is_named(saved: str, refused: Callable[..., None]) -> None:
+    run(saved, "CREATE RULE swallow AS ON DELETE TO parent DO INSTEAD NOTHING")
+    refused(SchemaError, "parent: swallow")
+
+
+def test_a_disk_that_is_too_small_is_found_out(
+    saved: str, settings: Settings, refused: Callable[..., None]
+) -> None:
+    path = settings.home / "snapshots" / f"{NAME}.json.zst"
+    manifest, offset = read_manifest(path)
+    vast = replace(manifest, body=replace(manifest.body, bytes=10**18))
+    path.write_bytes(manifest_frame(vast) + path.read_bytes()[offset:])
+    refused(RefusedError, r"the rows need about 1,000,000,000,0\d\d MB .* disk of /.* has .*left")
+    assert run(saved, "SELECT count(*) FROM parent") == [(20,)]
+
+
+@contextmanager
+def held(url: str, *statements: str) -> Iterator[int]:
+    """Hold locks in a transaction of another application; give its pid."""
+    with psycopg.connect(url, application_name="the shop") as holder:
+        for statement in statements:
+            holder.execute(statement)
+        yield holder.info.backend_pid
+        holder.rollback()
+
+
+def test_locks_are_waited_for_so_long_and_their_holders_named(
+    saved: str, settings: Settings, refused: Callable[..., None]
+) -> None:
+    with held(saved, "SELECT count(*) FROM child") as pid:
+        refused(
+            LoadError,
+            rf"within 0\.2 s; nothing was touched\. .* holds child \(pid {pid}, the shop, user",
+            lock_timeout_s=0.2,
+        )
+    with held(saved, "SELECT pg_advisory_lock(1885696614)") as pid:
+        refused(
+            LoadError, rf"the lock of loads and creates \(pid {pid}, the shop", lock_timeout_s=0.2
+        )
+    with (
+        held(saved, "LOCK TABLE parent") as pid,
+        pytest.raises(LoadError, match=rf"holds parent \(pid {pid}, the shop.*--lock-timeout"),
+    ):
+        create_snapshot(saved, "waits", lock_timeout_s=0.2, settings=settings)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 1e9, float("nan")])
+def test_a_wait_that_is_none_or_without_end_is_refused(
+    refused: Callable[..., None], seconds: float
+) -> None:
+    refused(ConfigError, "there is no waiting for ever", lock_timeout_s=seconds)
