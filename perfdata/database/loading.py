@@ -68,8 +68,8 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
         if plan.existing is Existing.REPLACE:
             check_boundary(link, plan.catalog, plan.flag_column, before, plan.whole)
         coming = sum(plan.counts.values()) if plan.counts is not None else None
-        off = taken_off(link, plan.catalog, plan.tables, coming, old_rows=not plan.flagged)
-        with off as told:
+        taken = taken_off(link, plan.catalog, plan.tables, coming, old_rows=not plan.flagged)
+        with taken as off:
             clear(link, plan, before)
             rows = _copy_all(link, plan, before, loads, report)
             put_back(link, before)
@@ -81,7 +81,7 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
             whole = [one.table for one in before if one.truncate and not one.staying]
             known = restore_statistics(link, statistics, whole)
         stale = refresh_views(link, views, plan.populated)
-    notes = [*plan.notes, *bloat(before), *told, *stale]
+    notes = [*plan.notes, *bloat(before), *off.notes, *stale]
     if not link.joined:
         notes += tend(link, plan.tables, statistics, known)
     return Loaded(rows, _strategy(plan, before), tuple(notes))

@@ -7,6 +7,7 @@ back in the same transaction they are checked once, and a failure brings all of 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg import sql
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from perfdata.database.catalog import Catalog, ForeignKey, Table
     from perfdata.database.link import Link, Rows
+    from perfdata.database.rebuild import PlainIndex
 
 # What can't be taken off and put back, and what would happen besides: rules, keys of tables that
 # are not read (an extension's), partitions on other servers, event triggers.
@@ -109,6 +111,19 @@ class _Deferrable(NamedTuple):
     deferred: bool
 
 
+@dataclass
+class TakenOff:
+    """What was taken off, and is put back in turn, unless it is done elsewhere (``rebuilt``).
+
+    ``notes`` is what a user should know of it.
+    """
+
+    indexes: Sequence[PlainIndex]
+    keys: Sequence[ForeignKey]
+    notes: Sequence[str]
+    rebuilt: bool = False
+
+
 @contextmanager
 def taken_off(
     link: Link,
@@ -117,12 +132,12 @@ def taken_off(
     rows: int | None,
     *,
     old_rows: bool = False,
-) -> Iterator[Sequence[str]]:
+) -> Iterator[TakenOff]:
     """Take foreign keys, user triggers and (for many rows) indexes off; put all back and compare.
 
-    To be used inside a transaction; gives what a user should know of it. ``old_rows`` come past
-    checks that are NOT VALID. Raises SchemaError, so that all is rolled back, where something about
-    a table would not be as it was.
+    To be used inside a transaction, or where all is thrown away after an error. ``old_rows`` come
+    past checks that are NOT VALID. Raises SchemaError where something about a table would not be as
+    it was.
     """
     oids = [table.oid for table in tables]
     keys = [key for key in catalog.foreign_keys if key.child in oids or key.parent in oids]
@@ -154,11 +169,14 @@ def taken_off(
             link.later(drop.format(key.referencing.identifier, sql.Identifier(key.name)))
         drop_unproven(link, unproven)
         drop_indexes(link, indexes)
-        yield _event_notes(found) if indexes or triggers or keys or unproven else ()
+        touching = indexes or triggers or keys or unproven
+        off = TakenOff(indexes, keys, _event_notes(found) if touching else ())
+        yield off
         add_unproven(link, unproven)
-        build_indexes(link, indexes)
-        for key in keys:
-            _add_key(link, key)
+        if not off.rebuilt:
+            build_indexes(link, indexes)
+            for key in keys:
+                add_key(link, key)
         states.put_back(keys)
         enable_triggers(link, triggers)
         _set_constraints(link, [one for one in deferrable if one.deferred], "DEFERRED")
@@ -223,11 +241,13 @@ def _compare(before: set[str], after: set[str]) -> None:
         )
 
 
-def _add_key(link: Link, key: ForeignKey) -> None:
+def add_key(link: Link, key: ForeignKey, *, unchecked: bool = False) -> None:
+    """Put a foreign key back; ``unchecked``: its rows are checked later, by validating it."""
     child = key.referencing.identifier
     name = sql.Identifier(key.name)
     add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
-    link.later(add.format(child, name, sql.SQL(key.definition)))
+    definition = f"{key.definition} NOT VALID" if unchecked else key.definition
+    link.later(add.format(child, name, sql.SQL(definition)))
     if key.comment is not None:
         link.later(
             sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(

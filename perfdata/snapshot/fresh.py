@@ -43,6 +43,8 @@ from perfdata.database.templates import (
 )
 from perfdata.errors import ConnectError, RefusedError, SchemaError, ServerRefusedError
 from perfdata.snapshot.format import check_file
+from perfdata.snapshot.helper import helper
+from perfdata.snapshot.parallel import Room, load_parallel
 from perfdata.snapshot.restore import Restored, prepare, restore, table_loads
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
     from perfdata.snapshot.restore import Options
     from perfdata.snapshot.store import Snapshot
 
+# From here on a second process loads too.
+PARALLEL_ROWS = 200_000
 # Part of every key: templates that were loaded in another way are not found.
 _WAY = 1
 
@@ -213,18 +217,25 @@ def _make_template(
     if manifest != snapshot.manifest:
         raise SchemaError(f"snapshot {snapshot.name} was replaced meanwhile; run it again")
     target = next(one for one in list_databases(place.link) if one.oid == asked.oid)
-    work = clone(place, target)
-    try:
-        open_work(place.link, work)
-        with open_link(make_conninfo(conninfo, dbname=work.name)) as link:
-            _check_same(link, asked)
-            loads = table_loads(snapshot.path, offset, manifest, asked.plan.catalog)
-            load(link, asked.plan, loads, report)
-            _seal(link, asked.plan)
-        return seal_template(place, work, asked.key)
-    except BaseException:
-        drop_database(place.link, work, force=True)
-        raise
+    with ExitStack() as stack:
+        many = manifest.rows >= PARALLEL_ROWS
+        other = stack.enter_context(helper()) if many else None
+        work = clone(place, target)
+        try:
+            open_work(place.link, work)
+            room = make_conninfo(conninfo, dbname=work.name)
+            with open_link(room) as link:
+                _check_same(link, asked)
+                if other is None:
+                    loads = table_loads(snapshot.path, offset, manifest, asked.plan.catalog)
+                    load(link, asked.plan, loads, report)
+                else:
+                    load_parallel(Room(link, room), asked.plan, snapshot, other, report)
+                _seal(link, asked.plan)
+            return seal_template(place, work, asked.key)
+        except BaseException:
+            drop_database(place.link, work, force=True)
+            raise
 
 
 def _check_same(link: Link, asked: _Asked) -> None:
@@ -241,7 +252,7 @@ def _seal(link: Link, plan: Plan) -> None:
     """Leave nothing to do for whoever uses a clone: every row frozen, TOAST's too."""
     if plan.tables:
         names = sql.SQL(", ").join(table.identifier for table in plan.tables)
-        link.execute(sql.SQL("VACUUM (FREEZE) {}").format(names))
+        link.execute(sql.SQL("VACUUM (FREEZE, ANALYZE) {}").format(names))
 
 
 def _tidy(place: Place, before: str) -> tuple[str, ...]:

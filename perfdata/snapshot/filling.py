@@ -1,0 +1,105 @@
+"""Fill the tables of a database that nobody uses yet, each in one COPY, by one process or two.
+
+Both read the same file, and each loads the tables that it is the first to claim, with their indexes
+right after the rows.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from perfdata.database.catalog import read_catalog
+from perfdata.database.locks import ADVISORY_LOCK
+from perfdata.errors import LoadError, SchemaError
+from perfdata.progress import Event
+from perfdata.snapshot.format import read_manifest
+from perfdata.snapshot.restore import table_loads
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from perfdata.database.link import Link
+    from perfdata.database.plan import TableLoad
+    from perfdata.progress import Report
+
+
+@dataclass(frozen=True)
+class Job:
+    """What both processes are told: it goes from one to the other as JSON, over a pipe.
+
+    ``conninfo`` may hold a password. ``counts`` are the rows that come, ``build`` the statements
+    that make indexes, both by table key. ``flag`` is the column that must be true in the tables
+    ``flagged``.
+    """
+
+    conninfo: str
+    path: str
+    sha256: str
+    counts: Mapping[str, int]
+    build: Mapping[str, Sequence[str]]
+    flag: str
+    flagged: Sequence[str]
+
+    def to_json(self) -> str:
+        """Write it as one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> Job:
+        """Read what to_json wrote."""
+        return cls(**json.loads(line))
+
+
+def fill_tables(link: Link, job: Job, report: Report) -> dict[str, int]:
+    """Load the tables that no other process has claimed; return their rows by key.
+
+    Raises SnapshotDamagedError, SchemaError, LoadError.
+    """
+    path = Path(job.path)
+    manifest, offset = read_manifest(path)
+    if manifest.body.sha256 != job.sha256:
+        raise SchemaError(f"{path.name} was replaced while it was restored; run it again")
+    rows: dict[str, int] = {}
+    claim = sql.SQL("SELECT pg_try_advisory_lock({}, {})")
+    for number, one in enumerate(table_loads(path, offset, manifest, read_catalog(link))):
+        if link.value(claim.format(sql.Literal(ADVISORY_LOCK), sql.Literal(number))):
+            rows[one.table.key] = _fill(link, job, one, report)
+        else:
+            for _ in one.blocks:
+                pass
+    return rows
+
+
+def _fill(link: Link, job: Job, one: TableLoad, report: Report) -> int:
+    key = one.table.key
+    if key not in job.counts:
+        raise SchemaError(f"rows came for table {key}, which this load may not fill")
+    report(Event(key, 0, job.counts[key]))
+    with link.transaction():
+        # FREEZE needs a table emptied in this very transaction, and no partitioned one.
+        link.later(sql.SQL("TRUNCATE {}").format(one.table.only))
+        rows = link.copy_in(
+            one.table.identifier,
+            one.columns,
+            one.blocks,
+            one.form,
+            freeze=not one.table.partitioned,
+        )
+    if rows != job.counts[key]:
+        raise LoadError(f"{key}: {rows:,} rows came where {job.counts[key]:,} are promised")
+    for statement in job.build.get(key, ()):
+        link.execute(sql.SQL(statement))
+    if key in job.flagged:
+        unflagged = sql.SQL("SELECT count(*) FROM {} WHERE {} IS NOT TRUE")
+        if extra := link.value(unflagged.format(one.table.only, sql.Identifier(job.flag))):
+            raise LoadError(
+                f"{extra:,} rows came for {key} whose {job.flag} is not true; nothing was touched. "
+                "Every row of a dataset carries the flag"
+            )
+    report(Event(key, rows, job.counts[key]))
+    return rows

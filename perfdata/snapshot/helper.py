@@ -1,0 +1,122 @@
+"""A second process that fills tables: ``python -m perfdata.snapshot.helper``, for perfdata itself.
+
+It reads its job as one line of JSON (no password stands in an argument list), writes its result as
+one line, and ends at once when whoever started it is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perfdata import errors
+from perfdata.errors import LoadError, PerfdataError
+from perfdata.progress import silent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from perfdata.snapshot.filling import Job
+
+_GONE = 3
+
+
+class Helper:
+    """The other end: a process that was started, and can be given a job."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def give(self, job: Job) -> None:
+        """Send the job; a helper that is gone already has none, and all is done here."""
+        if self._process.stdin is not None:
+            try:
+                self._process.stdin.write(job.to_json() + "\n")
+                self._process.stdin.flush()
+            except OSError:
+                return
+
+    def result(self) -> dict[str, int]:
+        """Wait for the end and return the rows by table; raise what it ran into."""
+        line = self._process.stdout.readline() if self._process.stdout else ""
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            return {}  # it did not even begin, or died: what is missing is found by its absence
+        if "error" in answer:
+            kind = getattr(errors, answer["kind"], LoadError)
+            plain = issubclass(kind, PerfdataError) and kind is not errors.ServerRefusedError
+            raise (kind if plain else LoadError)(answer["error"])
+        return dict(answer["rows"])
+
+    def end(self) -> None:
+        """Have it gone, whatever it does."""
+        self._process.kill()
+        self._process.communicate()
+
+
+@contextmanager
+def helper() -> Iterator[Helper | None]:
+    """Start a helper, which is gone after the block; None where this Python can't be started anew.
+
+    A program that embeds Python has another executable: nobody knows what starting it would do.
+    """
+    program = Path(sys.executable or "")
+    if (os.cpu_count() or 1) < 2 or "python" not in program.name.lower():  # noqa: PLR2004  two at once
+        yield None
+        return
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        process = subprocess.Popen(
+            [program, "-m", "perfdata.snapshot.helper"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            env=environment,
+        )
+    except OSError:
+        yield None
+        return
+    started = Helper(process)
+    try:
+        yield started
+    finally:
+        started.end()
+
+
+def main() -> None:
+    """Do the job that comes over standard input."""
+    import psycopg  # noqa: F401  loaded before the job comes: that takes a tenth of a second
+
+    from perfdata.database.connection import open_link
+    from perfdata.snapshot.filling import Job, fill_tables
+
+    line = sys.stdin.readline()
+    if not line:
+        return
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    job = Job.from_json(line)
+    try:
+        with open_link(job.conninfo) as link:
+            answer: dict[str, object] = {"rows": fill_tables(link, job, silent)}
+    except PerfdataError as error:
+        answer = {"error": str(error), "kind": type(error).__name__}
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of standard input, which is open as long as the parent lives."""
+    sys.stdin.read()
+    os._exit(_GONE)
+
+
+if __name__ == "__main__":
+    main()
