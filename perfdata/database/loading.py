@@ -83,7 +83,8 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
         stale = refresh_views(link, views, plan.populated)
     notes = [*plan.notes, *bloat(before), *off.notes, *stale]
     if not link.joined:
-        notes += tend(link, plan.tables, statistics, known)
+        freeze = plan.existing is Existing.ALL
+        notes += tend(link, plan.tables, statistics, known, freeze=freeze)
     return Loaded(rows, _strategy(plan, before), tuple(notes))
 
 

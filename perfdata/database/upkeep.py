@@ -19,19 +19,25 @@ if TYPE_CHECKING:
 
 
 def tend(
-    link: Link, tables: Sequence[Table], statistics: Statistics | None, known: Collection[int]
+    link: Link,
+    tables: Sequence[Table],
+    statistics: Statistics | None,
+    known: Collection[int],
+    *,
+    freeze: bool = False,
 ) -> list[str]:
     """Set the visibility map, give back pages that were taken too many, and analyse.
 
     ``known`` are the oids of the tables that restore_statistics gave theirs: these are vacuumed
-    alone, which reads next to nothing where COPY froze the rows. The rows are committed by now:
-    what goes wrong is returned as a note.
+    alone, which reads next to nothing where COPY froze the rows. ``freeze`` has TOAST's rows frozen
+    too. The rows are committed by now: what goes wrong is returned as a note.
     """
+    frozen = sql.SQL("FREEZE, " if freeze else "")
     try:
         with _no_timeout(link):
-            _run(link, "VACUUM (SKIP_LOCKED) {}", [one for one in tables if one.oid in known])
+            _run(link, "VACUUM ({}SKIP_LOCKED) {}", frozen, [t for t in tables if t.oid in known])
             others = [one for one in tables if one.oid not in known]
-            _run(link, "VACUUM (ANALYZE, SKIP_LOCKED) {}", others)
+            _run(link, "VACUUM ({}ANALYZE, SKIP_LOCKED) {}", frozen, others)
             if statistics is not None:
                 restore_sizes(link, statistics, known)
     except ServerRefusedError as error:
@@ -39,10 +45,10 @@ def tend(
     return []
 
 
-def _run(link: Link, command: LiteralString, tables: Sequence[Table]) -> None:
+def _run(link: Link, command: LiteralString, how: sql.SQL, tables: Sequence[Table]) -> None:
     if tables:
         names = sql.SQL(", ").join(table.identifier for table in tables)
-        link.execute(sql.SQL(command).format(names))
+        link.execute(sql.SQL(command).format(how, names))
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from perfdata.snapshot.restore import table_loads
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from perfdata.database.known import Statistics
     from perfdata.database.link import Link
     from perfdata.database.plan import TableLoad
     from perfdata.progress import Report
@@ -55,8 +56,16 @@ class Job:
         return cls(**json.loads(line))
 
 
-def fill_tables(link: Link, job: Job, report: Report) -> dict[str, int]:
-    """Load the tables that no other process has claimed; return their rows by key.
+@dataclass(frozen=True)
+class Filled:
+    """The rows that one process loaded, by table key, and the file's planner statistics."""
+
+    rows: dict[str, int]
+    statistics: Statistics | None
+
+
+def fill_tables(link: Link, job: Job, report: Report) -> Filled:
+    """Load the tables that no other process has claimed.
 
     Raises SnapshotDamagedError, SchemaError, LoadError.
     """
@@ -65,14 +74,16 @@ def fill_tables(link: Link, job: Job, report: Report) -> dict[str, int]:
     if manifest.body.sha256 != job.sha256:
         raise SchemaError(f"{path.name} was replaced while it was restored; run it again")
     rows: dict[str, int] = {}
+    known: list[Statistics] = []
+    loads = table_loads(path, offset, manifest, read_catalog(link), known.append)
     claim = sql.SQL("SELECT pg_try_advisory_lock({}, {})")
-    for number, one in enumerate(table_loads(path, offset, manifest, read_catalog(link))):
+    for number, one in enumerate(loads):
         if link.value(claim.format(sql.Literal(ADVISORY_LOCK), sql.Literal(number))):
             rows[one.table.key] = _fill(link, job, one, report)
         else:
             for _ in one.blocks:
                 pass
-    return rows
+    return Filled(rows, known[0] if known else None)
 
 
 def _fill(link: Link, job: Job, one: TableLoad, report: Report) -> int:

@@ -22,7 +22,7 @@ from perfdata.database.checks import run_checks
 from perfdata.database.connection import first, open_link
 from perfdata.database.fingerprint import fingerprint_database
 from perfdata.database.guard import allowed_by_name, database_name
-from perfdata.database.loading import Existing, load
+from perfdata.database.loading import Existing
 from perfdata.database.marks import Kind, read_mark
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.swap import obstacle, swap
@@ -41,11 +41,12 @@ from perfdata.database.templates import (
     superfluous_templates,
     unfinished,
 )
-from perfdata.errors import ConnectError, RefusedError, SchemaError, ServerRefusedError
-from perfdata.snapshot.format import check_file
+from perfdata.errors import ConnectError, LoadError, RefusedError, ServerRefusedError
+from perfdata.snapshot.format import check_file, read_manifest
 from perfdata.snapshot.helper import helper
 from perfdata.snapshot.parallel import Room, load_parallel
-from perfdata.snapshot.restore import Restored, prepare, restore, table_loads
+from perfdata.snapshot.restore import Restored, load_body, prepare, restore
+from perfdata.snapshot.whole import check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,16 +108,17 @@ def _replace(
     conninfo: str, snapshot: Snapshot, settings: Settings, options: Options, report: Report
 ) -> tuple[dict[str, int], str, tuple[str, ...]]:
     with open_link(conninfo) as link:
-        asked = _ask(link, snapshot.manifest, settings, options)
+        asked = _ask(link, snapshot, settings, options)
     with _place(conninfo, asked, report, terminate=options.terminate) as place:
         if reason := obstacle(place):
             raise _UnableError(reason)
         _remove_unfinished(place)
         template = find_template(place.link, asked.key)
-        strategy = "a clone of its template"
+        strategy, told = "a clone of its template", asked.plan.notes
         if template is None:
             strategy = "a new template and its clone"
-            template = _make_template(place, conninfo, asked, snapshot, report)
+            template, more = _make_template(place, conninfo, asked, snapshot, report)
+            told = tuple(dict.fromkeys((*told, *more)))
         new = clone(place, template)
         try:
             before = swap(place, new, template, asked.key)
@@ -124,10 +126,11 @@ def _replace(
             drop_database(place.link, new, force=True)
             raise
         notes = _tidy(place, before)
-    return dict(snapshot.manifest.stats), strategy, (*asked.plan.notes, *notes)
+    return dict(snapshot.manifest.stats), strategy, (*told, *notes)
 
 
-def _ask(link: Link, manifest: Manifest, settings: Settings, options: Options) -> _Asked:
+def _ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) -> _Asked:
+    manifest = snapshot.manifest
     plan = prepare(link, manifest, settings, options)
     plan = replace(plan, existing=Existing.ALL)
     oid, name, comment, role = link.rows(_TARGET)[0]
@@ -136,6 +139,8 @@ def _ask(link: Link, manifest: Manifest, settings: Settings, options: Options) -
     with link.transaction(reading=True):
         if not (made or allowed_by_name(link, settings)):
             _refuse_losses(link, plan)
+            _, offset = read_manifest(snapshot.path)
+            check_whole(link, plan.catalog, manifest, snapshot.path, offset)
         _refuse_requirements(plan, manifest)
         run_checks(link, plan.checks)
         try:
@@ -148,17 +153,17 @@ def _ask(link: Link, manifest: Manifest, settings: Settings, options: Options) -
 
 def _refuse_losses(link: Link, plan: Plan) -> None:
     """Refuse where rows would not come back that are not test data."""
+    # Tables that are taken whole are compared with the snapshot's, row by row.
+    tables = [table for table in plan.tables if table.oid not in plan.whole]
     stays = sql.SQL("{} IS NOT TRUE").format(sql.Identifier(plan.flag_column))
     queries = [
         sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
             table.only, stays if table.has_flag(plan.flag_column) else sql.SQL("true")
         )
-        for table in plan.tables
+        for table in tables
     ]
     counts = [rows[0][0] for rows in link.together(queries)]
-    lost = [
-        f"{table.key}: {count:,}" for table, count in zip(plan.tables, counts, strict=True) if count
-    ]
+    lost = [f"{table.key}: {count:,}" for table, count in zip(tables, counts, strict=True) if count]
     if lost:
         full = database_name(link)
         name = full.partition("/")[2]
@@ -210,12 +215,12 @@ def _remove_unfinished(place: Place) -> None:
 
 def _make_template(
     place: Place, conninfo: str, asked: _Asked, snapshot: Snapshot, report: Report
-) -> Found:
+) -> tuple[Found, tuple[str, ...]]:
     from psycopg.conninfo import make_conninfo
 
     manifest, offset = check_file(snapshot.path)
     if manifest != snapshot.manifest:
-        raise SchemaError(f"snapshot {snapshot.name} was replaced meanwhile; run it again")
+        raise LoadError(f"snapshot {snapshot.name} was replaced meanwhile; run it again")
     target = next(one for one in list_databases(place.link) if one.oid == asked.oid)
     with ExitStack() as stack:
         many = manifest.rows >= PARALLEL_ROWS
@@ -226,13 +231,12 @@ def _make_template(
             room = make_conninfo(conninfo, dbname=work.name)
             with open_link(room) as link:
                 _check_same(link, asked)
+                plan, path = asked.plan, snapshot.path
                 if other is None:
-                    loads = table_loads(snapshot.path, offset, manifest, asked.plan.catalog)
-                    load(link, asked.plan, loads, report)
+                    notes = load_body(link, plan, path, offset, manifest, report).notes
                 else:
-                    load_parallel(Room(link, room), asked.plan, snapshot, other, report)
-                _seal(link, asked.plan)
-            return seal_template(place, work, asked.key)
+                    notes = load_parallel(Room(link, room), plan, snapshot, other, report)
+            return seal_template(place, work, asked.key), notes
         except BaseException:
             drop_database(place.link, work, force=True)
             raise
@@ -245,14 +249,7 @@ def _check_same(link: Link, asked: _Asked) -> None:
         catalog != asked.plan.catalog
         or fingerprint_database(link, catalog, asked.plan.tables) != asked.fingerprint
     ):
-        raise SchemaError(f"{asked.database} changed while it was cloned; run it again")
-
-
-def _seal(link: Link, plan: Plan) -> None:
-    """Leave nothing to do for whoever uses a clone: every row frozen, TOAST's too."""
-    if plan.tables:
-        names = sql.SQL(", ").join(table.identifier for table in plan.tables)
-        link.execute(sql.SQL("VACUUM (FREEZE, ANALYZE) {}").format(names))
+        raise LoadError(f"{asked.database} changed while it was cloned; run it again")
 
 
 def _tidy(place: Place, before: str) -> tuple[str, ...]:

@@ -105,7 +105,7 @@ def main() -> None:
     job = Job.from_json(line)
     try:
         with open_link(job.conninfo) as link:
-            answer: dict[str, object] = {"rows": fill_tables(link, job, silent)}
+            answer: dict[str, object] = {"rows": fill_tables(link, job, silent).rows}
     except PerfdataError as error:
         answer = {"error": str(error), "kind": type(error).__name__}
     sys.stdout.write(json.dumps(answer) + "\n")

@@ -15,9 +15,11 @@ from perfdata.database.connection import first, open_link
 from perfdata.database.emptying import Before
 from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
 from perfdata.database.sequences import advance_sequences
+from perfdata.database.statistics import restore_statistics
 from perfdata.database.structure import add_key, taken_off
 from perfdata.database.unsaved import refuse_hidden
-from perfdata.database.views import refresh_views
+from perfdata.database.upkeep import tend
+from perfdata.database.views import refresh_views, views_of
 from perfdata.errors import LoadError
 from perfdata.snapshot.filling import Job, fill_tables
 
@@ -62,15 +64,22 @@ def load_parallel(
         link.execute(sql.SQL("TRUNCATE {}").format(names))
         job = _job(room, plan, snapshot, off)
         helper.give(job)
-        rows = fill_tables(link, job, report)
-        rows |= helper.result()
+        filled = fill_tables(link, job, report)
+        rows = filled.rows | helper.result()
         if missing := {key for key, count in job.counts.items() if count} - rows.keys():
             raise LoadError(f"no rows came for {first(sorted(missing))}")
         _put_keys_back(room, off.keys)
         off.rebuilt = True
+        views = views_of(link, plan.tables)
         advance_sequences(link, plan.catalog, plan.tables, plan.sequences)
-    views = refresh_views(link, plan.tables, plan.populated)
-    return (*off.notes, *views)
+    stale = refresh_views(link, views, plan.populated)
+    link.flush()
+    known = frozenset[int]()
+    if filled.statistics is not None:
+        with link.transaction():
+            known = restore_statistics(link, filled.statistics, plan.tables)
+    tended = tend(link, plan.tables, filled.statistics, known, freeze=True)
+    return (*off.notes, *stale, *tended)
 
 
 def _job(room: Room, plan: Plan, snapshot: Snapshot, off: TakenOff) -> Job:

@@ -13,7 +13,7 @@ from perfdata.database.checks import run_checks
 from perfdata.database.connection import open_link, whole_database
 from perfdata.database.copy import JSON_CSV, rows_to_csv
 from perfdata.database.guard import check_guard
-from perfdata.database.loading import Existing, Plan, TableLoad, load
+from perfdata.database.loading import Existing, Loaded, Plan, TableLoad, load
 from perfdata.database.locks import LOCK_TIMEOUT_S
 from perfdata.database.migrate import read_history
 from perfdata.database.sequences import SequenceState, sequences_check
@@ -131,19 +131,25 @@ def restore(
     """Restore a snapshot over an open link (see restore_snapshot)."""
     began = time.perf_counter()
     manifest, offset = check_file(snapshot.path)
-    known: list[Statistics] = []
-    plan = replace(
-        prepare(link, manifest, settings, options), statistics=lambda: known[0] if known else None
-    )
+    plan = prepare(link, manifest, settings, options)
     if manifest.whole_tables:
         whole = partial(
             check_whole, catalog=plan.catalog, manifest=manifest, path=snapshot.path, offset=offset
         )
         plan = replace(plan, last_check=whole)
-    loads = table_loads(snapshot.path, offset, manifest, plan.catalog, known.append)
-    loaded = load(link, plan, loads, report)
+    loaded = load_body(link, plan, snapshot.path, offset, manifest, report)
     duration = time.perf_counter() - began
     return Restored(snapshot.name, loaded.rows, loaded.strategy.value, duration, loaded.notes)
+
+
+def load_body(
+    link: Link, plan: Plan, path: Path, offset: int, manifest: Manifest, report: Report
+) -> Loaded:
+    """Load the tables of a checked file, and the planner's statistics where it has them."""
+    known: list[Statistics] = []
+    loads = table_loads(path, offset, manifest, plan.catalog, known.append)
+    plan = replace(plan, statistics=lambda: known[0] if known else None)
+    return load(link, plan, loads, report)
 
 
 def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options) -> Plan:
