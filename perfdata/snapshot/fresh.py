@@ -219,7 +219,7 @@ def _make_template(
     from psycopg.conninfo import make_conninfo
 
     manifest, offset = check_file(snapshot.path)
-    if manifest != snapshot.manifest:
+    if manifest.body != snapshot.manifest.body:
         raise LoadError(f"snapshot {snapshot.name} was replaced meanwhile; run it again")
     target = next(one for one in list_databases(place.link) if one.oid == asked.oid)
     with ExitStack() as stack:
