@@ -59,7 +59,8 @@ def load_parallel(
     refuse_hidden(plan.tables)
     check_emptying(privileges, [Before(table, 0, 0, truncate=True) for table in plan.tables])
     coming = sum(plan.counts.values()) if plan.counts is not None else None
-    with taken_off(link, plan.catalog, plan.tables, coming) as off:
+    taken = taken_off(link, plan.catalog, plan.tables, coming, old_rows=not plan.flagged)
+    with taken as off:
         names = sql.SQL(", ").join(table.only for table in plan.tables)
         link.execute(sql.SQL("TRUNCATE {}").format(names))
         job = _job(room, plan, snapshot, off)
