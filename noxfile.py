@@ -99,11 +99,13 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def lint(session: nox.Session) -> None:
-    """Check style, format, and that imports point one way."""
+    """Check style, format, that imports point one way, and the workflows."""
     install(session, "lint", package=False)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("lint-imports")
+    session.run("actionlint", *map(str, (ROOT / ".github" / "workflows").glob("*.yml")))
+    session.run("zizmor", "--offline", "--quiet", str(ROOT / ".github"))
 
 
 @nox.session(python=PYTHONS)
@@ -111,6 +113,13 @@ def typecheck(session: nox.Session) -> None:
     """Check types, strictly."""
     install(session, "typecheck")
     session.run("mypy", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def rehearse(session: nox.Session) -> None:
+    """Run the steps of the nightly workflow, night by night, on this machine."""
+    install(session, "rehearse")
+    session.run("pytest", "tests/rehearsal", *session.posargs)
 
 
 @nox.session(python=PYTHONS)

@@ -29,7 +29,7 @@ import pytest
 from perfdata.config import Settings
 from perfdata.errors import BudgetExceededError, ConfigError, PerfdataError
 from perfdata.perf.marker import Marker
-from perfdata.perf.summary import Announcer, Summary, attach, shown_path
+from perfdata.perf.summary import SUMMARY_PLUGIN, Announcer, Summary, attach, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
@@ -50,6 +50,15 @@ _FIXTURES = {"large_dataset", "perf", "perf_async_session", "perf_session"}
 _results_key = pytest.StashKey[tuple["Path", list["ScenarioResult"]]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that runs perf tests on another dataset."""
+    parser.getgroup("perfdata").addoption(
+        "--perf-dataset",
+        metavar="NAME",
+        help="run perf tests on this dataset or snapshot, not on the one that their marker names",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and what sums up the session."""
     config.addinivalue_line(
@@ -57,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
         'perf(dataset="100_offices", max_queries=None, max_rows=None): the dataset that a perf '
         "test runs on, and what its scenario may do at most",
     )
-    config.pluginmanager.register(Summary(config), "perfdata-summary")
+    config.pluginmanager.register(Summary(config), SUMMARY_PLUGIN)
     if config.pluginmanager.hasplugin("asyncio"):
         config.pluginmanager.register(_asyncio_fixtures(), "perfdata-asyncio")
 
@@ -65,13 +74,19 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Check the markers of perf tests before any test runs."""
     for item in items:
-        if _FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        if _uses_fixtures(item):
             _marker(item)
+
+
+def _uses_fixtures(item: pytest.Item) -> bool:
+    return bool(_FIXTURES.intersection(getattr(item, "fixturenames", ())))
 
 
 def _marker(item: pytest.Item) -> Marker:
     try:
-        return Marker.merged((one.args, one.kwargs) for one in item.iter_markers("perf"))
+        marker = Marker.merged((one.args, one.kwargs) for one in item.iter_markers("perf"))
+        dataset = item.config.getoption("--perf-dataset")
+        return dataclasses.replace(marker, dataset=dataset) if dataset else marker
     except ConfigError as error:
         raise pytest.UsageError(f"{item.nodeid}: {error}") from error
 
@@ -83,7 +98,7 @@ def pytest_runtest_makereport(
     """Attach a test's results to its report, and show perfdata's errors without a traceback."""
     report = yield
     home, results = item.stash.get(_results_key, (None, []))
-    if home is not None and results and call.when == "call":
+    if (results and call.when == "call") or (report.failed and _uses_fixtures(item)):
         attach(report, home, results)
     traceback_style = item.config.getoption("tbstyle", "auto")
     if call.excinfo is not None and traceback_style == "auto" and _speaks_for_itself(call):

@@ -180,11 +180,11 @@ def write_results(results: Iterable[ScenarioResult], settings: Settings) -> Path
     }
     path = settings.make_home() / "results" / "perf.json"
     path.parent.mkdir(exist_ok=True)
-    _write_whole(path, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    write_whole(path, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
     return path
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a file that is never seen half-written."""
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=path.parent, prefix=".perf-", delete=False

@@ -1,4 +1,4 @@
-"""What a perf run says on pytest's terminal: what happens as it happens, and the table."""
+"""What a perf run says: on pytest's terminal as it happens, in its files, in a job's summary."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from perfdata.config import Settings
 from perfdata.errors import ConfigError
+from perfdata.perf.history import append_history
+from perfdata.perf.markdown import markdown
 from perfdata.perf.report import table
-from perfdata.perf.results import ScenarioResult, Verdict, write_results
+from perfdata.perf.results import ScenarioResult, Verdict, write_results, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +26,8 @@ _COLOURS = {
     Verdict.REGRESSED: {"red": True},
 }
 _ATTRIBUTE = "perfdata"
+SUMMARY_PLUGIN = "perfdata-summary"
+_TAIL = 40  # lines of a failure's text: what went wrong stands at its end
 
 
 class Announcer:
@@ -32,6 +36,7 @@ class Announcer:
     def __init__(self, config: pytest.Config) -> None:
         self._reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
         self._capture: Any = config.pluginmanager.get_plugin("capturemanager")
+        self._summary: Summary | None = config.pluginmanager.get_plugin(SUMMARY_PLUGIN)
 
     def report(self, event: Event) -> None:
         """Write an event that is a line; how far a work has come is not for a test's terminal."""
@@ -39,7 +44,9 @@ class Announcer:
             self.line(event.text)
 
     def line(self, text: str) -> None:
-        """Write a line of perfdata's own."""
+        """Write a line of perfdata's own, and keep it for the summary."""
+        if self._summary is not None:
+            self._summary.notes.append(text)
         if self._reporter is None:
             return
         if self._capture is None:
@@ -53,10 +60,10 @@ class Announcer:
         self._reporter.write_line(f"perfdata: {text}")
 
 
-def attach(report: pytest.TestReport, home: Path, results: Iterable[ScenarioResult]) -> None:
+def attach(report: pytest.TestReport, home: Path | None, results: Iterable[ScenarioResult]) -> None:
     """Put a test's results on its report as plain data, which also comes from a xdist worker."""
-    found = {"home": str(home), "results": [result.to_json() for result in results]}
-    vars(report)[_ATTRIBUTE] = found
+    documents = [result.to_json() for result in results]
+    vars(report)[_ATTRIBUTE] = {"home": home and str(home), "results": documents}
 
 
 class Summary:
@@ -65,30 +72,42 @@ class Summary:
     def __init__(self, config: pytest.Config) -> None:
         self._is_worker = hasattr(config, "workerinput")
         self._results: dict[tuple[str, str], ScenarioResult] = {}
+        self._failures: dict[str, str] = {}
         self._home: Path | None = None
-        self._said = ""
+        self._said: list[str] = []
+        self.notes: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the results of a test; where a test is run again, the last ones count."""
         found: dict[str, Any] | None = vars(report).get(_ATTRIBUTE)
         if found is None:
             return
-        self._home = Path(found["home"])
-        for document in found["results"]:
-            result = ScenarioResult.from_json(document)
-            self._results[result.test, result.scenario] = result
+        if found["home"] is not None:
+            self._home = Path(found["home"])
+        results = [ScenarioResult.from_json(document) for document in found["results"]]
+        self._results |= {(one.test, one.scenario): one for one in results}
+        self._failures.pop(report.nodeid, None)
+        if report.failed and not any(one.verdict is Verdict.REGRESSED for one in results):
+            self._failures[report.nodeid] = "\n".join(report.longreprtext.splitlines()[-_TAIL:])
 
     def pytest_sessionfinish(self) -> None:
-        """Write the results file."""
-        if self._home is None or self._is_worker:
+        """Write the files of the run, and the job's summary where GitHub runs it."""
+        if self._is_worker or not (self._results or self._failures):
             return
-        settings = Settings(root=self._home.parent, home=self._home)
+        results = list(self._results.values())
+        text = markdown(results, self._failures, self.notes)
         try:
-            path = write_results(self._results.values(), settings)
+            if self._home is not None:
+                settings = Settings(root=self._home.parent, home=self._home)
+                path = write_results(results, settings)
+                append_history(results, path.with_name("history.jsonl"))
+                write_whole(path.with_name("summary.md"), text)
+                self._said.append(f"results: {shown_path(path)}")
+            if job_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+                with Path(job_summary).open("a", encoding="utf-8") as file:
+                    file.write(text)
         except (ConfigError, OSError) as error:
-            self._said = f"the results could not be written: {error}"
-        else:
-            self._said = f"results: {shown_path(path)}"
+            self._said.append(f"the results could not be written: {error}")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table, and where the results are."""
@@ -97,7 +116,8 @@ class Summary:
         terminalreporter.section("perfdata")
         for line in table(list(self._results.values())):
             terminalreporter.write_line(line.text, **_COLOURS.get(line.verdict, {}))
-        terminalreporter.write_line(self._said)
+        for said in self._said:
+            terminalreporter.write_line(said)
 
 
 def shown_path(path: Path) -> str:

@@ -185,7 +185,7 @@ class Pytest:
         inherited = {
             key: value
             for key, value in os.environ.items()
-            if not key.startswith(("PERFDATA_", "PYTEST_"))
+            if not key.startswith(("PERFDATA_", "PYTEST_", "GITHUB_"))
         }
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *FAST, *args],
@@ -288,6 +288,62 @@ def test_the_table_has_every_scenario(
     found = next(line for line in lines if line[:1] == ["staff_of_each_office"])
     assert found[1:4] == ["10_offices", "11", "60"]
     assert any(line[:3] == ["all", "offices", "10_offices"] for line in lines)
+
+
+def test_a_run_leaves_a_summary_in_markdown_that_says_what_is_red(
+    session: tuple[int, str, Mapping[str, dict[str, Any]]], own_settings: Settings
+) -> None:
+    summary = (own_settings.home / "results" / "summary.md").read_text(encoding="utf-8")
+    assert session[0] == 1
+    assert summary.startswith("## ❌ 2 of ")
+    assert "| staff\\_of\\_each\\_office | 10\\_offices | **11** (max. 4) | 60 |" in summary
+    assert "10 x SELECT staffs.id FROM staffs JOIN office_staffs ON" in summary
+    assert "division by zero" in summary.partition("test\\_broken\\_scenario")[2]
+    assert "no dataset is named" not in summary.partition("test\\_misspelt\\_dataset")[0]
+    assert "did you mean 10_offices?" in summary.partition("test\\_misspelt\\_dataset")[2]
+
+
+PLAIN = """
+import pytest
+from sqlalchemy import func, select
+from perfdata.welfare.models import Office
+
+@pytest.mark.perf(dataset="no_such", max_queries=1)
+def test_count(perf):
+    assert perf(lambda session: session.scalar(select(func.count(Office.id)))) == 10
+
+def test_other():
+    pass
+"""
+
+
+def test_another_dataset_can_be_asked_for_and_each_run_is_a_line_of_history(
+    inner: Pytest, session: object
+) -> None:
+    assert session
+    inner.write(test_plain=PLAIN)
+    history = inner.home / "results" / "history.jsonl"
+    before = history.read_text(encoding="utf-8")
+    job_summary = inner.folder / "job.md"
+    job_summary.write_text("of a step before\n")
+    where = {"GITHUB_STEP_SUMMARY": str(job_summary), "GITHUB_SHA": "c0ffee"}
+    code, said = inner.run("test_plain.py", "--perf-dataset", "10_offices", **where)
+    assert code == 0, said
+    text = history.read_text(encoding="utf-8")
+    assert text.startswith(before)
+    (line,) = map(json.loads, text.removeprefix(before).splitlines())
+    assert line["commit"] == "c0ffee"
+    assert [(one["scenario"], one["queries"]) for one in line["scenarios"]] == [("count", 1)]
+    told = job_summary.read_text(encoding="utf-8")
+    assert told.startswith("of a step before\n## ✅ 1 scenario, none regressed")
+    assert "- restored 10\\_offices: 411 rows in " in told
+
+
+def test_a_session_without_perf_tests_leaves_no_summary(inner: Pytest) -> None:
+    inner.write(test_plain="def test_it():\n    assert False\n")
+    job_summary = inner.folder / "job.md"
+    inner.run("test_plain.py", GITHUB_STEP_SUMMARY=str(job_summary))
+    assert not job_summary.exists()
 
 
 def test_a_dataset_is_restored_after_a_write_and_when_another_is_asked_for(

@@ -1,0 +1,102 @@
+"""A run's results as Markdown: what GitHub shows as the summary of a job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from perfdata.perf.report import seconds
+from perfdata.perf.results import Verdict, broken_budgets, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from perfdata.perf.results import ScenarioResult
+
+_MARKS = {Verdict.OK: "✅", Verdict.IMPROVED: "✅", Verdict.REGRESSED: "❌"}
+_UNDECIDED = "⚠️"
+_HEAD = """\
+| scenario | dataset | queries | rows | time | verdict |
+| :-- | :-- | --: | --: | --: | :-- |"""
+# GitHub takes 1 MiB a step; of a message a person reads the beginning.
+_LINES_SHOWN = 40
+
+
+def markdown(
+    results: Sequence[ScenarioResult], failures: Mapping[str, str], notes: Sequence[str]
+) -> str:
+    """Write the results as a table, with what each red scenario did below it.
+
+    ``failures`` are the tests that failed otherwise, by name, with what they said; ``notes`` say
+    where the data came from.
+    """
+    red = [one for one in results if one.verdict is Verdict.REGRESSED]
+    parts = [f"## {_headline(len(results), len(red), len(failures))}"]
+    if results:
+        parts.append("\n".join([_HEAD, *map(_row, results)]))
+    parts += [_details(one) for one in red]
+    parts += [_folded(f"❌ {_escape(test)}", said) for test, said in failures.items()]
+    if notes:
+        parts.append("\n".join(f"- {_escape(note)}" for note in notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def _headline(scenarios: int, red: int, failures: int) -> str:
+    counted = f"{scenarios} scenario{'' if scenarios == 1 else 's'}"
+    if not (red or failures):
+        return f"✅ {counted}, none regressed"
+    said = [f"{red} of {counted} regressed"] if red else []
+    if failures:
+        said.append("a test failed" if failures == 1 else f"{failures} tests failed")
+    return f"❌ {', '.join(said)}"
+
+
+def _row(result: ScenarioResult) -> str:
+    budgets = {one.name.removeprefix("max_"): one for one in broken_budgets(result)}
+
+    def count(name: str, found: int) -> str:
+        broken = budgets.get(name)
+        return f"{found:,}" if broken is None else f"**{found:,}** (max. {broken.limit:,})"
+
+    cells = (
+        _escape(result.scenario),
+        _escape(result.dataset),
+        count("queries", result.queries),
+        count("rows", result.rows),
+        "–" if result.time is None else seconds(result.time.median_s),
+        f"{_MARKS.get(result.verdict, _UNDECIDED)} {result.verdict.value}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _details(result: ScenarioResult) -> str:
+    what = "; ".join(
+        f"{one.found:,} {one.name.removeprefix('max_')} where {one.limit:,} are allowed"
+        for one in broken_budgets(result)
+    )
+    title = f"❌ {_escape(result.scenario)} on {_escape(result.dataset)}: {what}"
+    return _folded(title, "\n".join(listed(result)), shown=True)
+
+
+def _folded(title: str, text: str, *, shown: bool = False) -> str:
+    lines = text.splitlines()
+    if more := len(lines) - _LINES_SHOWN:
+        lines = [*lines[:_LINES_SHOWN], f"… {more} more lines"] if more > 0 else lines
+    # A fence is ended by as many backquotes: one longer than any in the text is not.
+    fence = "`" * max(3, 1 + max((_longest_run(line) for line in lines), default=0))
+    opened = " open" if shown else ""
+    body = "\n".join([fence, *lines, fence])
+    return f"<details{opened}><summary>{title}</summary>\n\n{body}\n\n</details>"
+
+
+def _longest_run(line: str) -> int:
+    longest = run = 0
+    for char in line:
+        run = run + 1 if char == "`" else 0
+        longest = max(longest, run)
+    return longest
+
+
+def _escape(text: str) -> str:
+    """Make a text mean itself in a table's cell, in a list and in HTML."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
+    return "".join(f"\\{char}" if char in "\\`*_[]|" else char for char in text)

@@ -1,0 +1,57 @@
+"""The summary of a job, as Markdown."""
+
+from __future__ import annotations
+
+from perfdata.perf.markdown import markdown
+from perfdata.perf.results import Budgets, ScenarioResult, StatementCount, TimeStats
+
+
+def result(scenario: str, calls: int, text: str = "SELECT a FROM t") -> ScenarioResult:
+    return ScenarioResult(
+        scenario=scenario,
+        test=f"test_{scenario}",
+        dataset="100_offices",
+        statements=(StatementCount("f", text, calls, 1_000 * calls),),
+        time=TimeStats(0.0123, 0.01, 5),
+        budgets=Budgets(max_queries=3),
+    )
+
+
+def test_a_green_run_is_a_table_and_where_the_data_came_from() -> None:
+    text = markdown([result("report", 2)], {}, ["restored 100_offices: 5 rows"])
+    assert text.splitlines() == [
+        "## ✅ 1 scenario, none regressed",
+        "",
+        "| scenario | dataset | queries | rows | time | verdict |",
+        "| :-- | :-- | --: | --: | --: | :-- |",
+        "| report | 100\\_offices | 2 | 2,000 | 12.3 ms | ✅ ok |",
+        "",
+        "- restored 100\\_offices: 5 rows",
+    ]
+
+
+def test_a_red_scenario_shows_what_it_sent() -> None:
+    text = markdown([result("report", 1), result("n_plus_one", 1_200)], {}, [])
+    assert text.startswith("## ❌ 1 of 2 scenarios regressed\n")
+    assert "| **1,200** (max. 3) | 1,200,000 | 12.3 ms | ❌ regressed |" in text
+    assert "1,200 queries where 3 are allowed</summary>\n\n```\n  1,200 x SELECT a FROM t" in text
+
+
+def test_a_test_that_failed_otherwise_is_told() -> None:
+    text = markdown([], {"tests/test_a.py::test_it[<b>]": "E   no\nE   way"}, [])
+    assert text.startswith("## ❌ a test failed\n")
+    assert "tests/test\\_a.py::test\\_it\\[&lt;b>\\]</summary>\n\n```\nE   no\nE   way\n```" in text
+    assert "2 tests failed" in markdown([], {"a": "", "b": ""}, [])
+
+
+def test_no_text_breaks_out_of_its_place() -> None:
+    text = markdown([result("a|b\n<script>", 9, "SELECT '````' -- ```")], {}, ["a *b* `c`"])
+    assert "| a\\|b &lt;script> |" in text
+    assert "\n`````\n" in text
+    assert "- a \\*b\\* \\`c\\`" in text
+
+
+def test_a_long_failure_is_cut() -> None:
+    text = markdown([], {"a": "\n".join(f"line {number}" for number in range(100))}, [])
+    assert "line 39\n… 60 more lines\n" in text
+    assert "line 40" not in text
