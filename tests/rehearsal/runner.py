@@ -105,8 +105,16 @@ class GitHub:
         self.folder, self.origin = folder, origin
         self.cache = Cache(folder / "cache")
         self.issues = folder / "issues.json"
+        self.others: dict[str, Path] = {}
         self._runs = 0
         install_gh(folder / "programs")
+
+    def published(self, action: str) -> Path | None:
+        """Return where an action of another repository lies, where that is one of ``others``."""
+        for name, tree in self.others.items():
+            if action.startswith(f"{name}/"):
+                return tree / action.removeprefix(f"{name}/")
+        return None
 
     def run(
         self,
@@ -276,9 +284,14 @@ class _Running:
         if step.run is not None:
             self._script(step, {**self._environ, **expressions.fill_all(step.env)}, result)
         elif step.uses is not None and step.uses.startswith("$/"):
-            self._composite(step, expressions.fill_all(step.inputs), result)
+            place = self._tree / step.uses.removeprefix("$/")
+            self._composite(step, place, expressions.fill_all(step.inputs), result)
         elif step.uses is not None and (pinned := _PINNED.fullmatch(step.uses)):
-            self._action(pinned[1], expressions.fill_all(step.inputs), result)
+            inputs = expressions.fill_all(step.inputs)
+            if (other := self._github.published(pinned[1])) is not None:
+                self._composite(step, other, inputs, result)
+            else:
+                self._action(pinned[1], inputs, result)
         else:
             raise Unsupported(f"step {step.name}: {step.uses}")
 
@@ -305,9 +318,9 @@ class _Running:
             self._result.summary += summary.read_text(encoding="utf-8")
             summary.unlink()
 
-    def _composite(self, step: Step, inputs: dict[str, str], result: StepResult) -> None:
-        """Run an action of the repository itself, from the commit that is running."""
-        place = self._tree / str(step.uses).removeprefix("$/")
+    def _composite(
+        self, step: Step, place: Path, inputs: dict[str, str], result: StepResult
+    ) -> None:
         action = read_action(place / "action.yml")
         if wrong := (inputs.keys() - action.inputs.keys()) | (action.required - inputs.keys()):
             raise Unsupported(f"{step.uses}: inputs {sorted(wrong)}")
