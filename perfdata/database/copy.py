@@ -15,6 +15,8 @@ from psycopg import sql
 from perfdata.database.link import OUT_DELIMITER, OUT_QUOTE, CopyFormat
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from collections.abc import Sequence
 
     from perfdata.database.catalog import Column, Table
@@ -23,8 +25,16 @@ JSON_CSV = CopyFormat("csv", quote='"', escape="\\", null="null")
 # A row as it stands in a snapshot, into one column of text.
 JSON_LINES = CopyFormat("csv", quote=OUT_QUOTE, delimiter=OUT_DELIMITER, null="")
 
+# Blocks of rows are of about this size: only one row alone can be longer.
+PIECE_BYTES = 2 << 20
+
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)"
+)
+# Whole characters, each escape (a pair of surrogates too) in one piece.
+_CHARACTERS = re.compile(
+    rb"(?:[^\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|\\[^u])*+"
 )
 _OTHER_ESCAPE = re.compile(rb"\\[^\"\\]")
 _SHORT = {
@@ -58,9 +68,28 @@ def _output(column: Column) -> sql.Composed:
 
 def rows_to_csv(block: bytes) -> bytes:
     r"""Turn lines ``["a",null],`` into CSV lines ``"a",null``; every line ends with a newline."""
-    body = block.rstrip(b",\n")
-    csv = body[1:-1].replace(b"],\n[", b"\n") + b"\n"
-    return unescape(csv)
+    # One slice, and no copy more: a row may be of any size.
+    end = len(block) - (3 if block.endswith(b"],\n") else 2)
+    csv = block[1:end].replace(b"],\n[", b"\n")
+    return unescape(csv + b"\n")
+
+
+def csv_blocks(block: bytes) -> Iterator[bytes]:
+    """Turn lines into CSV as rows_to_csv does; a row of megabytes comes in pieces.
+
+    Pieces end between characters as JSON writes them, but not at the ends of lines.
+    """
+    if len(block) <= PIECE_BYTES or block.find(b"\n") < len(block) - 1:
+        yield rows_to_csv(block)
+        return
+    at, end = 1, len(block) - (3 if block.endswith(b"],\n") else 2)
+    while at < end:
+        whole = _CHARACTERS.match(block, at, min(end, at + PIECE_BYTES))
+        # What is no JSON stops the match: it goes as it is, and is refused where it is read.
+        upto = whole.end() if whole and whole.end() > at else end
+        yield unescape(block[at:upto])
+        at = upto
+    yield b"\n"
 
 
 def unescape(block: bytes) -> bytes:

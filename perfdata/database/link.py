@@ -361,6 +361,8 @@ class Blocks:
 
     def add(self, data: bytes) -> None:
         """Take what came: one or more whole lines, or a part of one."""
+        if len(data) >= BLOCK_BYTES and self._pieces and self._pieces[-1].endswith(b"\n"):
+            self.finish()  # so that a large line is not copied to be joined
         self._pieces.append(data)
         self._size += len(data)
         if self._size >= BLOCK_BYTES and data.endswith(b"\n"):

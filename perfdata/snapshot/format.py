@@ -145,7 +145,10 @@ class BodyWriter:
 
     def rows(self, block: bytes) -> None:
         """Write whole lines, each one row as a JSON array."""
-        self._write(self._separator + block[:-1].replace(b"]\n", b"],\n"))
+        self._write(self._separator)
+        # A block of one row may be of any size: it is not copied.
+        lone = block.find(b"\n") == len(block) - 1
+        self._write(memoryview(block)[:-1] if lone else block[:-1].replace(b"]\n", b"],\n"))
         self._separator = b",\n"
 
     def finish(self, statistics: Statistics | None = None) -> Body:
@@ -159,7 +162,7 @@ class BodyWriter:
         self._store(self._frame.flush())
         return Body(self._bytes, self._compressed, self._digest.hexdigest())
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         self._bytes += len(data)
         self._store(self._frame.compress(data))
 
@@ -355,8 +358,9 @@ def _whole_lines(path: Path, stream: zstandard.ZstdDecompressionReader) -> Itera
         while chunk := stream.read(_BLOCK_BYTES):
             cut = chunk.rfind(b"\n") + 1
             if cut:
-                yield b"".join((*pieces, chunk[:cut]))
-                pieces = []
+                whole = b"".join((*pieces, chunk[:cut]))
+                pieces = []  # before the yield: a row may be of any size
+                yield whole
             pieces.append(chunk[cut:])
 
 

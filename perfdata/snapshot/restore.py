@@ -11,7 +11,7 @@ from perfdata.config import Settings
 from perfdata.database.catalog import read_catalog
 from perfdata.database.checks import run_checks
 from perfdata.database.connection import open_link, whole_database
-from perfdata.database.copy import JSON_CSV, rows_to_csv
+from perfdata.database.copy import JSON_CSV, csv_blocks
 from perfdata.database.guard import check_guard
 from perfdata.database.loading import Existing, Loaded, Plan, TableLoad, load
 from perfdata.database.locks import LOCK_TIMEOUT_S
@@ -227,6 +227,6 @@ def _table_load(manifest: Manifest, catalog: Catalog, body: TableBody) -> TableL
 def _csv(body: TableBody) -> Iterator[bytes]:
     for block in body.blocks:
         try:
-            yield rows_to_csv(block)
+            yield from csv_blocks(block)
         except UnicodeDecodeError as error:
             raise SnapshotDamagedError(f"table {body.key}: {error}") from error

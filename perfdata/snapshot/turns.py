@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-# Calls that may wait: enough that neither side stands still, and each holds a block of rows.
-_WAITING = 8
+# Calls that may wait, each with a block of rows, and their bytes: enough that neither side stands
+# still, and few where rows are of megabytes.
+_WAITING, _WAITING_BYTES = 8, 4 << 20
 
 
 class Turns:
@@ -24,13 +25,17 @@ class Turns:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "perfdata-turns")
-        self._waiting: deque[Future[object]] = deque()
+        self._waiting: deque[tuple[Future[object], int]] = deque()
 
     def add(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Queue a call; wait where too many wait already."""
-        self._waiting.append(self._thread.submit(call, *args, **kwargs))
-        while len(self._waiting) > _WAITING:
-            self._waiting.popleft().result()
+        size = sum(len(one) for one in args if isinstance(one, bytes))
+        self._waiting.append((self._thread.submit(call, *args, **kwargs), size))
+        while len(self._waiting) > _WAITING or self._bytes() > _WAITING_BYTES:
+            self._waiting.popleft()[0].result()
+
+    def _bytes(self) -> int:
+        return sum(size for _, size in self._waiting)
 
     def __enter__(self) -> Self:
         return self
@@ -43,6 +48,6 @@ class Turns:
     ) -> None:
         try:
             while self._waiting and kind is None:
-                self._waiting.popleft().result()
+                self._waiting.popleft()[0].result()
         finally:
             self._thread.shutdown(cancel_futures=True)

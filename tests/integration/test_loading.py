@@ -24,7 +24,7 @@ from perfdata import (
     find_snapshot,
     restore_snapshot,
 )
-from perfdata.database.copy import rows_to_csv
+from perfdata.database.copy import csv_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -250,8 +250,8 @@ def test_rows_without_the_flag_do_not_come_in(
 ) -> None:
     restore = zoo(*PARENT_AND_CHILD)
     monkeypatch.setattr(
-        "perfdata.snapshot.restore.rows_to_csv",
-        lambda block: rows_to_csv(block).replace(b'"true"', b'"false"'),
+        "perfdata.snapshot.restore.csv_blocks",
+        lambda block: [one.replace(b'"true"', b'"false"') for one in csv_blocks(block)],
     )
     with pytest.raises(LoadError, match="rows came for parent whose is_test_data is not true"):
         restore()

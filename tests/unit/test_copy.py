@@ -4,10 +4,11 @@ import csv
 import io
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfdata.database.copy import rows_to_csv, unescape
+from perfdata.database.copy import csv_blocks, rows_to_csv, unescape
 
 values = st.one_of(
     st.none(),
@@ -49,6 +50,18 @@ def test_every_row_comes_back(rows: list[list[str | None]], ascii_only: bool) ->
     block = ",\n".join(lines).encode() + b"\n"
     assert parsed(rows_to_csv(block).decode()) == rows
     assert parsed(rows_to_csv(block[:-1] + b",\n").decode()) == rows
+
+
+@given(st.lists(values, min_size=1, max_size=4), st.booleans(), st.integers(1, 20))
+def test_a_row_in_pieces_comes_back(
+    row: list[str | None], ascii_only: bool, piece_bytes: int
+) -> None:
+    """Wherever the pieces end: never inside an escape."""
+    line = json.dumps(row, ensure_ascii=ascii_only, separators=(",", ":")).encode()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("perfdata.database.copy.PIECE_BYTES", piece_bytes)
+        for end in (b"\n", b",\n"):
+            assert parsed(b"".join(csv_blocks(line + end)).decode()) == [row]
 
 
 def test_escapes_are_undone_left_to_right() -> None:
