@@ -298,9 +298,9 @@ def test_a_run_leaves_a_summary_in_markdown_that_says_what_is_red(
     assert summary.startswith("## ❌ 2 of ")
     assert "| staff\\_of\\_each\\_office | 10\\_offices | **11** (max. 4) | 60 |" in summary
     assert "10 x SELECT staffs.id FROM staffs JOIN office_staffs ON" in summary
-    assert "division by zero" in summary.partition("test\\_broken\\_scenario")[2]
-    assert "no dataset is named" not in summary.partition("test\\_misspelt\\_dataset")[0]
-    assert "did you mean 10_offices?" in summary.partition("test\\_misspelt\\_dataset")[2]
+    assert "division by zero" in summary.partition("test_broken_scenario")[2]
+    assert "no dataset is named" not in summary.partition("test_misspelt_dataset")[0]
+    assert "did you mean 10_offices?" in summary.partition("test_misspelt_dataset")[2]
 
 
 PLAIN = """

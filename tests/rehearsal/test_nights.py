@@ -33,7 +33,6 @@ down_revision = "0003_performance_indexes"
 def upgrade():
     op.add_column("offices", sa.Column("note", sa.Text))
 """
-EAGER = "selectinload(Staff.offices)"
 
 
 def night(github: GitHub) -> Run:
@@ -72,8 +71,8 @@ def night_5(github: GitHub, origin: Origin, night_4: Run) -> Run:
     github.cache.entries.clear()
     reading = origin.folder / "perfdata" / "welfare" / "scenarios" / "reading.py"
     text = reading.read_text(encoding="utf-8")
-    assert EAGER in text
-    reading.write_text(text.replace(EAGER, f"lazyload{EAGER.removeprefix('selectinload')}"))
+    assert "selectinload(Staff.offices" in text
+    reading.write_text(text.replace("selectinload", "lazyload"), encoding="utf-8")
     origin.commit("Load each member of staff's offices with a query of its own")
     return night(github)
 

@@ -40,7 +40,7 @@ def test_a_red_scenario_shows_what_it_sent() -> None:
 def test_a_test_that_failed_otherwise_is_told() -> None:
     text = markdown([], {"tests/test_a.py::test_it[<b>]": "E   no\nE   way"}, [])
     assert text.startswith("## ❌ a test failed\n")
-    assert "tests/test\\_a.py::test\\_it\\[&lt;b>\\]</summary>\n\n```\nE   no\nE   way\n```" in text
+    assert "tests/test_a.py::test_it[&lt;b&gt;]</summary>\n\n```\nE   no\nE   way\n```" in text
     assert "2 tests failed" in markdown([], {"a": "", "b": ""}, [])
 
 
