@@ -41,6 +41,7 @@ PINNED = {
     "standard_conforming_strings": "on",
     "synchronize_seqscans": "off",
     "default_tablespace": "",
+    "quote_all_identifiers": "off",
     "max_parallel_workers_per_gather": "0",
     "statement_timeout": "0",
     "lock_timeout": "0",

@@ -138,7 +138,14 @@ SELECT n.nspname, c.relname, c.relkind = 'p' FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1, 2"""
-_PINNED = "-c timezone=UTC -c extra_float_digits=3 -c search_path=pg_catalog -c lc_monetary=C"
+_PINNED = " ".join(
+    f"-c {one}"
+    for one in (
+        "timezone=UTC", "extra_float_digits=3", "search_path=pg_catalog", "lc_monetary=C",
+        "datestyle=ISO", "intervalstyle=postgres", "bytea_output=hex", "client_encoding=UTF8",
+        "quote_all_identifiers=off", "default_transaction_read_only=off",
+    )
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -573,3 +573,56 @@ def test_whatever_values_there_are_come_back(
     finally:
         made.path.unlink()
     assert digests(target) == digests(source)
+
+
+STRANGE = (
+    "datestyle = 'SQL, DMY'", "intervalstyle = 'sql_standard'", "extra_float_digits = -15",
+    "bytea_output = 'escape'", "timezone = 'Asia/Tokyo'", "array_nulls = off",
+    "xmloption = 'document'", "standard_conforming_strings = off", "row_security = off",
+    "quote_all_identifiers = on", "search_path = 'Mixed Name'", "client_encoding = 'LATIN1'",
+    "default_transaction_isolation = 'serializable'", "default_transaction_read_only = on",
+    "default_transaction_deferrable = on", "transform_null_equals = on",
+    "debug_parallel_query = on" , "force_parallel_mode = on", "parallel_setup_cost = 0",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["source", "target"])
+def test_a_databases_settings_change_no_value_of_any_type(
+    round_trip: RoundTrip, empty_url: str, where: str
+) -> None:
+    """What decides how values are written and read is ours, where only one database has its own."""
+    types = known_types(empty_url)
+    known = {name for (name,) in run(empty_url, "SELECT lower(name) FROM pg_settings")}
+    changes = "; ".join(
+        f"EXECUTE format('ALTER DATABASE %I SET {one.replace(chr(39), chr(39) * 2)}',"
+        " current_database())"
+        for one in STRANGE
+        if one.partition(" ")[0] in known
+    )
+    change = f"DO $do$ BEGIN {changes}; END $do$"
+    reset = (
+        "DO $do$ BEGIN EXECUTE format('ALTER DATABASE %I RESET ALL', current_database()); END $do$"
+    )
+    schema, rows = [*OBJECTS, *tables(types)], [*insertions(types)]
+    if where == "target":
+        round_trip([*schema, change], [*rows, reset])
+    else:
+        round_trip(schema, [*rows, change])
+
+
+def test_a_databases_timeouts_end_neither_create_nor_restore(
+    empty_url: str, settings: Settings
+) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(empty_url)["dbname"]
+    run(
+        empty_url,
+        "CREATE TABLE slow (id int PRIMARY KEY, up int REFERENCES slow)",
+        "INSERT INTO slow SELECT g, g FROM generate_series(1, 20000) g",
+        f"ALTER DATABASE \"{name}\" SET statement_timeout = '3ms'",
+        f"ALTER DATABASE \"{name}\" SET idle_in_transaction_session_timeout = '3ms'",
+    )
+    made = create_snapshot(empty_url, NAME, all_rows=True, settings=settings)
+    with psycopg.connect(empty_url, options="-c statement_timeout=0", autocommit=True) as other:
+        other.execute("TRUNCATE slow")
+    assert restore_snapshot(empty_url, NAME, settings=settings).rows == {"slow": 20000}
+    made.path.unlink()
