@@ -117,14 +117,15 @@ def gc(context: Context, *, json: bool = False) -> None:
     """Remove what restores into fresh databases replaced or left behind, and unused templates."""
     from dataclasses import asdict
 
-    from perfdata.database.collect import collect_databases
+    from perfdata.database.collect import Collected, collect_databases
 
     settings, dry = load_settings(), is_dry(context)
     conninfo = _server(settings, start=not dry)
     if conninfo is None:
-        print("would start the embedded server, which does not run, to see what is superfluous")
-        return
-    done = collect_databases(conninfo, settings, dry=dry)
+        stopped = "the embedded server does not run: it would be started to see what is superfluous"
+        done = Collected((), (stopped,))
+    else:
+        done = collect_databases(conninfo, settings, dry=dry)
     if json:
         print_json({**asdict(done), "size_bytes": done.size_bytes, "dry": dry})
         return
@@ -132,7 +133,7 @@ def gc(context: Context, *, json: bool = False) -> None:
     for one in done.removed:
         print(f"{would}removed {one.name} ({human_size(one.size_bytes)}): {one.reason}")
     for line in done.left:
-        print(f"left {line}")
+        print(f"left: {line}")
     print(f"{would}given back {human_size(done.size_bytes)}")
 
 
