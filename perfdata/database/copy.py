@@ -15,9 +15,7 @@ from psycopg import sql
 from perfdata.database.link import OUT_DELIMITER, OUT_QUOTE, CopyFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from perfdata.database.catalog import Column, Table
 
