@@ -80,6 +80,9 @@ class Manifest:
     ``stats`` are rows by table; ``schema`` says for each column of each table what decides whether
     its values fit, ``primary_keys`` what tells rows apart; ``dataset_fingerprint`` is None unless
     the rows are a dataset's own, and ``key_parts`` are then what its cache key was made of.
+    ``left_out`` are tables that lack the flag, ``whole_tables`` those of which every row was taken
+    beside flagged ones; ``sequences`` tell the last value and whether it was given out; ``notes``
+    say what stood in the database and is not here.
     """
 
     format: str = FORMAT
