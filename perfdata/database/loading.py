@@ -83,8 +83,7 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
         stale = refresh_views(link, views, plan.populated)
     notes = [*plan.notes, *bloat(before), *off.notes, *stale]
     if not link.joined:
-        freeze = plan.existing is Existing.ALL
-        notes += tend(link, plan.tables, statistics, known, freeze=freeze)
+        notes += tend(link, plan, rows, statistics, known)
     return Loaded(rows, _strategy(plan, before), tuple(notes))
 
 

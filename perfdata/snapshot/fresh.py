@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 # From here on a second process loads too.
 PARALLEL_ROWS = 200_000
 # Part of every key: templates that were loaded in another way are not found.
-_WAY = 1
+_WAY = 2
 
 _TARGET = """
 SELECT oid::bigint, datname, shobj_description(oid, 'pg_database'), current_user
@@ -132,7 +132,7 @@ def _replace(
 def _ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) -> _Asked:
     manifest = snapshot.manifest
     plan = prepare(link, manifest, settings, options)
-    plan = replace(plan, existing=Existing.ALL)
+    plan = replace(plan, existing=Existing.ALL, sealed=True)
     oid, name, comment, role = link.rows(_TARGET)[0]
     mark = read_mark(comment, oid)
     made = mark is not None and mark.kind is Kind.MADE

@@ -79,7 +79,7 @@ def load_parallel(
     if filled.statistics is not None:
         with link.transaction():
             known = restore_statistics(link, filled.statistics, plan.tables)
-    tended = tend(link, plan.tables, filled.statistics, known, freeze=True)
+    tended = tend(link, plan, rows, filled.statistics, known)
     return (*off.notes, *stale, *tended)
 
 

@@ -205,7 +205,7 @@ def _check_current(link: Link, project: Project, target: Target) -> None:
 def _loading(link: Link, project: Project, dataset: Dataset) -> tuple[Plan, Iterator[TableLoad]]:
     catalog = read_catalog(link)
     flag = project.flag_column
-    plan = Plan(catalog, catalog.flagged(flag), Existing.REPLACE, flag)
+    plan = Plan(catalog, catalog.flagged(flag), Existing.REPLACE, flag, sealed=True)
     return plan, _table_loads(catalog, dataset, flag)
 
 

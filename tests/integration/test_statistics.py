@@ -102,6 +102,41 @@ def test_statistics_and_plans_are_the_same_and_nothing_is_analysed(
     assert len(expressions) == 1
 
 
+def test_templates_carry_them_too(
+    loaded: str, database_url: str, settings: Settings, new: bool
+) -> None:
+    create_snapshot(loaded, "known", replace=True, settings=settings)
+    for _ in range(2):
+        restore_snapshot(database_url, "known", fresh=True, settings=settings)
+        assert run(database_url, SIZES) == run(loaded, SIZES)
+        assert plans(database_url) == plans(loaded)
+        if new:
+            assert run(database_url, COLUMNS) == run(loaded, COLUMNS)
+        assert run(
+            database_url,
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 't') AND relpages > 0"
+            " AND relnamespace IN ('public'::regnamespace, 'pg_toast'::regnamespace)"
+            " AND oid >= 16384 AND relname <> 'alembic_version' AND relallvisible <> relpages",
+        ) == []  # fmt: skip
+
+
+def test_a_template_without_them_is_analysed_row_by_row(empty_url: str, settings: Settings) -> None:
+    """At the default target ANALYZE would read 30,000 of these rows, other ones each time."""
+    run(
+        empty_url,
+        "CREATE TABLE many (id int, half int, is_test_data boolean DEFAULT true)",
+        "INSERT INTO many SELECT n, n / 2 FROM generate_series(1, 40000) n",
+    )
+    create_snapshot(empty_url, "many", replace=True, settings=settings)
+    found = []
+    for _ in range(2):
+        run(empty_url, "CREATE STATISTICS ON id, half FROM many")  # another template is needed
+        restore_snapshot(empty_url, "many", fresh=True, settings=settings)
+        found.append(run(empty_url, "SELECT to_jsonb(s) FROM pg_stats s WHERE tablename = 'many'"))
+    assert found[0] == found[1]
+    assert len(found[0][0][0]["histogram_bounds"]) == 135  # 40,000 / 300, and one
+
+
 def test_the_visibility_map_is_set(loaded: str, database_url: str, settings: Settings) -> None:
     create_snapshot(loaded, "known", replace=True, settings=settings)
     restore_snapshot(database_url, "known", settings=settings)
