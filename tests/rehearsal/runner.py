@@ -39,7 +39,7 @@ _SHELLS = {
     None: ["bash", "-e"],
     "bash": ["bash", "--noprofile", "--norc", "-eo", "pipefail"],
 }
-_PINNED = re.compile(r"([\w-]+/[\w/-]+)@[0-9a-f]{40}")
+_PINNED = re.compile(r"([\w.-]+/[\w./-]+)@[0-9a-f]{40}")
 # What belongs to the rehearsal's own process, or would lead a job to the caller's database.
 _NOT_HANDED_ON = ("GITHUB_", "PERFDATA_", "PYTEST_", "NOX", "VIRTUAL_ENV", "PYTHON")
 
