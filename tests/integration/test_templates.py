@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,14 +37,14 @@ from perfdata import (
 from perfdata.database.collect import collect_databases
 from perfdata.database.link import PsycopgLink
 from perfdata.database.marks import Kind, read_mark
+from perfdata.database.server import EmbeddedServer
 from perfdata.database.templates import list_databases, lock_number, mark_made
 from perfdata.snapshot import fresh as fresh_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from perfdata import Target
-    from perfdata.database.server import EmbeddedServer
     from tests.integration.conftest import Databases
 
 NAME = "fresh"
@@ -722,17 +723,24 @@ def test_a_helper_that_ends_at_once_is_done_without(
     assert count(shop) == 20
 
 
-def test_the_tasks(
-    settings: Settings, target: Target, monkeypatch: pytest.MonkeyPatch, capfd: Any
-) -> None:
+@pytest.fixture
+def own_settings(settings: Settings, tmp_path: Path) -> Iterator[Settings]:
+    """A server of the test's own: its database is not the one that other tests clone."""
+    own = replace(settings, home=tmp_path / "home")
+    yield own
+    server = EmbeddedServer(own)
+    server.stop()
+    shutil.rmtree(server.status().data.parent, ignore_errors=True)
+
+
+def test_the_tasks(own_settings: Settings, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     """On the embedded database itself, which is marked as perfdata's own."""
     from invoke.context import Context
 
     from perfdata.tasks import db, snapshot
 
-    del target
-    monkeypatch.chdir(settings.root)
-    monkeypatch.setenv("PERFDATA_HOME", str(settings.home))
+    monkeypatch.chdir(own_settings.root)
+    monkeypatch.setenv("PERFDATA_HOME", str(own_settings.home))
     snapshot.restore(Context(), name="10_offices", fresh=True)
     out, _ = capfd.readouterr()
     assert "built" in out
@@ -747,5 +755,5 @@ def test_the_tasks(
     assert facts["size_bytes"] > 0
     db.gc(Context())
     assert "given back 0 B" in capfd.readouterr()[0]
-    opened = open_target(settings)
+    opened = open_target(own_settings)
     assert provide_dataset(opened, "10_offices", fresh=True).restored is not None
