@@ -154,7 +154,7 @@ def create(bench: Bench) -> Pair:
         create_snapshot(bench.conninfo(bench.source), NAME, replace=True, settings=bench.settings)
     with clock(found):
         bench.run("pg_dump", "-Fc", "-f", str(bench.dump), bench.conninfo(bench.source))
-    return Pair(*found)
+    return Pair(found[0], found[1])
 
 
 def file_size(bench: Bench) -> Pair:
@@ -222,7 +222,7 @@ def restore_fresh(bench: Bench) -> Pair:
     check_strategy(done, "a new template and its clone")
     with clock(found):
         _pg_restore(bench)
-    return Pair(*found)
+    return Pair(found[0], found[1])
 
 
 def restore_again(bench: Bench) -> Pair:
