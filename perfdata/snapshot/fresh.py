@@ -25,6 +25,7 @@ from perfdata.database.guard import allowed_by_name, database_name
 from perfdata.database.loading import Existing
 from perfdata.database.marks import Kind, read_mark
 from perfdata.database.server import EmbeddedServer
+from perfdata.database.space import space_check
 from perfdata.database.swap import obstacle, swap
 from perfdata.database.templates import (
     Place,
@@ -221,6 +222,8 @@ def _make_template(
     manifest, offset = check_file(snapshot.path)
     if manifest.body != snapshot.manifest.body:
         raise LoadError(f"snapshot {snapshot.name} was replaced meanwhile; run it again")
+    # Twice: in the template, and in its clone.
+    run_checks(place.link, [space_check(place.link, 2 * manifest.body.bytes, 2 * manifest.rows)])
     target = next(one for one in list_databases(place.link) if one.oid == asked.oid)
     with ExitStack() as stack:
         many = manifest.rows >= PARALLEL_ROWS
