@@ -185,6 +185,20 @@ def whole_database(database: object) -> str:
     )
 
 
+def database_in(conninfo: str) -> str:
+    """Return the name of the database that a conninfo leads to; connect where it leaves that open.
+
+    Raises ConnectError.
+    """
+    from psycopg.conninfo import conninfo_to_dict
+
+    parts = conninfo_to_dict(conninfo)
+    if "dbname" in parts and "service" not in parts:
+        return str(parts["dbname"])
+    with _closing(connect(conninfo)) as connection:
+        return connection.info.dbname
+
+
 def _conninfo(link: Link) -> str | None:
     """Return where a psycopg link is connected to, which an engine's URL may not tell."""
     from psycopg.conninfo import make_conninfo

@@ -36,14 +36,15 @@ class Kind(Enum):
 class Mark:
     """What a mark says: for which database (by name), of which key, and when last used.
 
-    ``used`` is in seconds since 1970. ``first`` tells of a replaced database that perfdata had not
-    made.
+    ``snapshot`` is the digest of the rows, ``used`` in seconds since 1970. ``first`` tells of a
+    replaced database that perfdata had not made.
     """
 
     kind: Kind
     oid: int
     target: str
     key: str = ""
+    snapshot: str = ""
     used: float = 0.0
     first: bool = False
 

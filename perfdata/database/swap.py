@@ -75,7 +75,7 @@ def _rehearse(place: Place) -> str | None:
     return None
 
 
-def swap(place: Place, new: Found, template: Found, key: str) -> str:
+def swap(place: Place, new: Found, template: Found) -> str:
     """Put a clone of a template in the target's place; return what the target is called now.
 
     All or nothing: names, owner, grants, settings, limit and comment change in one transaction.
@@ -95,10 +95,11 @@ def swap(place: Place, new: Found, template: Found, key: str) -> str:
         _run(link, "ALTER DATABASE {} RENAME TO {}", new.name, place.name)
         words, mark = own_words(wanted.comment), read_mark(wanted.comment, place.oid)
         made = mark is not None and mark.kind is Kind.MADE
-        write_mark(link, place.name, words, Mark(Kind.MADE, new.oid, place.name, key, now))
+        write_mark(link, place.name, words, Mark(Kind.MADE, new.oid, place.name, template.key))
         replaced = Mark(Kind.BEFORE, place.oid, place.name, used=now, first=not made)
         write_mark(link, before, words, replaced)
-        write_mark(link, template.name, "", Mark(Kind.TEMPLATE, template.oid, place.name, key, now))
+        if template.mark is not None:
+            write_mark(link, template.name, "", template.mark.of(used=now))
     return before
 
 

@@ -45,7 +45,10 @@ TEMPLATES_KEPT = 2
 # dirty buffers the checkpoint took FILE_COPY of a small one from 36 to 220 ms. So on a server that
 # others use WAL_LOG, until it costs more than such a checkpoint.
 FILE_COPY_BYTES = 256 << 20
-_CLONING_SINCE = 180000
+# From 18 on the server may have the file system clone the files, where that can.
+_HOW = """
+SELECT pg_database_size(%s::oid), EXISTS (SELECT FROM pg_settings
+  WHERE name = 'file_copy_method' AND 'clone' = ANY (enumvals))"""
 
 _DATABASES = """
 SELECT d.oid::bigint, d.datname, shobj_description(d.oid, 'pg_database'), d.datconnlimit,
@@ -68,6 +71,11 @@ class Found:
     def mark(self) -> Mark | None:
         """What perfdata wrote into its comment."""
         return read_mark(self.comment, self.oid)
+
+    @property
+    def key(self) -> str:
+        """The key of a template; empty for all else."""
+        return self.mark.key if self.mark else ""
 
     def unfinished_for(self, number: int) -> bool:
         """Tell whether it was made by a run for the target of this lock, and never finished."""
@@ -144,6 +152,19 @@ def list_databases(link: Link) -> list[Found]:
     return [Found(*row) for row in link.rows(_DATABASES)]
 
 
+def likely_template(link: Link, target: str, snapshot: str) -> Found | None:
+    """Return the template last used for a target that was made from these rows."""
+    found = [
+        (one.mark.used, one.name, one)
+        for one in list_databases(link)
+        if one.ours
+        and one.mark
+        and one.mark.kind is Kind.TEMPLATE
+        and (one.mark.target, one.mark.snapshot) == (target, snapshot)
+    ]
+    return max(found)[2] if found else None
+
+
 def find_template(link: Link, key: str) -> Found | None:
     """Return the finished template of a key, made by this very role."""
     for one in list_databases(link):
@@ -159,7 +180,8 @@ def clone(place: Place, source: Found) -> Found:
     Raises RefusedError, naming who is there, where somebody is in the source.
     """
     name = f"{_work_prefix(lock_number(place.name))}{secrets.token_hex(6)}"
-    with emptied(place.link, place.conninfo, source.oid, source.name, terminate=place.terminate):
+    terminate = place.terminate and source.oid == place.oid
+    with emptied(place.link, place.conninfo, source.oid, source.name, terminate=terminate):
         _create(place, source, name)
     oid = place.link.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,))
     mark = Mark(Kind.WORK, oid, place.name)
@@ -169,7 +191,7 @@ def clone(place: Place, source: Found) -> Found:
 
 def _create(place: Place, source: Found, name: str) -> None:
     link = place.link
-    size = link.value("SELECT pg_database_size(%s::oid)", (source.oid,))
+    ((size, cloning),) = link.rows(_HOW, (source.oid,))
     query = sql.SQL(
         "CREATE DATABASE {} TEMPLATE {} STRATEGY {} ALLOW_CONNECTIONS false CONNECTION LIMIT {}"
     )
@@ -179,7 +201,7 @@ def _create(place: Place, source: Found, name: str) -> None:
         link.execute(query.format(*parts, sql.SQL("wal_log"), limit))
         return
     copying = query.format(*parts, sql.SQL("file_copy"), limit)
-    if not _clones_files(link):
+    if not cloning:
         link.execute(copying)
         return
     try:
@@ -196,13 +218,6 @@ def _create(place: Place, source: Found, name: str) -> None:
 _NO_FILE_CLONES = {"0A", "22", "58", "XX"}
 
 
-def _clones_files(link: Link) -> bool:
-    if link.value("SELECT current_setting('server_version_num')::int") < _CLONING_SINCE:
-        return False
-    methods = "SELECT 'clone' = ANY (enumvals) FROM pg_settings WHERE name = 'file_copy_method'"
-    return bool(link.value(methods))
-
-
 def open_work(link: Link, work: Found) -> None:
     """Let this role, and no other but superusers, into a database that is worked on."""
     name = sql.Identifier(work.name)
@@ -213,10 +228,10 @@ def open_work(link: Link, work: Found) -> None:
         )  # fmt: skip
 
 
-def seal_template(place: Place, work: Found, key: str) -> Found:
+def seal_template(place: Place, work: Found, key: str, snapshot: str) -> Found:
     """Make a finished work database the template of a key; its mark says so last, or not at all."""
     link, name = place.link, template_name(key)
-    mark = Mark(Kind.TEMPLATE, work.oid, place.name, key, time.time())
+    mark = Mark(Kind.TEMPLATE, work.oid, place.name, key, snapshot, time.time())
     with emptied(link, place.conninfo, work.oid, work.name, terminate=True), link.transaction():
         _run(link, "ALTER DATABASE {} RENAME TO {}", work.name, name)
         _run(link, "ALTER DATABASE {} ALLOW_CONNECTIONS false IS_TEMPLATE true", name)

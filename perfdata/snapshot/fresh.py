@@ -11,6 +11,7 @@ import hashlib
 import json
 import shlex
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from psycopg import sql
 
 from perfdata.database.catalog import read_catalog
 from perfdata.database.checks import run_checks
-from perfdata.database.connection import first, open_link
+from perfdata.database.connection import database_in, first, open_link
 from perfdata.database.fingerprint import fingerprint_database
 from perfdata.database.guard import allowed_by_name, database_name
 from perfdata.database.loading import Existing
@@ -32,6 +33,7 @@ from perfdata.database.templates import (
     clone,
     drop_database,
     find_template,
+    likely_template,
     list_databases,
     lock_number,
     lock_target,
@@ -75,9 +77,7 @@ FROM pg_database WHERE datname = current_database()"""
 class _Asked:
     """What was found out about the target and the snapshot before anything was done."""
 
-    oid: int
     database: str
-    embedded: bool
     plan: Plan
     fingerprint: str
     key: str
@@ -108,29 +108,76 @@ def restore_fresh(
 def _replace(
     conninfo: str, snapshot: Snapshot, settings: Settings, options: Options, report: Report
 ) -> tuple[dict[str, int], str, tuple[str, ...]]:
-    with open_link(conninfo) as link:
-        asked = _ask(link, snapshot, settings, options)
-    with _place(conninfo, asked, report, terminate=options.terminate) as place:
-        if reason := obstacle(place):
-            raise _UnableError(reason)
-        _remove_unfinished(place)
-        template = find_template(place.link, asked.key)
-        strategy, told = "a clone of its template", asked.plan.notes
+    with _place(conninfo, settings, options, report) as place:
+        asked, begun = _ask_and_begin(place, conninfo, snapshot, settings, options)
+        template, new, told = begun.template, begun.new, asked.plan.notes
+        if template is None or template.key != asked.key:
+            _discard(place, new)
+            template, new = find_template(place.link, asked.key), None
+        strategy = "a clone of its template"
         if template is None:
             strategy = "a new template and its clone"
             template, more = _make_template(place, conninfo, asked, snapshot, report)
             told = tuple(dict.fromkeys((*told, *more)))
-        new = clone(place, template)
+        new = new or clone(place, template)
         try:
-            before = swap(place, new, template, asked.key)
+            before = swap(place, new, template)
         except BaseException:
-            drop_database(place.link, new, force=True)
+            _discard(place, new)
             raise
         notes = _tidy(place, before)
     return dict(snapshot.manifest.stats), strategy, (*told, *notes)
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """What was done while the target was looked at: the clone of the likely template."""
+
+    obstacle: str | None = None
+    template: Found | None = None
+    new: Found | None = None
+
+
+def _ask_and_begin(
+    place: Place, conninfo: str, snapshot: Snapshot, settings: Settings, options: Options
+) -> tuple[_Asked, _Begun]:
+    """Look at the target, and meanwhile clone the template that is likely the one.
+
+    Of 110 ms that a second restore of 100_offices took, 49 went into looking and 27 into cloning.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        early = pool.submit(_begin, place, snapshot)
+        try:
+            with open_link(conninfo) as link:
+                asked = _ask(link, snapshot, settings, options)
+        except BaseException:
+            begun = early.result()
+            _discard(place, begun.new)
+            if begun.obstacle is not None:
+                raise _UnableError(begun.obstacle) from None
+            raise
+    begun = early.result()
+    if begun.obstacle is not None:
+        raise _UnableError(begun.obstacle)
+    return asked, begun
+
+
+def _begin(place: Place, snapshot: Snapshot) -> _Begun:
+    if reason := obstacle(place):
+        return _Begun(reason)
+    for one in unfinished(place.link, lock_number(place.name)):
+        drop_database(place.link, one, force=True)
+    likely = likely_template(place.link, place.name, snapshot.manifest.body.sha256)
+    return _Begun(None, likely, clone(place, likely)) if likely else _Begun()
+
+
+def _discard(place: Place, new: Found | None) -> None:
+    if new is not None:
+        drop_database(place.link, new, force=True)
+
+
 def _ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) -> _Asked:
+    """Make every check that can be made, and find out which template it takes."""
     manifest = snapshot.manifest
     plan = prepare(link, manifest, settings, options)
     plan = replace(plan, existing=Existing.ALL, sealed=True)
@@ -149,7 +196,7 @@ def _ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) -
         except ServerRefusedError as error:
             raise _UnableError(f"not all of {name} can be read: {error.reason}") from error
     key = _key(manifest, fingerprint, name, role)
-    return _Asked(oid, name, EmbeddedServer(settings).owns(link), plan, fingerprint, key)
+    return _Asked(name, plan, fingerprint, key)
 
 
 def _refuse_losses(link: Link, plan: Plan) -> None:
@@ -199,19 +246,18 @@ def _key(manifest: Manifest, fingerprint: str, database: str, role: str) -> str:
 
 
 @contextmanager
-def _place(conninfo: str, asked: _Asked, report: Report, *, terminate: bool) -> Iterator[Place]:
+def _place(conninfo: str, settings: Settings, options: Options, report: Report) -> Iterator[Place]:
+    """Hold the target against other restores like this; nothing is open in it meanwhile."""
+    name = database_in(conninfo)
     with ExitStack() as stack:
         try:
             link, there = stack.enter_context(maintenance_link(conninfo))
         except ConnectError as error:
             raise _UnableError(str(error)) from error
-        lock_target(link, asked.database, report)
-        yield Place(link, there, asked.oid, asked.database, asked.embedded, terminate)
-
-
-def _remove_unfinished(place: Place) -> None:
-    for one in unfinished(place.link, lock_number(place.name)):
-        drop_database(place.link, one, force=True)
+        lock_target(link, name, report)
+        oid = next((one.oid for one in list_databases(link) if one.name == name), 0)
+        embedded = EmbeddedServer(settings).owns(link)
+        yield Place(link, there, oid, name, embedded, options.terminate)
 
 
 def _make_template(
@@ -224,7 +270,7 @@ def _make_template(
         raise LoadError(f"snapshot {snapshot.name} was replaced meanwhile; run it again")
     # Twice: in the template, and in its clone.
     run_checks(place.link, [space_check(place.link, 2 * manifest.body.bytes, 2 * manifest.rows)])
-    target = next(one for one in list_databases(place.link) if one.oid == asked.oid)
+    target = next(one for one in list_databases(place.link) if one.oid == place.oid)
     with ExitStack() as stack:
         many = manifest.rows >= PARALLEL_ROWS
         other = stack.enter_context(helper()) if many else None
@@ -239,7 +285,7 @@ def _make_template(
                     notes = load_body(link, plan, path, offset, manifest, report).notes
                 else:
                     notes = load_parallel(Room(link, room), plan, snapshot, other, report)
-            return seal_template(place, work, asked.key), notes
+            return seal_template(place, work, asked.key, manifest.body.sha256), notes
         except BaseException:
             drop_database(place.link, work, force=True)
             raise
