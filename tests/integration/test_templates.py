@@ -534,7 +534,9 @@ import os, signal, sys
 from pathlib import Path
 from perfdata import Settings, restore_snapshot
 from perfdata.database import swap, templates
-from perfdata.snapshot import fresh
+from perfdata.snapshot import fresh, parallel
+
+fresh.PARALLEL_ROWS = 1 if sys.argv[1] == "parallel" else fresh.PARALLEL_ROWS
 
 def dies(module, name, before):
     function = getattr(module, name)
@@ -545,7 +547,8 @@ def dies(module, name, before):
     setattr(module, name, instead)
 
 module, name, before, url, root, home = sys.argv[1:]
-dies({"templates": templates, "fresh": fresh, "swap": swap}[module], name, before == "before")
+modules = {"templates": templates, "fresh": fresh, "swap": swap, "parallel": parallel}
+dies(modules[module], name, before == "before")
 settings = Settings.load(Path(root), {"PERFDATA_HOME": home})
 restore_snapshot(url, "fresh", fresh=True, settings=settings)
 """
@@ -558,6 +561,8 @@ restore_snapshot(url, "fresh", fresh=True, settings=settings)
         ("fresh", "open_work", "after"),
         ("fresh", "load_body", "before"),
         ("fresh", "load_body", "after"),
+        ("parallel", "fill_tables", "before"),  # with a second process at work
+        ("parallel", "fill_tables", "after"),
         ("fresh", "seal_template", "before"),
         ("fresh", "swap", "before"),
         ("swap", "put_properties", "after"),  # in the middle of the swap
