@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perfdata.database.known import Statistics
+    from tests.integration.conftest import Databases
 
 OTHER_BIN = Path("/usr/lib/postgresql/15/bin")
 
@@ -136,6 +137,39 @@ def test_a_template_without_them_is_analysed_row_by_row(empty_url: str, settings
         found.append(run(empty_url, known))
     assert found[0] == found[1]
     assert len(found[0][1][0]["histogram_bounds"]) == 135  # 40,000 / 300, and one
+
+
+def test_every_kind_of_statistic_is_carried(
+    databases: Databases, empty_url: str, settings: Settings, new: bool
+) -> None:
+    """Common values, histograms, elements of arrays and texts, bounds and lengths of ranges."""
+    tables = (
+        "CREATE TYPE mood AS ENUM ('so,so', 'a \"b\"')",
+        'CREATE TABLE "Kinds, all" (id int PRIMARY KEY, mood mood, many text[], words tsvector,'
+        " span int4range, spans datemultirange, doc jsonb, price numeric, at timestamptz,"
+        " raw bytea, place point, fixed char(5))",
+        'CREATE INDEX by_words ON "Kinds, all" USING gin (words)',
+        "CREATE INDEX by_length ON \"Kinds, all\" (length(raw), (doc->>'n')) WHERE id > 10",
+    )
+    other = databases.make("template0")
+    for url in (empty_url, other):
+        run(url, *tables)
+    run(
+        empty_url,
+        """INSERT INTO "Kinds, all" SELECT n, (ARRAY['so,so', 'a "b"'])[n % 2 + 1]::mood,
+          ARRAY['x' || n % 7, 'y' || n % 3, NULL], to_tsvector('simple', 'word' || n % 9 || ' all'),
+          CASE WHEN n % 5 > 0 THEN int4range(n, n + n % 40) ELSE 'empty' END,
+          datemultirange(daterange('2026-01-01', '2026-01-02'::date + n)),
+          jsonb_build_object('n', n % 4), n / 7.0, '2026-01-01'::timestamptz + n * interval '1 h',
+          decode(md5(n::text), 'hex'), point(n, -n), 'f' || n % 11
+        FROM generate_series(1, 3000) n""",
+        "ANALYZE",
+    )
+    create_snapshot(empty_url, "kinds", all_rows=True, replace=True, settings=settings)
+    restore_snapshot(other, "kinds", settings=settings)
+    assert run(other, COLUMNS) == run(empty_url, COLUMNS)
+    if new:
+        assert run(other, ANALYSED) == []
 
 
 def test_the_visibility_map_is_set(loaded: str, database_url: str, settings: Settings) -> None:
