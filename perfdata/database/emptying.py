@@ -62,7 +62,7 @@ def look(plan: Plan, counts: Sequence[Rows], *, may_move: bool) -> list[Before]:
         full = ", ".join(f"{table.key} has {total:,} rows" for table, _, total in found if total)
         raise RefusedError(
             f"refused, nothing was touched: a snapshot of all rows is restored into empty tables "
-            f"only, and {full}"
+            f"only, and {full}. Empty them, or replace the whole database with --fresh"
         )
     return [_choose(plan, *one, may_move=may_move) for one in found]
 
