@@ -41,9 +41,10 @@ if TYPE_CHECKING:
 MAINTENANCE = "postgres"
 TEMPLATES_KEPT = 2
 # FILE_COPY checkpoints the whole cluster, WAL_LOG writes all that it copies twice. Measured with
-# 18.6: 7.5 MB 55-93 ms against 67-90 ms, 383 MB 0.23-0.39 s against 0.57-1.0 s; beside others'
-# dirty buffers the checkpoint took FILE_COPY of a small one from 36 to 220 ms. So on a server that
-# others use WAL_LOG, until it costs more than such a checkpoint.
+# 18.6: 7.5 MB 55-93 ms against 67-90 ms, but 330 ms when much had just been loaded; 383 MB
+# 0.23-0.39 s against 0.57-1.0 s. So beside a load small ones by WAL_LOG; on a server that others
+# use, all until it costs more than such a checkpoint.
+OWN_FILE_COPY_BYTES = 64 << 20
 FILE_COPY_BYTES = 256 << 20
 # From 18 on the server may have the file system clone the files, where that can.
 _HOW = """
@@ -174,22 +175,23 @@ def find_template(link: Link, key: str) -> Found | None:
     return None
 
 
-def clone(place: Place, source: Found) -> Found:
+def clone(place: Place, source: Found, *, settled: bool = False) -> Found:
     """Clone a database into a sealed one, marked as unfinished work.
 
+    ``settled``: nothing was loaded just now, so that a checkpoint costs little.
     Raises RefusedError, naming who is there, where somebody is in the source.
     """
     name = f"{_work_prefix(lock_number(place.name))}{secrets.token_hex(6)}"
     terminate = place.terminate and source.oid == place.oid
     with emptied(place.link, place.conninfo, source.oid, source.name, terminate=terminate):
-        _create(place, source, name)
+        _create(place, source, name, settled=settled)
     oid = place.link.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,))
     mark = Mark(Kind.WORK, oid, place.name)
     write_mark(place.link, name, "", mark)
     return Found(oid, name, write_comment("", mark), UNMARKED_LIMIT, ours=True, held=True)
 
 
-def _create(place: Place, source: Found, name: str) -> None:
+def _create(place: Place, source: Found, name: str, *, settled: bool) -> None:
     link = place.link
     ((size, cloning),) = link.rows(_HOW, (source.oid,))
     query = sql.SQL(
@@ -197,7 +199,10 @@ def _create(place: Place, source: Found, name: str) -> None:
     )
     parts = (sql.Identifier(name), sql.Identifier(source.name))
     limit = sql.Literal(UNMARKED_LIMIT)
-    if not (place.embedded or size >= FILE_COPY_BYTES):
+    enough = FILE_COPY_BYTES
+    if place.embedded:
+        enough = 0 if settled else OWN_FILE_COPY_BYTES
+    if size < enough:
         link.execute(query.format(*parts, sql.SQL("wal_log"), limit))
         return
     copying = query.format(*parts, sql.SQL("file_copy"), limit)

@@ -169,7 +169,7 @@ def _begin(place: Place, snapshot: Snapshot) -> _Begun:
     for one in unfinished(place.link, lock_number(place.name)):
         drop_database(place.link, one, force=True)
     likely = likely_template(place.link, place.name, snapshot.manifest.body.sha256)
-    return _Begun(None, likely, clone(place, likely)) if likely else _Begun()
+    return _Begun(None, likely, clone(place, likely, settled=True)) if likely else _Begun()
 
 
 def _discard(place: Place, new: Found | None) -> None:
