@@ -65,7 +65,7 @@ WITH RECURSIVE part (oid) AS (
   SELECT unnest(%(oids)s::oid[])
   UNION SELECT i.inhrelid FROM part p JOIN pg_inherits i ON i.inhparent = p.oid
   JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition),
-class AS (
+class AS NOT MATERIALIZED (
   SELECT c.oid, (to_jsonb(c) - ARRAY['oid', 'relfilenode', 'relpages', 'reltuples',
     'relallvisible', 'relallfrozen', 'relfrozenxid', 'relminmxid', 'reltoastrelid', 'relhasindex',
     'relhastriggers', 'relhasrules'])::text || coalesce(obj_description(c.oid, 'pg_class'), '')

@@ -157,7 +157,7 @@ def digests() -> Callable[[str], dict[str, tuple[Any, ...]]]:
         with psycopg.connect(url, options=_PINNED) as connection:
             for schema, name, partitioned in connection.execute(_DIGESTED).fetchall():
                 query = sql.SQL(
-                    "SELECT count(*), sum(hashtextextended(t::text, 0)) FROM {}{} t"
+                    "SELECT count(*), sum(hashtextextended(whole_row::text, 0)) FROM {}{} whole_row"
                 ).format(sql.SQL("" if partitioned else "ONLY "), sql.Identifier(schema, name))
                 found[f"{schema}.{name}"] = connection.execute(query).fetchone() or ()
         return found

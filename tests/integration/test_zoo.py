@@ -396,6 +396,37 @@ def test_a_foreign_partition_is_not_truncated_by_a_restore(
         restore_snapshot(target, "round_trip", settings=settings)
 
 
+def test_tables_of_extensions_are_their_own(empty_url: str, settings: Settings) -> None:
+    """They are left alone; what an extension would have pg_dump save is noted."""
+    run(
+        empty_url,
+        "CREATE EXTENSION pg_trgm",
+        "CREATE TABLE theirs (id int PRIMARY KEY)",
+        "CREATE SEQUENCE their_numbers",
+        "ALTER EXTENSION pg_trgm ADD TABLE theirs",
+        "ALTER EXTENSION pg_trgm ADD SEQUENCE their_numbers",
+        "UPDATE pg_extension SET extconfig = ARRAY['theirs'::regclass::oid],"
+        " extcondition = '{\"\"}' WHERE extname = 'pg_trgm'",
+        "INSERT INTO theirs VALUES (1)",
+        "CREATE TABLE ours (id int)",
+    )
+    made = create_snapshot(empty_url, NAME, all_rows=True, settings=settings, replace=True)
+    assert made.manifest.stats == {"ours": 0}
+    assert made.manifest.sequences == {}
+    assert made.manifest.notes == ["not in the snapshot: tables of extensions: theirs"]
+    run(empty_url, "ALTER TABLE ours ADD CONSTRAINT tied FOREIGN KEY (id) REFERENCES theirs")
+    with pytest.raises(SchemaError, match="tie the tables to an extension's: foreign key tied"):
+        restore_snapshot(empty_url, NAME, settings=settings)
+    made.path.unlink()
+
+
+def test_thousands_of_sequences_are_read(round_trip: RoundTrip) -> None:
+    make = "DO $$ BEGIN FOR n IN 1..3000 LOOP EXECUTE 'CREATE SEQUENCE s' || n; END LOOP; END $$"
+    move = "SELECT setval('s2999', 77)"
+    _, target, _ = round_trip(["CREATE TABLE t (a int)", make], [move])
+    assert run(target, "SELECT nextval('s2999'), nextval('s2998')") == [(78, 1)]
+
+
 @pytest.mark.parametrize("forced", [False, True])
 def test_rows_that_row_security_hides_are_an_error_not_a_smaller_snapshot(
     empty_url: str, settings: Settings, forced: bool
