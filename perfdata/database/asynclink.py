@@ -202,6 +202,7 @@ class AsyncpgLink(Link):
             await_only(transaction.start())
             try:
                 yield
+                self.flush()
             except BaseException:
                 await_only(transaction.rollback())
                 raise

@@ -267,19 +267,13 @@ def read_catalog(link: Link) -> Catalog:
 
     Types and definitions come qualified, so that they mean the same on every search path.
     """
-    path = "SELECT set_config('search_path', %s, true)"
-    with link.within_transaction():
-        before, _, rows = link.together(["SHOW search_path", (path, ("",)), _TABLES])
+    with link.within_transaction(), link.search_path(""):
+        rows = link.rows(_TABLES)
         found = {row[3]: row for row in rows if row[1] != VERSION_TABLE}
         versions = tuple(Relation(*row[:3]) for row in rows if row[1] == VERSION_TABLE)
         oids = list(found)
-        described, referencing, feeding, _ = link.together(
-            [
-                (_COLUMNS, (oids,)),
-                (_FOREIGN_KEYS, {"oids": oids}),
-                (_SEQUENCES, (oids,)),
-                (path, (before[0][0],)),
-            ]
+        described, referencing, feeding = link.together(
+            [(_COLUMNS, (oids,)), (_FOREIGN_KEYS, {"oids": oids}), (_SEQUENCES, (oids,))]
         )
     columns: dict[int, list[Column]] = {oid: [] for oid in oids}
     for oid, *fields in described:

@@ -23,7 +23,7 @@ from perfdata.database.locks import hold_off, lock_tables, lock_timeout, waits_t
 from perfdata.database.plan import Existing, Loaded, Plan, Strategy, TableLoad
 from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
 from perfdata.database.sequences import advance_sequences
-from perfdata.database.statistics import restore_statistics
+from perfdata.database.statistics import environment_of, restore_statistics
 from perfdata.database.structure import taken_off
 from perfdata.database.unsaved import refuse_hidden
 from perfdata.database.upkeep import tend
@@ -73,13 +73,14 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
             clear(link, plan, before)
             rows = _copy_all(link, plan, before, loads, report)
             put_back(link, before)
-            unflagged, views = count_unflagged(link, plan, before), views_of(link, plan.tables)
+            unflagged = count_unflagged(link, plan, before)
+            views, environment = views_of(link, plan.tables), environment_of(link)
             advance_sequences(link, plan.catalog, plan.tables, plan.sequences)
             check_flags(plan, unflagged)
         statistics, known = plan.statistics(), frozenset[int]()
         if statistics is not None:
             whole = [one.table for one in before if one.truncate and not one.staying]
-            known = restore_statistics(link, statistics, whole)
+            known = restore_statistics(link, statistics, whole, environment)
         stale = refresh_views(link, views, plan.populated)
     notes = [*plan.notes, *bloat(before), *off.notes, *stale]
     if not link.joined:

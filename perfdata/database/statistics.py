@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from perfdata.database.catalog import Table
-    from perfdata.database.link import Link
+    from perfdata.database.link import Later, Link
 
 # From so many changed rows on autovacuum, as it is set by default, takes statistics for outdated.
 _CHANGED_ROWS, _CHANGED_SHARE = 50, 0.1
@@ -154,23 +154,28 @@ def read_statistics(link: Link, rows: Mapping[int, int]) -> Statistics | None:
     return Statistics(environment, lines)
 
 
+def environment_of(link: Link) -> Later:
+    """Ask for what must be the same on both sides for the statistics to mean the same."""
+    return link.later(_ENVIRONMENT)
+
+
 def restore_statistics(
-    link: Link, statistics: Statistics, tables: Iterable[Table]
+    link: Link, statistics: Statistics, tables: Iterable[Table], environment: Later
 ) -> frozenset[int]:
     """Give tables, wholly loaded with the rows that the statistics are of, what was known of them.
 
-    Part of the open transaction. Returns the oids of the tables that have all of theirs now; the
-    others are to be analysed.
+    ``environment`` is environment_of. Part of the open transaction. Returns the oids of the tables
+    that have all of theirs now; the others are to be analysed.
     """
     oids = [table.oid for table in tables]
-    if not oids or link.value(_ENVIRONMENT) != statistics.environment:
+    if not oids or environment.rows[0][0] != statistics.environment:
         return frozenset()
     given = _given(statistics, oids)
     queries = [
         sql.SQL(query).format(given=given)
         for query in (_CLEAR_COLUMNS, _RESTORE_RELATIONS, _RESTORE_COLUMNS)
     ]
-    with link.transaction(_NAMES):
+    with link.search_path(""):
         _, relations, columns = link.together(queries)
     failed = {oid for oid, done in (*relations, *columns) if not done}
     return frozenset(oid for oid, _ in relations) - failed
@@ -184,7 +189,7 @@ def restore_sizes(link: Link, statistics: Statistics, oids: Collection[int]) -> 
     if oids:
         given = _given(statistics, sorted(oids))
         with link.transaction(_NAMES):
-            link.rows(sql.SQL(_RESTORE_RELATIONS).format(given=given))
+            link.later(sql.SQL(_RESTORE_RELATIONS).format(given=given))
 
 
 def _given(statistics: Statistics, oids: Sequence[int]) -> sql.Composed:

@@ -15,7 +15,7 @@ from perfdata.database.connection import first, open_link
 from perfdata.database.emptying import Before
 from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
 from perfdata.database.sequences import advance_sequences
-from perfdata.database.statistics import restore_statistics
+from perfdata.database.statistics import environment_of, restore_statistics
 from perfdata.database.structure import add_key, taken_off
 from perfdata.database.unsaved import refuse_hidden
 from perfdata.database.upkeep import tend
@@ -78,7 +78,7 @@ def load_parallel(
     known = frozenset[int]()
     if filled.statistics is not None:
         with link.transaction():
-            known = restore_statistics(link, filled.statistics, plan.tables)
+            known = restore_statistics(link, filled.statistics, plan.tables, environment_of(link))
     tended = tend(link, plan, rows, filled.statistics, known)
     return (*off.notes, *stale, *tended)
 
