@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from perfdata.errors import ConfigError
 from perfdata.sources import imported_sources, named_sources
 
 if TYPE_CHECKING:
@@ -32,9 +34,10 @@ class Dataset:
     """A named definition of rows: the same seed, parameters and version give the same rows.
 
     ``generate`` yields the tables in any order, each once. ``sources`` are the modules or packages
-    whose code decides the rows (by default the module of ``generate`` with what it imports of its
-    own project); ``pools`` returns a digest of values taken from elsewhere, such as a Faker
-    provider's lists. Both are part of the fingerprint.
+    whose code decides the rows (by default the modules of ``generate`` and of the project, which
+    is ``defined_in`` and set when it is loaded, with what they import of their own); ``pools``
+    returns a digest of values taken from elsewhere, such as a Faker provider's lists. Both are
+    part of the fingerprint.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Dataset:
     version: int = 1
     description: str = ""
     sources: tuple[str, ...] = ()
+    defined_in: str | None = None
     pools: Callable[[], str] | None = field(default=None, repr=False)
 
     def fingerprint(self) -> str:
@@ -63,11 +67,24 @@ class Dataset:
         if self.sources:
             sources = named_sources(self.sources)
         else:
-            sources = imported_sources(self.generate.__module__)
+            sources = imported_sources(_module_of(self.generate))
+            if self.defined_in is not None:
+                sources |= imported_sources(self.defined_in)
         parts |= {f"source {module}": digest for module, digest in sources.items()}
         if self.pools is not None:
             parts["pools"] = self.pools()
         return parts
+
+
+def _module_of(generate: object) -> str:
+    """Return the module that a function comes from; what hides it would hide its code."""
+    module = getattr(generate, "__module__", None)
+    if isinstance(generate, functools.partial) or not isinstance(module, str):
+        raise ConfigError(
+            f"generate={generate!r} does not tell in which module its code stands: give a "
+            "function, with what varies in parameters, or name the modules in sources"
+        )
+    return module
 
 
 def _digest(parts: Mapping[str, str]) -> str:

@@ -101,9 +101,10 @@ def load_project(settings: Settings) -> Project:
             f"[tool.perfdata] project {reference!r} is a {type(found).__name__}, not a Project"
         )
     found = replace(found, flag_column=flag_of(found, settings))
-    if found.migrations is not None:
-        return replace(found, migrations=settings.root / found.migrations)
-    return found
+    module = reference.partition(":")[0]
+    datasets = tuple(replace(one, defined_in=module) for one in found.datasets)
+    migrations = found.migrations and settings.root / found.migrations
+    return replace(found, datasets=datasets, migrations=migrations)
 
 
 def flag_of(project: Project | None, settings: Settings) -> str:

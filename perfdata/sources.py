@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 # What is installed has a release of its own; what decides rows in it belongs into ``pools``.
 _INSTALLED = {"site-packages", "dist-packages"}
+_PERFDATA = "perfdata"  # also where it is a checkout: the key's format stands for it
 
 
 def named_sources(modules: Iterable[str]) -> dict[str, str]:
@@ -28,24 +31,22 @@ def named_sources(modules: Iterable[str]) -> dict[str, str]:
 def imported_sources(module: str) -> dict[str, str]:
     """Hash a module and all that it imports of its own project, and these in turn.
 
-    Its own project's are the modules below the folder that it is imported from, without what is
-    installed there. The imports are read from the source, also those inside functions; nothing is
-    executed. Modules that are imported by computed names are not found.
+    Its own project's are the modules of its top package, and all others that are neither installed
+    nor Python's own, wherever they lie. The imports are read from the source, also those inside
+    functions; nothing is executed. Modules that are imported by computed names are not found.
     """
-    (file, *_) = _files(module)
-    base = file.parent
-    for _ in range(module.count(".") + (file.name == "__init__.py")):
-        base = base.parent
-    found: dict[str, Path] = {}
-    waiting = [module]
+    (own, *_) = _files(module)
+    top = module.partition(".")[0]
+    found: dict[str, Path] = {module: own}
+    waiting = list(_imports(module, own))
     while waiting:
         name = waiting.pop()
-        path = _module_file(base, name)
-        if name not in found and path is not None and not _INSTALLED.intersection(path.parts):
+        if name in found or (path := _module_file(name)) is None:
+            continue
+        other = name.partition(".")[0]
+        if other == top or (other != _PERFDATA and not _INSTALLED.intersection(path.parts)):
             found[name] = path
             waiting += _imports(name, path)
-    if module not in found:  # itself installed: its own file is what there is
-        found = {module: file}
     return {name: _hash([found[name]]) for name in sorted(found)}
 
 
@@ -74,10 +75,30 @@ def _hash(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _module_file(base: Path, name: str) -> Path | None:
-    place = base.joinpath(*name.split("."))
-    candidates = (place.with_name(f"{place.name}.py"), place / "__init__.py")
-    return next((path for path in candidates if path.is_file()), None)
+def _module_file(name: str) -> Path | None:
+    top, _, rest = name.partition(".")
+    for folder in _folders(top):
+        place = folder.joinpath(top, *rest.split(".")) if rest else folder / top
+        for path in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+            if path.is_file():
+                return path
+    return None
+
+
+@cache
+def _folders(top: str) -> tuple[Path, ...]:
+    """Return the folders that a top-level module or package lies in; finding it runs nothing."""
+    if not top or top in sys.stdlib_module_names:
+        return ()
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return ()
+    if spec is None:
+        return ()
+    if spec.submodule_search_locations:
+        return tuple(Path(one).parent for one in spec.submodule_search_locations)
+    return (Path(spec.origin).parent,) if spec.origin else ()
 
 
 def _imports(name: str, path: Path) -> Iterator[str]:

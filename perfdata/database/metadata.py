@@ -8,15 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from perfdata.database.connection import make_engine
+from perfdata.database.connection import first, make_engine
 from perfdata.errors import MigrationError
 from perfdata.progress import Event, silent
 
 if TYPE_CHECKING:
-    from sqlalchemy import MetaData
+    from sqlalchemy import Connection, MetaData
 
+    from perfdata.database.link import Link
     from perfdata.progress import Report
     from perfdata.project import Project
+
+
+_MADE_FROM = "SELECT nullif(current_setting('perfdata.tables', true), '')"
+
+
+def check_tables(link: Link, project: Project, described: str) -> None:
+    """Raise MigrationError where a database's tables were not made from the present metadata."""
+    if link.value(_MADE_FROM) != tables_digest(project):
+        raise MigrationError(
+            f"the tables of {described} were not made from the present metadata of project "
+            f"{project.name}; run: invoke db.migrate"
+        )
 
 
 def tables_digest(project: Project) -> str:
@@ -39,6 +52,17 @@ def _statements(metadata: MetaData) -> list[str]:
     return found
 
 
+def _present(connection: Connection, metadata: MetaData) -> list[str]:
+    from sqlalchemy import inspect
+
+    inspector = inspect(connection)
+    return [
+        table.fullname
+        for table in metadata.sorted_tables
+        if inspector.has_table(table.name, schema=table.schema)
+    ]
+
+
 def create_tables(conninfo: str, project: Project, report: Report = silent) -> None:
     """Make the tables of the project's metadata, in one transaction.
 
@@ -51,8 +75,12 @@ def create_tables(conninfo: str, project: Project, report: Report = silent) -> N
     engine = make_engine(conninfo)
     try:
         with engine.begin() as connection:
-            made = "SELECT nullif(current_setting('perfdata.tables', true), '')"
-            before = connection.exec_driver_sql(made).scalar()
+            before = connection.exec_driver_sql(_MADE_FROM).scalar()
+            if before is None and (there := _present(connection, metadata)):
+                raise MigrationError(
+                    f"{first(there)} are there already, and nothing tells whether from the "
+                    f"metadata of project {project.name}: drop them, and run it again"
+                )
             if before not in {None, digest}:
                 raise MigrationError(
                     f"the tables were made from other metadata of project {project.name}, and "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,11 +163,24 @@ def _config(project: Project) -> Config:
             # Alembic would look below the folder that one happens to be in.
             location = str(path.parent / location)
             config.set_main_option("script_location", location.replace("%", "%%"))
+        _anchor_versions(config, path.parent)
         return config
     config = Config()
     config.set_main_option("script_location", str(path).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
+
+
+def _anchor_versions(config: Config, folder: Path) -> None:
+    """Have relative version_locations mean the same from wherever one happens to be."""
+    locations = config.get_version_locations_list() or []
+    anchored = [one if ":" in one else str(folder / one) for one in locations]
+    if anchored != locations:
+        # Joined as the file separates them: other options may be split in the same way.
+        named = [config.get_main_option(f"{kind}path_separator") for kind in ("", "version_")]
+        chosen = next((one for one in named if one), "space")
+        separator = {"space": " ", "newline": "\n", "os": os.pathsep}.get(chosen, chosen)
+        config.set_main_option("version_locations", separator.join(anchored).replace("%", "%%"))
 
 
 def _scripts(config: Config) -> ScriptDirectory:

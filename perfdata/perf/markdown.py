@@ -18,7 +18,7 @@ _UNDECIDED = "⚠️"
 _HEAD = """\
 | scenario | dataset | queries | rows | time | verdict |
 | :-- | :-- | --: | --: | --: | :-- |"""
-# GitHub takes 1 MiB a step; of a message a person reads the beginning.
+# GitHub takes 1 MiB a step; statements come most called first.
 _LINES_SHOWN = 40
 
 
@@ -80,8 +80,8 @@ def _details(result: ScenarioResult) -> str:
 
 def _folded(title: str, text: str, *, shown: bool = False) -> str:
     lines = text.splitlines()
-    if more := len(lines) - _LINES_SHOWN:
-        lines = [*lines[:_LINES_SHOWN], f"… {more} more lines"] if more > 0 else lines
+    if (more := len(lines) - _LINES_SHOWN) > 0:
+        lines = [*lines[:_LINES_SHOWN], f"… {more} more lines"]
     # A fence is ended by as many backquotes: one longer than any in the text is not.
     fence = "`" * max(3, 1 + max((_longest_run(line) for line in lines), default=0))
     opened = " open" if shown else ""

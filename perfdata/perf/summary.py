@@ -73,6 +73,7 @@ class Summary:
         self._is_worker = hasattr(config, "workerinput")
         self._results: dict[tuple[str, str], ScenarioResult] = {}
         self._failures: dict[str, str] = {}
+        self._others: dict[str, str] = {}  # of tests that use no fixture of perfdata's
         self._home: Path | None = None
         self._said: list[str] = []
         self.notes: list[str] = []
@@ -81,6 +82,8 @@ class Summary:
         """Take the results of a test; where a test is run again, the last ones count."""
         found: dict[str, Any] | None = vars(report).get(_ATTRIBUTE)
         if found is None:
+            if report.failed:
+                self._others[report.nodeid] = _tail(report)
             return
         if found["home"] is not None:
             self._home = Path(found["home"])
@@ -88,36 +91,40 @@ class Summary:
         self._results |= {(one.test, one.scenario): one for one in results}
         self._failures.pop(report.nodeid, None)
         if report.failed and not any(one.verdict is Verdict.REGRESSED for one in results):
-            self._failures[report.nodeid] = "\n".join(report.longreprtext.splitlines()[-_TAIL:])
+            self._failures[report.nodeid] = _tail(report)
 
     def pytest_sessionfinish(self) -> None:
         """Write the files of the run, and the job's summary where GitHub runs it."""
         if self._is_worker or not (self._results or self._failures):
             return
         results = list(self._results.values())
-        text = markdown(results, self._failures, self.notes)
+        text = markdown(results, self._failures | self._others, self.notes)
         try:
+            if job_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+                with Path(job_summary).open("a", encoding="utf-8") as file:
+                    file.write(text)
             if self._home is not None:
                 settings = Settings(root=self._home.parent, home=self._home)
                 path = write_results(results, settings)
                 append_history(results, path.with_name("history.jsonl"))
                 write_whole(path.with_name("summary.md"), text)
                 self._said.append(f"results: {shown_path(path)}")
-            if job_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-                with Path(job_summary).open("a", encoding="utf-8") as file:
-                    file.write(text)
         except (ConfigError, OSError) as error:
             self._said.append(f"the results could not be written: {error}")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table, and where the results are."""
-        if not self._results:
+        if not (self._results or self._said):
             return
         terminalreporter.section("perfdata")
-        for line in table(list(self._results.values())):
+        for line in table(list(self._results.values())) if self._results else ():
             terminalreporter.write_line(line.text, **_COLOURS.get(line.verdict, {}))
         for said in self._said:
             terminalreporter.write_line(said)
+
+
+def _tail(report: pytest.TestReport) -> str:
+    return "\n".join(report.longreprtext.splitlines()[-_TAIL:])
 
 
 def shown_path(path: Path) -> str:

@@ -33,15 +33,29 @@ def key_parts(project: Project, dataset: Dataset) -> dict[str, str]:
     return parts | {f"dataset {name}": part for name, part in dataset.fingerprint_parts().items()}
 
 
-def check_current(snapshot: Snapshot, project: Project, *, allow_newer: bool = False) -> None:
+def check_current(
+    snapshot: Snapshot, project: Project, *, allow_newer: bool = False, by_hand: bool = False
+) -> None:
     """Raise SnapshotStaleError where a snapshot is of another definition or migrations.
 
-    One that was created by hand holds what somebody put there: its migrations alone are judged.
-    ``allow_newer`` lets migrations pass that came since.
+    Under a dataset's name only what was built from it is current: one that was created by hand
+    holds what somebody put there. Of any other name the migrations alone are judged.
+    ``allow_newer`` lets migrations pass that came since, ``by_hand`` what was created by hand.
     """
     manifest = snapshot.manifest
-    if manifest.dataset_fingerprint is not None:
-        if manifest.dataset_fingerprint != project.dataset(snapshot.name).fingerprint():
+    dataset = project.find_dataset(snapshot.name)
+    if dataset is None and manifest.dataset_fingerprint is not None:
+        raise SnapshotStaleError(
+            f"snapshot {snapshot.name} was built from a dataset that project {project.name} does "
+            "not have any more"
+        )
+    if dataset is not None and not (by_hand and manifest.dataset_fingerprint is None):
+        if manifest.dataset_fingerprint is None:
+            raise SnapshotStaleError(
+                f"snapshot {snapshot.name} was created by hand, not built from the dataset of "
+                "that name"
+            )
+        if manifest.dataset_fingerprint != dataset.fingerprint():
             raise SnapshotStaleError(
                 f"snapshot {snapshot.name} was made from another definition of its dataset"
             )
@@ -56,9 +70,11 @@ def check_current(snapshot: Snapshot, project: Project, *, allow_newer: bool = F
 
 def check_flagged(snapshot: Snapshot) -> None:
     """Raise SnapshotStaleError where a snapshot holds more than flagged rows."""
-    if snapshot.manifest.all_rows:
+    manifest = snapshot.manifest
+    if manifest.all_rows or manifest.whole_tables:
+        whole = first(manifest.whole_tables) or "its tables"
         raise SnapshotStaleError(
-            f"snapshot {snapshot.name} holds every row of its tables, not only the flagged ones"
+            f"snapshot {snapshot.name} holds every row of {whole}, not only the flagged ones"
         )
 
 

@@ -13,6 +13,7 @@ from perfdata.database.guard import check_guard
 from perfdata.database.link import TEXT
 from perfdata.database.loading import Existing, Plan, TableLoad, load
 from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off
+from perfdata.database.metadata import check_tables
 from perfdata.database.migrate import database_heads, read_history
 from perfdata.errors import (
     DatasetNotFoundError,
@@ -154,6 +155,9 @@ def provide_dataset(
         # One that was created by hand is judged by the restore alone, against the database.
         if project and dataset and snapshot.manifest.dataset_fingerprint is not None:
             check_current(snapshot, project, allow_newer=allow_drift)
+        if project and project.tables_from_metadata:
+            with open_link(target.conninfo) as link:
+                check_tables(link, project, target.described())
         restored = restore_into(target.conninfo, snapshot, target.settings, options, report)
     except _MENDED_BY_A_BUILD as error:
         # A build puts its rows in the place of those that are there, so that it may not always.
@@ -193,6 +197,8 @@ def _project(target: Target, name: str) -> Project:
 
 
 def _check_current(link: Link, project: Project, target: Target) -> None:
+    if project.tables_from_metadata:
+        check_tables(link, project, target.described())
     history = read_history(project)
     applied = {one.revision for one in history.led_to(database_heads(link))}
     if missing := [one.revision for one in history.migrations if one.revision not in applied]:

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from perfdata.tasks.output import print_table
 
 if TYPE_CHECKING:
+    from perfdata.config import Settings
     from perfdata.snapshot.key import CacheKey
-    from perfdata.snapshot.store import Snapshot
+
+    # What differs by part, now and then; why that is not known; None where there is no snapshot.
+    Compared = dict[str, tuple[str | None, str | None]] | str | None
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -24,33 +27,52 @@ def _hashed(part: str) -> tuple[str, str]:
     return sha256(part.encode()).hexdigest(), part
 
 
-def key_facts(key: CacheKey, compared: Snapshot | None) -> dict[str, object]:
+def compared_with_own(key: CacheKey, name: str, settings: Settings) -> Compared:
+    """Compare with the snapshot of the dataset's own name; say why where that can't be done.
+
+    What lies there, an old file or one that somebody made, is no reason to have no key.
+    """
+    from perfdata.errors import SnapshotError
+    from perfdata.snapshot.store import find_snapshot, snapshot_exists
+
+    if not snapshot_exists(name, settings):
+        return None
+    try:
+        return key.differing(find_snapshot(name, settings))
+    except SnapshotError as error:
+        return str(error)
+
+
+def key_facts(key: CacheKey, name: str, compared: Compared) -> dict[str, object]:
     """Write a key, its parts and what differs in a snapshot for JSON."""
-    differing = key.differing(compared) if compared else {}
+    differing = compared if isinstance(compared, dict) else {}
     return {
         "key": key.key,
         "path": key.path,
         "parts": dict(key.parts),
-        "snapshot": compared.name if compared else None,
+        "snapshot": name if isinstance(compared, dict) else None,
+        "not_compared": compared if isinstance(compared, str) else None,
         "differs": {
-            name: {"now": now, "snapshot": then} for name, (now, then) in differing.items()
+            part: {"now": now, "snapshot": then} for part, (now, then) in differing.items()
         },
     }
 
 
-def explain_key(key: CacheKey, compared: Snapshot | None) -> None:
+def explain_key(key: CacheKey, name: str, compared: Compared) -> None:
     """Print a key, its parts and what differs in a snapshot."""
     print(key)
     print()
     print_table(
-        ("part", "hash", "of"), [(name, *_hashed(part)) for name, part in key.parts.items()]
+        ("part", "hash", "of"), [(part, *_hashed(value)) for part, value in key.parts.items()]
     )
     if compared is None:
         return
     print()
-    differing = key.differing(compared)
-    if not differing:
-        print(f"snapshot {compared.name} was made with the same")
-    for name, (now, then) in differing.items():
-        print(f"snapshot {compared.name} differs in {name}: {then or 'not there'}")
-        print(f"  now: {now or 'not there'}")
+    if isinstance(compared, str):
+        print(f"not compared: {compared}")
+    elif not compared:
+        print(f"snapshot {name} was made with the same")
+    else:
+        for part, (now, then) in compared.items():
+            print(f"snapshot {name} differs in {part}: {then or 'not there'}")
+            print(f"  now: {now or 'not there'}")

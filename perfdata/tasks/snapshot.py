@@ -8,7 +8,7 @@ from perfdata.tasks.base import EXAMPLE_NAME, answer_no, is_dry, task
 from perfdata.tasks.dataset import print_built
 from perfdata.tasks.differing import LIMIT, difference_facts, print_difference, whole_number
 from perfdata.tasks.dry import in_short, tell_create, tell_restore
-from perfdata.tasks.keys import explain_key, key_facts
+from perfdata.tasks.keys import compared_with_own, explain_key, key_facts
 from perfdata.tasks.options import LOCK_TIMEOUT, read_lock_timeout
 from perfdata.tasks.output import (
     human_duration,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
     from perfdata.snapshot.provide import Provided
     from perfdata.snapshot.store import Snapshot
+    from perfdata.tasks.keys import Compared
 
 _NAME = "the snapshot, as snapshot.list names it"
 _REQUIRED = {"name": EXAMPLE_NAME}
@@ -262,6 +263,7 @@ def delete(context: Context, *, name: str = "") -> None:
         "name": _NAME,
         "database": "also no where the database's rows are not those of the snapshot",
         "current": "also no where its migrations or its dataset are not the project's present ones",
+        "by-hand": "with --current: let one pass that was created by hand under a dataset's name",
         "flagged": "also no where it holds every row, not only the flagged ones",
         "json": "print JSON",
     },
@@ -273,6 +275,7 @@ def verify(
     name: str = "",
     database: bool = False,
     current: bool = False,
+    by_hand: bool = False,
     flagged: bool = False,
     json: bool = False,
 ) -> None:
@@ -288,7 +291,7 @@ def verify(
             conninfo = _conninfo(settings, report) if database else None
             good = verify_snapshot(name, settings, database=conninfo, report=report)
         if current:
-            check_current(good, load_project(settings))
+            check_current(good, load_project(settings), by_hand=by_hand)
         if flagged:
             check_flagged(good)
     except (SnapshotDamagedError, SnapshotStaleError, SnapshotDiffersError) as error:
@@ -360,17 +363,18 @@ def key(
 ) -> None:
     """Print the key under which a CI cache may keep a dataset's snapshot."""
     from perfdata.snapshot.key import cache_key
-    from perfdata.snapshot.store import find_snapshot, snapshot_exists
+    from perfdata.snapshot.store import find_snapshot
 
     settings = load_settings()
     made = cache_key(settings, name)
-    compared = None
-    if against or ((explain or json) and snapshot_exists(name, settings)):
-        compared = find_snapshot(against or name, settings)
+    if against:
+        compared: Compared = made.differing(find_snapshot(against, settings))
+    else:
+        compared = compared_with_own(made, name, settings) if explain or json else None
     if json:
-        print_json(key_facts(made, compared))
+        print_json(key_facts(made, against or name, compared))
     elif explain or against:
-        explain_key(made, compared)
+        explain_key(made, against or name, compared)
     else:
         print(made)
 

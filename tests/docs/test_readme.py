@@ -31,7 +31,9 @@ class Newcomer:
         self.tree = folder / "perfdata"
         self._environment = folder / "environment"
         self.environ = {
-            name: value for name, value in os.environ.items() if not name.startswith("PERFDATA_")
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PERFDATA_", "GITHUB_"))
         } | {"PATH": f"{self._environment / 'bin'}{os.pathsep}{os.environ['PATH']}"}
 
     def arrive(self) -> None:

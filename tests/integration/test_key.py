@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 if TYPE_CHECKING:
@@ -37,19 +38,20 @@ project = Project(
 ROWS = "def lines():\n    return [b'1\\tt\\n', b'2\\tt\\n']\n"
 INI = """[alembic]
 script_location = %(here)s/migrations
-version_locations = %(here)s/migrations/versions:%(here)s/billing/versions
+version_locations = %(here)s/migrations/versions:billing/versions
 path_separator = :
 """
 # Two branches and their merge in one folder, a branch of its own with a dependency in another.
+# Names go against the order in which they run, but for the ties.
 HISTORY = {
-    "migrations/versions/a.py": ("a", None, None),
-    "migrations/versions/c_left.py": ("c", "a", None),
-    "migrations/versions/b_right.py": ("b", "a", None),
-    "migrations/versions/m.py": ("m", ("b", "c"), None),
-    "billing/versions/x.py": ("x", None, "b"),
-    "billing/versions/0y.py": ("y", "x", None),
+    "migrations/versions/a.py": ("z_first", None, None),
+    "migrations/versions/c_left.py": ("c", "z_first", None),
+    "migrations/versions/b_right.py": ("b", "z_first", None),
+    "migrations/versions/m.py": ("a_merge", ("b", "c"), None),
+    "billing/versions/x.py": ("0_billing", None, "a_merge"),
+    "billing/versions/0y.py": ("00_last", "0_billing", None),
 }
-ORDER = ["a", "b", "c", "m", "x", "y"]
+ORDER = ["z_first", "b", "c", "a_merge", "0_billing", "00_last"]
 METADATA = """
 from sqlalchemy import Boolean, Column, Index, Integer, MetaData, Table
 
@@ -60,11 +62,11 @@ Table("customers", metadata, Column("id", Integer, primary_key=True),
 """
 
 
-def perfdata(folder: Path, *command: str, code: int = 0) -> str:
+def perfdata(folder: Path, *command: str, code: int = 0, **environ: str) -> str:
     inherited = {key: one for key, one in os.environ.items() if not key.startswith("PERFDATA_")}
     done = subprocess.run(
         [str(Path(sys.executable).with_name("perfdata")), *command],
-        cwd=folder, env=inherited, capture_output=True, text=True, check=False,
+        cwd=folder, env=inherited | environ, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -108,13 +110,14 @@ def test_every_migration_counts_parents_first_and_ties_by_revision(shop: Path) -
     """All heads, merges, branches, dependencies and folders; named from where alembic.ini is."""
     migrations = [name for name in parts(shop) if name.startswith("migration ")]
     assert migrations == [f"migration {revision}" for revision in ORDER]
-    assert parts(shop)["migration y"].endswith(" billing/versions/0y.py")
+    assert parts(shop)["migration 00_last"].endswith(" billing/versions/0y.py")
 
 
 def test_the_key_is_the_same_wherever_the_project_lies(shop: Path, tmp_path: Path) -> None:
     other = tmp_path / "deep" / "elsewhere"
     shutil.copytree(shop, other)
-    assert key(other) == key(shop)
+    (shop / "deep").mkdir()
+    assert key(other) == key(shop) == key(shop / "deep")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +146,9 @@ def test_a_migration_that_is_renamed_or_added_changes_the_key(shop: Path) -> Non
     path = shop / "billing" / "versions" / "x.py"
     path.rename(path.with_name("x_renamed.py"))
     second = key(shop)
-    (shop / "billing" / "versions" / "z.py").write_text("revision = 'z'\ndown_revision = 'y'\n")
+    (shop / "billing" / "versions" / "z.py").write_text(
+        "revision = 'z'\ndown_revision = '00_last'\n"
+    )
     assert len({first, second, key(shop)}) == 3
 
 
@@ -179,6 +184,40 @@ def test_tables_are_made_from_metadata_and_never_mistaken_for_others(from_metada
     explained = perfdata(from_metadata, "snapshot.key", "--name", "some", "--explain")
     assert "snapshot some differs in tables: " in explained
     assert explained.count("differs in") == 1
+
+
+def test_tables_that_are_there_already_are_not_taken_for_the_metadatas(
+    from_metadata: Path,
+) -> None:
+    """As in a database that migrations made before the project went over to metadata."""
+    (from_metadata / "shop_perf.py").write_text(PROJECT.format(tables="flag_column='is_test_data'"))
+    url = perfdata(from_metadata, "db.url").splitlines()[0]  # stdout comes first
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE customers (id int, is_test_data boolean)")
+    tables = "metadata='shop_tables:metadata', tables_from_metadata=True"
+    (from_metadata / "shop_perf.py").write_text(PROJECT.format(tables=tables))
+    said = perfdata(from_metadata, "db.migrate", code=2)
+    assert "customers are there already, and nothing tells whether from the metadata" in said
+    other = {"PERFDATA_DATABASE_URL": url, "PERFDATA_ALLOW": "*/*"}
+    said = perfdata(from_metadata, "dataset.build", "--name", "some", code=2, **other)
+    assert "were not made from the present metadata of project shop; run: invoke db.migrate" in said
+
+
+def test_a_key_is_made_whatever_lies_in_the_place_of_its_snapshot(from_metadata: Path) -> None:
+    perfdata(from_metadata, "snapshot.restore", "--name", "some")
+    create = ("snapshot.create", "--name", "some", "--replace", "--all-rows")
+    perfdata(from_metadata, *create)
+    explained = perfdata(from_metadata, "snapshot.key", "--name", "some", "--explain")
+    assert "not compared: snapshot some was not built from a dataset" in explained
+    stale = perfdata(from_metadata, "snapshot.verify", "--name", "some", "--current", code=1)
+    assert "snapshot some was created by hand, not built from the dataset of that name" in stale
+    flagged = perfdata(from_metadata, "snapshot.verify", "--name", "some", "--flagged", code=1)
+    assert "snapshot some holds every row of its tables" in flagged
+    place = from_metadata / ".perfdata" / "snapshots" / "some.json.zst"
+    place.write_bytes(b"nothing")
+    told = json.loads(perfdata(from_metadata, "snapshot.key", "--name", "some", "--json"))
+    assert told["key"] == key(from_metadata)
+    assert "damaged" in told["not_compared"]
 
 
 def test_no_migrations_at_all_is_an_error(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_deadline_alerts(perf: Perf) -> None:
 @pytest.mark.perf(max_queries=2)
 def test_office_dashboard(perf: Perf, office_id: uuid.UUID) -> None:
     page = perf(office_dashboard, office_id=office_id, as_of=perf.dataset.as_of)
-    assert page.total == 100
+    assert page.total == perf.dataset.parameters["recipients_per_office"]
 
 
 @pytest.mark.perf(max_queries=1)
@@ -51,7 +51,7 @@ def test_overdue_report(perf: Perf) -> None:
 
 @pytest.mark.perf(max_queries=2)
 def test_staff_directory(perf: Perf) -> None:
-    assert len(perf(staff_directory)) == 50
+    assert 0 < len(perf(staff_directory)) <= 50
 
 
 @pytest.mark.perf(max_queries=3)

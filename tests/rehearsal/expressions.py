@@ -118,6 +118,8 @@ class _Parser:
         value = self._atom()
         while op := self._take(".", "["):
             if op == ".":
+                if not self._tokens or self._tokens[0][0] != "name":
+                    raise Unsupported(f"in expression {self._text!r}: no name after a dot")
                 key = self._tokens.pop(0)[1]
             else:
                 key = as_text(self.either())
@@ -190,6 +192,8 @@ def _number(value: Any) -> float:
 
 
 def _format(pattern: str, *values: Any) -> str:
+    if "{{" in pattern or "}}" in pattern:
+        raise Unsupported(f"format({pattern!r})")
     return re.sub(r"\{(\d+)\}", lambda found: as_text(values[int(found[1])]), pattern)
 
 

@@ -95,7 +95,7 @@ class Asked:
 
     event: str
     ref: str
-    inputs: dict[str, str]
+    inputs: dict[str, str | bool]
 
 
 class GitHub:
@@ -121,7 +121,7 @@ class GitHub:
         file: str,
         event: str,
         *,
-        inputs: Mapping[str, str] | None = None,
+        inputs: Mapping[str, str | bool] | None = None,
         ref: str = "refs/heads/main",
         only: Mapping[str, str] | None = None,
     ) -> Run:
@@ -144,6 +144,8 @@ class GitHub:
             with ThreadPoolExecutor() as pool:  # each on a machine of its own, as on GitHub
                 results = list(pool.map(_Running.run, legs))
             names = [next(iter(leg.values()), "") for leg in job.legs]
+            if len(set(names)) < len(names):
+                raise Unsupported(f"job {job.id}: legs that begin alike are told apart by nothing")
             run.jobs[job.id] = dict(zip(names, results, strict=True))
         return run
 
@@ -271,7 +273,7 @@ class _Running:
         if expressions.holds(step.condition):
             try:
                 self._run_step(step, expressions, result)
-            except ActionError as error:
+            except (ActionError, subprocess.TimeoutExpired) as error:
                 result.outcome, result.output = "failure", f"{result.output}\n{error}"
             self._failed |= result.outcome == "failure"
         if step.id is not None:
@@ -305,7 +307,7 @@ class _Running:
         done = subprocess.run(
             [*_SHELLS[step.shell], script], cwd=self._workspace, env=environ,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, check=False, timeout=self._job.timeout_s,
+            text=True, check=False, timeout=step.timeout_s or self._job.timeout_s,
         )  # fmt: skip
         result.output = done.stdout
         result.outcome = "success" if done.returncode == 0 else "failure"

@@ -38,7 +38,18 @@ def test_values_are_githubs(text: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["github.ref > 1", "hashFiles('a')", "secrets.TOKEN", "github.ref ==", "(1", "1 2", "", "a b"],
+    [
+        "github.ref > 1",
+        "hashFiles('a')",
+        "github.",
+        "format('{{x}}')",
+        "secrets.TOKEN",
+        "github.ref ==",
+        "(1",
+        "1 2",
+        "",
+        "a b",
+    ],
 )
 def test_what_is_not_known_is_not_passed_over(text: str) -> None:
     with pytest.raises(Unsupported):

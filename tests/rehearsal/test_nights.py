@@ -99,7 +99,7 @@ def green(run: Run) -> bool:
 def test_night_1_misses_builds_and_saves(github: GitHub, night_1: Run) -> None:
     assert green(night_1)
     job = night_1.job("snapshot")
-    assert job.outputs["cache-hit"] == "false"
+    assert job.steps[PROVIDE].outputs["cache-hit"] == "false"
     assert "nothing is cached under perfdata-pg18-" in job.output
     built = ("Build it", "Save it in the cache")
     assert outcomes(job, *built) == ["success", "success"]
@@ -111,7 +111,7 @@ def test_night_2_hits_and_builds_nothing(night_1: Run, night_2: Run) -> None:
     assert green(night_2)
     job = night_2.job("snapshot")
     assert key(night_2) == key(night_1)
-    assert job.outputs["cache-hit"] == "true"
+    assert job.steps[PROVIDE].outputs["cache-hit"] == "true"
     assert outcomes(job, "Build it", "Save it in the cache") == ["skipped", "skipped"]
     for leg in LEGS:
         perf = night_2.job("perf", leg)
@@ -150,7 +150,7 @@ def test_night_3_has_another_migration_and_so_another_key(
     assert green(night_3)
     job = night_3.job("snapshot")
     assert key(night_3) != key(night_2)
-    assert job.outputs["cache-hit"] == "false"
+    assert job.steps[PROVIDE].outputs["cache-hit"] == "false"
     assert outcomes(job, "Build it", "Save it in the cache") == ["success", "success"]
     assert "migration 0004_note" in job.steps[f"{PROVIDE} / Make the key"].output
     assert (key(night_3), SNAPSHOT) in github.cache.entries
@@ -161,7 +161,7 @@ def test_night_4_finds_the_poisoned_entry_out_and_builds(night_3: Run, night_4: 
     job = night_4.job("snapshot")
     assert key(night_4) == key(night_3)
     assert job.steps[f"{PROVIDE} / Look in the cache"].outputs["cache-hit"] == "true"
-    assert job.outputs["cache-hit"] == "false"
+    assert job.steps[PROVIDE].outputs["cache-hit"] == "false"
     check = job.steps[f"{PROVIDE} / Check what the cache handed over"].output
     assert "only in the database: 0004_note" in check
     assert f"Remove it with: gh cache delete {key(night_4)}" in check
@@ -205,8 +205,18 @@ def test_a_red_night_opens_one_issue_and_a_green_one_closes_it(
     assert [text.partition(" ")[0] for text in closed["texts"]] == ["snapshot:", "Still", "Green"]
 
 
-def test_a_run_by_hand_reports_nothing(github: GitHub) -> None:
-    run = github.run(
-        "nightly.yml", "workflow_dispatch", only={"snapshot": "failure", "perf": "skipped"}
-    )
-    assert run.job("report").result == "skipped"
+def test_a_run_by_hand_takes_another_dataset_builds_it_again_and_reports_nothing(
+    github: GitHub,
+) -> None:
+    inputs: dict[str, str | bool] = {"dataset": "10_offices", "rebuild": True}
+    for _ in range(2):
+        run = github.run("nightly.yml", "workflow_dispatch", inputs=inputs)
+        job = run.job("snapshot")
+        assert job.result == "success", job.output
+        names = ("Look in the cache", "Build it", "Save it in the cache")
+        assert outcomes(job, *names) == ["skipped", "success", "success"]
+        assert "built again, as was asked for" in job.output
+        assert (run.artifacts / "snapshot" / "10_offices.json.zst").is_file()
+        assert run.job("report").result == "skipped"
+        for leg in LEGS:
+            assert "| deadline\\_alerts | 10\\_offices |" in run.job("perf", leg).summary

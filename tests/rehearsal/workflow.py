@@ -18,7 +18,7 @@ _JOB = {
     "name", "needs", "if", "runs-on", "timeout-minutes", "permissions", "outputs", "strategy",
     "services", "steps",
 }  # fmt: skip
-_STEP = {"name", "id", "if", "env", "run", "shell", "uses", "with"}
+_STEP = {"name", "id", "if", "env", "run", "shell", "uses", "with", "timeout-minutes"}
 _SERVICE = {"image", "env", "ports", "options"}
 
 
@@ -34,6 +34,7 @@ class Step:
     shell: str | None
     uses: str | None
     inputs: dict[str, str]
+    timeout_s: float | None
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,7 @@ class Workflow:
 
     name: str
     env: dict[str, str]
-    inputs: dict[str, str]
-    schedules: list[str]
+    inputs: dict[str, str | bool]
     jobs: dict[str, Job]
 
 
@@ -85,10 +85,15 @@ def read_workflow(path: Path) -> Workflow:
     return Workflow(
         document["name"],
         document.get("env", {}),
-        {name: one.get("default", "") for name, one in dispatch.get("inputs", {}).items()},
-        [one["cron"] for one in triggers.get("schedule", [])],
+        {name: _default(one) for name, one in dispatch.get("inputs", {}).items()},
         _ordered(jobs),
     )
+
+
+def _default(document: dict[str, str]) -> str | bool:
+    """Return an input's default, of the type that GitHub hands on when it is given by hand."""
+    default = document.get("default", "")
+    return default == "true" if document["type"] == "boolean" else default
 
 
 def read_action(path: Path) -> CompositeAction:
@@ -146,7 +151,10 @@ def _legs(strategy: dict[str, Any]) -> list[dict[str, str]]:
         # GitHub would add such a leg to those that it does not contradict.
         if any(all(one.get(name, leg[name]) == leg[name] for name in leg) for one in legs):
             raise Unsupported(f"matrix: include {leg}")
-    return [*legs, *included] or [{}]
+    legs = [*legs, *included] or [{}]
+    if len({tuple(leg.items()) for leg in legs}) < len(legs):
+        raise Unsupported("matrix: two legs that are the same")
+    return legs
 
 
 def _step(document: dict[str, Any]) -> Step:
@@ -160,6 +168,7 @@ def _step(document: dict[str, Any]) -> Step:
         document.get("shell"),
         document.get("uses"),
         document.get("with", {}),
+        60 * float(document["timeout-minutes"]) if "timeout-minutes" in document else None,
     )
 
 

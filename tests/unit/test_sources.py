@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import sys
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from perfdata import ConfigError, Dataset, Project
+from perfdata import ConfigError, Dataset, Project, Settings, sources
+from perfdata.project import load_project
 from perfdata.sources import imported_sources, named_sources
 
 if TYPE_CHECKING:
@@ -37,7 +39,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         path.write_text(text)
     before = set(sys.modules)
     monkeypatch.syspath_prepend(tmp_path)
+    sources._folders.cache_clear()
     yield tmp_path
+    sources._folders.cache_clear()
     for name in set(sys.modules) - before:
         del sys.modules[name]
 
@@ -81,6 +85,29 @@ def test_a_change_in_what_is_imported_is_another_fingerprint(
     assert (dataset.fingerprint() != before) is differs
 
 
+def test_other_folders_of_the_import_path_count_but_what_is_installed_does_not(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    src = root / "src"
+    (src / "app").mkdir(parents=True)
+    (src / "app" / "factories.py").write_text("")
+    monkeypatch.syspath_prepend(src)
+    monkeypatch.syspath_prepend(root / "lib" / "site-packages")
+    (root / "shop" / "late.py").write_text("import app.factories, installed, psycopg, json\n")
+    found = imported_sources("shop.perf")
+    assert "app.factories" in found
+    assert not {"installed", "psycopg", "json"} & set(found)
+
+
+def test_a_partial_function_is_refused_as_it_hides_its_code() -> None:
+    def generate(_dataset: Dataset) -> Iterator[TableRows]:
+        return iter(())
+
+    dataset = Dataset(name="x", generate=partial(generate), as_of=date(2026, 1, 1))
+    with pytest.raises(ConfigError, match="does not tell in which module its code stands"):
+        dataset.fingerprint()
+
+
 def test_an_installed_module_counts_alone() -> None:
     assert list(imported_sources("pytest")) == ["pytest"]
 
@@ -113,3 +140,21 @@ def test_a_projects_sources_are_those_of_its_datasets_that_name_none(root: Path)
     assert project.dataset("ours").sources == ("shop.pools",)
     assert project.dataset("own").sources == ("shop.web",)
     assert root.is_dir()
+
+
+def test_what_is_bound_where_a_project_is_defined_counts(root: Path) -> None:
+    """A function that another makes is of its maker's module, and made in the project's."""
+    (root / "shop_perf.py").write_text(
+        "from datetime import date\n"
+        "from perfdata import Dataset, Project\n"
+        "from shop.factories.customers import make\n"
+        "datasets = (Dataset(name='x', generate=make, as_of=date(2026, 1, 1)),)\n"
+        "project = Project(name='shop', datasets=datasets)\n"
+    )
+    settings = Settings(root=root, home=root, project="shop_perf")
+    before = load_project(settings).dataset("x").fingerprint_parts()
+    assert {"source shop_perf", "source shop.late"} <= before.keys()
+    assert not [part for part in before if part.startswith("source perfdata")]
+    with (root / "shop_perf.py").open("a") as file:
+        file.write("# make(20)\n")
+    assert load_project(settings).dataset("x").fingerprint_parts() != before

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from perfdata.dataset import TableRows
 from perfdata.errors import ConfigError
+from perfdata.sources import imported_sources
 from perfdata.welfare import factories, project
 from perfdata.welfare.copytext import escape, read_rows, unescape
 from perfdata.welfare.datasets import AS_OF, DATASETS
@@ -351,3 +352,9 @@ def test_factories_refuse_counts_that_are_none() -> None:
         factories.bulk_create_offices("", 1, batch_size=0)
     with pytest.raises(ConfigError, match="cycles_per_recipient must be at least 1"):
         factories.bulk_create_support_plan_cycles("", {}, cycles_per_recipient=0)
+
+
+def test_no_module_that_decides_rows_is_left_out_of_the_sources() -> None:
+    """Of what the rows' module imports; the datasets themselves are in the fingerprint's parts."""
+    found = {one for one in imported_sources("perfdata.welfare.tables") if "welfare." in one}
+    assert found - {"perfdata.welfare.datasets"} == set(DATASETS[0].sources)
