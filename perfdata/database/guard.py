@@ -63,10 +63,14 @@ def check_boundary(
     """Raise BoundaryError where an unflagged row references a flagged one that is to go.
 
     Such a row would be cascaded away, nulled or left dangling. The rows of the tables ``whole`` (by
-    oid) come back themselves.
+    oid) come back themselves, but for flagged ones: the snapshot may lack them.
     """
     counted = {one.table.oid: one for one in before}
-    emptied = {oid for oid, one in counted.items() if one.going and oid not in whole}
+    emptied = {
+        oid
+        for oid, one in counted.items()
+        if one.going and (oid not in whole or one.table.has_flag(flag_column))
+    }
     flagged = {oid for oid, one in counted.items() if not one.staying}
     keys = [k for k in catalog.foreign_keys if k.parent in emptied and k.child not in flagged]
     asked = [_crossing(catalog, flag_column, key) for key in keys]

@@ -18,6 +18,7 @@ import zstandard
 from perfdata.database.known import Statistics
 from perfdata.errors import SnapshotDamagedError, SnapshotError, SnapshotStaleError
 from perfdata.project import Migration
+from perfdata.snapshot.shape import check_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -212,23 +213,11 @@ def _first_frame(file: IO[bytes]) -> tuple[bytes, int]:
 def _manifest(document: dict[str, Any]) -> Manifest:
     known = {one.name for one in fields(Manifest)}
     document = {key: value for key, value in document.items() if key in known}
+    check_shape(document)
     document["migrations"] = tuple(Migration(**one) for one in document["migrations"])
     document["requires"] = tuple(Requirement(**one) for one in document["requires"])
     document["body"] = Body(**document["body"])
-    manifest = Manifest(**document)
-    texts = (manifest.name, manifest.description, manifest.created_at, manifest.schema_fingerprint)
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("a text of the manifest is none")
-    if not all(isinstance(count, int) for count in manifest.stats.values()):
-        raise TypeError("a count of the manifest is none")
-    if not all(
-        isinstance(last, int) and isinstance(called, bool)
-        for last, called in manifest.sequences.values()
-    ):
-        raise TypeError("a sequence of the manifest is none")
-    if not all(dict(columns) for columns in manifest.schema.values() if columns):
-        raise TypeError("a table of the manifest has no columns by name")
-    return manifest
+    return Manifest(**document)
 
 
 def check_file(path: Path) -> tuple[Manifest, int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from perfdata.config import Settings
 from perfdata.database.catalog import read_catalog
 from perfdata.database.checks import run_checks
-from perfdata.database.connection import open_link, whole_database
+from perfdata.database.connection import first, open_link, whole_database
 from perfdata.database.copy import JSON_CSV, csv_blocks
 from perfdata.database.guard import check_guard
 from perfdata.database.loading import Existing, Loaded, Plan, TableLoad, load
@@ -26,6 +26,7 @@ from perfdata.snapshot.drift import Drift
 from perfdata.snapshot.format import check_file, read_tables
 from perfdata.snapshot.required import required_check
 from perfdata.snapshot.selection import Selection
+from perfdata.snapshot.shape import check_columns
 from perfdata.snapshot.store import find_snapshot
 from perfdata.snapshot.whole import check_whole
 
@@ -189,21 +190,30 @@ def table_loads(
     ``tell_statistics`` is given the planner's statistics, where there are any, after the last one.
     """
     for body in read_tables(path, offset, manifest.body, tell_statistics):
-        yield _table_load(manifest, catalog, body)
+        check_columns(path, manifest, body)
+        yield TableLoad(catalog.table(body.key), body.columns, _csv(body), JSON_CSV)
 
 
 def _plan(manifest: Manifest, catalog: Catalog, flag: str, *, clean_existing: bool) -> Plan:
-    existing, tables = Existing.KEEP, [catalog.table(key) for key in manifest.stats]
+    taken = {table.key: table for table in Selection.of(manifest).tables(catalog)}
+    if other := [key for key in manifest.stats if key not in taken]:
+        raise SchemaError(
+            f"snapshot {manifest.name} has rows of {first(other)}, which has no column {flag} and "
+            "is not among its whole tables: they may not be filled; nothing was touched. Build or "
+            "create it again"
+        )
+    existing, tables = Existing.KEEP, [taken[key] for key in manifest.stats]
     if manifest.all_rows:
         if not clean_existing:
             raise RefusedError(
-                f"refused: {manifest.name} is a snapshot of all rows, and is restored into empty "
-                "tables only"
+                f"refused, nothing was touched: {manifest.name} is a snapshot of all rows, and is "
+                "restored into empty tables only, where there is nothing to keep: leave out "
+                "--keep-existing"
             )
         existing = Existing.NONE
     elif clean_existing:
         existing = Existing.REPLACE
-        tables = list(Selection(flag, manifest.whole_tables).tables(catalog))
+        tables = list(taken.values())
     return Plan(
         catalog,
         tables,
@@ -215,13 +225,6 @@ def _plan(manifest: Manifest, catalog: Catalog, flag: str, *, clean_existing: bo
         sequences={key: SequenceState(*one) for key, one in manifest.sequences.items()},
         populated=manifest.populated_views,
     )
-
-
-def _table_load(manifest: Manifest, catalog: Catalog, body: TableBody) -> TableLoad:
-    table = catalog.table(body.key)
-    if list(body.columns) != list(manifest.schema.get(body.key, ())):
-        raise SnapshotDamagedError(f"table {body.key}: the body's columns are not the manifest's")
-    return TableLoad(table, body.columns, _csv(body), JSON_CSV)
 
 
 def _csv(body: TableBody) -> Iterator[bytes]:

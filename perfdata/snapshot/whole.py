@@ -9,6 +9,7 @@ from psycopg import sql
 from perfdata.database.copy import JSON_LINES, json_rows
 from perfdata.errors import RefusedError
 from perfdata.snapshot.format import read_tables
+from perfdata.snapshot.shape import check_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,8 @@ def check_whole(link: Link, catalog: Catalog, manifest: Manifest, path: Path, of
     """Raise RefusedError where a table that was taken whole has a row that the snapshot lacks.
 
     Flagged rows are test data and may go; every other must be in the snapshot, just as it is. Reads
-    the body once, and only where one of the tables has such rows.
+    the body once, and only where one of the tables has such rows. A table that the body does not
+    hold has lost them all, whatever the manifest says.
     """
     flag = manifest.flag_column or ""
     tables = [catalog.table(key) for key in manifest.whole_tables]
@@ -40,12 +42,16 @@ def check_whole(link: Link, catalog: Catalog, manifest: Manifest, path: Path, of
         )
     }
     lost: list[str] = []
+    met: set[str] = set()
     for body in read_tables(path, offset, manifest.body) if held else ():
         if body.key in held:
+            check_columns(path, manifest, body)
+            met.add(body.key)
             lost += _lost(link, catalog.table(body.key), held[body.key], body)
         else:
             for _ in body.blocks:
                 pass
+    lost += [_all_lost(link, catalog.table(key), held[key]) for key in held if key not in met]
     if lost:
         raise RefusedError(
             f"refused, nothing was touched: snapshot {manifest.name} has these tables whole, and "
@@ -63,19 +69,30 @@ def _others(table: Table, flag: str) -> sql.Composable:
 
 
 def _lost(link: Link, table: Table, others: sql.Composable, body: TableBody) -> Iterator[str]:
-    """Compare a table's rows with those of a body, as the text that both are written in."""
+    """Compare a table's rows with those of a body, as the text that both are written in.
+
+    Columns are loaded by name, so they are compared in the order of the body; one that it lacks
+    stands behind, and tells every row apart.
+    """
+    columns = [*body.columns, *(c.name for c in table.stored if c.name not in body.columns)]
     link.execute(sql.SQL("CREATE TEMP TABLE {} (line text) ON COMMIT DROP").format(_STAGED))
     link.copy_in(_STAGED, ["line"], _lines(body), JSON_LINES)
     found = link.rows(
         sql.SQL(
             "SELECT line, count(*) OVER () FROM (SELECT r::text FROM ({}) AS t (r) "
             "EXCEPT ALL SELECT line FROM {}) AS l (line) LIMIT {}"
-        ).format(json_rows(table, others), _STAGED, sql.Literal(_SAMPLE))
+        ).format(json_rows(table, others, columns), _STAGED, sql.Literal(_SAMPLE))
     )
     link.execute(sql.SQL("DROP TABLE {}").format(_STAGED))
     if found:
         samples = ", ".join(line[:_SAMPLE_CHARACTERS] for line, _ in found)
         yield f"{table.key}: {found[0][1]:,}, e.g. {samples}"
+
+
+def _all_lost(link: Link, table: Table, others: sql.Composable) -> str:
+    """Tell of a table that the body does not hold."""
+    count = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(table.only, others)
+    return f"{table.key}: {link.value(count):,}, all there are"
 
 
 def _lines(body: TableBody) -> Iterator[bytes]:

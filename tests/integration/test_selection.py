@@ -150,6 +150,25 @@ def test_an_unflagged_row_still_holds_a_flagged_one(
         restore_snapshot(target, NAME, settings=chosen)
 
 
+def test_an_unflagged_row_holds_a_flagged_one_of_a_whole_table(
+    pair: tuple[str, str], chosen: Settings, digests: Callable[[str], dict[str, Any]]
+) -> None:
+    """The snapshot may lack it, and a key that is NOT VALID would not tell."""
+    _, target = pair
+    run(
+        target,
+        "CREATE TABLE charges (rate int)",
+        "INSERT INTO charges VALUES (9)",
+        ROWS[0],
+        "INSERT INTO ref_rates OVERRIDING SYSTEM VALUE VALUES (9, 'jp', true)",
+        "ALTER TABLE charges ADD FOREIGN KEY (rate) REFERENCES ref_rates NOT VALID",
+    )
+    before = digests(target)
+    with pytest.raises(BoundaryError, match="charges_rate_fkey"):
+        restore_snapshot(target, NAME, settings=chosen)
+    assert digests(target) == before
+
+
 def test_what_is_left_out_and_what_is_whole_is_shown(
     pair: tuple[str, str], chosen: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

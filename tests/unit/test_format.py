@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +16,7 @@ from perfdata.snapshot.format import (
     BodyWriter,
     Requirement,
     check_file,
+    compressor,
     fingerprint_schema,
     manifest_frame,
     read_manifest,
@@ -32,6 +33,7 @@ TABLES: Tables = {
     "empty": (["id"], ["int"], []),
     "other.none": ([], [], [[], []]),
 }
+REQUIRED = {"constraint": "k", "table": "t", "columns": ["a"], "keys": [["1"]], "complete": True}
 SCHEMA = {"staffs": {"id": "uuid not null", "name": "text"}}
 
 
@@ -189,6 +191,55 @@ def test_another_format_version_is_named(path: Path) -> None:
 def test_what_is_no_snapshot_is_said_to_be_none(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(SnapshotDamagedError, match="damaged or no snapshot"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"body": 7},
+        {"body": {"bytes": -1, "compressed_bytes": 1, "sha256": ""}},
+        {"body": {"bytes": True, "compressed_bytes": 1, "sha256": ""}},
+        {"body": {"bytes": 1, "compressed_bytes": 1, "sha256": None}},
+        {"body": {"bytes": 1}},
+        {"whole_tables": "staffs"},
+        {"whole_tables": ["elsewhere"]},
+        {"left_out": [1]},
+        {"populated_views": {}},
+        {"populated_views": ["v"]},
+        {"notes": None},
+        {"schema": {"staffs": ["id"]}},
+        {"schema": {"staffs": {"id": 1}}},
+        {"schema": []},
+        {"requires": [{}]},
+        {"requires": [[]]},
+        {"requires": [{**REQUIRED, "columns": [], "keys": [[]]}]},
+        {"requires": [{**REQUIRED, "keys": [["1", "2"]]}]},
+        {"requires": [{**REQUIRED, "keys": [[1]]}]},
+        {"migrations": [{"revision": 1, "sha256": None}]},
+        {"flag_column": 1},
+        {"flag_column": None},
+        {"all_rows": True},
+        {"all_rows": 0},
+        {"stats": {"staffs": -1}},
+        {"stats": {"staffs": True}},
+        {"stats": ["staffs"]},
+        {"sequences": {"s": [1, True]}},
+        {"all_rows": True, "flag_column": None, "sequences": {"s": [1, 1]}},
+        {"all_rows": True, "flag_column": None, "sequences": {"s": [True, True]}},
+        {"all_rows": True, "flag_column": None, "sequences": {"s": 5}},
+        {"all_rows": True, "flag_column": None, "whole_tables": ["staffs"]},
+        {"primary_keys": {"staffs": "id"}},
+        {"name": 5},
+        {"as_of": 5},
+    ],
+    ids=str,
+)
+def test_an_entry_of_another_kind_is_damage(path: Path, entry: dict[str, object]) -> None:
+    written = json.loads(json.dumps(asdict(write(path, TABLES))))
+    text = json.dumps({**written, **entry})[:-1] + ",\n"
+    path.write_bytes(compressor().compress(text.encode()))
+    with pytest.raises(SnapshotDamagedError, match=r"x\.json\.zst is damaged or no snapshot: it"):
         read_manifest(path)
 
 
