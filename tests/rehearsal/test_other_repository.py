@@ -12,6 +12,8 @@ from tests.rehearsal.conftest import ROOT
 from tests.rehearsal.runner import GitHub
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.rehearsal.conftest import Origin
 
 FILES = {
@@ -63,6 +65,11 @@ def documented() -> str:
     return str(text).replace("OWNER/", "example/").replace("COMMIT", "0" * 40)
 
 
+def git(folder: Path, *command: str) -> None:
+    who = ("-c", "user.name=Shop", "-c", "user.email=shop@example.com")
+    subprocess.run(["git", *who, *command], cwd=folder, check=True)
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory, origin: Origin) -> GitHub:
     folder = tmp_path_factory.mktemp("shop")
@@ -71,12 +78,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory, origin: Origin) -> GitHub:
     for name, text in (FILES | workflow).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    for command in (
-        ("init", "--quiet", "--initial-branch", "main"),
-        ("add", "--all"),
-        ("-c", "user.name=Shop", "-c", "user.email=shop@example.com", "commit", "-qm", "Begin"),
-    ):
-        subprocess.run(["git", *command], cwd=folder, check=True)
+    git(folder, "init", "--quiet", "--initial-branch", "main")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "Begin")
     github = GitHub(tmp_path_factory.mktemp("shop-github"), folder)
     github.others["example/perfdata"] = origin.folder
     return github
@@ -96,6 +100,25 @@ def test_the_documented_workflow_builds_and_then_hits(shop: GitHub) -> None:
     assert second.summary.startswith("## ✅ 1 scenario, none regressed")
 
 
+def entry(shop: GitHub) -> tuple[str, Path]:
+    """Return the key of what is cached, and the cached file."""
+    (key,) = (key for key, path in shop.cache.entries if path == PATH)
+    return key, shop.cache.place(key, PATH) / PATH
+
+
+def every_row(shop: GitHub) -> bytes:
+    """Create a snapshot of every row under the dataset's name, where the last job ran."""
+    machine = shop.folder / "machines" / "perf"
+    program = machine / "python" / "bin" / "perfdata"
+    for command in (
+        ("snapshot.restore", "--name", "1000_customers"),
+        ("snapshot.create", "--name", "1000_customers", "--all-rows", "--replace"),
+        ("db.stop",),
+    ):
+        subprocess.run([str(program), *command], cwd=machine / "work", check=True)
+    return (machine / "work" / PATH).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("poison", "found_out"),
     [
@@ -107,20 +130,11 @@ def test_what_is_not_the_datasets_own_snapshot_is_found_out_and_built(
     shop: GitHub, poison: str, found_out: str
 ) -> None:
     """One of every row that somebody put under the right key, and one of which a byte is lost."""
-    (key,) = (key for key, path in shop.cache.entries if path == PATH)
-    cached = shop.cache.place(key, PATH) / PATH
+    key, cached = entry(shop)
     if poison == "damaged":
         cached.write_bytes(cached.read_bytes()[:-1])
     else:
-        workspace = shop.folder / "machines" / "perf" / "work"
-        program = shop.folder / "machines" / "perf" / "python" / "bin" / "perfdata"
-        for command in (
-            ("snapshot.restore", "--name", "1000_customers"),
-            ("snapshot.create", "--name", "1000_customers", "--all-rows", "--replace"),
-            ("db.stop",),
-        ):
-            subprocess.run([str(program), *command], cwd=workspace, check=True)
-        cached.write_bytes((workspace / PATH).read_bytes())
+        cached.write_bytes(every_row(shop))
     job = shop.run("nightly.yml", "schedule").job("perf")
     assert job.result == "success", job.output
     check = job.steps[f"{PROVIDE} / Check what the cache handed over"].output
@@ -128,3 +142,16 @@ def test_what_is_not_the_datasets_own_snapshot_is_found_out_and_built(
     assert f"gh cache delete {key}" in check
     assert job.steps[f"{PROVIDE} / Build it"].outcome == "success"
     assert "perfdata: restored 1000_customers" in job.steps["Run the perf tests"].output
+
+
+def test_a_snapshot_of_every_row_passes_where_that_is_said(shop: GitHub) -> None:
+    _, cached = entry(shop)
+    cached.write_bytes(every_row(shop))
+    workflow = shop.origin / ".github" / "workflows" / "nightly.yml"
+    text = workflow.read_text(encoding="utf-8")
+    said = '          name: 1000_customers\n          all-rows: "true"\n'
+    workflow.write_text(text.replace("          name: 1000_customers\n", said), encoding="utf-8")
+    git(shop.origin, "commit", "--all", "--quiet", "--message", "Take every row")
+    job = shop.run("nightly.yml", "schedule").job("perf")
+    assert job.result == "success", job.output
+    assert job.steps[PROVIDE].outputs["cache-hit"] == "true"
