@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
+from perfdata.database.kinds import KINDS, Kinds, written
 from perfdata.errors import SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from perfdata.database.kinds import Detail
     from perfdata.database.link import Link
 
 # Alembic's own bookkeeping is compared, never copied: it belongs to the tables, not to the rows.
+# Its one column is version_num; a table of that name with others is one like all others.
 VERSION_TABLE = "alembic_version"
 
 _TABLES = """
@@ -26,7 +29,9 @@ SELECT n.nspname, c.relname, c.relkind = 'p', c.oid::bigint,
   ARRAY(SELECT a.attname::text FROM pg_index i
         CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY u (attnum, n)
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.attnum
-        WHERE i.indrelid = c.oid AND i.indisprimary ORDER BY u.n)
+        WHERE i.indrelid = c.oid AND i.indisprimary ORDER BY u.n),
+  ARRAY(SELECT a.attname::text FROM pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) = '{version_num}'
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
@@ -41,7 +46,7 @@ WITH RECURSIVE base (oid, base) AS (
   SELECT t.oid, t.oid FROM pg_type t WHERE t.typtype <> 'd'
   UNION ALL SELECT t.oid, b.base FROM base b
     JOIN pg_type t ON t.typbasetype = b.oid AND t.typtype = 'd')
-SELECT a.attrelid::bigint, a.attname, format_type(a.atttypid, a.atttypmod),
+SELECT a.attrelid::bigint, a.atttypid::bigint, a.attname, format_type(a.atttypid, a.atttypmod),
   b.base::regtype::text, a.attnotnull, a.attgenerated <> '',
   CASE WHEN b.base = 'bpchar'::regtype THEN 'bpchar'
        WHEN EXISTS (SELECT FROM pg_cast k WHERE k.castsource = b.base AND k.oid >= 16384
@@ -98,7 +103,8 @@ ORDER BY 1, 2, 3, 4"""
 class Column:
     """One column; ``output`` says how its text is taken (cast, bpchar or format).
 
-    ``base`` is the type itself, or what a domain is made of.
+    ``base`` is the type itself, or what a domain is made of; ``detail`` what a type that somebody
+    made is made of, ``labels`` those of an enum itself.
     """
 
     name: str
@@ -109,9 +115,17 @@ class Column:
     output: str
     labels: Sequence[str]
     has_default: bool
+    detail: Detail
 
     def described(self) -> str:
-        """Say what decides whether rows fit: the type, its labels, whether null may stand."""
+        """Say what decides whether rows fit: the type, what it is made of, whether null may stand.
+
+        By name alone a composite's attributes and a domain's base would load what they are not.
+        """
+        return f"{self.type}{written(self.detail)}{' not null' if self.not_null else ''}"
+
+    def described_in_short(self) -> str:
+        """Say as much of it as older snapshots do: of what somebody made, enums' labels alone."""
         labels = f" ({', '.join(self.labels)})" if self.labels else ""
         return f"{self.type}{labels}{' not null' if self.not_null else ''}"
 
@@ -269,17 +283,24 @@ def read_catalog(link: Link) -> Catalog:
     """
     with link.within_transaction(), link.search_path(""):
         rows = link.rows(_TABLES)
-        found = {row[3]: row for row in rows if row[1] != VERSION_TABLE}
-        versions = tuple(Relation(*row[:3]) for row in rows if row[1] == VERSION_TABLE)
+        alembic = [row for row in rows if row[1] == VERSION_TABLE and row[-1]]
+        found = {row[3]: row[:-1] for row in rows if row not in alembic}
         oids = list(found)
-        described, referencing, feeding = link.together(
-            [(_COLUMNS, (oids,)), (_FOREIGN_KEYS, {"oids": oids}), (_SEQUENCES, (oids,))]
+        described, made, referencing, feeding = link.together(
+            [
+                (_COLUMNS, (oids,)),
+                (KINDS, (oids,)),
+                (_FOREIGN_KEYS, {"oids": oids}),
+                (_SEQUENCES, (oids,)),
+            ]
         )
+    kinds = Kinds(made)
     columns: dict[int, list[Column]] = {oid: [] for oid in oids}
-    for oid, *fields in described:
-        columns[oid].append(Column(*fields))
+    for oid, kind, *fields in described:
+        columns[oid].append(Column(*[*fields, kinds.detail(kind)]))
     keys = tuple(_foreign_key(row) for row in referencing)
     sequences = tuple(FedSequence(*row) for row in feeding)
+    versions = tuple(Relation(*row[:3]) for row in alembic)
     tables = {oid: Table(*[*row, columns[oid]]) for oid, row in found.items()}
     return Catalog(tuple(_ordered(tables, keys)), keys, sequences, versions)
 

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 _VERSIONS = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relname = %s AND c.relkind = 'r' AND c.relpersistence <> 't' ORDER BY 1"""
+WHERE c.relname = %s AND c.relkind = 'r' AND c.relpersistence <> 't'
+  AND ARRAY(SELECT a.attname::text FROM pg_attribute a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) = '{version_num}'
+ORDER BY 1"""
 
 
 @dataclass(frozen=True)

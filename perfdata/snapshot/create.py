@@ -242,6 +242,11 @@ def _read(
         populated_views=populated_views(link) if request.all_rows else (),
         notes=notes,
         schema=schema,
+        generated={
+            table.key: names
+            for table in tables
+            if (names := [column.name for column in table.columns if column.generated])
+        },
         primary_keys={one.key: list(one.primary_key) for one in tables if one.primary_key},
         body=writer.finish(_statistics(link, tables, selection, stats)),
     )

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from perfdata.database.checks import Check
 from perfdata.database.connection import first
+from perfdata.database.kinds import takes
 from perfdata.database.migrate import stood_on, version_queries
 from perfdata.errors import SchemaError
 from perfdata.snapshot.current import check_migrations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from perfdata.database.catalog import Catalog, Column
     from perfdata.database.link import Rows
@@ -65,7 +66,8 @@ class Drift:
                 refused.append(f"table {key} is missing")
                 continue
             present = {column.name: column for column in catalog.by_key[key].stored}
-            for said, fits in _differences(key, columns, present):
+            generated = self._manifest.generated.get(key, ())
+            for said, fits in _differences(key, columns, present, generated):
                 (self._compatible if fits else refused).append(said)
         if refused or (self._compatible and not self._allowed):
             hint = "" if refused else ". Every row fits all the same: --allow-drift lets it pass"
@@ -82,18 +84,24 @@ class Drift:
 
 
 def _differences(
-    key: str, wanted: Mapping[str, str], present: Mapping[str, Column]
+    key: str,
+    wanted: Mapping[str, str],
+    present: Mapping[str, Column],
+    generated: Collection[str],
 ) -> Iterator[tuple[str, bool]]:
     """Yield what differs, column by column, and whether every row fits all the same."""
     for name in {**wanted, **present}:
         column, was = present.get(name), wanted.get(name)
         if column is None:
             yield f"{key}.{name} is missing", False
+        elif was is None and name in generated:
+            yield f"{key}.{name} was generated, so that the snapshot lacks its values", False
         elif was is None:
             fits = column.has_default or not column.not_null
             yield f"{key}.{name} ({column.described()}) is not in the snapshot", fits
-        elif was != (now := column.described()):
-            yield f"{key}.{name} is {now}, in the snapshot {was}", _fits(column, was)
+        elif was not in {column.described(), column.described_in_short()}:
+            said = f"{key}.{name} is {column.described()}, in the snapshot {was}"
+            yield said, _fits(column, was)
 
 
 def _fits(column: Column, was: str) -> bool:
@@ -102,11 +110,19 @@ def _fits(column: Column, was: str) -> bool:
     if had_nulls and column.not_null:
         return False
     kind = was.removesuffix(_NOT_NULL)
-    return _more_labels(column, kind) or kind == column.type or _wider(column.type, kind)
+    return (
+        takes((column.type, *column.detail), kind)
+        or _more_labels(column, kind)
+        or kind == column.type
+        or _wider(column.type, kind)
+    )
 
 
 def _more_labels(column: Column, was: str) -> bool:
-    """Tell whether a column's enum has every label that it had, in the order it had them."""
+    """Tell whether a column's enum has every label that it had, in the order it had them.
+
+    This is how older snapshots tell them, with no quotes.
+    """
     rest = was.removeprefix(f"{column.type} (")
     if not column.labels or rest == was:
         return False

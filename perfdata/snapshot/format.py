@@ -79,7 +79,8 @@ class Manifest:
     """What a snapshot says of itself.
 
     ``stats`` are rows by table; ``schema`` says for each column of each table what decides whether
-    its values fit, ``primary_keys`` what tells rows apart; ``dataset_fingerprint`` is None unless
+    its values fit, ``generated`` names those whose values are not here, ``primary_keys`` what tells
+    rows apart; ``dataset_fingerprint`` is None unless
     the rows are a dataset's own, and ``key_parts`` are then what its cache key was made of.
     ``left_out`` are tables that lack the flag, ``whole_tables`` those of which every row was taken
     beside flagged ones; ``sequences`` tell the last value and whether it was given out; ``notes``
@@ -107,6 +108,7 @@ class Manifest:
     populated_views: Sequence[str] = field(default_factory=list)
     notes: Sequence[str] = field(default_factory=list)
     schema: Mapping[str, Mapping[str, str]] = field(repr=False)
+    generated: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
     primary_keys: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
     body: Body
 

@@ -76,7 +76,7 @@ COMPATIBLE = {
     "ALTER TABLE parent ALTER name DROP NOT NULL":
         r"parent\.name is character varying\(10\), in the snapshot .*\(10\) not null",
     "ALTER TYPE mood ADD VALUE 'so, so' BEFORE 'sad'":
-        r"parent\.m is public\.mood \(happy, so, so, sad\), in the snapshot public\.mood",
+        r"parent\.m is public\.mood \('happy', 'so, so', 'sad'\), in the snapshot public\.mood",
     "ALTER TABLE parent ALTER name TYPE varchar(12)": r"parent\.name is character varying\(12\)",
     "ALTER TABLE parent ALTER name TYPE text": r"parent\.name is text not null, in the snapshot",
     "ALTER TABLE parent ALTER n TYPE bigint": r"parent\.n is bigint, in the snapshot integer",
@@ -89,7 +89,8 @@ INCOMPATIBLE = {
     "ALTER TABLE parent ALTER n TYPE smallint": r"parent\.n is smallint, in the snapshot integer",
     "ALTER TABLE parent ALTER name TYPE varchar(9)": r"parent\.name is character varying\(9\)",
     "ALTER TABLE parent ALTER name TYPE char(12)": r"parent\.name is character\(12\)",
-    "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'": r"parent\.m is public\.mood \(happy, blue\)",
+    "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'":
+        r"parent\.m is public\.mood \('happy', 'blue'\)",
     "DROP TABLE child": "table child is missing",
 }  # fmt: skip
 
@@ -114,6 +115,47 @@ def test_all_other_drift_is_refused_however_it_is_asked_for(
     run(saved, *change.split("; "))
     refused(SchemaError, INCOMPATIBLE[change])
     refused(SchemaError, INCOMPATIBLE[change], allow_drift=True)
+
+
+def test_what_was_generated_and_is_stored_now_would_come_back_empty(
+    databases: Any, settings: Settings, digests: Callable[[str], Any]
+) -> None:
+    source, target = databases.make("template0"), databases.make("template0")
+    run(source, f"CREATE TABLE t (a int, b int GENERATED ALWAYS AS (a * 2) STORED, {FLAG})",
+        "INSERT INTO t VALUES (1, DEFAULT, true)")  # fmt: skip
+    run(target, f"CREATE TABLE t (a int, b int, {FLAG})", "INSERT INTO t VALUES (5, 6, true)")
+    made = create_snapshot(source, "made", settings=settings)
+    assert made.manifest.generated == {"t": ["b"]}
+    before = digests(target)
+    for allowed in (False, True):
+        with pytest.raises(SchemaError, match=r"t\.b was generated, .* lacks its values"):
+            restore_snapshot(target, "made", allow_drift=allowed, settings=settings)
+    assert digests(target) == before
+    # One that makes itself makes itself here too.
+    restore_snapshot(source, "made", settings=settings)
+    assert run(source, "SELECT a, b FROM t") == [(1, 2)]
+    made.path.unlink()
+
+
+def test_a_table_that_is_only_called_alembic_version_is_like_others(
+    databases: Any, settings: Settings
+) -> None:
+    url = databases.make("template0")
+    run(
+        url,
+        "CREATE SCHEMA other",
+        f"CREATE TABLE other.alembic_version (id int, {FLAG})",
+        "INSERT INTO other.alembic_version VALUES (1, true), (2, false)",
+        "CREATE TABLE alembic_version (version_num text)",
+        "INSERT INTO alembic_version VALUES ('0001')",
+    )
+    made = create_snapshot(url, "versions", settings=settings)
+    assert made.manifest.stats == {"other.alembic_version": 1}
+    assert [one.revision for one in made.manifest.migrations] == ["0001"]
+    run(url, "UPDATE other.alembic_version SET id = 7 WHERE is_test_data")
+    restore_snapshot(url, "versions", settings=settings)
+    assert run(url, "SELECT id FROM other.alembic_version ORDER BY 1") == [(1,), (2,)]
+    made.path.unlink()
 
 
 def test_migrations_that_came_since_pass_as_drift(
@@ -152,6 +194,13 @@ def test_a_key_that_a_staying_row_has_is_named(saved: str, refused: Callable[...
     run(saved, "DELETE FROM child WHERE id = 7", "UPDATE child SET is_test_data = NULL, id = 7,"
         " parent_id = NULL WHERE id = 8")  # fmt: skip
     refused(BoundaryError, r"constraint child_pkey: Key \(id\)=\(7\) already exists")
+
+
+def test_keeping_rows_beside_a_snapshot_of_all_is_refused(
+    saved: str, settings: Settings, refused: Callable[..., None]
+) -> None:
+    create_snapshot(saved, NAME, all_rows=True, replace=True, settings=settings)
+    refused(RefusedError, "leave out --keep-existing", clean_existing=False)
 
 
 def test_a_rule_that_swallows_deletes_is_named(saved: str, refused: Callable[..., None]) -> None:

@@ -286,7 +286,7 @@ def test_changed_tables_are_refused_column_by_column(
         "offices.floor (integer) is not in the snapshot",
         "offices.address is text, in the snapshot character varying(500)",
         "welfare_recipients.birth_day is date, in the snapshot date not null",
-        "welfare_recipients.gender is public.gendertype (male, female, other, unknown) not null",
+        "gender is public.gendertype ('male', 'female', 'other', 'unknown') not null, in the",
         "table office_staffs is missing",
     ):
         assert said in str(caught.value)
