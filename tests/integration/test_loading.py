@@ -503,3 +503,34 @@ def test_an_engine_that_cannot_connect_is_told_without_its_password(
     with pytest.raises(ConnectError, match="Connection refused") as caught:
         restore_snapshot(engine, NAME, settings=settings)
     assert "secret" not in str(caught.value)
+
+
+def test_restores_beside_fewer_rows_leave_no_bloat(zoo: Callable[..., Any], empty_url: str) -> None:
+    """The rows that stay are kept aside while the table is emptied: it is never longer than new."""
+    restore = zoo(
+        f"CREATE TABLE wide (id int PRIMARY KEY, filler text, {FLAG})",
+        "INSERT INTO wide SELECT g, repeat('x', 500), true FROM generate_series(1, 2000) g",
+    )
+    run(empty_url, "INSERT INTO wide SELECT -g, repeat('y', 500) FROM generate_series(1, 500) g")
+    size = "SELECT pg_relation_size('wide')"
+    restore()
+    first = run(empty_url, size)
+    for _ in range(3):
+        restore()
+        assert run(empty_url, size) == first
+    assert run(empty_url, "SELECT count(*) FROM wide WHERE NOT is_test_data") == [(500,)]
+
+
+def test_rows_of_inheriting_tables_are_not_emptied_with_their_parents(
+    zoo: Callable[..., Any], empty_url: str
+) -> None:
+    restore = zoo(
+        f"CREATE TABLE base (id int, {FLAG})",
+        "INSERT INTO base VALUES (1, true)",
+        "CREATE TABLE derived () INHERITS (base)",
+    )
+    run(empty_url, "INSERT INTO derived VALUES (2, false), (3, false)")
+    for _ in range(2):
+        restore()
+    assert run(empty_url, "SELECT id FROM ONLY base") == [(1,)]
+    assert run(empty_url, "SELECT id FROM derived ORDER BY 1") == [(2,), (3,)]
