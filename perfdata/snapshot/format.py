@@ -367,6 +367,7 @@ def _damage(path: Path) -> Iterator[None]:
         raise SnapshotError(f"{path} can't be read: {error.strerror}") from error
     except (
         zstandard.ZstdError, EOFError, ValueError, KeyError, TypeError, AttributeError,
+        RecursionError,
     ) as error:  # fmt: skip
         raise SnapshotDamagedError(
             f"{path.name} is damaged or no snapshot: {error}. Build or create it again"

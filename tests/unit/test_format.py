@@ -243,6 +243,13 @@ def test_an_entry_of_another_kind_is_damage(path: Path, entry: dict[str, object]
         read_manifest(path)
 
 
+@pytest.mark.parametrize("text", ["[]", "7", '{"format": ' + "[" * 100_000])
+def test_a_frame_that_holds_no_manifest_is_damage(path: Path, text: str) -> None:
+    path.write_bytes(compressor().compress(text.encode()))
+    with pytest.raises(SnapshotDamagedError, match="damaged or no snapshot"):
+        read_manifest(path)
+
+
 def test_the_schema_fingerprint_does_not_follow_the_order_of_tables() -> None:
     one = {"a": {"id": "int"}, "b": {"id": "int"}}
     other = {"b": {"id": "int"}, "a": {"id": "int"}}
