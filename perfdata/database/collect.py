@@ -81,8 +81,8 @@ def collect_databases(conninfo: str, settings: Settings, *, dry: bool = False) -
 def _numbers(found: list[Found]) -> Iterator[int]:
     """Yield the lock of every target that perfdata made a database for."""
     for one in found:
-        if one.mark is not None:
-            yield lock_number(one.mark.target)
+        if mark := one.mark or one.strayed:
+            yield lock_number(mark.target)
         elif one.limit == UNMARKED_LIMIT and one.name.startswith(WORK_PREFIX):
             digits = one.name.removeprefix(WORK_PREFIX)[:_WORK_DIGITS]
             try:
@@ -103,6 +103,10 @@ def _collect(
             left.append(f"{one.name}: {'; '.join(filter(None, (error.reason, error.detail)))}")
         else:
             removed.append(Removed(one.name, reason, size))
+    for one in list_databases(link):
+        if one.strayed is not None and lock_number(one.strayed.target) == number:
+            kind = one.strayed.kind.value
+            left.append(f"{one.name}: carries a mark ({kind}) but another name than perfdata gave")
 
 
 _UNFINISHED = "left by a restore that was killed"

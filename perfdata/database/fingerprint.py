@@ -68,6 +68,10 @@ FROM pg_rewrite r WHERE r.oid >= 16384
 UNION ALL SELECT concat('comment ', d.classoid::regclass, d.objoid, d.objsubid, d.description)
 FROM pg_description d WHERE d.objoid >= 16384
   AND d.classoid NOT IN ('pg_class'::regclass, 'pg_constraint'::regclass, 'pg_trigger'::regclass)
+UNION ALL SELECT concat('schema ', n.nspname, obj_description(n.oid, 'pg_namespace'))
+FROM pg_namespace n WHERE n.nspname !~ '^pg_(toast|temp)'
+UNION ALL SELECT concat('large object ', to_jsonb(o), obj_description(o.oid, 'pg_largeobject'),
+  md5(lo_get(o.oid))) FROM pg_largeobject_metadata o
 UNION ALL SELECT concat('label ', to_jsonb(l)) FROM pg_seclabel l
 UNION ALL SELECT concat('mapping ', to_jsonb(m)) FROM pg_user_mappings m
 """
@@ -93,6 +97,8 @@ def fingerprint_database(link: Link, catalog: Catalog, filled: Collection[Table]
         queries: list[Query] = [_RELATIONS, *_whole(), _EXTENSION_TABLES, _SEQUENCES]
         *described, extension_tables, sequences = link.together(queries)
         left = [table.only for table in catalog.tables if table not in filled]
+        # A migration of data alone changes no more than where Alembic stands.
+        left += [one.only for one in catalog.versions]
         left += [sql.SQL("ONLY {}").format(sql.Identifier(*row)) for row in extension_tables]
         oids = {table.oid for table in filled}
         fed = {(one.schema, one.name) for one in catalog.sequences if one.table in oids}
@@ -108,7 +114,7 @@ def _whole() -> Iterable[sql.Composed]:
     for name, column in _WHOLE.items():
         granted: LiteralString = _GRANTED.get(name, "")
         yield sql.SQL(
-            "SELECT concat({}, to_jsonb(t)) FROM pg_catalog.{} t WHERE t.{}::oid >= {}{}"
+            "SELECT concat({}, to_jsonb(t)) FROM pg_catalog.{} t WHERE (t.{}::oid >= {}{}){}"
         ).format(
             sql.Literal(name),
             sql.Identifier(name),
@@ -117,12 +123,17 @@ def _whole() -> Iterable[sql.Composed]:
             sql.SQL(" OR t.{} IS NOT NULL").format(sql.Identifier(granted))
             if granted
             else sql.SQL(""),
+            # Made by the first temporary table of a session, ours too, and never removed.
+            sql.SQL(" AND t.nspname !~ '^pg_(toast_)?temp_'" if name == "pg_namespace" else ""),
         )
 
 
 def _rows_of(tables: Iterable[sql.Composed]) -> Iterable[sql.Composed]:
     for table in tables:
-        yield sql.SQL("SELECT count(*), sum(hashtextextended(t::text, 0)) FROM {} t").format(table)
+        # t.* is the row; a bare t would be a column of that name.
+        yield sql.SQL("SELECT count(*), sum(hashtextextended(ROW(t.*)::text, 0)) FROM {} t").format(
+            table
+        )
 
 
 def _places_of(sequences: Iterable[tuple[str, ...]]) -> Iterable[sql.Composed]:

@@ -7,6 +7,7 @@ database's oid: a dump that carries the comment elsewhere carries no right to be
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Any
@@ -21,6 +22,7 @@ TEMPLATE_PREFIX = "perfdata_template_"
 NAME_MAX_BYTES = 63
 # 128 bits of a sha256: enough to tell snapshots apart, and a name of 50 bytes.
 _KEY_DIGITS = 32
+_STAMPED = re.compile(r"_before_(\d{8}_\d{6}(?:_\d+)?)\Z")
 
 
 class Kind(Enum):
@@ -37,7 +39,7 @@ class Mark:
     """What a mark says: for which database (by name), of which key, and when last used.
 
     ``snapshot`` is the digest of the rows, ``used`` in seconds since 1970. ``first`` tells of a
-    replaced database that perfdata had not made.
+    replaced database that perfdata had not made, or in which something stands that is nowhere else.
     """
 
     kind: Kind
@@ -52,6 +54,30 @@ class Mark:
         """Return the mark with some of it changed."""
         return replace(self, **changes)
 
+    @property
+    def sound(self) -> bool:
+        """Whether every field has its type: a comment can be written by anybody."""
+        texts = (self.target, self.key, self.snapshot)
+        return (
+            all(isinstance(text, str) for text in texts)
+            and type(self.used) in {int, float}
+            and isinstance(self.first, bool)
+        )
+
+    def names(self, name: str) -> bool:
+        """Tell whether a database still has the name that perfdata gave it with this mark.
+
+        One that somebody renamed is theirs, whatever its comment says.
+        """
+        if self.kind is Kind.MADE or name == self.target:
+            return self.kind is Kind.MADE and name == self.target
+        if self.kind is Kind.WORK:
+            return name.startswith(WORK_PREFIX)
+        if self.kind is Kind.TEMPLATE:
+            return name == template_name(self.key)
+        stamped = _STAMPED.search(name)
+        return stamped is not None and name == replaced_name(self.target, stamped[1])
+
 
 def read_mark(comment: str | None, oid: int) -> Mark | None:
     """Return the mark of a comment where it is of the database with this oid."""
@@ -63,7 +89,7 @@ def read_mark(comment: str | None, oid: int) -> Mark | None:
         mark = Mark(**{**facts, "kind": Kind(facts["kind"])})
     except (ValueError, TypeError, KeyError):
         return None
-    return mark if mark.oid == oid and isinstance(mark.target, str) else None
+    return mark if mark.oid == oid and mark.sound else None
 
 
 def own_words(comment: str | None) -> str:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from perfdata.database.templates import Found, Place
 
 _SET_SINCE = 160000
+_WRITTEN = """
+SELECT CASE WHEN current_setting('server_version_num')::int >= 150000
+  AND current_setting('track_counts')::bool THEN tup_inserted + tup_updated + tup_deleted END
+FROM pg_stat_database WHERE datid = %s"""
 _ROLE = """
 SELECT r.rolsuper OR r.rolcreatedb, pg_has_role(d.datdba, 'USAGE'), pg_has_role(d.datdba, %s),
   r.rolname, pg_get_userbyid(d.datdba)
@@ -75,8 +79,23 @@ def _rehearse(place: Place) -> str | None:
     return None
 
 
-def swap(place: Place, new: Found, template: Found) -> str:
+def written(link: Link, oid: int) -> int | None:
+    """Return how many rows were ever written in a database; None where that is not sure.
+
+    A session's counts are there before it is gone from the database (since 15).
+    """
+    link.rows("SELECT pg_stat_clear_snapshot()")
+    rows = link.rows(_WRITTEN, (oid,))
+    return rows[0][0] if rows else None
+
+
+def swap(
+    place: Place, new: Found, template: Found, seen: int | None, *, keep: bool
+) -> tuple[str, bool]:
     """Put a clone of a template in the target's place; return what the target is called now.
+
+    And whether it may have been written to since ``seen`` was counted. Where it was, or where
+    ``keep``, its mark says that only a collection may remove it.
 
     All or nothing: names, owner, grants, settings, limit and comment change in one transaction.
     Raises RefusedError, naming them, where sessions are open in the target.
@@ -89,18 +108,21 @@ def swap(place: Place, new: Found, template: Found) -> str:
     ):
         # From here on nobody new gets into the target, and in the end nobody is in it.
         _run(link, "ALTER DATABASE {} RENAME TO {}", place.name, before)
+        # More than rows is counted (an ANALYZE): reason to keep the copy, none to refuse.
+        changed = seen is None or written(link, place.oid) != seen
         wanted = read_properties(link, place.oid)
         _run(link, "ALTER DATABASE {} IS_TEMPLATE false", before)
         put_properties(link, new.name, wanted, new.oid)
         _run(link, "ALTER DATABASE {} RENAME TO {}", new.name, place.name)
         words, mark = own_words(wanted.comment), read_mark(wanted.comment, place.oid)
-        made = mark is not None and mark.kind is Kind.MADE
+        made = mark is not None and mark.kind is Kind.MADE and mark.names(place.name)
+        first = keep or changed or not made
         write_mark(link, place.name, words, Mark(Kind.MADE, new.oid, place.name, template.key))
-        replaced = Mark(Kind.BEFORE, place.oid, place.name, used=now, first=not made)
+        replaced = Mark(Kind.BEFORE, place.oid, place.name, used=now, first=first)
         write_mark(link, before, words, replaced)
         if template.mark is not None:
             write_mark(link, template.name, "", template.mark.of(used=now))
-    return before
+    return before, changed
 
 
 def _free_name(link: Link, target: str) -> str:

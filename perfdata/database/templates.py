@@ -70,8 +70,17 @@ class Found:
 
     @property
     def mark(self) -> Mark | None:
-        """What perfdata wrote into its comment."""
-        return read_mark(self.comment, self.oid)
+        """What perfdata wrote into its comment, as long as the name is the one it goes with."""
+        mark = read_mark(self.comment, self.oid)
+        return mark if mark is not None and mark.names(self.name) else None
+
+    @property
+    def strayed(self) -> Mark | None:
+        """The mark of a database that was to be removed, until somebody gave it another name."""
+        mark = read_mark(self.comment, self.oid)
+        if mark is None or mark.kind is Kind.MADE or mark.names(self.name):
+            return None
+        return mark
 
     @property
     def key(self) -> str:
@@ -82,7 +91,9 @@ class Found:
         """Tell whether it was made by a run for the target of this lock, and never finished."""
         if self.mark is not None:
             return self.mark.kind is Kind.WORK and lock_number(self.mark.target) == number
-        return self.limit == UNMARKED_LIMIT and self.name.startswith(_work_prefix(number))
+        marked = read_mark(self.comment, self.oid) is not None
+        named = self.name.startswith(_work_prefix(number))
+        return named and not marked and self.limit == UNMARKED_LIMIT
 
 
 @dataclass(frozen=True)

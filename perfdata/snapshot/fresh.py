@@ -27,7 +27,7 @@ from perfdata.database.loading import Existing
 from perfdata.database.marks import Kind, read_mark
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.space import space_check
-from perfdata.database.swap import obstacle, swap
+from perfdata.database.swap import obstacle, swap, written
 from perfdata.database.templates import (
     Place,
     clone,
@@ -49,7 +49,7 @@ from perfdata.snapshot.format import check_file, read_manifest
 from perfdata.snapshot.helper import helper
 from perfdata.snapshot.parallel import Room, load_parallel
 from perfdata.snapshot.restore import Restored, load_body, prepare, restore
-from perfdata.snapshot.whole import check_whole
+from perfdata.snapshot.whole import check_whole, lost_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,8 @@ if TYPE_CHECKING:
 # 0.70 and 0.97 s at 32,101 rows, 2.4 and 2.6 s at 321,001, 12.3 and 8.4 s at 1,605,001.
 PARALLEL_ROWS = 1_000_000
 # Part of every key: templates that were loaded in another way are not found.
-_WAY = 2
+_WAY = 3
+_NOT_ALLOWED = "42501"
 
 _TARGET = """
 SELECT oid::bigint, datname, shobj_description(oid, 'pg_database'), current_user
@@ -82,6 +83,7 @@ class _Asked:
     plan: Plan
     fingerprint: str
     key: str
+    lost: tuple[str, ...]  # rows that won't be in the new database, and that may be replaced
 
 
 class _UnableError(Exception):
@@ -110,6 +112,7 @@ def _replace(
     conninfo: str, snapshot: Snapshot, settings: Settings, options: Options, report: Report
 ) -> tuple[dict[str, int], str, tuple[str, ...]]:
     with _place(conninfo, settings, options, report) as place:
+        seen = written(place.link, place.oid)
         asked, begun = _ask_and_begin(place, conninfo, snapshot, settings, options)
         template, new, told = begun.template, begun.new, asked.plan.notes
         if template is None or template.key != asked.key:
@@ -122,11 +125,11 @@ def _replace(
             told = tuple(dict.fromkeys((*told, *more)))
         new = new or clone(place, template)
         try:
-            before = swap(place, new, template)
+            before, changed = swap(place, new, template, seen, keep=bool(asked.lost))
         except BaseException:
             _discard(place, new)
             raise
-        notes = _tidy(place, before)
+        notes = (*_kept(place.name, before, asked.lost, changed=changed), *_tidy(place, before))
     return dict(snapshot.manifest.stats), strategy, (*told, *notes)
 
 
@@ -184,24 +187,40 @@ def _ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) -
     plan = replace(plan, existing=Existing.ALL, sealed=True)
     oid, name, comment, role = link.rows(_TARGET)[0]
     mark = read_mark(comment, oid)
-    made = mark is not None and mark.kind is Kind.MADE
-    with link.transaction(reading=True):
-        if not (made or allowed_by_name(link, settings)):
+    made = mark is not None and mark.kind is Kind.MADE and mark.names(name)
+    lost: list[str] = []
+    # Tables that were taken whole are compared in a temporary one, which no reader may make.
+    with link.transaction():
+        if made or allowed_by_name(link, settings):
+            lost = _losses(link, plan, snapshot)
+        else:
             _refuse_losses(link, plan)
             _, offset = read_manifest(snapshot.path)
             check_whole(link, plan.catalog, manifest, snapshot.path, offset)
+    with link.transaction(reading=True):
         _refuse_requirements(plan, manifest)
         run_checks(link, plan.checks)
         try:
             fingerprint = fingerprint_database(link, plan.catalog, plan.tables)
         except ServerRefusedError as error:
+            if error.sqlstate != _NOT_ALLOWED:
+                raise
             raise _UnableError(f"not all of {name} can be read: {error.reason}") from error
     key = _key(manifest, fingerprint, name, role)
-    return _Asked(name, plan, fingerprint, key)
+    return _Asked(name, plan, fingerprint, key, tuple(lost))
 
 
-def _refuse_losses(link: Link, plan: Plan) -> None:
-    """Refuse where rows would not come back that are not test data."""
+def _losses(link: Link, plan: Plan, snapshot: Snapshot) -> list[str]:
+    """Say which rows that are not test data would not be in the new database, by table."""
+    manifest = snapshot.manifest
+    _, offset = read_manifest(snapshot.path)
+    whole = [table for table in plan.tables if manifest.all_rows or table.oid in plan.whole]
+    lost = [] if manifest.all_rows else _unflagged(link, plan)
+    return lost + lost_rows(link, whole, manifest, snapshot.path, offset)
+
+
+def _unflagged(link: Link, plan: Plan) -> list[str]:
+    """Count the rows that are not test data, by table."""
     # Tables that are taken whole are compared with the snapshot's, row by row.
     tables = [table for table in plan.tables if table.oid not in plan.whole]
     stays = sql.SQL("{} IS NOT TRUE").format(sql.Identifier(plan.flag_column))
@@ -212,8 +231,12 @@ def _refuse_losses(link: Link, plan: Plan) -> None:
         for table in tables
     ]
     counts = [rows[0][0] for rows in link.together(queries)]
-    lost = [f"{table.key}: {count:,}" for table, count in zip(tables, counts, strict=True) if count]
-    if lost:
+    return [f"{table.key}: {count:,}" for table, count in zip(tables, counts, strict=True) if count]
+
+
+def _refuse_losses(link: Link, plan: Plan) -> None:
+    """Refuse where rows would not come back that are not test data."""
+    if lost := _unflagged(link, plan):
         full = database_name(link)
         name = full.partition("/")[2]
         raise RefusedError(
@@ -302,10 +325,24 @@ def _check_same(link: Link, asked: _Asked) -> None:
         raise LoadError(f"{asked.database} changed while it was cloned; run it again")
 
 
+def _kept(name: str, before: str, lost: tuple[str, ...], *, changed: bool) -> tuple[str, ...]:
+    notes = [f"what was replaced is kept as {before} until db.gc"]
+    if lost:
+        notes.append(
+            f"{name} had rows that are not test data and are now in {before} alone: {first(lost)}"
+        )
+    elif changed:
+        notes.append(f"{name} may have been written to meanwhile: such rows are in {before} alone")
+    return tuple(notes)
+
+
 def _tidy(place: Place, before: str) -> tuple[str, ...]:
-    """Remove what is superfluous now; of what was replaced the last stays, and each first one."""
+    """Remove what is superfluous now; of what was replaced the last stays, and each first one.
+
+    First ones hold what may be nowhere else (see swap): only a collection removes them.
+    """
     found = list_databases(place.link)
-    notes = []
+    notes, gone = [], []
     older = [one for one in replaced(found, place.name) if one.name != before]
     passing = [one for one in older if one.mark is not None and not one.mark.first]
     for one in [*passing, *superfluous_templates(found, place.name)]:
@@ -313,4 +350,8 @@ def _tidy(place: Place, before: str) -> tuple[str, ...]:
             drop_database(place.link, one, force=False)
         except ServerRefusedError as error:
             notes.append(f"{one.name} is left for db.gc: {error.reason}")
-    return (f"what was replaced is kept as {before} until db.gc", *notes)
+        else:
+            gone.append(one.name)
+    if gone:
+        notes.append(f"removed, as nothing in them is lost: {', '.join(gone)}")
+    return tuple(notes)

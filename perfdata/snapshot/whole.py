@@ -12,7 +12,7 @@ from perfdata.snapshot.format import read_tables
 from perfdata.snapshot.shape import check_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from perfdata.database.catalog import Catalog, Table
@@ -24,17 +24,31 @@ _SAMPLE, _SAMPLE_CHARACTERS = 3, 80
 
 
 def check_whole(link: Link, catalog: Catalog, manifest: Manifest, path: Path, offset: int) -> None:
-    """Raise RefusedError where a table that was taken whole has a row that the snapshot lacks.
+    """Raise RefusedError where a table that was taken whole has a row that the snapshot lacks."""
+    tables = [catalog.table(key) for key in manifest.whole_tables]
+    if lost := lost_rows(link, tables, manifest, path, offset):
+        raise RefusedError(
+            f"refused, nothing was touched: snapshot {manifest.name} has these tables whole, and "
+            f"rows of theirs are here that it lacks, so that they would be lost: "
+            f"{'; '.join(lost)}. Remove them, create the snapshot again with them, or take the "
+            "tables out of [tool.perfdata] whole_tables and create it again"
+        )
+
+
+def lost_rows(
+    link: Link, tables: Iterable[Table], manifest: Manifest, path: Path, offset: int
+) -> list[str]:
+    """Say which rows of the tables a snapshot lacks that has them whole: table, count, samples.
 
     Flagged rows are test data and may go; every other must be in the snapshot, just as it is. Reads
     the body once, and only where one of the tables has such rows. A table that the body does not
     hold has lost them all, whatever the manifest says.
     """
     flag = manifest.flag_column or ""
-    tables = [catalog.table(key) for key in manifest.whole_tables]
+    by_key = {table.key: table for table in tables}
     held = {
         table.key: _others(table, flag)
-        for table in tables
+        for table in by_key.values()
         if link.value(
             sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})").format(
                 table.only, _others(table, flag)
@@ -47,18 +61,12 @@ def check_whole(link: Link, catalog: Catalog, manifest: Manifest, path: Path, of
         if body.key in held:
             check_columns(path, manifest, body)
             met.add(body.key)
-            lost += _lost(link, catalog.table(body.key), held[body.key], body)
+            lost += _lost(link, by_key[body.key], held[body.key], body)
         else:
             for _ in body.blocks:
                 pass
-    lost += [_all_lost(link, catalog.table(key), held[key]) for key in held if key not in met]
-    if lost:
-        raise RefusedError(
-            f"refused, nothing was touched: snapshot {manifest.name} has these tables whole, and "
-            f"rows of theirs are here that it lacks, so that they would be lost: "
-            f"{'; '.join(lost)}. Remove them, create the snapshot again with them, or take the "
-            "tables out of [tool.perfdata] whole_tables and create it again"
-        )
+    lost += [_all_lost(link, by_key[key], held[key]) for key in held if key not in met]
+    return lost
 
 
 def _others(table: Table, flag: str) -> sql.Composable:

@@ -36,6 +36,8 @@ def test_a_comment_gives_back_its_words_and_its_mark(words: str, target: str) ->
         'perfdata: {"kind": "template"}',
         'perfdata: {"kind": "something", "oid": 7, "target": "shop"}',
         'perfdata: {"kind": "work", "oid": 7, "target": "shop", "more": 1}',
+        'perfdata: {"kind": "before", "oid": 7, "target": "shop", "used": "x"}',
+        'perfdata: {"kind": "before", "oid": 7, "target": "shop", "first": "no"}',
         'perfdata: ["kind"]',
         write_comment("", MARK) + "\nand a line of somebody's",
         write_comment("", MARK.of(oid=8)),

@@ -1,0 +1,204 @@
+"""Fresh databases: what is in the replaced one and nowhere else is not gone before db.gc."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from perfdata import create_snapshot, restore_snapshot
+from perfdata.database.collect import collect_databases
+from perfdata.database.link import PsycopgLink
+from perfdata.database.marks import Kind
+from perfdata.database.swap import swap
+from perfdata.database.templates import list_databases, lock_number
+from perfdata.snapshot import fresh as fresh_module
+from tests.integration.test_templates import (
+    CLONED,
+    MADE,
+    SHOP,
+    count,
+    database_of,
+    others,
+    run,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from perfdata import Restored, Settings
+    from perfdata.database.server import EmbeddedServer
+    from tests.integration.conftest import Databases
+
+NAME = "losses"
+REAL = "INSERT INTO customers VALUES (1000, 'a real one', false)"
+
+
+@pytest.fixture
+def maintenance(server: EmbeddedServer) -> str:
+    return server.conninfo("postgres")
+
+
+@pytest.fixture
+def shop(empty_url: str, settings: Settings, maintenance: str) -> Iterator[str]:
+    """A database with 20 flagged customers, and their snapshot; nothing is left of it after."""
+    run(empty_url, *SHOP)
+    create_snapshot(empty_url, NAME, settings=settings, replace=True)
+    yield empty_url
+    (settings.home / "snapshots" / f"{NAME}.json.zst").unlink(missing_ok=True)
+    name = database_of(empty_url)
+    with psycopg.connect(maintenance, autocommit=True) as connection:
+        for one in list_databases(PsycopgLink(connection)):
+            mark = one.mark or one.strayed
+            unfinished = one.unfinished_for(lock_number(name))
+            if unfinished or (one.name != name and mark and mark.target == name):
+                connection.execute(f'ALTER DATABASE "{one.name}" IS_TEMPLATE false')
+                connection.execute(f'DROP DATABASE "{one.name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def fresh(shop: str, settings: Settings) -> Callable[..., Restored]:
+    def restore(**options: Any) -> Restored:
+        return restore_snapshot(shop, NAME, fresh=True, settings=settings, **options)
+
+    return restore
+
+
+def test_a_replaced_database_that_got_its_name_back_is_not_removed(
+    fresh: Callable[..., Restored], shop: str, settings: Settings, maintenance: str
+) -> None:
+    fresh()
+    name = database_of(shop)
+    (before,) = others(maintenance, shop)[Kind.BEFORE]
+    run(maintenance, f'DROP DATABASE "{name}"', f'ALTER DATABASE "{before}" RENAME TO "{name}"')
+    run(shop, REAL)
+    done = collect_databases(maintenance, settings)
+    assert name not in {one.name for one in done.removed}
+    assert any(line.startswith(f"{name}: carries a mark") for line in done.left)
+    assert count(shop) == 21
+
+
+def test_one_that_was_given_another_name_is_not_removed_by_a_restore(
+    fresh: Callable[..., Restored],
+    shop: str,
+    settings: Settings,
+    maintenance: str,
+    databases: Databases,
+) -> None:
+    fresh()
+    fresh()
+    mine = f"{database_of(shop)}_mine"
+    before = others(maintenance, shop)[Kind.BEFORE][-1]
+    run(maintenance, f'ALTER DATABASE "{before}" RENAME TO "{mine}"')
+    databases.made.append(mine)
+    fresh()
+    fresh()
+    collect_databases(maintenance, settings)
+    assert count(databases.url(mine)) == 20
+
+
+def test_rows_put_into_a_fresh_database_are_kept_until_they_are_collected(
+    fresh: Callable[..., Restored], shop: str, settings: Settings, maintenance: str
+) -> None:
+    fresh()
+    run(shop, REAL)
+    notes = " ".join(fresh().notes)
+    assert "not test data" in notes
+    assert "customers: 1" in notes
+    assert count(shop) == 20
+    fresh()
+    last = fresh()
+    assert any(note.startswith("removed, ") for note in last.notes)
+    held = [
+        one
+        for one in others(maintenance, shop)[Kind.BEFORE]
+        if count(make_conninfo(shop, dbname=one)) == 21
+    ]
+    assert len(held) == 1
+    collect_databases(maintenance, settings)
+    assert Kind.BEFORE not in others(maintenance, shop)
+
+
+def test_rows_that_a_snapshot_of_all_has_are_not_lost_and_others_are(
+    fresh: Callable[..., Restored], shop: str, settings: Settings
+) -> None:
+    run(shop, REAL)
+    create_snapshot(shop, NAME, settings=settings, all_rows=True, replace=True)
+    run(shop, "TRUNCATE customers, orders, countries")
+    fresh()
+    assert "not test data" not in " ".join(fresh().notes)
+    run(shop, "INSERT INTO countries VALUES ('de')")
+    assert "countries: 1" in " ".join(fresh().notes)
+
+
+def test_rows_written_between_the_look_and_the_swap_are_kept(
+    fresh: Callable[..., Restored],
+    shop: str,
+    maintenance: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fresh()
+    assert "meanwhile" not in " ".join(fresh().notes)
+
+    def late(*args: Any, **options: Any) -> Any:
+        run(shop, REAL)
+        return swap(*args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fresh_module, "swap", late)
+        assert "meanwhile" in " ".join(fresh().notes)
+    fresh()
+    fresh()
+    kept = others(maintenance, shop)[Kind.BEFORE]
+    assert sorted(count(make_conninfo(shop, dbname=one)) for one in kept).count(21) == 1
+
+
+@pytest.mark.parametrize(
+    ("begin", "change", "look", "there"),
+    [
+        (
+            "CREATE TABLE t (t text, n int); INSERT INTO t VALUES ('a', 1)",
+            "UPDATE t SET n = 2",
+            "SELECT n FROM t",
+            2,
+        ),
+        (
+            "CREATE TABLE alembic_version (version_num text)",
+            "INSERT INTO alembic_version VALUES ('b')",
+            "SELECT version_num FROM alembic_version",
+            "b",
+        ),
+        (
+            "SELECT lo_from_bytea(4242, 'old')",
+            "SELECT lo_put(4242, 0, 'new')",
+            "SELECT convert_from(lo_get(4242), 'UTF8')",
+            "new",
+        ),
+        (
+            "SELECT 1",
+            "COMMENT ON SCHEMA public IS 'the new'",
+            "SELECT obj_description('public'::regnamespace, 'pg_namespace')",
+            "the new",
+        ),
+    ],
+    ids=["a column t", "alembic_version", "large objects", "comments on schemas"],
+)
+def test_what_was_changed_since_the_template_was_made_stays(
+    fresh: Callable[..., Restored],
+    shop: str,
+    settings: Settings,
+    begin: str,
+    change: str,
+    look: str,
+    there: object,
+) -> None:
+    run(shop, *begin.split("; "))
+    create_snapshot(shop, NAME, settings=settings, replace=True)
+    fresh()
+    run(shop, change)
+    assert fresh(allow_drift=True).strategy == MADE
+    assert run(shop, look) == [(there,)]
+    assert fresh(allow_drift=True).strategy == CLONED
+    run(shop, look)
