@@ -617,12 +617,12 @@ def test_a_databases_timeouts_end_neither_create_nor_restore(
     run(
         empty_url,
         "CREATE TABLE slow (id int PRIMARY KEY, up int REFERENCES slow)",
-        "INSERT INTO slow SELECT g, g FROM generate_series(1, 20000) g",
-        f"ALTER DATABASE \"{name}\" SET statement_timeout = '3ms'",
-        f"ALTER DATABASE \"{name}\" SET idle_in_transaction_session_timeout = '3ms'",
+        "INSERT INTO slow SELECT g, g FROM generate_series(1, 300000) g",
+        f"ALTER DATABASE \"{name}\" SET statement_timeout = '100ms'",
+        f"ALTER DATABASE \"{name}\" SET idle_in_transaction_session_timeout = '100ms'",
     )
     made = create_snapshot(empty_url, NAME, all_rows=True, settings=settings)
     with psycopg.connect(empty_url, options="-c statement_timeout=0", autocommit=True) as other:
         other.execute("TRUNCATE slow")
-    assert restore_snapshot(empty_url, NAME, settings=settings).rows == {"slow": 20000}
+    assert restore_snapshot(empty_url, NAME, settings=settings).rows == {"slow": 300000}
     made.path.unlink()
