@@ -144,17 +144,17 @@ def test_a_projects_sources_are_those_of_its_datasets_that_name_none(root: Path)
 
 def test_what_is_bound_where_a_project_is_defined_counts(root: Path) -> None:
     """A function that another makes is of its maker's module, and made in the project's."""
-    (root / "shop_perf.py").write_text(
+    (root / "shop_bound.py").write_text(
         "from datetime import date\n"
         "from perfdata import Dataset, Project\n"
         "from shop.factories.customers import make\n"
         "datasets = (Dataset(name='x', generate=make, as_of=date(2026, 1, 1)),)\n"
         "project = Project(name='shop', datasets=datasets)\n"
     )
-    settings = Settings(root=root, home=root, project="shop_perf")
+    settings = Settings(root=root, home=root, project="shop_bound")
     before = load_project(settings).dataset("x").fingerprint_parts()
-    assert {"source shop_perf", "source shop.late"} <= before.keys()
+    assert {"source shop_bound", "source shop.late"} <= before.keys()
     assert not [part for part in before if part.startswith("source perfdata")]
-    with (root / "shop_perf.py").open("a") as file:
+    with (root / "shop_bound.py").open("a") as file:
         file.write("# make(20)\n")
     assert load_project(settings).dataset("x").fingerprint_parts() != before
