@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from perfdata.database.target import Target
     from perfdata.dataset import Dataset, TableRows
-    from perfdata.perf.results import ScenarioResult
+    from perfdata.perf.model import ScenarioResult
     from perfdata.perf.room import Perf, Task
     from perfdata.snapshot.provide import Built, Provided
 

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from perfdata.perf.results import StatementCount
+from perfdata.perf.model import StatementCount
 from perfdata.perf.statements import fingerprint
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from perfdata.perf.results import ScenarioResult
+    from perfdata.perf.model import ScenarioResult
 
 FORMAT = "perfdata-history/1"
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
+from perfdata.perf.model import Verdict, broken_budgets
 from perfdata.perf.report import seconds
-from perfdata.perf.results import Verdict, broken_budgets, listed
+from perfdata.perf.results import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from perfdata.perf.results import ScenarioResult
+    from perfdata.perf.model import ScenarioResult
 
 _MARKS = {Verdict.OK: "✅", Verdict.IMPROVED: "✅", Verdict.REGRESSED: "❌"}
 _UNDECIDED = "⚠️"

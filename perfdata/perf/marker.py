@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import ConfigError
-from perfdata.perf.results import Budgets
+from perfdata.perf.model import Budgets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

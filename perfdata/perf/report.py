@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perfdata.perf.results import ScenarioResult, Verdict
+    from perfdata.perf.model import ScenarioResult, Verdict
 
 _HEAD = ("scenario", "dataset", "queries", "rows", "time", "verdict")
 _NUMBERS = {"queries", "rows", "time"}  # these stand on the right of their columns

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from perfdata.errors import ConfigError
 from perfdata.perf.capture import Capture
 from perfdata.perf.engine import settings_in_force
-from perfdata.perf.results import Budgets, ScenarioResult, TimeStats, check_budgets
+from perfdata.perf.model import Budgets, ScenarioResult, TimeStats
+from perfdata.perf.results import check_budgets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

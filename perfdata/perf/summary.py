@@ -10,8 +10,9 @@ from perfdata.config import Settings
 from perfdata.errors import ConfigError
 from perfdata.perf.history import append_history
 from perfdata.perf.markdown import markdown
+from perfdata.perf.model import ScenarioResult, Verdict
 from perfdata.perf.report import table
-from perfdata.perf.results import ScenarioResult, Verdict, write_results, write_whole
+from perfdata.perf.results import write_results, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

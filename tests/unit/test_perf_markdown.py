@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perfdata.perf.markdown import markdown
-from perfdata.perf.results import Budgets, ScenarioResult, StatementCount, TimeStats
+from perfdata.perf.model import Budgets, ScenarioResult, StatementCount, TimeStats
 
 
 def result(scenario: str, calls: int, text: str = "SELECT a FROM t") -> ScenarioResult:
@@ -14,6 +14,7 @@ def result(scenario: str, calls: int, text: str = "SELECT a FROM t") -> Scenario
         statements=(StatementCount("f", text, calls, 1_000 * calls),),
         time=TimeStats(0.0123, 0.01, 5),
         budgets=Budgets(max_queries=3),
+        accepted=True,
     )
 
 

@@ -9,18 +9,23 @@ import pytest
 
 from perfdata import BudgetExceededError, ConfigError, Settings
 from perfdata.perf.marker import Marker
-from perfdata.perf.report import table
-from perfdata.perf.results import (
+from perfdata.perf.model import (
     BrokenBudget,
     Budgets,
+    Finding,
+    FindingKind,
+    Misestimate,
+    Plan,
+    PlanSource,
     ScenarioResult,
+    Source,
     StatementCount,
     TimeStats,
     Verdict,
     broken_budgets,
-    check_budgets,
-    write_results,
 )
+from perfdata.perf.report import table
+from perfdata.perf.results import check_budgets, write_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,27 +74,54 @@ def test_verdicts() -> None:
     ]
     assert result().verdict is Verdict.NO_BASELINE
     assert result(budgets=Budgets(max_queries=5)).verdict is Verdict.REGRESSED
-    assert result(budgets=Budgets(max_queries=5_000)).verdict is Verdict.OK
+    assert result(budgets=Budgets(max_queries=5_000)).verdict is Verdict.NO_BASELINE
+    assert result(accepted=True).verdict is Verdict.OK
+    better = Finding(FindingKind.FEWER_QUERIES, fails=False, message="2 queries fewer")
+    assert result(accepted=True, findings=(better,)).verdict is Verdict.IMPROVED
+    worse = Finding(FindingKind.MORE_QUERIES, fails=True, message="2 queries more")
+    assert result(accepted=True, findings=(better, worse)).verdict is Verdict.REGRESSED
 
 
 def test_the_results_file_holds_what_was_found(tmp_path: Path) -> None:
-    timed = result(time=TimeStats(0.5, 0.4, 9), settings={"jit": "off"})
+    plan = Plan(("Seq Scan on t",), calls=2, buffers=7, temp_blocks=1, wal_records=0)
+    sent = StatementCount(
+        *("f3", "SELECT c FROM v", 2, 4),
+        sources=(Source("app.py", 7, "report", 2, 2),),
+        plans=(plan,),
+        misestimates=(Misestimate("Seq Scan on t", 1, 500),),
+    )
+    timed = result(
+        statements=(ONE, MANY, sent),
+        time=TimeStats(0.5, 0.4, 2, (0.4, 0.6)),
+        settings={"jit": "off"},
+        plan_source=PlanSource.AUTO_EXPLAIN,
+        growth={"queries": 1.01},
+        findings=(Finding(FindingKind.MISESTIMATE, fails=False, message="500 rows where 1"),),
+    )
     path = write_results([timed], Settings(root=tmp_path, home=tmp_path / "home"))
     assert path == tmp_path / "home" / "results" / "perf.json"
     assert [file.name for file in path.parent.iterdir()] == ["perf.json"]
     document = json.loads(path.read_text(encoding="utf-8"))
-    assert document["format"] == "perfdata-results/1"
+    assert document["format"] == "perfdata-results/2"
     (found,) = document["scenarios"]
-    assert (found["queries"], found["rows"], found["verdict"]) == (1_201, 1_210, "no_baseline")
-    assert found["time"] == {"median_s": 0.5, "min_s": 0.4, "rounds": 9}
+    assert found["verdict"] == "no_baseline"
+    assert found["counters"] == {
+        "queries": 1_203,
+        "rows": 1_214,
+        "buffers": 7,
+        "temp_blocks": 1,
+        "wal_records": 0,
+    }
+    assert found["statements"][2]["plans"][0]["fingerprint"] == plan.fingerprint
+    assert found["time"] == {"median_s": 0.5, "min_s": 0.4, "rounds": 2, "rounds_s": [0.4, 0.6]}
     assert found["statements"][1]["calls"] == 1_200
     assert ScenarioResult.from_json(found) == timed
 
 
 def test_a_result_of_a_newer_perfdata_can_be_read() -> None:
     document = result(budgets=Budgets(max_rows=7)).to_json()
-    document["budgets"]["max_buffers"] = 9
-    document["plans"] = []
+    document["budgets"]["max_wonders"] = 9
+    document["wonders"] = []
     assert ScenarioResult.from_json(document) == result(budgets=Budgets(max_rows=7))
 
 

@@ -1,0 +1,325 @@
+"""What a scenario did: statements, plans, times, and what is to be thought of it.
+
+Everything here is data: it is made by a capture, compared with a baseline, written as JSON and
+read back, and shown. Blocks are the server's (8 KiB by default); times are in seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field, fields
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Verdict(Enum):
+    """What is to be thought of a scenario's result."""
+
+    OK = "ok"
+    IMPROVED = "improved"
+    REGRESSED = "regressed"
+    UNSTABLE = "unstable"
+    NO_BASELINE = "no_baseline"
+
+
+class PlanSource(Enum):
+    """Where plans and buffers came from."""
+
+    AUTO_EXPLAIN = "auto_explain"  # the execution that was counted
+    EXPLAIN = "explain"  # a second execution, rolled back
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan that a statement's executions had, with what they cost together.
+
+    ``signature`` has a line a node, each level indented by two blanks more: node type, join type,
+    relation, index; no values, no costs. ``query`` is the normalised text of a statement that a
+    function or a trigger ran meanwhile, and empty for the statement's own plan.
+    """
+
+    signature: tuple[str, ...]
+    calls: int
+    buffers: int  # shared and local blocks, hit and read
+    temp_blocks: int  # read and written
+    wal_records: int
+    query: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of the signature's hash."""
+        return hashlib.sha256("\n".join(self.signature).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Misestimate:
+    """A plan's node whose rows were estimated wrongly by a factor of 100 or more."""
+
+    node: str  # its line of the signature, not indented
+    estimated: int
+    actual: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """A line of the application that sent a statement; ``file`` is relative to the root."""
+
+    file: str
+    line: int
+    function: str
+    calls: int
+    different: int  # of these calls, how many had parameters that no other call had
+
+    def __str__(self) -> str:
+        """Write it as tools that open a line understand it."""
+        return f"{self.file}:{self.line} in {self.function}"
+
+
+@dataclass(frozen=True)
+class StatementCount:
+    """How often one statement was sent, with what all its calls returned and cost together."""
+
+    fingerprint: str
+    text: str
+    calls: int
+    rows: int
+    sources: tuple[Source, ...] = ()  # in the order of their first calls
+    plans: tuple[Plan, ...] = ()  # distinct by query and signature, in the order of first use
+    misestimates: tuple[Misestimate, ...] = ()
+
+    @property
+    def buffers(self) -> int:
+        """The blocks that its plans hit and read."""
+        return sum(plan.buffers for plan in self.plans)
+
+    @property
+    def temp_blocks(self) -> int:
+        """The blocks of temporary files that its plans read and wrote."""
+        return sum(plan.temp_blocks for plan in self.plans)
+
+    @property
+    def wal_records(self) -> int:
+        """The records that its plans wrote to the log."""
+        return sum(plan.wal_records for plan in self.plans)
+
+
+@dataclass(frozen=True)
+class TimeStats:
+    """The time of a scenario's rounds; ``rounds_s`` has each, in their order."""
+
+    median_s: float
+    min_s: float
+    rounds: int
+    rounds_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What a scenario may do at most; None is no limit."""
+
+    max_queries: int | None = None
+    max_rows: int | None = None
+    max_buffers: int | None = None
+    max_temp_blocks: int | None = None
+    max_memory_mb: int | None = None  # MiB
+    max_growth: float | None = None  # the exponent of queries, rows and buffers over the offices
+
+
+@dataclass(frozen=True)
+class BrokenBudget:
+    """A budget, by its name in the marker, and what was found instead."""
+
+    name: str
+    limit: float
+    found: float
+
+
+class FindingKind(Enum):
+    """What a comparison or a check found."""
+
+    NEW_STATEMENT = "new_statement"
+    VANISHED_STATEMENT = "vanished_statement"
+    MORE_QUERIES = "more_queries"
+    FEWER_QUERIES = "fewer_queries"
+    MORE_ROWS = "more_rows"
+    MORE_BUFFERS = "more_buffers"
+    FEWER_BUFFERS = "fewer_buffers"
+    TEMP_BLOCKS = "temp_blocks"
+    CHANGED_PLAN = "changed_plan"
+    REPEATED = "repeated"  # one line sent a statement again and again: N+1
+    GROWTH = "growth"
+    MISESTIMATE = "misestimate"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a run is red for (``fails``), or that it is told of.
+
+    ``old`` and ``new`` are counts, or None where there is none; the plans are signatures.
+    """
+
+    kind: FindingKind
+    fails: bool
+    message: str  # one line, whole without the scenario's name
+    statement: str = ""  # its normalised text
+    fingerprint: str = ""
+    old: float | None = None
+    new: float | None = None
+    old_plan: tuple[str, ...] = ()
+    new_plan: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenarioResult:
+    """One scenario's counts and times on one dataset; ``test`` is the pytest node that ran it.
+
+    ``statements`` are in the order of their first call. ``settings`` are those of the measured
+    database session that decide plans; ``environment`` is what a baseline holds for (see
+    perfdata.perf.baselines). ``accepted``: a baseline of the same environment was there.
+    """
+
+    scenario: str
+    test: str
+    dataset: str
+    statements: tuple[StatementCount, ...]
+    time: TimeStats | None = None
+    budgets: Budgets = Budgets()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    plan_source: PlanSource = PlanSource.NONE
+    not_captured: tuple[str, ...] = ()  # what could not be, and why, a line each
+    memory_bytes: int | None = None  # the peak of Python's memory above what was there before
+    growth: Mapping[str, float] = field(default_factory=dict)  # counter -> exponent
+    accepted: bool = False
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def queries(self) -> int:
+        """The number of statements that were sent."""
+        return sum(statement.calls for statement in self.statements)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows that came back, or were changed."""
+        return sum(statement.rows for statement in self.statements)
+
+    @property
+    def buffers(self) -> int | None:
+        """The blocks that all plans hit and read; None where no plans were captured."""
+        return self._of_plans([one.buffers for one in self.statements])
+
+    @property
+    def temp_blocks(self) -> int | None:
+        """The blocks of temporary files; None where no plans were captured."""
+        return self._of_plans([one.temp_blocks for one in self.statements])
+
+    @property
+    def wal_records(self) -> int | None:
+        """The records written to the log; None where no plans were captured."""
+        return self._of_plans([one.wal_records for one in self.statements])
+
+    def _of_plans(self, counts: list[int]) -> int | None:
+        return None if self.plan_source is PlanSource.NONE else sum(counts)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was counted, by name, in the order in which it is shown."""
+        names = ("queries", "rows", "buffers", "temp_blocks", "wal_records")
+        found = {name: getattr(self, name) for name in names}
+        return {name: count for name, count in found.items() if count is not None}
+
+    @property
+    def verdict(self) -> Verdict:
+        """REGRESSED where a budget is broken or a finding fails; judged by what was accepted."""
+        if broken_budgets(self) or any(one.fails for one in self.findings):
+            return Verdict.REGRESSED
+        if not self.accepted:
+            return Verdict.NO_BASELINE
+        better = {FindingKind.FEWER_QUERIES, FindingKind.FEWER_BUFFERS}
+        improved = any(one.kind in better for one in self.findings)
+        return Verdict.IMPROVED if improved else Verdict.OK
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as the results file holds it: enums by their values."""
+        document = _plain(asdict(self))
+        counts = {"verdict": self.verdict.value, "counters": self.counters}
+        order = ("scenario", "test", "dataset", "verdict", "counters")
+        document = {**document, **counts}
+        for kept, statement in zip(document["statements"], self.statements, strict=True):
+            for plan, given in zip(kept["plans"], statement.plans, strict=True):
+                plan["fingerprint"] = given.fingerprint
+        rest = [one.name for one in fields(self) if one.name not in order]
+        return {key: document[key] for key in (*order, *rest)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> ScenarioResult:
+        """Read a result back; fields that a newer perfdata added are left out."""
+        return cls(
+            scenario=document["scenario"],
+            test=document["test"],
+            dataset=document["dataset"],
+            statements=tuple(map(_statement, document["statements"])),
+            time=_known(TimeStats, document["time"]) if document["time"] else None,
+            budgets=_known(Budgets, document["budgets"]),
+            settings=dict(document["settings"]),
+            environment=dict(document["environment"]),
+            plan_source=PlanSource(document["plan_source"]),
+            not_captured=tuple(document["not_captured"]),
+            memory_bytes=document["memory_bytes"],
+            growth=dict(document["growth"]),
+            accepted=document["accepted"],
+            findings=tuple(map(_finding, document["findings"])),
+        )
+
+
+def broken_budgets(result: ScenarioResult) -> list[BrokenBudget]:
+    """Return the budgets that a result does not keep, in the order of Budgets' fields."""
+    memory = result.memory_bytes
+    found = {
+        "max_queries": result.queries,
+        "max_rows": result.rows,
+        "max_buffers": result.buffers,
+        "max_temp_blocks": result.temp_blocks,
+        "max_memory_mb": None if memory is None else round(memory / 2**20, 1),
+        "max_growth": max(result.growth.values(), default=None),
+    }
+    limits: dict[str, float | None] = asdict(result.budgets)
+    return [
+        BrokenBudget(name, limit, count)
+        for name, limit in limits.items()
+        if limit is not None and (count := found[name]) is not None and count > limit
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """Turn enums into their values, tuples into lists, anywhere in a document."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value.value if isinstance(value, Enum) else value
+
+
+def _known(of: Any, document: Mapping[str, Any], **given: Any) -> Any:
+    """Make a dataclass of the fields that it knows; lists become tuples."""
+    known = {key: document[key] for key in of.__dataclass_fields__ if key in document}
+    plain = {key: tuple(one) if isinstance(one, list) else one for key, one in known.items()}
+    return of(**{**plain, **given})
+
+
+def _statement(document: Mapping[str, Any]) -> StatementCount:
+    parts = {"sources": Source, "plans": Plan, "misestimates": Misestimate}
+    given = {
+        name: tuple(_known(kind, one) for one in document[name]) for name, kind in parts.items()
+    }
+    made: StatementCount = _known(StatementCount, document, **given)
+    return made
+
+
+def _finding(document: Mapping[str, Any]) -> Finding:
+    made: Finding = _known(Finding, document, kind=FindingKind(document["kind"]))
+    return made
