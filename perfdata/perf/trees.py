@@ -36,8 +36,8 @@ def side_by_side(old: Sequence[str], new: Sequence[str]) -> list[Pair]:
 
 
 def _paired(old: Sequence[str], new: Sequence[str]) -> Iterator[Pair]:
-    nodes = ([line.lstrip() for line in tree] for tree in (old, new))
-    matcher = SequenceMatcher(None, *nodes, autojunk=False)
+    one, other = ([line.lstrip() for line in tree] for tree in (old, new))
+    matcher = SequenceMatcher(None, one, other, autojunk=False)
     for kind, low, high, start, end in matcher.get_opcodes():
-        for one, other in zip_longest(old[low:high], new[start:end]):
-            yield Pair(one, other, changed=kind != "equal")
+        for left, right in zip_longest(old[low:high], new[start:end]):
+            yield Pair(left, right, changed=kind != "equal")
