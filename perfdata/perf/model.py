@@ -72,7 +72,7 @@ class Source:
     line: int
     function: str
     calls: int
-    different: int  # of these calls, how many had parameters that no other call had
+    different: int  # how many different parameters these calls had
 
     def __str__(self) -> str:
         """Write it as tools that open a line understand it."""
@@ -180,6 +180,8 @@ class ScenarioResult:
     ``statements`` are in the order of their first call. ``settings`` are those of the measured
     database session that decide plans; ``environment`` is what a baseline holds for (see
     perfdata.perf.baselines). ``accepted``: a baseline of the same environment was there.
+    ``same_layout``: it ran on a fresh clone, so that buffers and plans can be compared; without,
+    they are shown but not judged, and ``not_captured`` says why.
     """
 
     scenario: str
@@ -191,6 +193,7 @@ class ScenarioResult:
     settings: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     plan_source: PlanSource = PlanSource.NONE
+    same_layout: bool = True
     not_captured: tuple[str, ...] = ()  # what could not be, and why, a line each
     memory_bytes: int | None = None  # the peak of Python's memory above what was there before
     growth: Mapping[str, float] = field(default_factory=dict)  # counter -> exponent
@@ -268,6 +271,7 @@ class ScenarioResult:
             settings=dict(document["settings"]),
             environment=dict(document["environment"]),
             plan_source=PlanSource(document["plan_source"]),
+            same_layout=document.get("same_layout", True),
             not_captured=tuple(document["not_captured"]),
             memory_bytes=document["memory_bytes"],
             growth=dict(document["growth"]),
