@@ -18,6 +18,7 @@ PerfdataError
 │   ├── GuardError            this database is not one to delete from
 │   └── BoundaryError         unflagged rows hang on flagged ones
 ├── LoadError                 the server refused the rows; all was rolled back
+├── ResultsError              a perf run's results can't be read
 └── BudgetExceededError       a scenario did more than its marker allows
 """
 
@@ -134,6 +135,10 @@ class ServerRefusedError(LoadError):
         self.sqlstate = sqlstate
         self.detail = detail
         self.constraint = constraint
+
+
+class ResultsError(PerfdataError):
+    """A perf run's results can't be read."""
 
 
 class BudgetExceededError(PerfdataError):

@@ -11,20 +11,22 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfdata.errors import BudgetExceededError
-from perfdata.perf.model import broken_budgets
+from perfdata.errors import BudgetExceededError, ResultsError
+from perfdata.perf.model import ScenarioResult, broken_budgets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from perfdata.config import Settings
-    from perfdata.perf.model import BrokenBudget, ScenarioResult
+    from perfdata.perf.model import BrokenBudget
 
 FORMAT = "perfdata-results/2"
+_AGAIN = "run the perf tests (nox -s perf)"
 _SHOWN_TEXT = 400  # characters of a statement in a message: what lies beyond tells little more
 
 
@@ -64,6 +66,36 @@ def write_results(results: Iterable[ScenarioResult], settings: Settings) -> Path
     path.parent.mkdir(exist_ok=True)
     write_whole(path, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
     return path
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a results file holds: when the run ended, and its scenarios in their order."""
+
+    created_at: datetime
+    scenarios: tuple[ScenarioResult, ...]
+
+
+def read_results(path: Path) -> Results:
+    """Read a results file.
+
+    Raises ResultsError where there is none, and for one that is damaged or of another format.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        if document["format"] != FORMAT:
+            raise ResultsError(
+                f"{path} is of the format {document['format']!r}, and this perfdata reads "
+                f"{FORMAT!r}: {_AGAIN}"
+            )
+        return Results(
+            datetime.fromisoformat(document["created_at"]),
+            tuple(map(ScenarioResult.from_json, document["scenarios"])),
+        )
+    except FileNotFoundError:
+        raise ResultsError(f"there is no {path} yet: {_AGAIN}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ResultsError(f"{path} is damaged ({error!r}): {_AGAIN}") from error
 
 
 def write_whole(path: Path, text: str) -> None:

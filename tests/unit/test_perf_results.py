@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perfdata import BudgetExceededError, ConfigError, Settings
+from perfdata import BudgetExceededError, ConfigError, ResultsError, Settings
 from perfdata.perf.marker import Marker
 from perfdata.perf.model import (
     BrokenBudget,
@@ -25,7 +25,7 @@ from perfdata.perf.model import (
     broken_budgets,
 )
 from perfdata.perf.report import table
-from perfdata.perf.results import check_budgets, write_results
+from perfdata.perf.results import check_budgets, read_results, write_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,6 +116,31 @@ def test_the_results_file_holds_what_was_found(tmp_path: Path) -> None:
     assert found["time"] == {"median_s": 0.5, "min_s": 0.4, "rounds": 2, "rounds_s": [0.4, 0.6]}
     assert found["statements"][1]["calls"] == 1_200
     assert ScenarioResult.from_json(found) == timed
+    read = read_results(path)
+    assert (read.created_at.isoformat(), read.scenarios) == (document["created_at"], (timed,))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "there is no"),
+        ("{", "damaged"),
+        ("[]", "damaged"),
+        ("[" * 200_000, "damaged"),
+        ('{"format": "perfdata-results/2"}', "damaged (KeyError('created_at'))"),
+        ('{"format": "perfdata-results/3"}', "is of the format 'perfdata-results/3'"),
+    ],
+)
+def test_results_that_can_not_be_read_are_an_error_that_says_what_mends_it(
+    text: str | None, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "perf.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ResultsError, match="nox -s perf") as caught:
+        read_results(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
 
 
 def test_a_result_of_a_newer_perfdata_can_be_read() -> None:
