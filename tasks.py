@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from perfdata.tasks import dataset, db, snapshot
+from perfdata.tasks import dataset, db, perf, snapshot
 
-ns = Collection(dataset, db, snapshot)
+ns = Collection(dataset, db, perf, snapshot)

@@ -51,12 +51,14 @@ _results_key = pytest.StashKey[tuple["Path", list["ScenarioResult"]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that runs perf tests on another dataset."""
-    parser.getgroup("perfdata").addoption(
+    """Add the options that say on which dataset perf tests run, and that only they run."""
+    group = parser.getgroup("perfdata")
+    group.addoption(
         "--perf-dataset",
         metavar="NAME",
         help="run perf tests on this dataset or snapshot, not on the one that their marker names",
     )
+    group.addoption("--perf-only", action="store_true", help="run no test that is not a perf test")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -71,11 +73,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_asyncio_fixtures(), "perfdata-asyncio")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Check the markers of perf tests before any test runs."""
-    for item in items:
-        if _uses_fixtures(item):
-            _marker(item)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Check the markers of perf tests before any test runs; leave the others out if asked to."""
+    ours = [item for item in items if _uses_fixtures(item)]
+    for item in ours:
+        _marker(item)
+    if config.getoption("--perf-only"):
+        config.hook.pytest_deselected(items=[one for one in items if not _uses_fixtures(one)])
+        items[:] = ours
 
 
 def _uses_fixtures(item: pytest.Item) -> bool:

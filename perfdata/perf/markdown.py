@@ -6,8 +6,8 @@ import html
 from typing import TYPE_CHECKING
 
 from perfdata.perf.model import Verdict, broken_budgets
-from perfdata.perf.report import seconds
 from perfdata.perf.results import listed
+from perfdata.perf.terminal import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -119,14 +119,20 @@ class TimeStats:
 
 @dataclass(frozen=True)
 class Budgets:
-    """What a scenario may do at most; None is no limit."""
+    """What a scenario may do at most; None is no limit.
+
+    ``max_repeats`` is how often one line may send a statement with other parameters each time.
+    ``max_growth`` is an exponent over the size of the data, or one for each counter by its name.
+    These two are judged by perfdata.perf.checks, as findings.
+    """
 
     max_queries: int | None = None
     max_rows: int | None = None
     max_buffers: int | None = None
     max_temp_blocks: int | None = None
     max_memory_mb: int | None = None  # MiB
-    max_growth: float | None = None  # the exponent of queries, rows and buffers over the offices
+    max_repeats: int | None = 9
+    max_growth: float | Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,7 @@ class FindingKind(Enum):
     MORE_QUERIES = "more_queries"
     FEWER_QUERIES = "fewer_queries"
     MORE_ROWS = "more_rows"
+    FEWER_ROWS = "fewer_rows"
     MORE_BUFFERS = "more_buffers"
     FEWER_BUFFERS = "fewer_buffers"
     TEMP_BLOCKS = "temp_blocks"
@@ -153,6 +160,8 @@ class FindingKind(Enum):
     REPEATED = "repeated"  # one line sent a statement again and again: N+1
     GROWTH = "growth"
     MISESTIMATE = "misestimate"
+    SETTINGS = "settings"  # what differs from the baseline's session: the likely cause of the rest
+    NOT_COMPARED = "not_compared"  # what a baseline holds and this run could not judge, and why
 
 
 @dataclass(frozen=True)
@@ -179,7 +188,8 @@ class ScenarioResult:
 
     ``statements`` are in the order of their first call. ``settings`` are those of the measured
     database session that decide plans; ``environment`` is what a baseline holds for (see
-    perfdata.perf.baselines). ``accepted``: a baseline of the same environment was there.
+    perfdata.perf.baselines). ``accepted``: a baseline of the same environment was there; its
+    counters are ``accepted_counters``, and ``baseline`` is its file, relative to the root.
     ``same_layout``: it ran on a fresh clone, so that buffers and plans can be compared; without,
     they are shown but not judged, and ``not_captured`` says why.
     """
@@ -197,7 +207,9 @@ class ScenarioResult:
     not_captured: tuple[str, ...] = ()  # what could not be, and why, a line each
     memory_bytes: int | None = None  # the peak of Python's memory above what was there before
     growth: Mapping[str, float] = field(default_factory=dict)  # counter -> exponent
+    baseline: str = ""
     accepted: bool = False
+    accepted_counters: Mapping[str, int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -242,7 +254,7 @@ class ScenarioResult:
             return Verdict.REGRESSED
         if not self.accepted:
             return Verdict.NO_BASELINE
-        better = {FindingKind.FEWER_QUERIES, FindingKind.FEWER_BUFFERS}
+        better = {FindingKind.FEWER_QUERIES, FindingKind.FEWER_ROWS, FindingKind.FEWER_BUFFERS}
         improved = any(one.kind in better for one in self.findings)
         return Verdict.IMPROVED if improved else Verdict.OK
 
@@ -275,7 +287,9 @@ class ScenarioResult:
             not_captured=tuple(document["not_captured"]),
             memory_bytes=document["memory_bytes"],
             growth=dict(document["growth"]),
+            baseline=document["baseline"],
             accepted=document["accepted"],
+            accepted_counters=dict(document["accepted_counters"]),
             findings=tuple(map(_finding, document["findings"])),
         )
 
@@ -286,12 +300,11 @@ def broken_budgets(result: ScenarioResult) -> list[BrokenBudget]:
     found = {
         "max_queries": result.queries,
         "max_rows": result.rows,
-        "max_buffers": result.buffers,
+        "max_buffers": result.buffers if result.same_layout else None,
         "max_temp_blocks": result.temp_blocks,
         "max_memory_mb": None if memory is None else round(memory / 2**20, 1),
-        "max_growth": max(result.growth.values(), default=None),
     }
-    limits: dict[str, float | None] = asdict(result.budgets)
+    limits = {name: getattr(result.budgets, name) for name in found}
     return [
         BrokenBudget(name, limit, count)
         for name, limit in limits.items()

@@ -62,10 +62,16 @@ def write_results(results: Iterable[ScenarioResult], settings: Settings) -> Path
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "scenarios": [result.to_json() for result in results],
     }
-    path = settings.make_home() / "results" / "perf.json"
+    settings.make_home()
+    path = results_path(settings)
     path.parent.mkdir(exist_ok=True)
     write_whole(path, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
     return path
+
+
+def results_path(settings: Settings) -> Path:
+    """Return where the results of the last run are."""
+    return settings.home / "results" / "perf.json"
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from perfdata.errors import ConfigError
 from perfdata.perf.history import append_history
 from perfdata.perf.markdown import markdown
 from perfdata.perf.model import ScenarioResult, Verdict
-from perfdata.perf.report import table
 from perfdata.perf.results import write_results, write_whole
+from perfdata.perf.terminal import table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

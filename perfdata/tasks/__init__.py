@@ -3,9 +3,9 @@
 A project adds them to its own tasks.py, unprefixed::
 
     from invoke import Collection
-    from perfdata.tasks import dataset, db, snapshot
+    from perfdata.tasks import dataset, db, perf, snapshot
 
-    ns = Collection(dataset, db, snapshot)
+    ns = Collection(dataset, db, perf, snapshot)
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ def main() -> None:
     from invoke.collection import Collection
     from invoke.program import Program
 
-    from perfdata.tasks import dataset, db, snapshot
+    from perfdata.tasks import dataset, db, perf, snapshot
 
-    namespace = Collection(dataset, db, snapshot)
+    namespace = Collection(dataset, db, perf, snapshot)
     Program(
         name="perfdata", binary="perfdata", version=version("perfdata"), namespace=namespace
     ).run()

@@ -24,8 +24,8 @@ from perfdata.perf.model import (
     Verdict,
     broken_budgets,
 )
-from perfdata.perf.report import table
 from perfdata.perf.results import check_budgets, read_results, write_results
+from perfdata.perf.terminal import table
 
 if TYPE_CHECKING:
     from pathlib import Path

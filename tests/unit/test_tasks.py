@@ -22,7 +22,7 @@ from sqlalchemy.engine import make_url as sqlalchemy_url
 from perfdata.database.url import check_driver, make_url
 from perfdata.errors import BoundaryError, ConfigError
 from perfdata.progress import Event
-from perfdata.tasks import dataset, db, snapshot
+from perfdata.tasks import dataset, db, perf, snapshot
 from perfdata.tasks.base import Task, is_dry, task
 from perfdata.tasks.output import (
     aligned,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
 ROOT = Path(__file__).parents[2]
-NAMESPACES = Collection(dataset, db, snapshot)
+NAMESPACES = Collection(dataset, db, perf, snapshot)
 ALL_TASKS = [
     f"{namespace}.{name}"
     for namespace, collection in NAMESPACES.collections.items()
@@ -136,6 +136,7 @@ def test_the_tasks_are_those_of_the_design() -> None:
     assert sorted(ALL_TASKS) == [
         "dataset.build", "dataset.list",
         "db.gc", "db.migrate", "db.start", "db.status", "db.stop", "db.url",
+        "perf.run",
         "snapshot.create", "snapshot.delete", "snapshot.diff", "snapshot.exists", "snapshot.info",
         "snapshot.key", "snapshot.list", "snapshot.restore", "snapshot.verify",
     ]  # fmt: skip
@@ -174,8 +175,8 @@ def test_stock_invoke_and_the_console_script_in_a_project_of_ones_own(tmp_path: 
     )
     (tmp_path / "tasks.py").write_text(
         "from invoke import Collection\n"
-        "from perfdata.tasks import dataset, db, snapshot\n"
-        "ns = Collection(dataset, db, snapshot)\n"
+        "from perfdata.tasks import dataset, db, perf, snapshot\n"
+        "ns = Collection(dataset, db, perf, snapshot)\n"
     )
     bin_folder = Path(sys.executable).parent
     environ = {key: value for key, value in os.environ.items() if "PERFDATA" not in key}
