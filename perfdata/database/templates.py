@@ -281,15 +281,18 @@ def unfinished(link: Link, number: int) -> list[Found]:
     return [one for one in list_databases(link) if one.held and one.unfinished_for(number)]
 
 
-def superfluous_templates(found: list[Found], target: str) -> list[Found]:
-    """Return a target's templates but those last used; where the target is gone, all of them."""
+def superfluous_templates(found: list[Found], target: str, coming: int = 0) -> list[Found]:
+    """Return a target's templates but those last used; where the target is gone, all of them.
+
+    ``coming``: templates that are about to be made, for which there is to be room.
+    """
     marked = [(one.mark, one) for one in found if one.held]
     templates = sorted(
         (-mark.used, one.name, one)
         for mark, one in marked
         if mark is not None and mark.kind is Kind.TEMPLATE and mark.target == target
     )
-    kept = TEMPLATES_KEPT if any(one.name == target for one in found) else 0
+    kept = TEMPLATES_KEPT - coming if any(one.name == target for one in found) else 0
     return [one for _, _, one in templates[kept:]]
 
 

@@ -566,7 +566,7 @@ restore_snapshot(url, "fresh", fresh=True, settings=settings)
         ("fresh", "seal_template", "before"),
         ("fresh", "swap", "before"),
         ("swap", "put_properties", "after"),  # in the middle of the swap
-        ("fresh", "_tidy", "before"),
+        ("fresh", "_kept", "before"),  # swapped, and told to nobody
     ],
 )
 def test_what_a_killed_run_left_is_removed_by_the_next(
