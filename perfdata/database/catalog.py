@@ -203,6 +203,11 @@ class ForeignKey:
     parent_columns: Sequence[str]
     period: bool
 
+    @property
+    def unchecked(self) -> bool:
+        """Whether rows may be there that break it: NOT VALID, or NOT ENFORCED."""
+        return self.definition.endswith((" NOT VALID", " NOT ENFORCED"))
+
     def join(self, child: str, parent: str) -> sql.Composed:
         """Make the condition under which a row (alias ``child``) references another."""
         pairs = list(zip(self.child_columns, self.parent_columns, strict=True))

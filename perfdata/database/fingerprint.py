@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
+from perfdata.database.views import kept_views, views_query
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from perfdata.database.catalog import Catalog, Table
     from perfdata.database.link import Link
-    from perfdata.database.script import Query
 
 # Objects of initdb have lower numbers; of those only what may be granted is looked at.
 _FIRST_OWN_OID = 16384
@@ -90,13 +91,16 @@ WHERE c.relkind = 'S' AND c.relpersistence <> 't' ORDER BY 1, 2"""
 def fingerprint_database(link: Link, catalog: Catalog, filled: Collection[Table]) -> str:
     """Hash everything in a database but the rows of the tables that a load fills.
 
-    That is: every definition, the rows of all other tables, and where the sequences stand that
-    feed none of the filled ones.
+    That is: every definition, the rows of all other tables and of the materialised views that the
+    filled ones do not feed, and where the sequences stand that feed none of the filled ones.
     """
     with link.transaction({"search_path": ""}):
-        queries: list[Query] = [_RELATIONS, *_whole(), _EXTENSION_TABLES, _SEQUENCES]
-        *described, extension_tables, sequences = link.together(queries)
-        left = [table.only for table in catalog.tables if table not in filled]
+        others = (_EXTENSION_TABLES, _SEQUENCES, views_query(filled))
+        *described, extension_tables, sequences, views = link.together(
+            [_RELATIONS, *_whole(), *others]
+        )
+        left: list[sql.Composable] = [table.only for table in catalog.tables if table not in filled]
+        left += kept_views(views)
         # A migration of data alone changes no more than where Alembic stands.
         left += [one.only for one in catalog.versions]
         left += [sql.SQL("ONLY {}").format(sql.Identifier(*row)) for row in extension_tables]
@@ -128,7 +132,7 @@ def _whole() -> Iterable[sql.Composed]:
         )
 
 
-def _rows_of(tables: Iterable[sql.Composed]) -> Iterable[sql.Composed]:
+def _rows_of(tables: Iterable[sql.Composable]) -> Iterable[sql.Composed]:
     for table in tables:
         # t.* is the row; a bare t would be a column of that name.
         yield sql.SQL("SELECT count(*), sum(hashtextextended(ROW(t.*)::text, 0)) FROM {} t").format(

@@ -75,7 +75,10 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
             put_back(link, before)
             unflagged = count_unflagged(link, plan, before)
             views, environment = views_of(link, plan.tables), environment_of(link)
-            advance_sequences(link, plan.catalog, plan.tables, plan.sequences)
+            advance_sequences(
+                *(link, plan.catalog, plan.tables, plan.sequences),
+                anew=plan.existing is Existing.ALL,
+            )
             check_flags(plan, unflagged)
         statistics, known = plan.statistics(), frozenset[int]()
         if statistics is not None:

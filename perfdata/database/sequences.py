@@ -42,17 +42,23 @@ class _Standing(NamedTuple):
     minimum: int
     maximum: int
     cycle: bool
+    start: int
     found: int | None
 
     def upcoming(self, state: SequenceState) -> int:
         """Return what comes next where it stands so; out of bounds where nothing does."""
         return state.last_value + self.increment if state.is_called else state.last_value
 
-    def free(self, saved: SequenceState | None) -> int | None:
-        """Return the next value to set, or None where the sequence is far enough."""
+    def free(self, saved: SequenceState | None, *, anew: bool) -> int | None:
+        """Return the next value to set, or None where the sequence stands right.
+
+        ``anew``: where it stands now counts for nothing.
+        """
         current = self.upcoming(SequenceState(self.last_value, self.is_called))
         further = max if self.increment > 0 else min
-        wanted = current if saved is None else further(current, self.upcoming(saved))
+        wanted = self.start if anew else current
+        if saved is not None:
+            wanted = self.upcoming(saved) if anew else further(wanted, self.upcoming(saved))
         if self.found is not None:
             wanted = further(wanted, self.found + self.increment)
         return wanted if wanted != current else None
@@ -89,12 +95,17 @@ def advance_sequences(
     catalog: Catalog,
     tables: Iterable[Table],
     saved: Mapping[str, SequenceState] | None = None,
+    *,
+    anew: bool = False,
 ) -> None:
     """Put sequences ahead of the values of the columns that they feed, and of where they stood.
 
-    Those that feed one of the tables, and those of ``saved``; none is put back.
+    Those that feed one of the tables, and those of ``saved``; none is put back. With ``anew``
+    those that feed one of the tables, in which no row stayed, stand as in ``saved``, or at their
+    start, wherever they stood: each new database has the same.
     """
     saved = saved or {}
+    fresh = set()
     feeding: dict[str, list[FedSequence]] = {key: [] for key in saved}
     names = {}
     if saved:
@@ -102,6 +113,8 @@ def advance_sequences(
     oids = {table.oid for table in tables}
     for one in catalog.sequences:
         key = table_key(one.schema, one.name)
+        if anew and one.table in oids:
+            fresh.add(key)
         if one.table in oids or key in saved:
             feeding.setdefault(key, []).append(one)
             names[key] = one.identifier
@@ -110,7 +123,8 @@ def advance_sequences(
     looks = [_look(catalog, n, names[key], fed) for n, (key, fed) in enumerate(feeding.items())]
     found = sorted(link.rows(sql.SQL(" UNION ALL ").join(looks)))
     for key, (_, *fields) in zip(feeding, found, strict=True):
-        _advance(link, names[key], _Standing(*fields), saved.get(key))
+        standing = _Standing(*fields)
+        _restart(link, names[key], standing, standing.free(saved.get(key), anew=key in fresh))
 
 
 def _look(
@@ -127,16 +141,14 @@ def _look(
     values = sql.SQL(" UNION ALL ").join([sql.SQL("SELECT NULL::numeric AS v"), *columns])
     return sql.SQL(
         "SELECT {}, q.last_value, q.is_called, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle, "
+        "s.seqstart, "
         "(SELECT CASE WHEN s.seqincrement > 0 THEN floor(max(v)) ELSE ceil(min(v)) END::bigint "
         "FROM ({}) f WHERE v BETWEEN s.seqmin AND s.seqmax) "
         "FROM {} q JOIN pg_catalog.pg_sequence s ON s.seqrelid = q.tableoid"
     ).format(sql.Literal(number), values, name)
 
 
-def _advance(
-    link: Link, name: sql.Identifier, standing: _Standing, saved: SequenceState | None
-) -> None:
-    free = standing.free(saved)
+def _restart(link: Link, name: sql.Identifier, standing: _Standing, free: int | None) -> None:
     if free is None:
         return
     within = max(standing.minimum, min(standing.maximum, free))

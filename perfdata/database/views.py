@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg import sql
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from perfdata.database.catalog import Table
-    from perfdata.database.link import Later, Link
+    from perfdata.database.link import Later, Link, Rows
 
 # What each view is made of, through other views and SQL functions, as far as the catalog knows.
 # Whoever needs another needs all that the other needs: counting them gives the order.
@@ -62,7 +62,18 @@ def populated_views(link: Link) -> list[str]:
 
 def views_of(link: Link, tables: Collection[Table]) -> Later:
     """Ask for the views and which of them the tables feed."""
-    return link.later(_VIEWS, ([table.oid for table in tables],))
+    return link.later(*views_query(tables))
+
+
+def views_query(tables: Collection[Table]) -> tuple[LiteralString, tuple[list[int]]]:
+    """Make the query for the views and which of them the tables feed."""
+    return _VIEWS, ([table.oid for table in tables],)
+
+
+def kept_views(found: Rows) -> list[sql.Identifier]:
+    """Return the views that hold something which no load of the tables makes anew."""
+    views = [_View(*row) for row in found]
+    return [sql.Identifier(one.schema, one.name) for one in views if one.populated and not one.fed]
 
 
 def refresh_views(link: Link, found: Later, populated: Collection[str] = ()) -> list[str]:

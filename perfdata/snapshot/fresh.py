@@ -44,7 +44,7 @@ from perfdata.database.templates import (
     superfluous_templates,
     unfinished,
 )
-from perfdata.errors import ConnectError, LoadError, RefusedError, ServerRefusedError
+from perfdata.errors import BoundaryError, ConnectError, LoadError, RefusedError, ServerRefusedError
 from perfdata.snapshot.format import check_file, read_manifest
 from perfdata.snapshot.helper import helper
 from perfdata.snapshot.parallel import Room, load_parallel
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 # 0.70 and 0.97 s at 32,101 rows, 2.4 and 2.6 s at 321,001, 12.3 and 8.4 s at 1,605,001.
 PARALLEL_ROWS = 1_000_000
 # Part of every key: templates that were loaded in another way are not found.
-_WAY = 3
+_WAY = 4
 _NOT_ALLOWED = "42501"
 
 _TARGET = """
@@ -200,6 +200,7 @@ def _ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) -
             check_whole(link, plan.catalog, manifest, snapshot.path, offset)
     with link.transaction(reading=True):
         _refuse_requirements(plan, manifest)
+        _refuse_unchecked(link, plan)
         run_checks(link, plan.checks)
         try:
             fingerprint = fingerprint_database(link, plan.catalog, plan.tables)
@@ -258,6 +259,28 @@ def _refuse_requirements(plan: Plan, manifest: Manifest) -> None:
             f"refused, nothing was touched: rows of snapshot {manifest.name} reference rows that "
             f"are not test data, which a fresh database would not have: {named}. Restore without "
             "--fresh"
+        )
+
+
+def _refuse_unchecked(link: Link, plan: Plan) -> None:
+    """Refuse where rows that stay reference such as go, and no key would be checked again."""
+    filled = {table.oid for table in plan.tables}
+    keys = [
+        key
+        for key in plan.catalog.foreign_keys
+        if key.unchecked and key.parent in filled and key.child not in filled
+    ]
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {} c JOIN {} p ON {})")
+    answers = link.together(
+        query.format(key.referencing.only, key.referenced.only, key.join("c", "p")) for key in keys
+    )
+    if found := [key for key, ((crossing,),) in zip(keys, answers, strict=True) if crossing]:
+        tables = plan.catalog.by_oid
+        named = first([f"{tables[one.child].key} ({one.name})" for one in found])
+        raise BoundaryError(
+            "refused, nothing was touched: rows that are not test data reference rows that would "
+            f"be replaced, by keys that the server does not check: {named}. Have the server "
+            "check them (ALTER TABLE … VALIDATE CONSTRAINT …), or point those rows elsewhere"
         )
 
 

@@ -72,7 +72,7 @@ def load_parallel(
         _put_keys_back(room, off.keys)
         off.rebuilt = True
         views = views_of(link, plan.tables)
-        advance_sequences(link, plan.catalog, plan.tables, plan.sequences)
+        advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=True)
     stale = refresh_views(link, views, plan.populated)
     link.flush()
     known = frozenset[int]()
@@ -121,7 +121,7 @@ def _put_keys_back(room: Room, keys: Sequence[ForeignKey]) -> None:
 def _checked_later(key: ForeignKey) -> bool:
     """Tell whether a key may be added unchecked: partitioned tables can't before 18."""
     plain = not (key.referencing.partitioned or key.referenced.partitioned)
-    return plain and not key.definition.endswith((" NOT VALID", " NOT ENFORCED"))
+    return plain and not key.unchecked
 
 
 def _validate_alone(conninfo: str, keys: Iterable[ForeignKey]) -> None:

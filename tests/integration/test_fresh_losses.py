@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from perfdata import create_snapshot, restore_snapshot
+from perfdata import BoundaryError, create_snapshot, restore_snapshot
 from perfdata.database.collect import collect_databases
 from perfdata.database.link import PsycopgLink
 from perfdata.database.marks import Kind
@@ -182,8 +182,23 @@ def test_rows_written_between_the_look_and_the_swap_are_kept(
             "SELECT obj_description('public'::regnamespace, 'pg_namespace')",
             "the new",
         ),
+        (
+            "CREATE MATERIALIZED VIEW clock AS SELECT clock_timestamp() AS at",
+            "REFRESH MATERIALIZED VIEW clock; CREATE TABLE seen AS SELECT at FROM clock",
+            "SELECT clock.at = seen.at FROM clock, seen",
+            True,
+        ),
+        (
+            "CREATE SEQUENCE tickets",
+            "SELECT setval('tickets', 77)",
+            "SELECT last_value FROM tickets",
+            77,
+        ),
     ],
-    ids=["a column t", "alembic_version", "large objects", "comments on schemas"],
+    ids=[
+        *("a column t", "alembic_version", "large objects", "comments on schemas"),
+        *("materialised views", "free sequences"),
+    ],
 )
 def test_what_was_changed_since_the_template_was_made_stays(
     fresh: Callable[..., Restored],
@@ -197,8 +212,41 @@ def test_what_was_changed_since_the_template_was_made_stays(
     run(shop, *begin.split("; "))
     create_snapshot(shop, NAME, settings=settings, replace=True)
     fresh()
-    run(shop, change)
+    run(shop, *change.split("; "))
     assert fresh(allow_drift=True).strategy == MADE
     assert run(shop, look) == [(there,)]
     assert fresh(allow_drift=True).strategy == CLONED
     run(shop, look)
+
+
+def test_sequences_stand_the_same_in_each_fresh_database(
+    fresh: Callable[..., Restored], shop: str
+) -> None:
+    run(shop, "SELECT setval('orders_id_seq', 500)")
+    look = "SELECT last_value, is_called FROM orders_id_seq"
+    assert fresh().strategy == MADE
+    first = run(shop, look)
+    run(shop, "SELECT setval('orders_id_seq', 900)")
+    assert fresh().strategy == CLONED
+    assert run(shop, look) == first
+    assert run(shop, "SELECT nextval('orders_id_seq')") == [(21,)]
+
+
+def test_rows_that_reference_filled_tables_by_an_unchecked_key_are_refused(
+    fresh: Callable[..., Restored], shop: str
+) -> None:
+    run(
+        shop,
+        "CREATE TABLE audit (id int, customer_id int)",
+        "ALTER TABLE audit ADD CONSTRAINT audit_customer FOREIGN KEY (customer_id)"
+        " REFERENCES customers NOT VALID",
+        "INSERT INTO audit VALUES (1, NULL)",
+    )
+    assert fresh(allow_drift=True).strategy == MADE
+    run(shop, "INSERT INTO audit VALUES (2, 7)")
+    with pytest.raises(BoundaryError, match=r"audit \(audit_customer\).*VALIDATE CONSTRAINT"):
+        fresh(allow_drift=True)
+    assert count(shop, "audit") == 2
+    run(shop, "ALTER TABLE audit VALIDATE CONSTRAINT audit_customer")
+    assert fresh(allow_drift=True).strategy == MADE
+    assert count(shop, "audit") == 2
