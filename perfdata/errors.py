@@ -111,6 +111,15 @@ class LoadError(PerfdataError):
     """The rows did not go in; the transaction was rolled back."""
 
 
+# What mends a refusal that says so little of itself.
+_REMEDIES = {
+    "57014": ". A time limit of the role or the database, or somebody, ended the statement: raise "
+    "statement_timeout (ALTER ROLE … SET statement_timeout), and run it again",
+    "53100": ". The server's disk is full: make room, and run it again",
+    "53300": ". The server takes no more connections: end some, or raise max_connections",
+}
+
+
 class ServerRefusedError(LoadError):
     """The server said no to a statement; the transaction, or its savepoint, was rolled back.
 
@@ -130,7 +139,8 @@ class ServerRefusedError(LoadError):
         """Put what the server said into one line."""
         where = (context or "").partition("\n")[0]
         text = "; ".join(part for part in (message, detail, where) if part)
-        super().__init__(f"the server refused: {text}; everything was rolled back")
+        remedy = _REMEDIES.get(sqlstate or "", "")
+        super().__init__(f"the server refused: {text}; everything was rolled back{remedy}")
         self.reason = message
         self.sqlstate = sqlstate
         self.detail = detail

@@ -141,7 +141,8 @@ def check_flags(plan: Plan, counted: Iterable[tuple[Before, Later]]) -> None:
         if extra := count.rows[0][0] - one.staying:
             raise LoadError(
                 f"{extra:,} rows came for {one.table.key} whose {plan.flag_column} is not true; "
-                "everything was rolled back. Every row of a dataset carries the flag"
+                "everything was rolled back. All rows that a load brings carry the flag: mend what "
+                "makes them, and build or create the snapshot again"
             )
 
 

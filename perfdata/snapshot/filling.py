@@ -110,7 +110,8 @@ def _fill(link: Link, job: Job, one: TableLoad, report: Report) -> int:
         if extra := link.value(unflagged.format(one.table.only, sql.Identifier(job.flag))):
             raise LoadError(
                 f"{extra:,} rows came for {key} whose {job.flag} is not true; nothing was touched. "
-                "Every row of a dataset carries the flag"
+                "All rows that a load brings carry the flag: mend what makes them, and build or "
+                "create the snapshot again"
             )
     report(Event(key, rows, job.counts[key]))
     return rows

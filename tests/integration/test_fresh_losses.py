@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from perfdata import BoundaryError, create_snapshot, restore_snapshot
+from perfdata import BoundaryError, ServerRefusedError, create_snapshot, restore_snapshot
 from perfdata.database.collect import collect_databases
 from perfdata.database.link import PsycopgLink
 from perfdata.database.marks import Kind
@@ -250,3 +250,22 @@ def test_rows_that_reference_filled_tables_by_an_unchecked_key_are_refused(
     run(shop, "ALTER TABLE audit VALIDATE CONSTRAINT audit_customer")
     assert fresh(allow_drift=True).strategy == MADE
     assert count(shop, "audit") == 2
+
+
+@pytest.mark.parametrize(("sqlstate", "falls_back"), [("42501", True), ("53200", False)])
+def test_only_what_the_role_may_not_read_leads_to_an_ordinary_restore(
+    fresh: Callable[..., Restored],
+    monkeypatch: pytest.MonkeyPatch,
+    sqlstate: str,
+    *,
+    falls_back: bool,
+) -> None:
+    def refused(*_: object) -> str:
+        raise ServerRefusedError("as told", sqlstate=sqlstate)
+
+    monkeypatch.setattr(fresh_module, "fingerprint_database", refused)
+    if falls_back:
+        assert fresh().strategy not in (MADE, CLONED)
+        return
+    with pytest.raises(ServerRefusedError, match="as told"):
+        fresh()

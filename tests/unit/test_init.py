@@ -43,3 +43,9 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for heavy in ("psycopg", "sqlalchemy", "alembic", "faker", "zstandard", "rich", "invoke"):
         assert f"'{heavy}'" not in out.stdout
+
+
+def test_a_refusal_that_says_little_says_what_mends_it() -> None:
+    error = perfdata.ServerRefusedError("canceling statement", sqlstate="57014")
+    assert "raise statement_timeout" in str(error)
+    assert str(perfdata.ServerRefusedError("no", sqlstate=None)).endswith("rolled back")
