@@ -1,0 +1,78 @@
+"""The page: results and history in, one HTML document out."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+
+from perfdata.perf.history import History, read_history
+from perfdata.perf.html.pictures import have_pictures
+from perfdata.perf.html.view import FEWEST_RUNS, ScenarioView, number
+from perfdata.perf.model import Verdict
+from perfdata.perf.results import read_results, write_whole
+from perfdata.perf.terminal import seconds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jinja2 import Environment
+
+    from perfdata.perf.results import Results
+
+# No XML document may hold them, and no browser shows them.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def write_report(folder: Path, output: Path | None = None) -> tuple[Path, Results, History]:
+    """Write the page of a folder's perf.json and history.jsonl; return it and what it was made of.
+
+    It goes to ``output``, or ``report.html`` beside them. Raises ResultsError where the results
+    can't be read.
+    """
+    results = read_results(folder / "perf.json")
+    history = read_history(folder / "history.jsonl")
+    path = output or folder / "report.html"
+    write_whole(path, render(results, history))
+    return path, results, history
+
+
+def render(results: Results, history: History) -> str:
+    """Return the page: well-formed, self-contained, every text in it escaped."""
+    scenarios = [
+        ScenarioView(place, result, history.of(result))
+        for place, result in enumerate(results.scenarios, 1)
+    ]
+    page = _environment().get_template("report.html.j2")
+    text = page.render(
+        headline=headline(results),
+        created_at=results.created_at,
+        scenarios=scenarios,
+        notes=history.notes,
+        fewest_runs=FEWEST_RUNS,
+        have_pictures=have_pictures(),
+    )
+    return _CONTROL.sub("\ufffd", text)
+
+
+def headline(results: Results) -> str:
+    """Say in a line how many scenarios there are, and how many of them regressed."""
+    count = len(results.scenarios)
+    counted = f"{count} scenario{'' if count == 1 else 's'}"
+    red = sum(one.verdict is Verdict.REGRESSED for one in results.scenarios)
+    return f"{red} of {counted} regressed" if red else f"{counted}, none regressed"
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("perfdata.perf", "html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "seconds": seconds}
+    return environment
