@@ -17,8 +17,8 @@ from perfdata.database.catalog import read_catalog
 from perfdata.database.locks import ADVISORY_LOCK
 from perfdata.errors import LoadError, SchemaError
 from perfdata.progress import Event
-from perfdata.snapshot.format import read_manifest
-from perfdata.snapshot.restore import table_loads
+from perfdata.snapshot.format import read_manifest, read_tables
+from perfdata.snapshot.restore import table_load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,13 +75,14 @@ def fill_tables(link: Link, job: Job, report: Report) -> Filled:
         raise SchemaError(f"{path.name} was replaced while it was restored; run it again")
     rows: dict[str, int] = {}
     known: list[Statistics] = []
-    loads = table_loads(path, offset, manifest, read_catalog(link), known.append)
+    catalog = read_catalog(link)
     claim = sql.SQL("SELECT pg_try_advisory_lock({}, {})")
-    for number, one in enumerate(loads):
+    for number, body in enumerate(read_tables(path, offset, manifest.body, known.append)):
         if link.value(claim.format(sql.Literal(ADVISORY_LOCK), sql.Literal(number))):
-            rows[one.table.key] = _fill(link, job, one, report)
+            rows[body.key] = _fill(link, job, table_load(path, manifest, catalog, body), report)
         else:
-            for _ in one.blocks:
+            # Read past, not turned into CSV: half of the 0.9 s that reading 5000_offices takes.
+            for _ in body.blocks:
                 pass
     return Filled(rows, known[0] if known else None)
 

@@ -190,8 +190,16 @@ def table_loads(
     ``tell_statistics`` is given the planner's statistics, where there are any, after the last one.
     """
     for body in read_tables(path, offset, manifest.body, tell_statistics):
-        check_columns(path, manifest, body)
-        yield TableLoad(catalog.table(body.key), body.columns, _csv(body), JSON_CSV)
+        yield table_load(path, manifest, catalog, body)
+
+
+def table_load(path: Path, manifest: Manifest, catalog: Catalog, body: TableBody) -> TableLoad:
+    """Make of a table of a snapshot what the loader takes.
+
+    Raises SnapshotDamagedError where it has not the manifest's columns.
+    """
+    check_columns(path, manifest, body)
+    return TableLoad(catalog.table(body.key), body.columns, _csv(body), JSON_CSV)
 
 
 def _plan(manifest: Manifest, catalog: Catalog, flag: str, *, clean_existing: bool) -> Plan:
