@@ -1,11 +1,13 @@
-"""Perf tests: run them, and accept what they measured."""
+"""Perf tests: run them, accept what they measured, and look at it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfdata.tasks.base import Code, answer_no, task
-from perfdata.tasks.output import print_json
+from perfdata.tasks.browser import open_in_browser
+from perfdata.tasks.output import print_json, print_notes, shown_path
 from perfdata.tasks.target import load_settings
 
 if TYPE_CHECKING:
@@ -34,3 +36,32 @@ def run(_context: Context, *, dataset: str = "", only: str = "", json: bool = Fa
         raise answer_no()
     if ended is Ended.BROKEN:
         raise Exit("error: the perf tests did not run to their end", code=Code.ERROR)
+
+
+@task(
+    options={
+        "output": "the file to write; not given: report.html beside the results",
+        "open": "open it in a browser, where there is a display",
+        "json": "print where it is, and each scenario's verdict, as JSON",
+    }
+)
+def report(_context: Context, *, output: str = "", open: bool = False, json: bool = False) -> None:  # noqa: A002  the option's name
+    """Write the last run's results, and the trend, as one HTML page."""
+    from perfdata.perf.html.page import write_report
+    from perfdata.perf.html.pictures import NO_PICTURES, have_pictures
+    from perfdata.perf.results import results_path
+
+    folder = results_path(load_settings()).parent
+    path, results, history = write_report(folder, Path(output) if output else None)
+    notes = [*history.notes, *([] if have_pictures() else [NO_PICTURES])]
+    if open and (why := open_in_browser(path)):
+        notes.append(f"not opened: {why}")
+    if json:
+        told = [
+            {"scenario": one.scenario, "dataset": one.dataset, "verdict": one.verdict.value}
+            for one in results.scenarios
+        ]
+        print_json({"path": path.resolve(), "scenarios": told, "notes": notes})
+    else:
+        print(shown_path(path))
+        print_notes(notes)

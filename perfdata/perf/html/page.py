@@ -6,6 +6,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
+from perfdata.errors import ConfigError
 from perfdata.perf.history import History, read_history
 from perfdata.perf.html.pictures import have_pictures
 from perfdata.perf.html.view import FEWEST_RUNS, ScenarioView, number
@@ -28,12 +29,15 @@ def write_report(folder: Path, output: Path | None = None) -> tuple[Path, Result
     """Write the page of a folder's perf.json and history.jsonl; return it and what it was made of.
 
     It goes to ``output``, or ``report.html`` beside them. Raises ResultsError where the results
-    can't be read.
+    can't be read, and ConfigError where the page can't be written.
     """
     results = read_results(folder / "perf.json")
     history = read_history(folder / "history.jsonl")
     path = output or folder / "report.html"
-    write_whole(path, render(results, history))
+    try:
+        write_whole(path, render(results, history))
+    except OSError as error:
+        raise ConfigError(f"the report can't be written to {path}: {error.strerror}") from error
     return path, results, history
 
 

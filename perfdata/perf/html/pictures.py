@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from perfdata.perf.history import Entry, Run
 
+NO_PICTURES = 'it has no pictures, as matplotlib is not installed: pip install "perfdata[report]"'
 _WIDTH_IN = 4.0
 _ROUNDS_IN, _SERIES_IN = 2.0, 1.1
 _STYLE: dict[Any, Any] = {
