@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from perfdata.database.clones import left_clones
 from perfdata.database.connection import open_link
 from perfdata.database.guard import check_guard
-from perfdata.database.marks import UNMARKED_LIMIT, WORK_PREFIX, Kind
+from perfdata.database.marks import CLONE_PREFIX, UNMARKED_LIMIT, WORK_PREFIX, Kind
 from perfdata.database.templates import (
     drop_database,
     list_databases,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from perfdata.database.templates import Found
 
 _WORK_DIGITS = 8
+_FLEETING = {Kind.WORK, Kind.CLONE}
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def collect_databases(conninfo: str, settings: Settings, *, dry: bool = False) -
     """Remove what killed restores left, what finished ones replaced, and unused templates.
 
     On the embedded server of all databases; else of the one of ``conninfo``, which the guard must
-    allow. Only what carries perfdata's mark is removed; the two templates last used stay. ``dry``
+    allow. Only what carries perfdata's mark is removed; the templates last used stay. ``dry``
     removes nothing, and returns what would be. Raises GuardError, ConnectError.
     """
     with open_link(conninfo) as link:
@@ -83,8 +85,8 @@ def _numbers(found: list[Found]) -> Iterator[int]:
     for one in found:
         if mark := one.mark or one.strayed:
             yield lock_number(mark.target)
-        elif one.limit == UNMARKED_LIMIT and one.name.startswith(WORK_PREFIX):
-            digits = one.name.removeprefix(WORK_PREFIX)[:_WORK_DIGITS]
+        elif one.limit == UNMARKED_LIMIT and one.name.startswith((WORK_PREFIX, CLONE_PREFIX)):
+            digits = one.name.removeprefix(WORK_PREFIX).removeprefix(CLONE_PREFIX)[:_WORK_DIGITS]
             try:
                 yield int.from_bytes(bytes.fromhex(digits), signed=True)
             except ValueError:
@@ -98,7 +100,7 @@ def _collect(
         size = link.value("SELECT pg_database_size(%s::oid)", (one.oid,))
         try:
             if not dry:
-                drop_database(link, one, force=reason is _UNFINISHED)
+                drop_database(link, one, force=reason in {_UNFINISHED, _LEFT})
         except ServerRefusedError as error:
             left.append(f"{one.name}: {'; '.join(filter(None, (error.reason, error.detail)))}")
         else:
@@ -110,15 +112,19 @@ def _collect(
 
 
 _UNFINISHED = "left by a restore that was killed"
+_LEFT = "left by a perf run that was killed"
 
 
 def _superfluous(link: Link, number: int) -> Iterator[tuple[Found, str]]:
     for one in unfinished(link, number):
         yield one, _UNFINISHED
+    for one in left_clones(link, number):
+        yield one, _LEFT
     found = list_databases(link)
-    targets = {one.mark.target for one in found if one.mark and one.mark.kind is not Kind.WORK}
+    targets = {one.mark.target for one in found if one.mark and one.mark.kind not in _FLEETING}
     for target in sorted(name for name in targets if lock_number(name) == number):
         for one in replaced(found, target):
             yield one, f"was replaced in the place of {target}"
-        for one in superfluous_templates(found, target):
-            yield one, f"a template of {target} that is not used any more"
+        for kind in (Kind.TEMPLATE, Kind.PERF):
+            for one in superfluous_templates(found, target, kind):
+                yield one, f"a template of {target} that is not used any more"

@@ -18,6 +18,7 @@ _BEGINS = "perfdata: "
 UNMARKED_LIMIT = 0x70657266
 WORK_PREFIX = "perfdata_work_"
 TEMPLATE_PREFIX = "perfdata_template_"
+CLONE_PREFIX = "perfdata_clone_"
 # What PostgreSQL cuts a longer name to, in silence: so that it would never be found again.
 NAME_MAX_BYTES = 63
 # 128 bits of a sha256: enough to tell snapshots apart, and a name of 50 bytes.
@@ -32,6 +33,11 @@ class Kind(Enum):
     WORK = "work"  # not finished; nobody's when its run has ended
     TEMPLATE = "template"  # finished, to be cloned
     BEFORE = "before"  # what a restore replaced, until it is collected
+    PERF = "perf"  # a template for perf tests
+    CLONE = "clone"  # a clone of that, for as long as a test of a run lasts
+
+
+_PREFIXES = {Kind.WORK: WORK_PREFIX, Kind.CLONE: CLONE_PREFIX}
 
 
 @dataclass(frozen=True)
@@ -71,9 +77,9 @@ class Mark:
         """
         if self.kind is Kind.MADE or name == self.target:
             return self.kind is Kind.MADE and name == self.target
-        if self.kind is Kind.WORK:
-            return name.startswith(WORK_PREFIX)
-        if self.kind is Kind.TEMPLATE:
+        if self.kind in _PREFIXES:
+            return name.startswith(_PREFIXES[self.kind])
+        if self.kind in {Kind.TEMPLATE, Kind.PERF}:
             return name == template_name(self.key)
         stamped = _STAMPED.search(name)
         return stamped is not None and name == replaced_name(self.target, stamped[1])

@@ -52,7 +52,7 @@ from perfdata.snapshot.restore import Restored, load_body, prepare, restore
 from perfdata.snapshot.whole import check_whole, lost_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from perfdata.config import Settings
     from perfdata.database.link import Link
@@ -76,7 +76,7 @@ FROM pg_database WHERE datname = current_database()"""
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """What was found out about the target and the snapshot before anything was done."""
 
     database: str
@@ -86,7 +86,7 @@ class _Asked:
     lost: tuple[str, ...]  # rows that won't be in the new database, and that may be replaced
 
 
-class _UnableError(Exception):
+class UnableError(Exception):
     """This role can't replace this database; the message says why."""
 
 
@@ -100,7 +100,7 @@ def restore_fresh(
     began = time.perf_counter()
     try:
         rows, strategy, notes = _replace(conninfo, snapshot, settings, options, report)
-    except _UnableError as error:
+    except UnableError as error:
         with open_link(conninfo) as link:
             done = restore(link, snapshot, settings, options, report)
         note = f"restored without --fresh: {error}"
@@ -111,7 +111,7 @@ def restore_fresh(
 def _replace(
     conninfo: str, snapshot: Snapshot, settings: Settings, options: Options, report: Report
 ) -> tuple[dict[str, int], str, tuple[str, ...]]:
-    with _place(conninfo, settings, options, report) as place:
+    with place_of(conninfo, settings, options, report) as place:
         seen = written(place.link, place.oid)
         asked, begun = _ask_and_begin(place, conninfo, snapshot, settings, options)
         template, new, told = begun.template, begun.new, asked.plan.notes
@@ -122,7 +122,7 @@ def _replace(
         with _older_removed(place, coming=int(template is None)) as removed:
             if template is None:
                 strategy = "a new template and its clone"
-                template, more = _make_template(place, conninfo, asked, snapshot, seen, report)
+                template, more = make_template(place, conninfo, asked, snapshot, seen, report)
                 told = tuple(dict.fromkeys((*told, *more)))
             new = new or clone(place, template)
             try:
@@ -145,7 +145,7 @@ class _Begun:
 
 def _ask_and_begin(
     place: Place, conninfo: str, snapshot: Snapshot, settings: Settings, options: Options
-) -> tuple[_Asked, _Begun]:
+) -> tuple[Asked, _Begun]:
     """Look at the target, and meanwhile clone the template that is likely the one.
 
     Of 110 ms that a second restore of 100_offices took, 49 went into looking and 27 into cloning.
@@ -159,11 +159,11 @@ def _ask_and_begin(
             begun = early.result()
             _discard(place, begun.new)
             if begun.obstacle is not None:
-                raise _UnableError(begun.obstacle) from None
+                raise UnableError(begun.obstacle) from None
             raise
     begun = early.result()
     if begun.obstacle is not None:
-        raise _UnableError(begun.obstacle)
+        raise UnableError(begun.obstacle)
     return asked, begun
 
 
@@ -181,7 +181,7 @@ def _discard(place: Place, new: Found | None) -> None:
         drop_database(place.link, new, force=True)
 
 
-def _ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) -> _Asked:
+def _ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) -> Asked:
     """Make every check that can be made, and find out which template it takes."""
     manifest = snapshot.manifest
     plan = prepare(link, manifest, settings, options)
@@ -199,17 +199,17 @@ def _ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) -
             _, offset = read_manifest(snapshot.path)
             check_whole(link, plan.catalog, manifest, snapshot.path, offset)
     with link.transaction(reading=True):
-        _refuse_requirements(plan, manifest)
-        _refuse_unchecked(link, plan)
+        refuse_requirements(plan, manifest)
+        refuse_unchecked(link, plan)
         run_checks(link, plan.checks)
         try:
             fingerprint = fingerprint_database(link, plan.catalog, plan.tables)
         except ServerRefusedError as error:
             if error.sqlstate != _NOT_ALLOWED:
                 raise
-            raise _UnableError(f"not all of {name} can be read: {error.reason}") from error
-    key = _key(manifest, fingerprint, name, role)
-    return _Asked(name, plan, fingerprint, key, tuple(lost))
+            raise UnableError(f"not all of {name} can be read: {error.reason}") from error
+    key = template_key(manifest, fingerprint, name, role)
+    return Asked(name, plan, fingerprint, key, tuple(lost))
 
 
 def _losses(link: Link, plan: Plan, snapshot: Snapshot) -> list[str]:
@@ -250,7 +250,7 @@ def _refuse_losses(link: Link, plan: Plan) -> None:
         )
 
 
-def _refuse_requirements(plan: Plan, manifest: Manifest) -> None:
+def refuse_requirements(plan: Plan, manifest: Manifest) -> None:
     """Refuse a snapshot whose rows reference such as are emptied out of a fresh database."""
     filled = {table.key for table in plan.tables}
     if outside := [one for one in manifest.requires if one.table in filled]:
@@ -262,7 +262,7 @@ def _refuse_requirements(plan: Plan, manifest: Manifest) -> None:
         )
 
 
-def _refuse_unchecked(link: Link, plan: Plan) -> None:
+def refuse_unchecked(link: Link, plan: Plan) -> None:
     """Refuse where rows that stay reference such as go, and no key would be checked again."""
     filled = {table.oid for table in plan.tables}
     keys = [
@@ -284,38 +284,50 @@ def _refuse_unchecked(link: Link, plan: Plan) -> None:
         )
 
 
-def _key(manifest: Manifest, fingerprint: str, database: str, role: str) -> str:
+def template_key(
+    manifest: Manifest, fingerprint: str, database: str, role: str, way: object = _WAY
+) -> str:
     """Hash all that decides what is in a template, and who may use it."""
     facts = asdict(manifest)
     for incidental in ("name", "description", "created_at"):
         del facts[incidental]
-    text = json.dumps([_WAY, facts, fingerprint, database, role], sort_keys=True, default=str)
+    text = json.dumps([way, facts, fingerprint, database, role], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextmanager
-def _place(conninfo: str, settings: Settings, options: Options, report: Report) -> Iterator[Place]:
+def place_of(
+    conninfo: str, settings: Settings, options: Options, report: Report
+) -> Iterator[Place]:
     """Hold the target against other restores like this; nothing is open in it meanwhile."""
     name = database_in(conninfo)
     with ExitStack() as stack:
         try:
             link, there = stack.enter_context(maintenance_link(conninfo))
         except ConnectError as error:
-            raise _UnableError(str(error)) from error
+            raise UnableError(str(error)) from error
         lock_target(link, name, report)
         oid = next((one.oid for one in list_databases(link) if one.name == name), 0)
         embedded = EmbeddedServer(settings).owns(link)
         yield Place(link, there, oid, name, embedded, options.terminate)
 
 
-def _make_template(
+def make_template(
     place: Place,
     conninfo: str,
-    asked: _Asked,
+    asked: Asked,
     snapshot: Snapshot,
     seen: int | None,
     report: Report,
+    *,
+    kind: Kind = Kind.TEMPLATE,
+    finish: Callable[[Link], None] | None = None,
 ) -> tuple[Found, tuple[str, ...]]:
+    """Clone the target, load a snapshot into that, and seal it; return what a user should know.
+
+    ``seen`` is what was written in the target when it was looked at (see swap.written); ``finish``
+    is done in the template when the rows are loaded.
+    """
     from psycopg.conninfo import make_conninfo
 
     manifest, offset = check_file(snapshot.path)
@@ -339,13 +351,15 @@ def _make_template(
                     notes = load_body(link, plan, path, offset, manifest, report).notes
                 else:
                     notes = load_parallel(Room(link, room), plan, snapshot, other, report)
-            return seal_template(place, work, asked.key, manifest.body.sha256), notes
+                if finish is not None:
+                    finish(link)
+            return seal_template(place, work, asked.key, manifest.body.sha256, kind), notes
         except BaseException:
             drop_database(place.link, work, force=True)
             raise
 
 
-def _check_same(link: Link, asked: _Asked) -> None:
+def _check_same(link: Link, asked: Asked) -> None:
     """Raise SchemaError where what was cloned is not what was looked at before."""
     catalog = read_catalog(link)
     if (
@@ -377,7 +391,7 @@ def _older_removed(place: Place, coming: int) -> Iterator[list[str]]:
     """
     found = list_databases(place.link)
     passing = [one for one in replaced(found, place.name) if one.mark and not one.mark.first]
-    gone = [*passing, *superfluous_templates(found, place.name, coming)]
+    gone = [*passing, *superfluous_templates(found, place.name, coming=coming)]
     told: list[str] = []
     if not gone:
         yield told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import open_link
@@ -32,7 +32,7 @@ from perfdata.snapshot.restore import Options, Restored, restore_into
 from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from perfdata.config import Settings
     from perfdata.database.catalog import Catalog
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from perfdata.project import Project
     from perfdata.snapshot.store import Snapshot
 
+T = TypeVar("T")
 
 _MENDED_BY_A_BUILD = (
     SnapshotNotFoundError,
@@ -147,29 +148,50 @@ def provide_dataset(
         allow_drift=allow_drift,
         lock_timeout_s=lock_timeout_s,
     )
+
+    def restored(snapshot: Snapshot) -> Restored:
+        return restore_into(target.conninfo, snapshot, target.settings, options, report)
+
+    done, built, reason = with_current(
+        target, name, restored, build=build and clean_existing, options=options, report=report
+    )
+    if built is not None and built.snapshot is not None and fresh:
+        done = restored(built.snapshot)
+    return Provided(name, reason, built, done)
+
+
+def with_current(
+    target: Target,
+    name: str,
+    use: Callable[[Snapshot], T],
+    *,
+    build: bool,
+    options: Options,
+    report: Report,
+) -> tuple[T | None, Built | None, str]:
+    """Use a snapshot where it is current; else build its dataset, and return what that did and why.
+
+    What ``use`` raises decides too: SchemaError and SnapshotDamagedError are mended by a build.
+    """
     project = target.project
     dataset = project.find_dataset(name) if project else None
-    may_build = dataset is not None and build and clean_existing
     try:
         snapshot = find_snapshot(name, target.settings)
         # One that was created by hand is judged by the restore alone, against the database.
         if project and dataset and snapshot.manifest.dataset_fingerprint is not None:
-            check_current(snapshot, project, allow_newer=allow_drift)
+            check_current(snapshot, project, allow_newer=options.allow_drift)
         if project and project.tables_from_metadata:
             with open_link(target.conninfo) as link:
                 check_tables(link, project, target.described())
-        restored = restore_into(target.conninfo, snapshot, target.settings, options, report)
+        return use(snapshot), None, "current"
     except _MENDED_BY_A_BUILD as error:
         # A build puts its rows in the place of those that are there, so that it may not always.
         missing = isinstance(error, SnapshotNotFoundError)
-        if not may_build or (not missing and _by_hand(name, target.settings)):
+        if dataset is None or not build or (not missing and _by_hand(name, target.settings)):
             raise
-        built = build_dataset(target, name, lock_timeout_s=lock_timeout_s, report=report)
-        again = None
-        if fresh and built.snapshot is not None:
-            again = restore_into(target.conninfo, built.snapshot, target.settings, options, report)
-        return Provided(name, _reason(error), built, again)
-    return Provided(name, "current", None, restored)
+        timeout = options.lock_timeout_s
+        built = build_dataset(target, name, lock_timeout_s=timeout, report=report)
+        return None, built, _reason(error)
 
 
 def _reason(error: PerfdataError) -> str:

@@ -557,7 +557,7 @@ restore_snapshot(url, "fresh", fresh=True, settings=settings)
 @pytest.mark.parametrize(
     ("module", "function", "when"),
     [
-        ("templates", "_create", "after"),  # made, and not marked yet
+        ("templates", "create_clone", "after"),  # made, and not marked yet
         ("fresh", "open_work", "after"),
         ("fresh", "load_body", "before"),
         ("fresh", "load_body", "after"),
