@@ -1,4 +1,4 @@
-"""Capture: the statements that SQLAlchemy really hands to the driver, and their rows.
+"""Capture: the statements that SQLAlchemy really hands to the driver, their rows and plans.
 
 Counted is what the cursor executes, once for each time it executes: a batch of ``executemany`` is
 one call, however many rows it has, and each batch of SQLAlchemy's insertmanyvalues is one. Rows are
@@ -9,12 +9,12 @@ measured run sends some of its own.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from perfdata.perf.model import StatementCount
-from perfdata.perf.statements import fingerprint
+from perfdata.perf.explain import explain_inline
+from perfdata.perf.model import PlanSource
+from perfdata.perf.notices import Notices
+from perfdata.perf.tally import Count, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,32 +22,34 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-_TRANSACTION = re.compile(
-    r"\s*(BEGIN|START\s+TRANSACTION|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b", re.IGNORECASE
-)
+    from perfdata.perf.model import StatementCount
 
-
-@dataclass
-class _Count:
-    calls: int = 0
-    rows: int = 0
+_EVENTS = ("before_cursor_execute", "after_cursor_execute")
 
 
 class Capture:
     """Counts the statements of an Engine's connections, as a context manager.
 
-    Nothing is parsed while the block runs: the cost is a dictionary look-up a statement.
+    Nothing is parsed while a statement runs. ``plans`` says where plans come from: messages of
+    auto_explain, which the sessions are to send already, or an EXPLAIN before each statement.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(
+        self, engine: Engine, tally: Tally | None = None, plans: PlanSource = PlanSource.NONE
+    ) -> None:
+        """Take the engine, and what counts."""
+        self.tally = tally or Tally(None)
+        self.plans = plans
+        self.unseen: set[str] = set()
         self._engine = engine
-        self._counts: dict[str, _Count] = {}
+        self._notices = Notices(self.tally.message)
+        self._current: Count | None = None
 
     def __enter__(self) -> Self:
         from sqlalchemy import event
 
-        event.listen(self._engine, "before_cursor_execute", self._before)
-        event.listen(self._engine, "after_cursor_execute", self._after)
+        for name in _EVENTS:
+            event.listen(self._engine, name, getattr(self, f"_{name}"))
         return self
 
     def __exit__(
@@ -58,48 +60,54 @@ class Capture:
     ) -> None:
         from sqlalchemy import event
 
-        event.remove(self._engine, "before_cursor_execute", self._before)
-        event.remove(self._engine, "after_cursor_execute", self._after)
+        for name in _EVENTS:
+            event.remove(self._engine, name, getattr(self, f"_{name}"))
+        self._notices.close()
+        self.tally.settle()
 
     def statements(self) -> tuple[StatementCount, ...]:
         """Return the counts by statement fingerprint, in the order of the first calls."""
-        found: dict[str, StatementCount] = {}
-        for query, count in self._counts.items():
-            statement = fingerprint(query)
-            before = found.get(statement.fingerprint)
-            found[statement.fingerprint] = StatementCount(
-                statement.fingerprint,
-                statement.text,
-                count.calls + (before.calls if before else 0),
-                count.rows + (before.rows if before else 0),
-            )
-        return tuple(found.values())
+        return self.tally.statements()
 
     @property
     def queries(self) -> int:
         """The number of statements sent so far."""
-        return sum(count.calls for count in self._counts.values())
+        return self.tally.queries
 
     @property
     def rows(self) -> int:
         """The number of rows returned or changed so far."""
-        return sum(count.rows for count in self._counts.values())
+        return self.tally.rows
 
-    def _before(self, _connection: Any, _cursor: Any, query: str, *_: Any) -> None:
+    def _before_cursor_execute(
+        self, connection: Any, _cursor: Any, query: str, parameters: Any, _: Any, many: bool
+    ) -> None:
         # Counted before it runs: one that the server refuses was sent all the same.
-        if not _TRANSACTION.match(query):
-            self._counts.setdefault(query, _Count()).calls += 1
-
-    def _after(self, _connection: Any, cursor: Any, query: str, *_: Any) -> None:
-        if (count := self._counts.get(query)) is None:
+        self._current = self.tally.begin(query, parameters)
+        if self._current is None:
             return
+        if self.plans is PlanSource.AUTO_EXPLAIN:
+            self._notices.listen(connection.connection.driver_connection)
+        elif self.plans is PlanSource.EXPLAIN:
+            for one in parameters if many else [parameters]:
+                refused = connection.dialect.dbapi.Error
+                for plan in explain_inline(connection.connection, refused, query, one):
+                    self.tally.explained(self._current, plan)
+
+    def _after_cursor_execute(self, _connection: Any, cursor: Any, *_: Any) -> None:
+        count, self._current = self._current, None
+        if count is None:
+            return
+        driver = getattr(cursor, "_cursor", cursor)  # of SQLAlchemy's wrapper around async ones
         if cursor.rowcount >= 0:
             count.rows += cursor.rowcount
-        elif hasattr(cursor, "itersize"):
-            _count_fetched(cursor, count)
+        elif hasattr(driver, "itersize"):
+            count_fetched(driver, count)
+        elif getattr(cursor, "server_side", False):
+            self.unseen.add("rows that were streamed: the driver does not tell their number")
 
 
-def _count_fetched(cursor: Any, count: _Count) -> None:
+def count_fetched(cursor: Any, count: Count) -> None:
     """Count a server-side cursor's rows as they are made: it forgets their number when closed."""
     factory = cursor.row_factory
 

@@ -1,0 +1,212 @@
+"""The tally of a captured run: what was sent, from where, what came back, with what plans."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from perfdata.perf.model import Misestimate, Plan, Source, StatementCount
+from perfdata.perf.plans import from_message, without_inner
+from perfdata.perf.statements import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from perfdata.perf.callers import Caller, Callers
+    from perfdata.perf.plans import SeenPlan
+
+_TRANSACTION = re.compile(
+    r"\s*(BEGIN|START\s+TRANSACTION|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b", re.IGNORECASE
+)
+# What can't write by its own words; functions that it calls are seen in their plans.
+_READS = re.compile(
+    r"[\s(]*(?:SELECT|VALUES|TABLE|SHOW|SET|RESET|FETCH|DECLARE|CLOSE|COPY\b.*\bTO\s+STDOUT"
+    r"|WITH(?!.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b))\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_LOCKS = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+UPDATE|UPDATE|(?:KEY\s+)?SHARE)\b", re.IGNORECASE)
+# What a server-side cursor of psycopg puts before its query.
+_DECLARE = re.compile(r'DECLARE "(?:[^"]|"")*" (?:(?:NO )?SCROLL )?CURSOR (?:WITH HOLD )?FOR ')
+
+
+@dataclass
+class _Site:
+    calls: int = 0
+    parameters: set[bytes] = field(default_factory=set)
+
+
+@dataclass
+class _PlanCount:
+    calls: int = 0
+    buffers: int = 0
+    temp_blocks: int = 0
+    wal_records: int = 0
+
+
+@dataclass
+class Count:
+    """What is known of one statement's text so far."""
+
+    calls: int = 0
+    rows: int = 0
+    sites: dict[Caller, _Site] = field(default_factory=dict)
+    plans: dict[tuple[str, tuple[str, ...]], _PlanCount] = field(default_factory=dict)
+    misestimates: dict[str, Misestimate] = field(default_factory=dict)
+
+    def add_plan(self, plan: SeenPlan) -> None:
+        """Add an execution's plan, the statement's own or one inside of it."""
+        query = fingerprint(plan.query).text if plan.depth else ""
+        count = self.plans.setdefault((query, plan.signature), _PlanCount())
+        count.calls += 1
+        count.buffers += plan.buffers
+        count.temp_blocks += plan.temp_blocks
+        count.wal_records += plan.wal_records
+        for one in plan.misestimates:
+            known = self.misestimates.get(one.node)
+            if known is None or _factor(one) > _factor(known):
+                self.misestimates[one.node] = one
+
+    def merge(self, other: Count) -> None:
+        """Add what is known of the same statement, written with other values."""
+        self.calls += other.calls
+        self.rows += other.rows
+        for caller, site in other.sites.items():
+            mine = self.sites.setdefault(caller, _Site())
+            mine.calls += site.calls
+            mine.parameters |= site.parameters
+        for key, plan in other.plans.items():
+            count = self.plans.setdefault(key, _PlanCount())
+            for name, value in vars(plan).items():
+                setattr(count, name, getattr(count, name) + value)
+        for node, one in other.misestimates.items():
+            known = self.misestimates.get(node)
+            if known is None or _factor(one) > _factor(known):
+                self.misestimates[node] = one
+
+
+def _factor(one: Misestimate) -> float:
+    return max(one.estimated, one.actual) / max(1, min(one.estimated, one.actual))
+
+
+class Tally:
+    """Counts statements by their text; nothing is parsed while one runs.
+
+    ``after`` are the functions that only AFTER triggers call (see plans.from_message).
+    """
+
+    def __init__(self, callers: Callers | None, after: Collection[str] = ()) -> None:
+        """Begin with nothing."""
+        self._callers = callers
+        self.after = after
+        self._counts: dict[str, Count] = {}
+        self._messages: list[tuple[str, str | None]] = []
+        self._last: Count | None = None
+        self.planned_writes = False
+
+    def begin(self, query: str, parameters: Any) -> Count | None:
+        """Count a statement that is about to be sent; None where it only bounds a transaction."""
+        self.settle()
+        if _TRANSACTION.match(query):
+            return None
+        count = self._last = self._counts.setdefault(query, Count())
+        count.calls += 1
+        caller = self._callers.find() if self._callers else None
+        if caller is not None:
+            site = count.sites.setdefault(caller, _Site())
+            site.calls += 1
+            site.parameters.add(digest(query, parameters))
+        return count
+
+    def message(self, text: str, context: str | None) -> None:
+        """Take a message of auto_explain; it is read when the statement has ended."""
+        self._messages.append((text, context))
+
+    def explained(self, count: Count, plan: SeenPlan) -> None:
+        """Take a plan that EXPLAIN gave for a statement."""
+        self.planned_writes |= plan.writes
+        count.add_plan(plan)
+
+    def settle(self) -> None:
+        """Read the messages that came, and give each to its statement."""
+        messages, self._messages = self._messages, []
+        inner: list[SeenPlan] = []
+        for plan in without_inner(from_message(*one, self.after) for one in messages):
+            self.planned_writes |= plan.writes
+            inner.append(plan)
+            if plan.depth == 0:
+                _add_all(self._of(plan.query), inner)
+                inner = []
+        # A DO block has no plan of its own, nor has a statement that failed, nor COMMIT.
+        _add_all(self._last, inner)
+
+    def _of(self, query: str) -> Count | None:
+        """Return the count of a plan's text: the last, but of cursors and in a pipeline."""
+        wanted = fingerprint(_DECLARE.sub("", query, count=1)).fingerprint
+        for text, count in reversed(self._counts.items()):
+            if fingerprint(text).fingerprint == wanted:
+                return count
+        return self._last
+
+    @property
+    def wrote(self) -> bool:
+        """Whether anything that was sent may have changed how the tables lie."""
+        return self.planned_writes or any(
+            not _READS.match(query) or _LOCKS.search(query) for query in self._counts
+        )
+
+    @property
+    def queries(self) -> int:
+        """The number of statements sent so far."""
+        return sum(count.calls for count in self._counts.values())
+
+    @property
+    def rows(self) -> int:
+        """The number of rows returned or changed so far."""
+        return sum(count.rows for count in self._counts.values())
+
+    def statements(self) -> tuple[StatementCount, ...]:
+        """Return the counts by statement fingerprint, in the order of the first calls."""
+        self.settle()
+        merged: dict[str, tuple[str, Count]] = {}
+        for query, count in self._counts.items():
+            statement = fingerprint(query)
+            merged.setdefault(statement.fingerprint, (statement.text, Count()))[1].merge(count)
+        return tuple(_statement(key, *found) for key, found in merged.items())
+
+
+def _add_all(count: Count | None, plans: Iterable[SeenPlan]) -> None:
+    for plan in plans:
+        if count is not None:
+            count.add_plan(plan)
+
+
+def _statement(key: str, text: str, count: Count) -> StatementCount:
+    return StatementCount(
+        key,
+        text,
+        count.calls,
+        count.rows,
+        tuple(
+            Source(*caller, site.calls, len(site.parameters))
+            for caller, site in count.sites.items()
+        ),
+        tuple(
+            Plan(signature, **vars(plan), query=query)
+            for (query, signature), plan in count.plans.items()
+        ),
+        tuple(count.misestimates.values()),
+    )
+
+
+def digest(query: str, parameters: Any) -> bytes:
+    """Hash a call's values: its parameters, and those that are written into its text.
+
+    Of a batch row by row, as it may be large.
+    """
+    found = hashlib.blake2b(query.encode(), digest_size=8)
+    for one in parameters if isinstance(parameters, (list, tuple)) else (parameters,):
+        found.update(repr(one).encode("utf-8", "backslashreplace"))
+        found.update(b"\0")
+    return found.digest()
