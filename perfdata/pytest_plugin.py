@@ -28,6 +28,7 @@ import pytest
 
 from perfdata.config import Settings
 from perfdata.errors import BudgetExceededError, ConfigError, PerfdataError
+from perfdata.perf.junit import properties
 from perfdata.perf.marker import Marker
 from perfdata.perf.summary import SUMMARY_PLUGIN, Announcer, Summary, attach, shown_path
 
@@ -101,8 +102,10 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach a test's results to its report, and show perfdata's errors without a traceback."""
-    report = yield
     home, results = item.stash.get(_results_key, (None, []))
+    if call.when == "call":
+        item.user_properties += properties(results)
+    report = yield
     if (results and call.when == "call") or (report.failed and _uses_fixtures(item)):
         attach(report, home, results)
     traceback_style = item.config.getoption("tbstyle", "auto")

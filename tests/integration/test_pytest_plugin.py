@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -337,6 +338,31 @@ def test_another_dataset_can_be_asked_for_and_each_run_is_a_line_of_history(
     told = job_summary.read_text(encoding="utf-8")
     assert told.startswith("of a step before\n## ✅ 1 scenario, none regressed")
     assert "- restored 10\\_offices: 411 rows in " in told
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=("here", "in a worker"))
+def test_junit_xml_holds_what_was_counted(
+    workers: tuple[str, ...], inner: Pytest, session: object
+) -> None:
+    assert session
+    inner.write(test_plain=PLAIN)
+    options = ("--perf-dataset", "10_offices", "--junitxml", "junit.xml", *workers)
+    assert inner.run("test_plain.py", *options)[0] == 0
+    document = ET.parse(inner.folder / "junit.xml")  # noqa: S314  pytest's own
+    found = {
+        case.attrib["name"]: {one.attrib["name"]: one.attrib["value"] for one in properties}
+        for case in document.iter("testcase")
+        for properties in case.iter("properties")
+    }
+    assert found.keys() == {"test_count"}
+    counted = found["test_count"]
+    (result,) = inner.results().values()
+    assert counted["perfdata.count.dataset"] == "10_offices"
+    assert counted["perfdata.count.verdict"] == result["verdict"]
+    for name, count in result["counters"].items():
+        assert counted[f"perfdata.count.{name}"] == str(count)
+    time = result["time"]
+    assert counted.get("perfdata.count.median_s") == (time and str(time["median_s"]))
 
 
 def test_a_session_without_perf_tests_leaves_no_summary(inner: Pytest) -> None:
