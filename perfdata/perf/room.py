@@ -162,7 +162,7 @@ class Perf:
         if self._benchmark.disabled:
             return None
         stats = self._benchmark.stats.stats
-        return TimeStats(stats.median, stats.min, stats.rounds)
+        return TimeStats(stats.median, stats.min, stats.rounds, tuple(stats.data))
 
 
 class _Run(Generic[T]):

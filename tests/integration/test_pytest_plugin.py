@@ -275,9 +275,10 @@ def test_the_results_hold_counts_times_and_statements(
     session: tuple[int, str, Mapping[str, dict[str, Any]]],
 ) -> None:
     found = session[2]["test_n_plus_one_within_budget"]
-    assert (found["queries"], found["rows"], found["verdict"]) == (11, 60, "ok")
+    assert (found["counters"]["queries"], found["counters"]["rows"]) == (11, 60)
     assert [one["calls"] for one in found["statements"]] == [1, 10]
-    assert found["time"]["rounds"] == 3
+    assert found["time"]["rounds"] == len(found["time"]["rounds_s"]) == 3
+    assert found["time"]["min_s"] == min(found["time"]["rounds_s"])
     assert found["settings"]["plan_cache_mode"] == "force_custom_plan"
 
 
@@ -500,7 +501,7 @@ def test_pytest_benchmarks_options_hold(
     assert code == 0, said
     assert outcome in said
     if timed is not None:
-        assert inner.results()["test_one"]["queries"] == 1
+        assert inner.results()["test_one"]["counters"]["queries"] == 1
         assert inner.results()["test_one"]["time"] is None
 
 
@@ -517,7 +518,7 @@ def test_workers_of_xdist_take_turns_and_their_results_come_together(inner: Pyte
     inner.write(test_simple=SIMPLE)
     code, said = inner.run("-n2", "-W", "ignore")
     assert code == 0, said
-    assert {name: one["queries"] for name, one in inner.results().items()} == {
+    assert {name: one["counters"]["queries"] for name, one in inner.results().items()} == {
         "test_one": 1,
         "test_other": 1,
     }
