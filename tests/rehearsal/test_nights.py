@@ -142,6 +142,9 @@ def test_the_results_are_kept(night_2: Run) -> None:
     for leg in LEGS:
         kept = {path.name for path in (night_2.artifacts / f"perf-{leg}").iterdir()}
         assert kept >= {"perf.json", "history.jsonl", "summary.md", "junit.xml", "benchmark.json"}
+        report = (night_2.artifacts / f"perf-{leg}" / "report.html").read_text("utf-8")
+        assert "7 scenarios, none regressed" in report
+        assert report.count("<svg ") == 7, "the rounds of each"
 
 
 def test_night_3_has_another_migration_and_so_another_key(
