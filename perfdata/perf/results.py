@@ -1,9 +1,10 @@
 """The files of a run's results, and what a broken budget says.
 
 The file, ``results/perf.json`` under PERFDATA_HOME, holds ``format`` ("perfdata-results/2"),
-``created_at`` (UTC) and ``scenarios``: of each ScenarioResult its fields, enums by their values,
-with ``verdict`` and ``counters``. A new meaning of a field gets another number after the slash;
-fields may be added under the same.
+``created_at`` (UTC), ``scenarios``: of each ScenarioResult its fields, enums by their values, with
+``verdict`` and ``counters``; ``failures``: what other tests that failed said; and ``notes``. A new
+meaning of a field gets another number after the slash; fields may be added under the same.
+docs/schema/perf-results.schema.json describes it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from perfdata.errors import BudgetExceededError, ResultsError
 from perfdata.perf.model import ScenarioResult, broken_budgets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from perfdata.config import Settings
     from perfdata.perf.model import BrokenBudget
@@ -55,12 +56,23 @@ def _short(text: str) -> str:
     return text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}…"
 
 
-def write_results(results: Iterable[ScenarioResult], settings: Settings) -> Path:
-    """Write a run's results as JSON in one step, and return the file."""
+def write_results(
+    results: Iterable[ScenarioResult],
+    settings: Settings,
+    failures: Mapping[str, str] | None = None,
+    notes: Iterable[str] = (),
+) -> Path:
+    """Write a run's results as JSON in one step, and return the file.
+
+    ``failures`` are the tests that failed otherwise, by name, with what they said; ``notes`` say
+    where the data came from.
+    """
     document = {
         "format": FORMAT,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "scenarios": [result.to_json() for result in results],
+        "failures": dict(failures or {}),
+        "notes": list(notes),
     }
     settings.make_home()
     path = results_path(settings)
@@ -76,10 +88,12 @@ def results_path(settings: Settings) -> Path:
 
 @dataclass(frozen=True)
 class Results:
-    """What a results file holds: when the run ended, and its scenarios in their order."""
+    """What a results file holds: when the run ended, its scenarios in their order, what failed."""
 
     created_at: datetime
     scenarios: tuple[ScenarioResult, ...]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read_results(path: Path) -> Results:
@@ -97,6 +111,8 @@ def read_results(path: Path) -> Results:
         return Results(
             datetime.fromisoformat(document["created_at"]),
             tuple(map(ScenarioResult.from_json, document["scenarios"])),
+            dict(document.get("failures", {})),
+            tuple(document.get("notes", ())),
         )
     except FileNotFoundError:
         raise ResultsError(f"there is no {path} yet: {_AGAIN}") from None

@@ -99,14 +99,15 @@ class Summary:
         if self._is_worker or not (self._results or self._failures):
             return
         results = list(self._results.values())
-        text = markdown(results, self._failures | self._others, self.notes)
+        failures = self._failures | self._others
+        text = markdown(results, failures, self.notes)
         try:
             if job_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
                 with Path(job_summary).open("a", encoding="utf-8") as file:
                     file.write(text)
             if self._home is not None:
                 settings = Settings(root=self._home.parent, home=self._home)
-                path = write_results(results, settings)
+                path = write_results(results, settings, failures, self.notes)
                 append_history(results, path.with_name("history.jsonl"))
                 write_whole(path.with_name("summary.md"), text)
                 self._said.append(f"results: {shown_path(path)}")

@@ -298,6 +298,9 @@ def test_a_run_leaves_a_summary_in_markdown_that_says_what_is_red(
     summary = (own_settings.home / "results" / "summary.md").read_text(encoding="utf-8")
     assert session[0] == 1
     assert summary.startswith("## ❌ 2 of ")
+    document = json.loads((own_settings.home / "results" / "perf.json").read_text("utf-8"))
+    assert "division by zero" in document["failures"]["test_scenarios.py::test_broken_scenario"]
+    assert any(note.startswith("restored 10_offices") for note in document["notes"])
     assert "| staff\\_of\\_each\\_office | 10\\_offices | **11** (max. 4) | 60 |" in summary
     assert "10 x SELECT staffs.id FROM staffs JOIN office_staffs ON" in summary
     assert "division by zero" in summary.partition("test_broken_scenario")[2]

@@ -237,6 +237,15 @@ def test_a_page_holds_a_part_of_very_many_statements() -> None:
     assert "1,034 more statements stand in perf.json." in shown
 
 
+def test_tests_that_failed_otherwise_are_told_with_what_they_said() -> None:
+    results = Results(ENDED, (SEARCHED,), {"tests/test_a.py::test_a": HOSTILE}, ("restored",))
+    document = parsed(render(results, History()))
+    assert "1 scenario, none regressed; 1 test failed" in texts(document)
+    shown = texts(document)
+    assert shown[shown.index("tests/test_a.py::test_a") + 1] == AS_SHOWN
+    assert "restored" in shown
+
+
 def test_no_scenario_and_no_statement_are_told() -> None:
     assert "0 scenarios, none regressed" in texts(parsed(page()))
     assert "It sent none." in texts(parsed(page(replace(SEARCHED, statements=()))))

@@ -98,7 +98,8 @@ def test_the_results_file_holds_what_was_found(tmp_path: Path) -> None:
         growth={"queries": 1.01},
         findings=(Finding(FindingKind.MISESTIMATE, fails=False, message="500 rows where 1"),),
     )
-    path = write_results([timed], Settings(root=tmp_path, home=tmp_path / "home"))
+    settings = Settings(root=tmp_path, home=tmp_path / "home")
+    path = write_results([timed], settings, {"test_a": "E   no"}, ["restored"])
     assert path == tmp_path / "home" / "results" / "perf.json"
     assert [file.name for file in path.parent.iterdir()] == ["perf.json"]
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -118,6 +119,7 @@ def test_the_results_file_holds_what_was_found(tmp_path: Path) -> None:
     assert ScenarioResult.from_json(found) == timed
     read = read_results(path)
     assert (read.created_at.isoformat(), read.scenarios) == (document["created_at"], (timed,))
+    assert (read.failures, read.notes) == ({"test_a": "E   no"}, ("restored",))
 
 
 @pytest.mark.parametrize(

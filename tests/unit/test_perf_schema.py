@@ -46,7 +46,8 @@ def check(document: object, name: str) -> None:
 
 def written_results(folder: Path) -> dict[str, Any]:
     untimed = replace(SEARCHED, memory_bytes=None, budgets=Budgets(max_growth=1.1))
-    path = results.write_results([*RESULTS, untimed], Settings(root=folder, home=folder / "home"))
+    settings = Settings(root=folder, home=folder / "home")
+    path = results.write_results([*RESULTS, untimed], settings, {"test_a": "E   no"}, ["restored"])
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return document
 

@@ -52,7 +52,8 @@ def render(results: Results, history: History) -> str:
         headline=headline(results),
         created_at=results.created_at,
         scenarios=scenarios,
-        notes=history.notes,
+        failures=results.failures,
+        notes=(*results.notes, *history.notes),
         fewest_runs=FEWEST_RUNS,
         have_pictures=have_pictures(),
     )
@@ -60,11 +61,17 @@ def render(results: Results, history: History) -> str:
 
 
 def headline(results: Results) -> str:
-    """Say in a line how many scenarios there are, and how many of them regressed."""
-    count = len(results.scenarios)
-    counted = f"{count} scenario{'' if count == 1 else 's'}"
+    """Say in a line how many scenarios there are, how many regressed, and what failed otherwise."""
+    counted = _counted(len(results.scenarios), "scenario")
     red = sum(one.verdict is Verdict.REGRESSED for one in results.scenarios)
-    return f"{red} of {counted} regressed" if red else f"{counted}, none regressed"
+    said = [f"{red} of {counted} regressed" if red else f"{counted}, none regressed"]
+    if results.failures:
+        said.append(f"{_counted(len(results.failures), 'test')} failed")
+    return "; ".join(said)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 @cache
