@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from perfdata.database.target import Target, open_target
     from perfdata.dataset import Dataset, TableRows
     from perfdata.errors import (
+        BaselineError,
         BoundaryError,
         BudgetExceededError,
         ConfigError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         MigrationError,
         PerfdataError,
         RefusedError,
+        RegressedError,
         ResultsError,
         SchemaError,
         ServerError,
@@ -59,6 +61,7 @@ _MODULES = {
     "database.target": ("Target", "open_target"),
     "dataset": ("Dataset", "TableRows"),
     "errors": (
+        "BaselineError",
         "BoundaryError",
         "BudgetExceededError",
         "ConfigError",
@@ -70,6 +73,7 @@ _MODULES = {
         "MigrationError",
         "PerfdataError",
         "RefusedError",
+        "RegressedError",
         "ResultsError",
         "SchemaError",
         "ServerError",
@@ -101,6 +105,7 @@ _MODULES = {
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "BaselineError",
     "BoundaryError",
     "BudgetExceededError",
     "Built",
@@ -121,6 +126,7 @@ __all__ = [
     "Project",
     "Provided",
     "RefusedError",
+    "RegressedError",
     "Report",
     "Restored",
     "ResultsError",

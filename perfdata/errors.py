@@ -19,7 +19,9 @@ PerfdataError
 │   └── BoundaryError         unflagged rows hang on flagged ones
 ├── LoadError                 the server refused the rows; all was rolled back
 ├── ResultsError              a perf run's results can't be read
-└── BudgetExceededError       a scenario did more than its marker allows
+├── BaselineError             a baseline can't be read or written
+└── RegressedError            a scenario is red: worse than was accepted, or an N+1
+    └── BudgetExceededError   it did more than its marker allows
 """
 
 from __future__ import annotations
@@ -151,5 +153,13 @@ class ResultsError(PerfdataError):
     """A perf run's results can't be read."""
 
 
-class BudgetExceededError(PerfdataError):
+class BaselineError(PerfdataError):
+    """A baseline can't be read or written."""
+
+
+class RegressedError(PerfdataError):
+    """A scenario is red: it does worse than was accepted, or grows, or repeats itself."""
+
+
+class BudgetExceededError(RegressedError):
     """A scenario did more than its marker allows."""

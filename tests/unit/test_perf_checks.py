@@ -1,0 +1,175 @@
+"""Checks without a baseline, growth, and the marker that asks for them."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from perfdata import ConfigError, Dataset, Project
+from perfdata.perf.checks import check
+from perfdata.perf.comparison import Threshold
+from perfdata.perf.growth import Point, exponents, grown, others
+from perfdata.perf.marker import Marker
+from perfdata.perf.model import Budgets, FindingKind, Misestimate, PlanSource
+from tests.unit.perf_parts import result, source, statement
+
+
+@pytest.mark.parametrize(
+    ("calls", "different", "limit", "red"),
+    [
+        (9, 9, 9, False),
+        (10, 10, 9, True),
+        (100, 1, 9, False),
+        (10, 10, 10, False),
+        (99, 99, None, False),
+    ],
+)
+def test_a_line_that_sends_a_statement_with_other_parameters_each_time(
+    calls: int, different: int, limit: int | None, red: bool
+) -> None:
+    sent = statement(calls=calls, sources=(source(calls, different),))
+    found = check(result(sent, budgets=Budgets(max_repeats=limit)))
+    assert [one.fails for one in found] == [True] * red
+    for one in found:
+        assert one.kind is FindingKind.REPEATED
+        assert f"N+1: app/mails.py:12 in due sent {calls} times" in one.message
+
+
+def test_the_usual_limit_is_ten_and_lines_are_not_added_up() -> None:
+    assert check(result(statement(calls=18, sources=(source(9, 9), source(9, 9))))) == []
+    assert len(check(result(statement(calls=19, sources=(source(9, 9), source(10, 10)))))) == 1
+
+
+def test_batches_of_an_insert_are_no_repetition() -> None:
+    text = "INSERT INTO t (a) VALUES (?)"
+    batches = statement(text, calls=20, rows=20_000, sources=(source(20, 20),))
+    single = statement(text, calls=20, rows=20, sources=(source(20, 20),))
+    assert check(result(batches)) == []
+    assert len(check(result(single))) == 1
+
+
+def test_misestimates_are_told_and_never_red() -> None:
+    wrong = statement(misestimates=(Misestimate("Seq Scan on t", 1, 5_000),))
+    (one,) = check(result(wrong))
+    assert (one.kind, one.fails, one.old, one.new) == (FindingKind.MISESTIMATE, False, 1, 5_000)
+    assert "Seq Scan on t was planned for 1 rows and gave 5,000" in one.message
+
+
+def test_a_budget_of_what_was_not_counted_is_said_to_hold_for_nothing() -> None:
+    budgets = Budgets(max_buffers=5, max_temp_blocks=0)
+    blind = {"plan_source": PlanSource.NONE, "not_captured": ("no LOAD",)}
+    (one,) = check(result(budgets=budgets, **blind))
+    assert one.message == "max_buffers and max_temp_blocks could not be judged: no LOAD"
+    (one,) = check(result(budgets=budgets, same_layout=False))
+    assert one.message.startswith("max_buffers could not")
+    assert check(result(**blind)) == []
+
+
+def points(*counts: dict[str, int]) -> list[Point]:
+    return [Point(f"d{n}", 100 * 10**n, count) for n, count in enumerate(counts)]
+
+
+def test_exponents() -> None:
+    found = exponents(
+        points(
+            {"queries": 4, "rows": 0, "buffers": 7},
+            {"queries": 4, "rows": 0, "buffers": 70},
+            {"queries": 4, "rows": 0, "buffers": 700},
+        )
+    )
+    assert found == {"queries": 0.0, "rows": 0.0, "buffers": 1.0}
+    assert exponents(points({"queries": 1, "rows": 3}, {"queries": 2, "rows": 300})) == {
+        "queries": 0.301,
+        "rows": 2.0,
+    }
+
+
+def test_growth_needs_two_sizes() -> None:
+    same = [Point("a", 5, {}), Point("b", 5, {})]
+    with pytest.raises(ConfigError, match=r"a \(5 rows\) and b \(5 rows\)"):
+        exponents(same)
+
+
+def test_rows_and_buffers_may_grow_with_the_data_and_queries_may_not() -> None:
+    n_plus_one = points({"queries": 11, "rows": 60}, {"queries": 101, "rows": 600})
+    (one,) = grown(n_plus_one, 1.1)
+    assert (one.kind, one.fails, one.new) == (FindingKind.GROWTH, True, 0.963)
+    assert one.message == (
+        "queries grow with the data by the exponent 0.96, where max_growth allows 0.1: "
+        "11 on d0, 101 on d1"
+    )
+    assert list(grown(n_plus_one, {"queries": 1, "rows": 1})) == []
+
+
+def test_buffers_that_grow_where_they_should_not() -> None:
+    reads_all = points(
+        {"queries": 1, "rows": 1, "buffers": 4}, {"queries": 1, "rows": 1, "buffers": 40}
+    )
+    assert [one.message.split()[0] for one in grown(reads_all, 0.5)] == ["buffers"]
+    assert list(grown(reads_all, 1)) == []
+
+
+def dataset(name: str, offices: int, staff: int = 10) -> Dataset:
+    parameters = {"offices": offices, "staff": staff}
+    return Dataset(name=name, generate=iter, as_of=date(2026, 4, 1), parameters=parameters)  # type: ignore[arg-type]
+
+
+SMALL, LARGE, WIDE = dataset("small", 10), dataset("large", 100), dataset("wide", 5, 50)
+PROJECT = Project(name="shop", datasets=(LARGE, dataset("middle", 50), SMALL, WIDE))
+
+
+def test_the_other_dataset_is_the_one_named_else_the_smallest_of_the_same_kind() -> None:
+    assert others(LARGE, (), PROJECT) == ("small",)
+    assert others(LARGE, ("wide", "large"), PROJECT) == ("wide",)
+    with pytest.raises(ConfigError, match=r'perf\(growth="…"'):
+        others(SMALL, (), PROJECT)
+    with pytest.raises(ConfigError, match="a second dataset"):
+        others(LARGE, (), None)
+
+
+def test_a_marker_says_all_of_it() -> None:
+    merged = Marker.merged(
+        [
+            ((), {"max_growth": 1.1, "growth": "10_offices", "buffers_percent": 5.5}),
+            ((), {"on": "psycopg", "name": "mails", "max_repeats": 20, "max_growth": {"rows": 1}}),
+        ]
+    )
+    assert merged == Marker(
+        budgets=Budgets(max_growth=1.1, max_repeats=20),
+        on="psycopg",
+        name="mails",
+        growth=("10_offices",),
+        threshold=Threshold(percent=5.5),
+    )
+    assert Marker.merged([((), {"growth": ("a", "b")})]).growth == ("a", "b")
+    assert Marker.merged([((), {"max_repeats": None})]).budgets.max_repeats is None
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"on": "sqlite"}, "takes one of 'session', 'engine', 'psycopg', not 'sqlite'"),
+        ({"name": ""}, "takes a name"),
+        ({"growth": ()}, "a tuple of some"),
+        ({"growth": 5}, "a tuple of some"),
+        ({"max_buffers": 1.5}, "a whole number from 0"),
+        ({"max_growth": -1}, "a number from 0"),
+        ({"max_growth": True}, "a number from 0"),
+        ({"max_growth": {"seconds": 1}}, "for queries, rows, buffers"),
+        ({"buffers_percent": "2"}, "a number from 0"),
+        ({"buffers_block": 2}, "did you mean buffers_blocks?"),
+    ],
+)
+def test_what_a_marker_does_not_take(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Marker.merged([((), given)])
+    assert said in str(caught.value)
+
+
+def test_every_argument_is_documented() -> None:
+    from perfdata.perf import marker
+
+    for name in marker.ARGUMENTS:
+        assert name in (marker.__doc__ or "") or name.startswith("max_")

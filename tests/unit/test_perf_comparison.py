@@ -1,0 +1,163 @@
+"""Results against baselines: what is red, what is better, what is neither."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from perfdata.perf.baselines import Baseline
+from perfdata.perf.comparison import Threshold, compare
+from perfdata.perf.model import Finding, FindingKind, PlanSource
+from tests.unit.perf_parts import INDEX, SEQ, plan, result, statement
+
+if TYPE_CHECKING:
+    from perfdata.perf.model import ScenarioResult
+
+OLD = result()
+
+
+def found(new: ScenarioResult, old: ScenarioResult = OLD) -> list[Finding]:
+    return compare(new, Baseline.of(old))
+
+
+def kinds(findings: list[Finding]) -> list[tuple[str, bool]]:
+    return [(one.kind.value, one.fails) for one in findings]
+
+
+def test_the_same_counts_are_nothing_to_tell() -> None:
+    assert found(result()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"calls": 3}, [("more_queries", True)]),
+        ({"calls": 1, "rows": 11}, [("more_rows", True)]),
+        ({"rows": 9}, [("fewer_rows", False)]),
+        ({"plans": (plan(*INDEX, buffers=109),)}, [("more_buffers", True)]),
+        ({"plans": (plan(*INDEX, buffers=108),)}, []),
+        ({"plans": (plan(*INDEX, buffers=92),)}, []),
+        ({"plans": (plan(*INDEX, buffers=91),)}, [("fewer_buffers", False)]),
+        ({"plans": (plan(*INDEX, temp_blocks=1),)}, [("temp_blocks", True)]),
+        ({"plans": (plan(*SEQ),)}, [("changed_plan", True)]),
+        ({"plans": (plan(*INDEX, buffers=50), plan(*SEQ, buffers=50))}, [("changed_plan", True)]),
+    ],
+)
+def test_what_one_statement_does_otherwise(
+    given: dict[str, Any], expected: list[tuple[str, bool]]
+) -> None:
+    assert kinds(found(result(statement(**given)))) == expected
+
+
+def test_a_finding_says_statement_and_old_and_new() -> None:
+    (one,) = found(result(statement(calls=101)))
+    assert one.message == "calls 1 → 101 (+10,000 %): SELECT a FROM t"
+    assert (one.old, one.new, one.statement) == (1, 101, "SELECT a FROM t")
+    (one,) = found(result(statement(plans=(plan(*SEQ),))))
+    assert (one.message, one.old_plan, one.new_plan) == (
+        "another plan: SELECT a FROM t",
+        INDEX,
+        SEQ,
+    )
+
+
+def test_both_percent_and_blocks_must_be_exceeded() -> None:
+    assert not Threshold().exceeded(1_000, 1_020)
+    assert Threshold().exceeded(1_000, 1_021)
+    assert not Threshold().exceeded(10, 18)
+    assert Threshold().exceeded(10, 19)
+    assert Threshold().exceeded(0, 9)
+    assert not Threshold(percent=50, blocks=0).exceeded(10, 15)
+
+
+def test_a_threshold_can_be_given() -> None:
+    new = result(statement(plans=(plan(*INDEX, buffers=101),)))
+    assert kinds(compare(new, Baseline.of(OLD), Threshold(0, 0))) == [("more_buffers", True)]
+
+
+def test_temp_blocks_that_were_there_may_differ_as_buffers_may() -> None:
+    old = result(statement(plans=(plan(*SEQ, temp_blocks=100),)))
+    more = result(statement(plans=(plan(*SEQ, temp_blocks=105),)))
+    most = result(statement(plans=(plan(*SEQ, temp_blocks=110),)))
+    assert found(more, old) == []
+    assert kinds(found(most, old)) == [("temp_blocks", True)]
+
+
+def test_a_new_statement_is_shown_beside_the_one_that_it_came_from() -> None:
+    lower = statement("SELECT a FROM t WHERE LOWER(name) = ?", plans=(plan(*SEQ),))
+    plain = statement("SELECT a FROM t WHERE name = ?")
+    other = statement("DELETE FROM elsewhere")
+    new, gone = found(result(lower, other), result(plain, other))
+    assert (new.kind, new.fails) == (FindingKind.NEW_STATEMENT, True)
+    assert "in the place of: SELECT a FROM t WHERE name = ?" in new.message
+    assert (new.old_plan, new.new_plan) == (INDEX, SEQ)
+    assert (gone.kind, gone.fails, gone.old, gone.new) == (
+        *(FindingKind.VANISHED_STATEMENT, True, 1, 0),
+    )
+
+
+def test_a_new_statement_that_is_like_none_stands_alone() -> None:
+    new, gone = found(result(statement("DELETE FROM u USING v")))
+    assert (new.old_plan, gone.kind) == ((), FindingKind.VANISHED_STATEMENT)
+    assert "in the place of" not in new.message
+
+
+def test_plans_of_functions_are_compared_with_their_like() -> None:
+    inside = "SELECT b FROM inside"
+    old = result(statement(plans=(plan(*INDEX), plan("Result", query=inside))))
+    new = result(statement(plans=(plan(*INDEX), plan("Seq Scan on b", query=inside))))
+    (one,) = found(new, old)
+    assert one.kind is FindingKind.CHANGED_PLAN
+    assert (one.old_plan, one.new_plan) == (("Result",), ("Seq Scan on b",))
+    assert "inside of: SELECT b FROM inside" in one.message
+
+
+def test_a_plan_that_is_not_used_any_more_is_a_change() -> None:
+    old = result(statement(plans=(plan(*INDEX), plan(*SEQ))))
+    (one,) = found(result(statement(plans=(plan(*INDEX, buffers=200),))), old)
+    assert (one.kind, one.old_plan, one.new_plan) == (FindingKind.CHANGED_PLAN, SEQ, INDEX)
+
+
+def test_many_small_increases_are_found_together() -> None:
+    def run(buffers: int) -> ScenarioResult:
+        return result(
+            *(statement(f"SELECT {n}", plans=(plan(*INDEX, buffers=buffers),)) for n in "abcde")
+        )
+
+    (one,) = found(run(108), run(100))
+    assert (one.kind, one.fails, one.old, one.new) == (FindingKind.MORE_BUFFERS, True, 500, 540)
+    assert "over all statements" in one.message
+
+
+def test_other_settings_are_told_as_the_likely_cause_of_what_is_red() -> None:
+    other = {"jit": "off", "work_mem": "64"}
+    assert found(result(settings=other)) == []
+    spilled = statement(plans=(plan(*INDEX, temp_blocks=300),))
+    red, hint = found(result(spilled, settings=other))
+    assert red.kind is FindingKind.TEMP_BLOCKS
+    assert (hint.kind, hint.fails) == (FindingKind.SETTINGS, False)
+    assert "work_mem 4096 → 64" in hint.message
+    assert "jit" not in hint.message
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"same_layout": False, "not_captured": ("no CREATEDB",)}, "no CREATEDB"),
+        ({"plan_source": PlanSource.NONE, "not_captured": ("asyncpg",)}, "asyncpg"),
+        ({"plan_source": PlanSource.EXPLAIN}, "come from explain now"),
+    ],
+)
+def test_what_could_not_be_compared_is_told_and_not_red(given: dict[str, object], why: str) -> None:
+    other = statement(plans=(plan(*SEQ, buffers=9_000, temp_blocks=9),))
+    (one,) = found(result(other, **given))
+    assert (one.kind, one.fails) == (FindingKind.NOT_COMPARED, False)
+    assert why in one.message
+    red, _ = found(result(statement(calls=2), **given))
+    assert red.kind is FindingKind.MORE_QUERIES
+
+
+def test_a_baseline_without_plans_is_compared_by_what_it_has() -> None:
+    old = result(plan_source=PlanSource.NONE)
+    assert found(result(statement(plans=(plan(*SEQ, buffers=9_000),))), old) == []

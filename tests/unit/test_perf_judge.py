@@ -1,0 +1,187 @@
+"""The judge: findings, baseline and growth on a result, and one error for all that is red."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from perfdata import BaselineError, BudgetExceededError, RegressedError
+from perfdata.perf.baselines import Baseline, write_baseline
+from perfdata.perf.comparison import Threshold
+from perfdata.perf.growth import Point
+from perfdata.perf.judge import Judge
+from perfdata.perf.model import Budgets, Finding, FindingKind, Misestimate, Verdict
+from perfdata.perf.telling import accept_command, listed, notices, plans, warnings
+from tests.unit.perf_parts import INDEX, SEQ, plan, result, source, statement
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from perfdata.perf.model import ScenarioResult
+
+SLOW = statement(plans=(plan(*SEQ, buffers=1_001),))
+FILE = "tests/perf/baselines/pg18/report.100_offices.json"
+
+
+def judge(tmp_path: Path, **given: Any) -> Judge:
+    return Judge(tmp_path, tmp_path / "tests" / "perf", **given)
+
+
+def accept(tmp_path: Path, one: ScenarioResult) -> None:
+    write_baseline(tmp_path / FILE, Baseline.of(one))
+
+
+def said(tmp_path: Path, one: ScenarioResult, **given: Any) -> str:
+    with pytest.raises(RegressedError) as caught:
+        judge(tmp_path, **given).raise_red(judge(tmp_path).judged(one))
+    return str(caught.value)
+
+
+def test_without_a_baseline_there_is_no_verdict_and_no_error(tmp_path: Path) -> None:
+    found = judge(tmp_path).judged(result())
+    assert (found.verdict, found.baseline) == (Verdict.NO_BASELINE, FILE)
+    judge(tmp_path).raise_red(found)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_accepted_is_ok(tmp_path: Path) -> None:
+    accept(tmp_path, result())
+    found = judge(tmp_path).judged(result())
+    assert (found.verdict, found.findings) == (Verdict.OK, ())
+    assert found.accepted_counters["buffers"] == 100
+    judge(tmp_path).raise_red(found)
+
+
+def test_another_environment_has_no_baseline(tmp_path: Path) -> None:
+    accept(tmp_path, result())
+    other = {**result().environment, "postgresql": "17"}
+    found = judge(tmp_path).judged(result(SLOW, environment=other))
+    assert found.verdict is Verdict.NO_BASELINE
+    assert found.baseline.startswith("tests/perf/baselines/pg17/")
+
+
+def test_of_an_unknown_environment_only_the_result_itself_is_judged(tmp_path: Path) -> None:
+    repeated = statement(calls=99, sources=(source(99, 99),))
+    found = judge(tmp_path).judged(result(repeated, environment={}))
+    assert (found.verdict, found.baseline) == (Verdict.REGRESSED, "")
+
+
+def test_a_red_result_says_everything_at_once(tmp_path: Path) -> None:
+    accept(tmp_path, result())
+    found = said(tmp_path, result(SLOW, settings={"jit": "off", "work_mem": "64"}))
+    assert found.splitlines() == [
+        "report on 100_offices: buffers 100 → 1,001 (+901 %): SELECT a FROM t",
+        "report on 100_offices: another plan: SELECT a FROM t",
+        "      old plan                        │ new plan",
+        "      Limit                           │ Limit",
+        "    ~   Index Scan using by_name on t │   Sort",
+        "    +                                 │     Seq Scan on t",
+        "  the likely cause: the baseline was accepted with other settings, work_mem 4096 → 64",
+        "  if it is meant to be so, accept it: perfdata perf.accept --only report",
+    ]
+
+
+def test_a_threshold_is_the_judges(tmp_path: Path) -> None:
+    accept(tmp_path, result())
+    new = result(statement(plans=(plan(*INDEX, buffers=120),)))
+    lenient = judge(tmp_path, threshold=Threshold(50, 8))
+    assert lenient.judged(new).verdict is Verdict.OK
+    assert judge(tmp_path).judged(new).verdict is Verdict.REGRESSED
+
+
+def test_budgets_come_first_with_the_statements_and_their_error(tmp_path: Path) -> None:
+    accept(tmp_path, result())
+    new = result(
+        statement(calls=99, sources=(source(99, 99),)),
+        budgets=Budgets(max_queries=4, max_buffers=50),
+    )
+    with pytest.raises(BudgetExceededError) as caught:
+        judge(tmp_path).raise_red(judge(tmp_path).judged(new))
+    lines = str(caught.value).splitlines()
+    assert lines[:2] == [
+        "report on 100_offices: 99 queries, max_queries is 4; 100 buffers, max_buffers is 50",
+        "  99 x SELECT a FROM t  (10 rows, 100 buffers)",
+    ]
+    assert "calls 1 → 99" in lines[2]
+    assert "N+1: app/mails.py:12 in due sent 99 times" in lines[3]
+
+
+def test_what_accepting_does_not_mend_names_no_command(tmp_path: Path) -> None:
+    repeated = statement(calls=99, sources=(source(99, 99),))
+    assert "perf.accept" not in said(tmp_path, result(repeated))
+
+
+def test_growth_is_judged_where_the_scenario_ran_on_other_sizes(tmp_path: Path) -> None:
+    points = [Point("s", 100, {"queries": 11}), Point("l", 1_000, {"queries": 101})]
+    limited = result(budgets=Budgets(max_growth=1.1))
+    found = judge(tmp_path).judged(limited, points)
+    assert dict(found.growth) == {"queries": 0.963}
+    assert found.verdict is Verdict.REGRESSED
+    assert judge(tmp_path).judged(result(), points).growth == {}
+
+
+def test_a_damaged_baseline_is_an_error(tmp_path: Path) -> None:
+    accept(tmp_path, result())
+    (tmp_path / FILE).write_text("{")
+    with pytest.raises(BaselineError, match="damaged"):
+        judge(tmp_path).judged(result())
+
+
+def test_the_command_is_one_that_the_project_has(tmp_path: Path) -> None:
+    assert accept_command(tmp_path, "a b[x]") == "perfdata perf.accept --only 'a b[x]'"
+    (tmp_path / "tasks.py").write_text("")
+    assert accept_command(tmp_path) == "invoke perf.accept"
+
+
+def changed(old: tuple[str, ...], new: tuple[str, ...]) -> Finding:
+    return Finding(FindingKind.CHANGED_PLAN, fails=True, message="", old_plan=old, new_plan=new)
+
+
+def test_on_a_narrow_terminal_plans_stand_below_each_other() -> None:
+    assert plans(changed(INDEX, SEQ), 40) == [
+        "    old plan",
+        "      Limit",
+        "    -   Index Scan using by_name on t",
+        "    new plan",
+        "      Limit",
+        "    +   Sort",
+        "    +     Seq Scan on t",
+    ]
+    assert plans(changed(INDEX, INDEX), 40) == []
+    assert plans(changed((), INDEX), 40) == []
+
+
+def test_a_node_that_went_is_marked_too() -> None:
+    assert plans(changed(("Limit", "  Sort", "    Seq Scan"), ("Limit", "  Seq Scan")), 80)[1:] == [
+        "      Limit        │ Limit",
+        "    -   Sort       │",
+        "          Seq Scan │   Seq Scan",
+    ]
+
+
+def test_a_long_list_of_statements_is_cut() -> None:
+    many = result(*(statement(f"SELECT {'x' * n}") for n in range(1, 26)))
+    assert listed(many)[-1] == "  and 5 more statements"
+    assert len(listed(many)) == 21
+
+
+def test_what_is_not_red_is_told_with_the_command_that_holds_it(tmp_path: Path) -> None:
+    accept(tmp_path, result(statement(calls=5)))
+    better = judge(tmp_path).judged(result())
+    assert better.verdict is Verdict.IMPROVED
+    new = judge(tmp_path).judged(result(scenario="directory"))
+    missing, improved = notices([better, new], tmp_path)
+    assert missing.startswith("NO BASELINE: directory: ")
+    assert missing.endswith("commit: perfdata perf.accept")
+    assert "report on 100_offices does less than was accepted (queries 5 → 1 (-80 %))" in improved
+    assert improved.endswith("perfdata perf.accept --only report")
+
+
+def test_warnings_are_misestimates_and_what_was_not_compared(tmp_path: Path) -> None:
+    accept(tmp_path, result())
+    wrong = statement(misestimates=(Misestimate("Seq Scan on t", 1, 5_000),))
+    found = judge(tmp_path).judged(result(wrong, same_layout=False, not_captured=("no clone",)))
+    compared, estimated = warnings([found])
+    assert "were not compared with the baseline: no clone" in compared
+    assert estimated.startswith("report on 100_offices: misestimate: Seq Scan on t")
