@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from perfdata.perf.explain import explain_inline
+from perfdata.perf.explain import LOADED, explain_inline, explainable
 from perfdata.perf.model import PlanSource
 from perfdata.perf.notices import Notices
 from perfdata.perf.tally import Count, Tally
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
     from perfdata.perf.model import StatementCount
 
@@ -35,15 +35,16 @@ class Capture:
     """
 
     def __init__(
-        self, engine: Engine, tally: Tally | None = None, plans: PlanSource = PlanSource.NONE
+        self, engine: Engine | None, tally: Tally | None = None, plans: PlanSource = PlanSource.NONE
     ) -> None:
-        """Take the engine, and what counts."""
+        """Take the engine, and what counts; no engine where psycopg's own cursors tell it."""
         self.tally = tally or Tally(None)
         self.plans = plans
         self.unseen: set[str] = set()
         self._engine = engine
         self._notices = Notices(self.tally.message)
         self._current: Count | None = None
+        self._paused = False
 
     def __enter__(self) -> Self:
         from sqlalchemy import event
@@ -63,7 +64,17 @@ class Capture:
         for name in _EVENTS:
             event.remove(self._engine, name, getattr(self, f"_{name}"))
         self._notices.close()
-        self.tally.settle()
+        self.tally.finish()
+
+    def flush(self, connection: Connection) -> None:
+        """Have a session send the plan of its last statement, which waits for the next."""
+        self._paused = True
+        ((level, _),) = connection.exec_driver_sql(LOADED)
+        self._paused = False
+        if self.plans is PlanSource.AUTO_EXPLAIN and level != "0":
+            self.unseen.add(
+                "plans and buffers of what followed a ROLLBACK that reached back beyond the block"
+            )
 
     def statements(self) -> tuple[StatementCount, ...]:
         """Return the counts by statement fingerprint, in the order of the first calls."""
@@ -82,17 +93,30 @@ class Capture:
     def _before_cursor_execute(
         self, connection: Any, _cursor: Any, query: str, parameters: Any, _: Any, many: bool
     ) -> None:
+        if self._paused:
+            return
         # Counted before it runs: one that the server refuses was sent all the same.
         self._current = self.tally.begin(query, parameters)
         if self._current is None:
             return
         if self.plans is PlanSource.AUTO_EXPLAIN:
-            self._notices.listen(connection.connection.driver_connection)
-        elif self.plans is PlanSource.EXPLAIN:
+            self._hear(connection.connection.driver_connection)
+        elif self.plans is PlanSource.EXPLAIN and explainable(query):
             for one in parameters if many else [parameters]:
-                refused = connection.dialect.dbapi.Error
-                for plan in explain_inline(connection.connection, refused, query, one):
-                    self.tally.explained(self._current, plan)
+                self._explain(connection, query, one)
+
+    def _hear(self, driver: Any) -> None:
+        if not self._notices.listen(driver):
+            self.unseen.add(f"plans and buffers: {type(driver).__module__} is not psycopg's")
+
+    def _explain(self, connection: Any, query: str, parameters: Any) -> None:
+        cursor = connection.connection.cursor()
+        refused = connection.dialect.dbapi.Error
+        autocommit = getattr(connection.connection, "autocommit", False)
+        plan = explain_inline(cursor, refused, query, parameters, autocommit=autocommit)
+        cursor.close()
+        if plan is not None:
+            self.tally.explained(plan)
 
     def _after_cursor_execute(self, _connection: Any, cursor: Any, *_: Any) -> None:
         count, self._current = self._current, None

@@ -1,13 +1,20 @@
-"""The engine that scenarios are measured on, and the settings its sessions have."""
+"""The sessions that scenarios are measured in: engines and connections, and their settings."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from perfdata.perf.explain import AFTER_FUNCTIONS, AUTO_EXPLAIN, LOADED, SWITCHED_OFF, plan_source
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import psycopg
     from sqlalchemy import Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from perfdata.perf.model import PlanSource
 
 # What would choose another plan after some executions, or on another machine (POSTGRES.md: psycopg
 # prepares at the fifth execution, PostgreSQL turns to a generic plan at the eleventh).
@@ -16,12 +23,61 @@ MEASURED = {
     "jit": "off",
     "max_parallel_workers_per_gather": "0",
 }
+# What the sessions of a clone have, whoever opens them. Python's own sessions say nothing of
+# auto_explain's messages where nobody hears them.
+CLONE_SETTINGS = {**MEASURED, **AUTO_EXPLAIN}
+
+_IN_FORCE = (*MEASURED, "server_version", "work_mem", "random_page_cost", "effective_cache_size")
+_SETTINGS = f"""
+SELECT name, setting FROM pg_settings WHERE name IN ({", ".join(f"'{one}'" for one in _IN_FORCE)})
+ORDER BY name"""  # noqa: S608  names from above
+# Providers and locales stand in other columns in each version.
+_ENVIRONMENT = """
+SELECT current_setting('server_version_num')::int / 10000,
+  CASE to_jsonb(d) ->> 'datlocprovider' WHEN 'b' THEN 'builtin' WHEN 'i' THEN 'icu' ELSE 'libc' END,
+  coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', d.datcollate),
+  current_setting('block_size'), d.datname
+FROM pg_database d WHERE d.datname = current_database()"""
+
+# What is asked of a session before it is measured.
+QUESTIONS = (LOADED, AFTER_FUNCTIONS, _SETTINGS, _ENVIRONMENT)
 
 
-def make_engine(url: str) -> Engine:
+@dataclass(frozen=True)
+class Facts:
+    """What a session says of itself: where its plans come from, its settings, its server.
+
+    ``notes`` are lines for ScenarioResult.not_captured; ``after`` see perfdata.perf.plans.
+    """
+
+    plans: PlanSource
+    notes: tuple[str, ...]
+    after: frozenset[str]
+    settings: Mapping[str, str]
+    environment: Mapping[str, str]
+    database: str
+
+    @classmethod
+    def of(cls, answers: Sequence[Sequence[Sequence[Any]]]) -> Facts:
+        """Read the answers to QUESTIONS."""
+        loaded, after, settings, ((version, provider, locale, block_size, name),) = answers
+        plans, notes = plan_source(*loaded[0])
+        environment = {
+            "postgresql": str(version),
+            "provider": provider,
+            "locale": locale,
+            "block_size": block_size,
+        }
+        functions = frozenset(row[0] for row in after)
+        in_force = {row[0]: row[1] for row in settings}
+        return cls(plans, notes, functions, in_force, environment, name)
+
+
+def make_engine(url: str, *, explained: bool = False) -> Engine:
     """Make an engine on psycopg whose connections never prepare, and have the MEASURED settings.
 
     ``url`` is any that perfdata takes (postgresql://, postgresql+asyncpg://, key=value).
+    ``explained``: they send the plan of each statement, where they can.
     """
     from sqlalchemy import create_engine, event
 
@@ -31,46 +87,79 @@ def make_engine(url: str) -> Engine:
     engine = create_engine(
         make_url(normalise_url(url), "psycopg"), connect_args={"prepare_threshold": None}
     )
-    event.listen(engine, "connect", _settle)
+    event.listen(engine, "connect", lambda connection, _: _settle(connection, explained=explained))
     return engine
 
 
-def _settle(connection: Any, _record: Any) -> None:
-    before, connection.autocommit = connection.autocommit, True
-    for name, value in MEASURED.items():
-        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
-    connection.autocommit = before
-
-
-def make_async_engine(url: str) -> AsyncEngine:
-    """Make the engine of make_engine for asynchronous callers, on psycopg too."""
+def make_async_engine(url: str, driver: str = "psycopg", *, explained: bool = False) -> AsyncEngine:
+    """Make the engine of make_engine for asynchronous callers, on psycopg or asyncpg."""
     from sqlalchemy import event
     from sqlalchemy.ext.asyncio import create_async_engine
 
     from perfdata.database.connection import normalise_url
     from perfdata.database.url import make_url
 
-    engine = create_async_engine(
-        make_url(normalise_url(url), "psycopg"), connect_args={"prepare_threshold": None}
-    )
-    event.listen(
-        engine.sync_engine, "connect", lambda connection, _: connection.run_async(_settle_async)
-    )
+    # asyncpg always prepares; with force_custom_plan it does no harm.
+    arguments: dict[str, Any] = {"prepare_threshold": None} if driver == "psycopg" else {}
+    engine = create_async_engine(make_url(normalise_url(url), driver), connect_args=arguments)
+    statements = _settling(explained=explained)
+
+    async def settle(connection: Any) -> None:
+        if driver == "psycopg":
+            await _settle_async(connection, explained=explained)
+        else:
+            for statement in statements:
+                await connection.execute(statement)
+
+    event.listen(engine.sync_engine, "connect", lambda made, _: made.run_async(settle))
     return engine
 
 
-async def _settle_async(connection: psycopg.AsyncConnection[Any]) -> None:
+def connect_psycopg(url: str, *, explained: bool = False) -> psycopg.Connection[Any]:
+    """Connect plain psycopg, with what make_engine's connections have."""
+    import psycopg
+
+    from perfdata.database.connection import normalise_url
+
+    connection = psycopg.connect(normalise_url(url), prepare_threshold=None)
+    _settle(connection, explained=explained)
+    return connection
+
+
+async def connect_psycopg_async(
+    url: str, *, explained: bool = False
+) -> psycopg.AsyncConnection[Any]:
+    """Connect asynchronous psycopg, with what make_engine's connections have."""
+    import psycopg
+
+    from perfdata.database.connection import normalise_url
+
+    made = await psycopg.AsyncConnection.connect(normalise_url(url), prepare_threshold=None)
+    await _settle_async(made, explained=explained)
+    return made
+
+
+def _settling(*, explained: bool) -> list[str]:
+    """Return the statements that a new session begins with."""
+    changes = [f"SET {name} = '{value}'" for name, value in MEASURED.items()]
+    return changes if explained else [*changes, SWITCHED_OFF]
+
+
+def _settle(connection: Any, *, explained: bool) -> None:
+    before, connection.autocommit = connection.autocommit, True
+    for statement in _settling(explained=explained):
+        connection.execute(statement)
+    connection.autocommit = before
+
+
+async def _settle_async(connection: psycopg.AsyncConnection[Any], *, explained: bool) -> None:
     before = connection.autocommit
     await connection.set_autocommit(True)
-    for name, value in MEASURED.items():
-        await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+    for statement in _settling(explained=explained):
+        await connection.execute(statement.encode())
     await connection.set_autocommit(before)
 
 
-def settings_in_force(connection: Connection) -> dict[str, str]:
-    """Return the settings of a session that decide plans, and the server's version."""
-    from sqlalchemy import text
-
-    query = text("SELECT name, setting FROM pg_settings WHERE name = ANY (:names) ORDER BY name")
-    names = [*MEASURED, "server_version", "work_mem", "random_page_cost", "effective_cache_size"]
-    return {row.name: row.setting for row in connection.execute(query, {"names": names})}
+def ask(connection: Connection) -> Facts:
+    """Ask a SQLAlchemy connection's session QUESTIONS."""
+    return Facts.of([connection.exec_driver_sql(one).fetchall() for one in QUESTIONS])

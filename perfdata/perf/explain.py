@@ -9,8 +9,6 @@ from perfdata.perf.model import PlanSource
 from perfdata.perf.plans import from_explain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from perfdata.perf.plans import SeenPlan
 
 # What a session of a clone is set to (POSTGRES.md, Statistics and plans). Without TIMING a node
@@ -29,7 +27,7 @@ AUTO_EXPLAIN = {
     "auto_explain.log_level": "info",
     "auto_explain.sample_rate": "1",
 }
-_LOADED = """
+LOADED = """
 SELECT current_setting('auto_explain.log_min_duration', true),
   current_setting('is_superuser') = 'on'"""
 _SWITCH = """
@@ -37,6 +35,7 @@ SELECT set_config('auto_explain.log_min_duration', '{}', false)
 WHERE current_setting('auto_explain.log_min_duration', true) IS NOT NULL
   AND current_setting('is_superuser') = 'on'"""
 SWITCHED_ON, SWITCHED_OFF = _SWITCH.format(0), _SWITCH.format(-1)
+SWITCHED_ON_LOCALLY = SWITCHED_ON.replace("false)", "true)", 1)  # for one transaction
 
 # The functions that AFTER triggers alone call, as a message's context names them.
 AFTER_FUNCTIONS = """
@@ -48,19 +47,15 @@ _NOT_LOADED = f"{_EXPLAINS}: auto_explain is not loaded in this session"
 _OFF = f"{_EXPLAINS}: this role may not switch auto_explain on"
 _ALWAYS_ON = "times hold what auto_explain does (some 20 µs a statement): the role may not stop it"
 
-_EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, WAL, TIMING OFF, FORMAT JSON) "
+EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, WAL, TIMING OFF, FORMAT JSON) "
 _EXPLAINED = re.compile(
     r"[\s(]*(?:SELECT|INSERT|UPDATE|DELETE|WITH|VALUES|MERGE|TABLE)\b", re.IGNORECASE
 )
 _SAVEPOINT = "perfdata_explain"
 
 
-def plan_source(rows: Callable[[str], list[Any]]) -> tuple[PlanSource, tuple[str, ...]]:
-    """Tell where a session's plans come from, and what is to be said about that.
-
-    ``rows`` runs a query in the session.
-    """
-    ((level, may_switch),) = rows(_LOADED)
+def plan_source(level: str | None, may_switch: bool) -> tuple[PlanSource, tuple[str, ...]]:
+    """Tell where a session's plans come from by its answers to LOADED, and what is to be said."""
     if level is None:
         return PlanSource.EXPLAIN, (_NOT_LOADED,)
     if may_switch:
@@ -70,34 +65,33 @@ def plan_source(rows: Callable[[str], list[Any]]) -> tuple[PlanSource, tuple[str
     return PlanSource.EXPLAIN, (_OFF,)
 
 
-def explain_inline(
-    connection: Any, refused: type[Exception], query: str, parameters: Any
-) -> Iterator[SeenPlan]:
-    """Execute a statement by EXPLAIN on a DBAPI connection, and roll that back.
+def explainable(query: str) -> bool:
+    """Tell whether EXPLAIN takes a statement."""
+    return _EXPLAINED.match(query) is not None
 
-    Nothing comes where the server refuses it (``refused`` is the driver's error): the statement
-    itself will then say why.
+
+def explain_inline(
+    cursor: Any, refused: type[Exception], query: str, parameters: Any, *, autocommit: bool
+) -> SeenPlan | None:
+    """Execute a statement by EXPLAIN with a DBAPI cursor, and roll that back.
+
+    None where the server refuses it (``refused`` is the driver's error): the statement itself will
+    then say why.
     """
-    if not _EXPLAINED.match(query):
-        return
-    begin, undo, end = around(autocommit=getattr(connection, "autocommit", False))
-    cursor = connection.cursor()
+    begin, undo, end = around(autocommit=autocommit)
     cursor.execute(begin)
     try:
-        cursor.execute(_EXPLAIN + query, parameters)
+        cursor.execute(EXPLAIN + query, parameters)
         answer = cursor.fetchone()[0]
     except refused:
         answer = None
-    cursor.execute(undo)
-    if end:
-        cursor.execute(end)
-    cursor.close()
-    if answer is not None:
-        yield from_explain(query, answer)
+    for statement in (undo, end):
+        cursor.execute(statement)
+    return None if answer is None else from_explain(query, answer)
 
 
 def around(*, autocommit: bool) -> tuple[str, str, str]:
     """Return the statements before and after what is to be rolled back."""
     if autocommit:
-        return "BEGIN", "ROLLBACK", ""
+        return "BEGIN", "ROLLBACK", "SELECT"
     return f"SAVEPOINT {_SAVEPOINT}", f"ROLLBACK TO {_SAVEPOINT}", f"RELEASE {_SAVEPOINT}"

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+import tracemalloc
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from perfdata.errors import ConfigError
-from perfdata.perf.capture import Capture
-from perfdata.perf.engine import settings_in_force
+from perfdata.perf.callers import Callers
+from perfdata.perf.engine import make_async_engine
+from perfdata.perf.measuring import Measuring
 from perfdata.perf.model import Budgets, ScenarioResult, TimeStats
+from perfdata.perf.openers import (
+    AsyncEngineOpener,
+    AsyncPsycopgOpener,
+    EngineOpener,
+    PsycopgOpener,
+)
 from perfdata.perf.results import check_budgets
+from perfdata.perf.runs import AsyncSessionRun, Loop, OpenedRun, Run, SessionRun, joined_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from sqlalchemy import Connection, Engine
-    from sqlalchemy.engine import NestedTransaction
+    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from perfdata.dataset import Dataset
+    from perfdata.perf.capture import Capture
+    from perfdata.perf.engine import Facts
+    from perfdata.perf.openers import Opener
 
 T = TypeVar("T")
 
 # More rounds tell nothing about a median, and a scenario of 1 ms would run a thousand times.
 _MOST_ROUNDS = 100
+# tracemalloc makes Python two to four times as slow: a scenario that takes longer than this is
+# run once more for its memory only where a budget asks for that.
+_CHEAP_S = 1.0
 
 
 class Benchmark(Protocol):
@@ -52,14 +67,32 @@ class Task:
     budgets: Budgets
     min_rounds: int
     max_time_s: float
+    on: str = "session"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where scenarios run: the URL of a clone, and what makes another.
+
+    ``fresh`` None: there are no clones, and ``why_not`` says why; the URL is the database's own.
+    ``driver`` is the one that engines of coroutine functions are on.
+    """
+
+    url: str
+    root: Path = field(default_factory=Path.cwd)
+    fresh: Callable[[], str] | None = None
+    why_not: str = ""
+    driver: str = "psycopg"
 
 
 class Perf:
     """Runs scenarios on one dataset.
 
-    ``perf(scenario, *args, **kwargs)`` calls ``scenario(session, *args, **kwargs)``: once to warm
-    up, once counted, then in timed rounds. Every run begins with nothing in the session, and what
-    it wrote is rolled back, also what it committed. ``perf.measure()`` counts a block instead.
+    ``perf(scenario, *args, **kwargs)`` calls ``scenario(session, *args, **kwargs)``, or with an
+    engine or a connection where the marker says ``on``: once to warm up, once counted, then in
+    timed rounds. What writes is counted in its first run, as each leaves the tables laid out in
+    another way. Every run begins with nothing in the session, and what it wrote is rolled back,
+    also what it committed. ``perf.measure()`` counts a block instead.
     """
 
     def __init__(
@@ -68,11 +101,20 @@ class Perf:
         benchmark: Benchmark,
         task: Task,
         record: Callable[[ScenarioResult], None],
+        place: Place,
+        judge: Callable[[ScenarioResult], ScenarioResult] = lambda result: result,
+        check: Callable[[ScenarioResult], None] = check_budgets,
     ) -> None:
+        """Take where it runs, what takes results, what judges them, and what raises."""
         self.session = session
         self._benchmark = benchmark
         self._task = task
         self._record = record
+        self._place = place
+        self._judge = judge
+        self._red = check
+        self._callers = Callers(place.root)
+        self._loop = Loop()
         self._timed = False
 
     @property
@@ -83,7 +125,7 @@ class Perf:
     @property
     def engine(self) -> Engine:
         """The engine whose connections are counted: the session's."""
-        return _connection(self.session).engine
+        return joined_connection(self.session).engine
 
     def __call__(self, scenario: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run a scenario, and return what its counted run returned.
@@ -92,33 +134,98 @@ class Perf:
         result was recorded, and ConfigError for what is no scenario.
         """
         self._check(scenario)
-        settings = settings_in_force(_connection(self.session))
-        run = _Run(self.session, lambda: scenario(self.session, *args, **kwargs))
-        run.once()
-        began = time.perf_counter()
-        with Capture(self.engine) as capture:
-            value = run.once()
-        times = self._time(run, self._rounds(time.perf_counter() - began))
-        self._conclude(_name(scenario) or self._task.name, capture, times, settings)
+        run: Run[T] = self._run(scenario, args, kwargs)
+        try:
+            capture, facts, value, duration_s = self._capture(run)
+            wrote = capture.tally.wrote
+            times = memory = None
+            if run.can_repeat(wrote=wrote):
+                run.quieten(wrote=wrote)
+                memory = self._memory(run, duration_s)
+                times = self._time(run, self._rounds(duration_s))
+        finally:
+            run.close()
+        name = _name(scenario) or self._task.name
+        self._conclude(name, capture, facts, times=times, memory_bytes=memory)
         return value
 
-    @contextmanager
-    def measure(self, name: str | None = None) -> Iterator[Capture]:
+    def measure(self, name: str | None = None, *, of: Any = None) -> Measuring:
         """Count the statements of a block; the marker's budgets hold for it.
 
-        The block is recorded under ``name`` (default: the test's), with its time as one round. It
-        is not undone before the test ends.
+        What is counted is the test's session, or what is given: an Engine, Session or Connection
+        of SQLAlchemy, a connection of psycopg; of their asynchronous forms by ``async with``. The
+        block is recorded under ``name`` (default: the test's), with its time as one round. It is
+        not undone before the test ends.
         """
-        settings = settings_in_force(_connection(self.session))
-        began = time.perf_counter()
-        with Capture(self.engine) as capture:
-            yield capture
-        duration = time.perf_counter() - began
-        times = TimeStats(duration, duration, 1)
-        self._conclude(name or self._task.name, capture, times, settings)
+
+        def conclude(capture: Capture, facts: Facts, duration_s: float) -> None:
+            times = TimeStats(duration_s, duration_s, 1, (duration_s,))
+            self._conclude(name or self._task.name, capture, facts, times=times)
+
+        return Measuring(self.session if of is None else of, self._callers, conclude)
+
+    def close(self) -> None:
+        """End the loop of coroutine functions."""
+        self._loop.close()
+
+    def _run(self, scenario: Callable[..., Any], args: Any, kwargs: Any) -> Run[Any]:
+        def call(on: Any) -> Any:
+            return scenario(on, *args, **kwargs)
+
+        asynchronous = is_coroutine_function(scenario)
+        on, place, loop = self._task.on, self._place, self._loop
+        if on == "session" and asynchronous:
+            return AsyncSessionRun(loop, make_async_engine(place.url, place.driver), call)
+        if on == "session":
+            return SessionRun(self.session, lambda: call(self.session))
+        opener: Opener
+        if on == "engine":
+            opener = AsyncEngineOpener(loop, place.driver) if asynchronous else EngineOpener()
+        else:
+            opener = AsyncPsycopgOpener(loop) if asynchronous else PsycopgOpener()
+        return OpenedRun(opener, place.url, place.fresh, call)
+
+    def _capture(self, run: Run[T]) -> tuple[Capture, Facts, T, float]:
+        """Return the capture of the run that counts: the first where it wrote, else the second."""
+        facts = run.facts()
+        while True:
+            began = time.perf_counter()
+            run.begin()
+            try:
+                with run.captured(facts, self._callers) as capture:
+                    value = run.call()
+            finally:
+                run.undo()
+            duration_s = time.perf_counter() - began
+            if self._warm or capture.tally.wrote:
+                return capture, facts, value, duration_s
+            self._warm = True
+
+    _warm = False
+
+    def _memory(self, run: Run[Any], duration_s: float) -> int | None:
+        """Return the peak of Python's memory in a run of its own."""
+        wanted = self._task.budgets.max_memory_mb is not None
+        if tracemalloc.is_tracing() or not (wanted or duration_s < _CHEAP_S):
+            return None
+        run.begin()
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            run.call()
+            return tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+            run.undo()
 
     def _conclude(
-        self, scenario: str, capture: Capture, times: TimeStats | None, settings: dict[str, str]
+        self,
+        scenario: str,
+        capture: Capture,
+        facts: Facts,
+        *,
+        times: TimeStats | None,
+        memory_bytes: int | None = None,
     ) -> None:
         result = ScenarioResult(
             scenario=scenario,
@@ -127,22 +234,28 @@ class Perf:
             statements=capture.statements(),
             time=times,
             budgets=self._task.budgets,
-            settings=settings,
+            settings=facts.settings,
+            environment=facts.environment,
+            plan_source=capture.plans,
+            same_layout=not self._place.why_not,
+            not_captured=self._not_captured(capture, facts),
+            memory_bytes=memory_bytes,
         )
+        result = self._judge(result)
         self._benchmark.extra_info.update(
             dataset=result.dataset, queries=result.queries, rows=result.rows
         )
         self._record(result)
-        check_budgets(result)
+        self._red(result)
+
+    def _not_captured(self, capture: Capture, facts: Facts) -> tuple[str, ...]:
+        why_not = self._place.why_not
+        no_clone = f"buffers and plans are shown, not judged: {why_not}"
+        return (*([no_clone] if why_not else []), *facts.notes, *sorted(capture.unseen))
 
     def _check(self, scenario: Callable[..., Any]) -> None:
         if not callable(scenario):
             raise ConfigError(f"perf() takes a function of a session, not {scenario!r}")
-        if inspect.iscoroutinefunction(scenario):
-            raise ConfigError(
-                f"{_name(scenario)} is a coroutine function; perf() runs plain functions of a "
-                "SQLAlchemy Session"
-            )
         if self._timed:
             raise ConfigError(
                 "perf() was called before in this test, and a test is timed once; put the second "
@@ -154,7 +267,7 @@ class Perf:
         wanted = math.ceil(self._task.max_time_s / max(duration_s, 1e-9))
         return max(self._task.min_rounds, min(wanted, _MOST_ROUNDS))
 
-    def _time(self, run: _Run[Any], rounds: int) -> TimeStats | None:
+    def _time(self, run: Run[Any], rounds: int) -> TimeStats | None:
         try:
             self._benchmark.pedantic(run.call, setup=run.begin, teardown=run.undo, rounds=rounds)
         finally:
@@ -165,55 +278,13 @@ class Perf:
         return TimeStats(stats.median, stats.min, stats.rounds, tuple(stats.data))
 
 
-class _Run(Generic[T]):
-    """A scenario in a savepoint of its own, so that whatever it commits can be undone.
-
-    A savepoint, not a transaction: what the test wrote to its session before is seen by each run.
-    """
-
-    def __init__(self, session: Session, scenario: Callable[[], T]) -> None:
-        self._session = session
-        self._connection = _connection(session)
-        self._scenario = scenario
-        self._savepoint: NestedTransaction | None = None
-
-    def once(self) -> T:
-        self.begin()
-        try:
-            return self.call()
-        finally:
-            self.undo()
-
-    def begin(self) -> None:
-        self._session.flush()
-        self._session.expunge_all()
-        self._session.commit()  # into the test's own transaction, which is rolled back
-        self._savepoint = self._connection.begin_nested()
-        # The session's own savepoint stands for the application's BEGIN: neither is timed.
-        self._session.connection()
-
-    def call(self) -> T:
-        return self._scenario()
-
-    def undo(self) -> None:
-        savepoint, self._savepoint = self._savepoint, None
-        if savepoint is None:
-            return
-        self._session.expunge_all()  # first: a rollback would empty the objects it returned
-        self._session.rollback()
-        savepoint.rollback()
-
-
-def _connection(session: Session) -> Connection:
-    """Return the connection whose transaction a session has joined."""
-    from sqlalchemy import Connection
-
-    bind = session.bind
-    if isinstance(bind, Connection) and session.join_transaction_mode == "create_savepoint":
-        return bind
-    raise ConfigError(
-        "perf_session must be a Session on a Connection in a transaction, so that what a scenario "
-        'commits can be undone: Session(connection, join_transaction_mode="create_savepoint")'
+def is_coroutine_function(scenario: Any) -> bool:
+    """Tell whether a call makes a coroutine, also through functools.partial or ``__call__``."""
+    while isinstance(scenario, functools.partial):
+        scenario = scenario.func
+    return inspect.iscoroutinefunction(scenario) or (
+        not inspect.isroutine(scenario)
+        and inspect.iscoroutinefunction(getattr(scenario, "__call__", None))  # noqa: B004
     )
 
 

@@ -12,7 +12,7 @@ from perfdata.perf.plans import from_message, without_inner
 from perfdata.perf.statements import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from perfdata.perf.callers import Caller, Callers
     from perfdata.perf.plans import SeenPlan
@@ -27,6 +27,8 @@ _READS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _LOCKS = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+UPDATE|UPDATE|(?:KEY\s+)?SHARE)\b", re.IGNORECASE)
+# What our own statements have in their text, which are sent in the same session.
+_OWN = "auto_explain.log_min_duration"
 # What a server-side cursor of psycopg puts before its query.
 _DECLARE = re.compile(r'DECLARE "(?:[^"]|"")*" (?:(?:NO )?SCROLL )?CURSOR (?:WITH HOLD )?FOR ')
 
@@ -101,8 +103,10 @@ class Tally:
         self._callers = callers
         self.after = after
         self._counts: dict[str, Count] = {}
-        self._messages: list[tuple[str, str | None]] = []
+        self._messages: list[tuple[Count | None, str, str | None]] = []
+        self._inner: list[tuple[Count | None, SeenPlan]] = []  # whose statement has not ended
         self._last: Count | None = None
+        self._last_text: str | None = None
         self.planned_writes = False
 
     def begin(self, query: str, parameters: Any) -> Count | None:
@@ -111,6 +115,7 @@ class Tally:
         if _TRANSACTION.match(query):
             return None
         count = self._last = self._counts.setdefault(query, Count())
+        self._last_text = query
         count.calls += 1
         caller = self._callers.find() if self._callers else None
         if caller is not None:
@@ -120,30 +125,58 @@ class Tally:
         return count
 
     def message(self, text: str, context: str | None) -> None:
-        """Take a message of auto_explain; it is read when the statement has ended."""
-        self._messages.append((text, context))
+        """Take a message of auto_explain; it is read when the statement has ended.
 
-    def explained(self, count: Count, plan: SeenPlan) -> None:
-        """Take a plan that EXPLAIN gave for a statement."""
+        A statement's own comes when its portal is dropped, mostly with the statement after it;
+        those of what it ran come while it runs.
+        """
+        self._messages.append((self._last, text, context))
+
+    def explained(self, plan: SeenPlan) -> None:
+        """Take a plan that EXPLAIN gave for the statement that is about to be sent."""
         self.planned_writes |= plan.writes
-        count.add_plan(plan)
+        if self._last is not None:
+            self._last.add_plan(plan)
 
     def settle(self) -> None:
-        """Read the messages that came, and give each to its statement."""
+        """Read the messages that came, and give each to its statement where that is known."""
         messages, self._messages = self._messages, []
-        inner: list[SeenPlan] = []
-        for plan in without_inner(from_message(*one, self.after) for one in messages):
+        for running, text, context in messages:
+            plan = from_message(text, context, self.after)
+            if _OWN in plan.query:
+                continue
             self.planned_writes |= plan.writes
-            inner.append(plan)
-            if plan.depth == 0:
-                _add_all(self._of(plan.query), inner)
-                inner = []
-        # A DO block has no plan of its own, nor has a statement that failed, nor COMMIT.
-        _add_all(self._last, inner)
+            if plan.depth:
+                self._inner.append((running, plan))
+            else:
+                self._give(self._of(plan.query), plan)
+
+    def finish(self) -> None:
+        """Settle, and give what is left: of DO blocks, of what failed, of COMMIT."""
+        self.settle()
+        self._give(None, None)
+
+    def _give(self, count: Count | None, plan: SeenPlan | None) -> None:
+        """Give a statement its plan with those inside of it, and to others those that have none."""
+        waiting, self._inner = self._inner, []
+        groups: dict[int, tuple[Count, list[SeenPlan]]] = {}
+        for running, inner in waiting:
+            if running is not None:
+                groups.setdefault(id(running), (running, []))[1].append(inner)
+        if count is not None and plan is not None:
+            groups.setdefault(id(count), (count, []))[1].append(plan)
+        for of, plans in groups.values():
+            for one in without_inner(plans):
+                of.add_plan(one)
 
     def _of(self, query: str) -> Count | None:
         """Return the count of a plan's text: the last, but of cursors and in a pipeline."""
-        wanted = fingerprint(_DECLARE.sub("", query, count=1)).fingerprint
+        query = _DECLARE.sub("", query, count=1)
+        if query in self._counts:
+            return self._counts[query]
+        wanted = fingerprint(query).fingerprint
+        if self._last_text is not None and fingerprint(self._last_text).fingerprint == wanted:
+            return self._last
         for text, count in reversed(self._counts.items()):
             if fingerprint(text).fingerprint == wanted:
                 return count
@@ -168,18 +201,12 @@ class Tally:
 
     def statements(self) -> tuple[StatementCount, ...]:
         """Return the counts by statement fingerprint, in the order of the first calls."""
-        self.settle()
+        self.finish()
         merged: dict[str, tuple[str, Count]] = {}
         for query, count in self._counts.items():
             statement = fingerprint(query)
             merged.setdefault(statement.fingerprint, (statement.text, Count()))[1].merge(count)
         return tuple(_statement(key, *found) for key, found in merged.items())
-
-
-def _add_all(count: Count | None, plans: Iterable[SeenPlan]) -> None:
-    for plan in plans:
-        if count is not None:
-            count.add_plan(plan)
 
 
 def _statement(key: str, text: str, count: Count) -> StatementCount:
