@@ -266,5 +266,5 @@ def _task(request: pytest.FixtureRequest, dataset: Dataset) -> Task:
         budgets=_marker(item).budgets,
         min_rounds=int(options.get("min_rounds") or default("benchmark_min_rounds")),
         max_time_s=float(options.get("max_time") or default("benchmark_max_time")),
-        on=getattr(_marker(item), "on", "session"),
+        on=_marker(item).on,
     )
