@@ -75,7 +75,7 @@ SETTINGS = {
     "server_version": "18.6",
     "work_mem": "4096",
 }
-ENVIRONMENT = {"major": "18", "provider": "builtin", "locale": "C.UTF-8", "block_size": "8192"}
+ENVIRONMENT = {"postgresql": "18", "provider": "builtin", "locale": "C.UTF-8", "block_size": "8192"}
 
 
 def plan(*signature: str, calls: int = 1, buffers: int = 0, temp: int = 0, wal: int = 0) -> Plan:

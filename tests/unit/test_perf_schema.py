@@ -11,14 +11,21 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
 from perfdata import Settings
-from perfdata.perf import history, model, results
+from perfdata.perf import baselines, history, model, results
 from perfdata.perf.model import Budgets, FindingKind, PlanSource, Verdict
-from tests.welfare_results import RESULTS, SEARCHED
+from tests.welfare_results import COUNTED, RENEWED, RESULTS, SEARCHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
+ROOT = Path(__file__).parents[2]
+SCHEMAS = ROOT / "docs" / "schema"
+# Where a document's parts stand, and what they are called in its schema.
+PARTS = {
+    "results": ("scenarios", "result"),
+    "history": ("scenarios", "entry"),
+    "baseline": ("statements", "statement"),
+}
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -58,9 +65,16 @@ def written_history(folder: Path) -> dict[str, Any]:
     return line
 
 
+def written_baseline(folder: Path) -> dict[str, Any]:
+    baselines.write_baseline(folder / "a.json", baselines.Baseline.of(RENEWED))
+    document: dict[str, Any] = json.loads((folder / "a.json").read_text(encoding="utf-8"))
+    return document
+
+
 WRITTEN: dict[str, Callable[[Path], dict[str, Any]]] = {
     "results": written_results,
     "history": written_history,
+    "baseline": written_baseline,
 }
 
 
@@ -74,7 +88,7 @@ def test_what_is_written_is_as_its_schema_says(name: str, tmp_path: Path) -> Non
 def test_every_change_of_what_is_written_is_seen(name: str, tmp_path: Path) -> None:
     """No part of a document can go, be of another type, or come in without the schema's leave."""
     document = WRITTEN[name](tmp_path)
-    for holder in [document, document["scenarios"][0]]:
+    for holder in [document, document[PARTS[name][0]][0]]:
         for key in [one for one in holder if one in _required(name, holder is document)]:
             kept = holder.pop(key)
             with pytest.raises(ValidationError):
@@ -92,7 +106,7 @@ def test_every_change_of_what_is_written_is_seen(name: str, tmp_path: Path) -> N
 
 def _required(name: str, top: bool) -> list[str]:
     of = schema(name)
-    part = of if top else of["$defs"][{"results": "result", "history": "entry"}[name]]
+    part = of if top else of["$defs"][PARTS[name][1]]
     required: list[str] = part["required"]
     return required
 
@@ -111,6 +125,9 @@ def _required(name: str, top: bool) -> list[str]:
         ("results", None, results.Results, {"format"}),
         ("history", None, history.Run, {"format"}),
         ("history", "entry", history.Entry, set()),
+        ("baseline", None, baselines.Baseline, {"format"}),
+        ("baseline", "statement", baselines.AcceptedStatement, set()),
+        ("baseline", "plan", baselines.AcceptedPlan, set()),
     ],
 )
 def test_every_field_is_described(name: str, part: str | None, of: Any, made: set[str]) -> None:
@@ -128,6 +145,17 @@ def test_the_names_of_verdicts_findings_and_sources_are_all_there() -> None:
     assert parts["finding"]["properties"]["kind"]["enum"] == [one.value for one in FindingKind]
     entry = schema("history")["$defs"]["entry"]["properties"]
     assert entry["verdict"]["enum"] == [one.value for one in Verdict]
+
+
+def test_a_baseline_without_buffers_is_one_too() -> None:
+    document = json.loads(baselines.to_text(baselines.Baseline.of(COUNTED)))
+    assert document["statements"][0]["buffers"] is None
+    check(document, "baseline")
+
+
+def test_the_committed_baselines_are_as_their_schema_says() -> None:
+    for path in (ROOT / "tests" / "perf" / "baselines").rglob("*.json"):
+        check(json.loads(path.read_text(encoding="utf-8")), "baseline")
 
 
 def test_a_line_of_before_buffers_were_kept_is_still_one() -> None:
