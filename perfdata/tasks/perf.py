@@ -51,8 +51,10 @@ def report(_context: Context, *, output: str = "", open: bool = False, json: boo
     from perfdata.perf.html.pictures import NO_PICTURES, have_pictures
     from perfdata.perf.results import results_path
 
-    folder = results_path(load_settings()).parent
-    path, results, history = write_report(folder, Path(output) if output else None)
+    settings = load_settings()
+    path, results, history = write_report(
+        results_path(settings).parent, settings.root, Path(output) if output else None
+    )
     notes = [*history.notes, *([] if have_pictures() else [NO_PICTURES])]
     if open and (why := open_in_browser(path)):
         notes.append(f"not opened: {why}")

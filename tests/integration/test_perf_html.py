@@ -104,9 +104,11 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def page() -> str:
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     ended = datetime(2026, 3, 20, 17, 41, tzinfo=UTC)
-    return render(Results(ended, RESULTS), History(runs(*RESULTS[:3])))
+    return render(
+        Results(ended, RESULTS), History(runs(*RESULTS[:3])), tmp_path_factory.getbasetemp()
+    )
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Browser, page: str) -> None:

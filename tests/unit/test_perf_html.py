@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -21,13 +22,12 @@ from perfdata.perf.html.page import render, write_report
 from perfdata.perf.html.view import StatementView
 from perfdata.perf.model import Finding, FindingKind, Plan, Source, StatementCount
 from perfdata.perf.results import Results
-from tests.welfare_results import ALERTS, RESULTS, SEARCHED, runs
+from tests.welfare_results import ALERTS, RENEWED, RESULTS, SEARCHED, runs
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from perfdata.perf.model import ScenarioResult
 
+ROOT = Path(__file__).parents[2]
 ENDED = datetime(2026, 3, 20, 17, 41, tzinfo=UTC)
 HOSTILE = (
     "</pre></style><script>alert(1)</script>\"'><img src=http://evil/x onerror=a>\x00\x1b[2J{{7}}"
@@ -42,7 +42,7 @@ CSS = files("perfdata.perf.html").joinpath("report.css").read_text("utf-8")
 
 
 def page(*results: ScenarioResult, history: History | None = None) -> str:
-    return render(Results(ENDED, results), history or History())
+    return render(Results(ENDED, results), history or History(), ROOT)
 
 
 def parsed(text: str) -> ET.Element:
@@ -91,7 +91,7 @@ def test_headings_leave_out_no_level(whole: str) -> None:
 
 def test_the_overview_has_a_row_for_each_scenario_that_leads_to_its_part(whole: str) -> None:
     document = parsed(whole)
-    assert texts(next(document.iter("h1"))) == ["1 of 4 scenarios regressed"]
+    assert texts(next(document.iter("h1"))) == ["1 of 4 scenarios regressed; 1 without a baseline"]
     rows = list(next(document.iter("tbody")).iter("tr"))
     assert [texts(row) for row in rows[:2]] == [
         ["deadline_alerts", "100_offices", "✗", "regressed", "99", "max. 4", "5,188", "24,415",
@@ -237,10 +237,21 @@ def test_a_page_holds_a_part_of_very_many_statements() -> None:
     assert "1,034 more statements stand in perf.json." in shown
 
 
+def test_the_command_that_accepts_stands_where_accepting_mends_something() -> None:
+    new = replace(SEARCHED, baseline="tests/perf/baselines/pg18/search.json")
+    repeated = replace(ALERTS, findings=ALERTS.findings[3:])
+    told = [texts(parsed(page(one))) for one in (ALERTS, new, repeated, RENEWED, SEARCHED)]
+    commands = [[text for text in one if text.startswith("invoke ")] for one in told]
+    assert commands == [
+        *(["invoke perf.accept --only deadline_alerts"],),
+        *(["invoke perf.accept --only search_recipients"], [], [], []),
+    ]
+
+
 def test_tests_that_failed_otherwise_are_told_with_what_they_said() -> None:
     results = Results(ENDED, (SEARCHED,), {"tests/test_a.py::test_a": HOSTILE}, ("restored",))
-    document = parsed(render(results, History()))
-    assert "1 scenario, none regressed; 1 test failed" in texts(document)
+    document = parsed(render(results, History(), ROOT))
+    assert "1 scenario, none regressed; 1 without a baseline; 1 test failed" in texts(document)
     shown = texts(document)
     assert shown[shown.index("tests/test_a.py::test_a") + 1] == AS_SHOWN
     assert "restored" in shown
@@ -265,7 +276,7 @@ def test_a_long_statement_is_laid_out_on_lines() -> None:
 
 def test_the_file_lies_beside_the_results_or_where_it_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="nox -s perf"):
-        write_report(tmp_path)
+        write_report(tmp_path, tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -57,8 +57,9 @@ def test_the_page_lies_beside_the_results_and_nothing_is_opened(project: Project
     done = project.report(DISPLAY=":7")
     assert (done.returncode, done.stdout, done.stderr) == (0, ".perfdata/results/report.html\n", "")
     page = (project.results / "report.html").read_text("utf-8")
-    assert "<h1>1 of 4 scenarios regressed</h1>" in page
+    assert "<h1>1 of 4 scenarios regressed; 1 without a baseline</h1>" in page
     assert "there is 1." in page
+    assert "<code>perfdata perf.accept --only deadline_alerts</code>" in page
     assert not project.opened.exists()
 
 

@@ -25,26 +25,32 @@ if TYPE_CHECKING:
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def write_report(folder: Path, output: Path | None = None) -> tuple[Path, Results, History]:
+def write_report(
+    folder: Path, root: Path, output: Path | None = None
+) -> tuple[Path, Results, History]:
     """Write the page of a folder's perf.json and history.jsonl; return it and what it was made of.
 
-    It goes to ``output``, or ``report.html`` beside them. Raises ResultsError where the results
-    can't be read, and ConfigError where the page can't be written.
+    It goes to ``output``, or ``report.html`` beside them; ``root`` is the project's folder.
+    Raises ResultsError where the results can't be read, ConfigError where the page can't be
+    written.
     """
     results = read_results(folder / "perf.json")
     history = read_history(folder / "history.jsonl")
     path = output or folder / "report.html"
     try:
-        write_whole(path, render(results, history))
+        write_whole(path, render(results, history, root))
     except OSError as error:
         raise ConfigError(f"the report can't be written to {path}: {error.strerror}") from error
     return path, results, history
 
 
-def render(results: Results, history: History) -> str:
-    """Return the page: well-formed, self-contained, every text in it escaped."""
+def render(results: Results, history: History, root: Path) -> str:
+    """Return the page: well-formed, self-contained, every text in it escaped.
+
+    The command that accepts a result is that of the project in ``root``.
+    """
     scenarios = [
-        ScenarioView(place, result, history.of(result))
+        ScenarioView(place, result, history.of(result), root)
         for place, result in enumerate(results.scenarios, 1)
     ]
     page = _environment().get_template("report.html.j2")
@@ -61,10 +67,12 @@ def render(results: Results, history: History) -> str:
 
 
 def headline(results: Results) -> str:
-    """Say in a line how many scenarios there are, how many regressed, and what failed otherwise."""
+    """Say in a line how many scenarios there are, and what is to be known of them at once."""
     counted = _counted(len(results.scenarios), "scenario")
     red = sum(one.verdict is Verdict.REGRESSED for one in results.scenarios)
     said = [f"{red} of {counted} regressed" if red else f"{counted}, none regressed"]
+    if new := sum(one.verdict is Verdict.NO_BASELINE for one in results.scenarios):
+        said.append(f"{new} without a baseline")
     if results.failures:
         said.append(f"{_counted(len(results.failures), 'test')} failed")
     return "; ".join(said)

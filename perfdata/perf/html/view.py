@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from perfdata.perf.html.pictures import draw_rounds, draw_trend, have_pictures
 from perfdata.perf.model import PlanSource, Verdict, broken_budgets
+from perfdata.perf.telling import accept_command, is_acceptable
 from perfdata.perf.terminal import seconds
 from perfdata.perf.trees import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from perfdata.perf.history import Entry, Run
     from perfdata.perf.model import Finding, ScenarioResult, StatementCount
@@ -58,6 +60,15 @@ class ScenarioView:
     number: int
     result: ScenarioResult
     runs: Sequence[tuple[Run, Entry]]
+    root: Path
+
+    @property
+    def accept(self) -> str | None:
+        """The command that makes it green, where accepting does: after a look, if it is meant."""
+        to_accept = self.result.baseline and not self.result.accepted
+        if to_accept or any(map(is_acceptable, self.result.findings)):
+            return accept_command(self.root, self.result.scenario)
+        return None
 
     @property
     def id(self) -> str:
