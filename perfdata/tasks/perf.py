@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfdata.tasks.base import Code, answer_no, task
+from perfdata.tasks.base import Code, answer_no, is_dry, task
 from perfdata.tasks.browser import open_in_browser
 from perfdata.tasks.output import print_json, print_notes, shown_path
 from perfdata.tasks.target import load_settings
 
 if TYPE_CHECKING:
     from invoke.context import Context
+
+    from perfdata.perf.accepting import Acceptance
 
 
 @task(
@@ -36,6 +38,45 @@ def run(_context: Context, *, dataset: str = "", only: str = "", json: bool = Fa
         raise answer_no()
     if ended is Ended.BROKEN:
         raise Exit("error: the perf tests did not run to their end", code=Code.ERROR)
+
+
+@task(
+    options={
+        "only": "accept one scenario; not given: all that the last run measured",
+        "json": "print what was accepted as JSON",
+    }
+)
+def accept(context: Context, *, only: str = "", json: bool = False) -> None:
+    """Make the last run's counts and plans the baselines, and show what changes."""
+    from perfdata.perf.accepting import accept as write
+    from perfdata.perf.accepting import acceptances
+    from perfdata.perf.results import read_results, results_path
+
+    settings = load_settings()
+    run_before = read_results(results_path(settings))
+    found = acceptances(run_before.scenarios, settings.root, only)
+    if not is_dry(context):
+        write(found)
+    if json:
+        print_json([_accepted(one) for one in found])
+        return
+    verb = "would accept" if is_dry(context) else "accepted"
+    print(f"{verb} the run of {run_before.created_at:%Y-%m-%d %H:%M:%S} UTC")
+    for one in found:
+        print(f"{one.done.value}: {one.scenario} on {one.dataset}, {shown_path(one.path)}")
+        print_notes(one.changes)
+    if unknown := [one.scenario for one in run_before.scenarios if not one.baseline]:
+        print(f"not accepted, as their environment is not known: {', '.join(unknown)}")
+
+
+def _accepted(one: Acceptance) -> dict[str, object]:
+    return {
+        "scenario": one.scenario,
+        "dataset": one.dataset,
+        "done": one.done.value,
+        "path": one.path,
+        "changes": one.changes,
+    }
 
 
 @task(

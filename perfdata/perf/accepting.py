@@ -1,0 +1,122 @@
+"""Accepting: the last run's results become the baselines that later ones are compared with."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from perfdata.errors import BaselineError, ConfigError, RefusedError
+from perfdata.perf.baselines import Baseline, read_baseline, to_text, write_baseline
+from perfdata.perf.comparison import change
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from perfdata.perf.model import ScenarioResult
+
+_NOT_CI = {"", "0", "false", "no"}
+
+
+class Done(Enum):
+    """What accepting does to a baseline."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    SAME = "same"
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """A baseline as it is to be written, and what it changes, in lines: none where it is new."""
+
+    scenario: str
+    dataset: str
+    path: Path
+    baseline: Baseline
+    done: Done
+    changes: tuple[str, ...] = ()
+
+
+def in_ci(environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether this is a CI job, where nothing is accepted."""
+    return environ.get("CI", "").lower() not in _NOT_CI
+
+
+def acceptances(results: Sequence[ScenarioResult], root: Path, only: str = "") -> list[Acceptance]:
+    """Return what accepting results would do, of one scenario or of all; nothing is written.
+
+    Raises ConfigError where no result is of that name, or two tests would share a baseline.
+    """
+    chosen = [one for one in results if not only or one.scenario == only]
+    if not chosen:
+        raise ConfigError(_no_such(results, only))
+    _check_apart(results, chosen)
+    return [_acceptance(one, root) for one in chosen if one.baseline]
+
+
+def accept(found: Sequence[Acceptance], environ: Mapping[str, str] = os.environ) -> None:
+    """Write the baselines that change; RefusedError in CI, where nothing is written."""
+    if in_ci(environ):
+        raise RefusedError(
+            "nothing is accepted in CI (the variable CI is set): accept on a machine of your own, "
+            "look at the change, and commit it"
+        )
+    for one in found:
+        if one.done is not Done.SAME:
+            write_baseline(one.path, one.baseline)
+
+
+def _no_such(results: Sequence[ScenarioResult], only: str) -> str:
+    names = sorted({one.scenario for one in results})
+    if not only or not names:
+        return "the last run measured no scenario; run the perf tests first"
+    near = difflib.get_close_matches(only, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"it measured {', '.join(names)}"
+    return f"the last run measured no scenario {only!r}; {hint}"
+
+
+def _check_apart(results: Sequence[ScenarioResult], chosen: Sequence[ScenarioResult]) -> None:
+    counted = Counter(one.baseline for one in results if one.baseline)
+    for one in chosen:
+        if counted[one.baseline] > 1:
+            tests = " and ".join(each.test for each in results if each.baseline == one.baseline)
+            raise ConfigError(
+                f"{tests} measure {one.scenario} on {one.dataset}, and would share a baseline: "
+                'give one of them a name, @pytest.mark.perf(name="…")'
+            )
+
+
+def _acceptance(result: ScenarioResult, root: Path) -> Acceptance:
+    path, new = root / result.baseline, Baseline.of(result)
+    try:
+        old = read_baseline(path, result.scenario, result.dataset)
+    except BaselineError as error:  # what is damaged is what accepting anew mends
+        return _made(new, path, Done.CHANGED, (str(error),))
+    if old is None:
+        return _made(new, path, Done.NEW, ())
+    if to_text(old) == to_text(new):
+        return _made(new, path, Done.SAME, ())
+    return _made(new, path, Done.CHANGED, tuple(_changes(old, new)))
+
+
+def _made(baseline: Baseline, path: Path, done: Done, changes: tuple[str, ...]) -> Acceptance:
+    return Acceptance(baseline.scenario, baseline.dataset, path, baseline, done, changes)
+
+
+def _changes(old: Baseline, new: Baseline) -> Iterator[str]:
+    """Say counters by name, then every line of the file that changes."""
+    for name in dict.fromkeys((*old.counters, *new.counters)):
+        before, after = old.counters.get(name), new.counters.get(name)
+        if before != after:
+            both = before is not None and after is not None
+            yield f"{name} {change(before or 0, after or 0) if both else f'{before} → {after}'}"
+    lines = difflib.unified_diff(
+        to_text(old).splitlines(), to_text(new).splitlines(), lineterm="", n=2
+    )
+    for line in list(lines)[2:]:  # without the names of two files that are one
+        yield line.rstrip()
