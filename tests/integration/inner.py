@@ -1,0 +1,57 @@
+"""Whole pytest sessions of a project, run as a user would run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROJECT = '[tool.perfdata]\nproject = "perfdata.welfare:project"\n[tool.pytest.ini_options]\n'
+# Rounds enough to see that they are undone, and no more. The other plugins of this environment
+# would cost each session a second, or warn.
+FAST = (
+    *("--benchmark-max-time=0", "--benchmark-min-rounds=3", "-W", "error"),
+    *(f"-pno:{name}" for name in ("cacheprovider", "asyncio", "faker", "hypothesispytest")),
+)
+
+
+class Pytest:
+    """Runs pytest in a folder of a project."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder = folder
+        self.home = home
+
+    def write(self, **files: str) -> None:
+        for name, text in files.items():
+            (self.folder / f"{name}.py").write_text(text, encoding="utf-8")
+
+    def run(self, *args: str, **environ: str) -> tuple[int, str]:
+        """Return the exit code and what stood on the terminal."""
+        inherited = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("PERFDATA_", "PYTEST_", "GITHUB_"))
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *FAST, *args],
+            cwd=self.folder,
+            env={**inherited, "PERFDATA_HOME": str(self.home), "COLUMNS": "200", **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        return done.returncode, done.stdout
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """Return the results file's scenarios by the name of their test."""
+        text = (self.home / "results" / "perf.json").read_text(encoding="utf-8")
+        scenarios: list[dict[str, Any]] = json.loads(text)["scenarios"]
+        return {one["test"].partition("::")[2]: one for one in scenarios}
