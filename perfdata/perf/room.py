@@ -187,7 +187,7 @@ class Perf:
 
     def _capture(self, run: Run[T]) -> tuple[Capture, Facts, T, float]:
         """Return the capture of the run that counts: the first where it wrote, else the second."""
-        facts = run.facts()
+        facts, warm = run.facts(), False
         while True:
             began = time.perf_counter()
             run.begin()
@@ -197,11 +197,9 @@ class Perf:
             finally:
                 run.undo()
             duration_s = time.perf_counter() - began
-            if self._warm or capture.tally.wrote:
+            if warm or capture.tally.wrote:
                 return capture, facts, value, duration_s
-            self._warm = True
-
-    _warm = False
+            warm = True
 
     def _memory(self, run: Run[Any], duration_s: float) -> int | None:
         """Return the peak of Python's memory in a run of its own."""
