@@ -130,6 +130,13 @@ def perf(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS)
+def compare(session: nox.Session) -> None:
+    """Time this tree and a revision in turn: nox -s compare -- --rev main."""
+    # Interrupted, it ends three pytests and takes a worktree and databases away.
+    run_task(session, "perf.compare", interrupt_timeout=60.0)
+
+
+@nox.session(python=PYTHONS)
 def dataset(session: nox.Session) -> None:
     """Build a dataset: nox -s dataset -- --name 100_offices."""
     run_task(session, "dataset.build")
@@ -153,7 +160,10 @@ def fingerprint(session: nox.Session) -> None:
     run_task(session, "snapshot.key")
 
 
-def run_task(session: nox.Session, task: str) -> None:
-    """Run an invoke task with the arguments that follow ``--``."""
+def run_task(session: nox.Session, task: str, interrupt_timeout: float | None = 0.3) -> None:
+    """Run an invoke task with the arguments that follow ``--``.
+
+    ``interrupt_timeout`` is how many seconds it has to clean up when it is interrupted.
+    """
     install(session)
-    session.run("invoke", task, *session.posargs)
+    session.run("invoke", task, *session.posargs, interrupt_timeout=interrupt_timeout)

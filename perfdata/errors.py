@@ -19,6 +19,7 @@ PerfdataError
 │   └── BoundaryError         unflagged rows hang on flagged ones
 ├── LoadError                 the server refused the rows; all was rolled back
 ├── ResultsError              a perf run's results can't be read
+├── ComparisonError           a side of a comparison did not run to its end
 ├── BaselineError             a baseline can't be read or written
 └── RegressedError            a scenario is red: worse than was accepted, or an N+1
     └── BudgetExceededError   it did more than its marker allows
@@ -151,6 +152,10 @@ class ServerRefusedError(LoadError):
 
 class ResultsError(PerfdataError):
     """A perf run's results can't be read."""
+
+
+class ComparisonError(PerfdataError):
+    """A side of a comparison did not run to its end."""
 
 
 class BaselineError(PerfdataError):

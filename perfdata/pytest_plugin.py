@@ -23,6 +23,7 @@ of an environment that has perfdata loads this module.
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from perfdata.dataset import Dataset
     from perfdata.perf.model import ScenarioResult
     from perfdata.perf.room import Perf, Place, Task
+    from perfdata.perf.rounds import Rounds
     from perfdata.stage import Stage
 
 _FIXTURES = {"large_dataset", "perf", "perf_async_session", "perf_session"}
@@ -69,7 +71,12 @@ def pytest_configure(config: pytest.Config) -> None:
         'perf(dataset="100_offices", max_queries=None, max_rows=None): the dataset that a perf '
         "test runs on, and what its scenario may do at most",
     )
-    config.pluginmanager.register(Summary(config), SUMMARY_PLUGIN)
+    if "PERFDATA_COMPARE" in os.environ:
+        from perfdata.perf.rounds import CHILD_PLUGIN, take_part
+
+        config.pluginmanager.register(take_part(), CHILD_PLUGIN)
+    else:
+        config.pluginmanager.register(Summary(config), SUMMARY_PLUGIN)
     if config.pluginmanager.hasplugin("asyncio"):
         config.pluginmanager.register(_asyncio_fixtures(), "perfdata-asyncio")
 
@@ -244,12 +251,28 @@ def perf(
     from perfdata.perf.room import Perf
 
     _, results = request.node.stash.setdefault(_results_key, (perfdata_settings.home, []))
+    timer = _comparing(request, perfdata_settings, large_dataset) or benchmark
     task = _task(request, large_dataset)
-    room = Perf(perf_session, benchmark, task, results.append, _perf_place)
+    room = Perf(perf_session, timer, task, results.append, _perf_place)
     yield room
     room.close()
     # pytest-benchmark warns of tests that time nothing: those that only count, or failed before.
     benchmark.skipped = True
+
+
+def _comparing(
+    request: pytest.FixtureRequest, settings: Settings, dataset: Dataset
+) -> Rounds | None:
+    """Return what times in turn with the other sides, where this run is one of a comparison."""
+    from perfdata.perf.rounds import CHILD_PLUGIN
+    from perfdata.snapshot.store import find_snapshot
+
+    child = request.config.pluginmanager.get_plugin(CHILD_PLUGIN)
+    if child is None:
+        return None
+    digest = find_snapshot(dataset.name, settings).manifest.body.sha256
+    rounds: Rounds = child.rounds(request.node.nodeid, digest)
+    return rounds
 
 
 def _task(request: pytest.FixtureRequest, dataset: Dataset) -> Task:

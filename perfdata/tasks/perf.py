@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perfdata.errors import ConfigError
 from perfdata.tasks.base import Code, answer_no, is_dry, task
 from perfdata.tasks.browser import open_in_browser
 from perfdata.tasks.output import print_json, print_notes, shown_path
+from perfdata.tasks.progress import reporting
 from perfdata.tasks.target import load_settings
 
 if TYPE_CHECKING:
@@ -108,3 +110,49 @@ def report(_context: Context, *, output: str = "", open: bool = False, json: boo
     else:
         print(shown_path(path))
         print_notes(notes)
+
+
+@task(
+    options={
+        "rev": "the revision to compare with: a branch, a tag, a hash",
+        "only": "compare one scenario: its name, or a part of its test's",
+        "dataset": "run on this dataset or snapshot, not on the one that each test names",
+        "rounds": "how many rounds a side, from 10; as many as take about 5 s where not given",
+        "json": "print the comparison as JSON, with the time of each round",
+    },
+    required={"rev": "main"},
+)
+def compare(
+    _context: Context,
+    *,
+    rev: str = "",
+    only: str = "",
+    dataset: str = "",
+    rounds: str = "",
+    json: bool = False,
+) -> None:
+    """Time this tree and a revision in turn, on the same data; exit code 1 where it regressed."""
+    from invoke.exceptions import Exit
+
+    from perfdata.perf import compare as comparing
+    from perfdata.tasks.comparing import print_comparison
+
+    number = _read_rounds(rounds) if rounds else None
+    with reporting() as report:
+        found = comparing.compare(
+            load_settings(), rev, only=only, dataset=dataset, rounds=number, report=report
+        )
+    if json:
+        print_json(found.to_json())
+    else:
+        print_comparison(found)
+    if found.errors:
+        raise Exit(f"error: {len(found.errors)} could not be compared", code=Code.ERROR)
+    if found.regressed:
+        raise answer_no()
+
+
+def _read_rounds(text: str) -> int:
+    if not text.isdecimal():
+        raise ConfigError(f"--rounds must be a whole number, not {text!r}")
+    return int(text)

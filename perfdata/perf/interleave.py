@@ -1,0 +1,200 @@
+"""Interleave: have the sides of a comparison run the same tests, and take their rounds in turn."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from perfdata.errors import ComparisonError, ConfigError
+from perfdata.perf.compared import SIDES, Compared, Counted, Times
+from perfdata.perf.randomisation import SEED
+from perfdata.perf.rounds import PROTOCOL
+from perfdata.progress import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from perfdata.perf.peers import Peer
+    from perfdata.progress import Report
+
+# In simulations of 30 rounds on a quiet machine 10 % are found in 99 of 100; over 100 rounds each
+# further one tells little. Three sides take them: a scenario of 50 ms is measured for 15 s.
+ROUND_TIME_S = 5.0
+MIN_ROUNDS, MAX_ROUNDS = 30, 100
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a side may take: to collect, to prepare a test, and for a round.
+
+    For a round it is ``round_s``, or so many times what the first one took.
+    """
+
+    collect_s: float = 300.0
+    ready_s: float = 3600.0
+    round_s: float = 60.0
+    round_times: float = 30.0
+
+
+@dataclass
+class Found:
+    """What was found so far: see perfdata.perf.compared.Comparison."""
+
+    scenarios: list[Compared] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+class Interleaving:
+    """A run of the same tests on all sides; the sides are ``this``, ``rev`` and ``again``."""
+
+    def __init__(
+        self, peers: Mapping[str, Peer], rounds: int | None, limits: Limits, report: Report
+    ) -> None:
+        """Take the sides' pytests, and how many rounds there shall be if not as many as fit."""
+        self._peers = peers
+        self._rounds = rounds
+        self._limits = limits
+        self._report = report
+        self._draw = random.Random(SEED)  # noqa: S311  the same order each time is what is wanted
+        self.found = Found()
+
+    def run(self, wanted: Callable[[Sequence[str]], Sequence[str]]) -> Found:
+        """Run the tests that are on all sides; ``wanted`` chooses among this tree's."""
+        tests = self._agree(wanted)
+        for peer in self._peers.values():
+            peer.order("run", tests=tests)
+        for number, test in enumerate(tests, 1):
+            self._report(Event(f"comparing {test} ({number} of {len(tests)})"))
+            self._compare(test)
+        return self.found
+
+    def _agree(self, wanted: Callable[[Sequence[str]], Sequence[str]]) -> list[str]:
+        """Hear what each side has, and return the tests that are to be run."""
+        limit_s = self._limits.collect_s
+        said = {name: one.expect("hello", limit_s=limit_s) for name, one in self._peers.items()}
+        for name, hello in said.items():
+            self._check(self._peers[name], hello)
+        here, there = wanted(said["this"]["tests"]), wanted(said["rev"]["tests"])
+        label = self._peers["rev"].side.label
+        both = [test for test in here if test in there and test in said["again"]["tests"]]
+        self.found.notes += [f"{test}: not in {label}" for test in here if test not in there]
+        self.found.notes += [f"{test}: only in {label}" for test in there if test not in here]
+        if not both:
+            all_tests = ", ".join(said["this"]["tests"]) or "none"
+            raise ConfigError(
+                f"no perf test that was asked for is in this tree and in {label}; here there are: "
+                f"{all_tests}"
+            )
+        return both
+
+    def _check(self, peer: Peer, hello: Mapping[str, Any]) -> None:
+        label = peer.side.label
+        if hello["protocol"] != PROTOCOL:
+            raise ConfigError(
+                f"{label} speaks another form of this protocol ({hello['protocol']}, this tree "
+                f"{PROTOCOL}): its perfdata is not of this time. Compare with a nearer revision"
+            )
+        _check_foreign(peer, hello)
+        self.found.errors += [f"{label}, not collected: {error}" for error in hello["errors"]]
+
+    def _compare(self, test: str) -> None:
+        ready, ended = self._prepare(test)
+        times = None
+        if not ended:
+            times = self._take_rounds(test, ready, ended)
+        for name in ready:
+            if name not in ended:
+                self._peers[name].order("enough")
+                ended[name] = self._peers[name].expect("end", limit_s=self._limits.ready_s)
+        self._conclude(test, ended, times)
+
+    def _prepare(self, test: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Have one side after the other run a test up to its rounds.
+
+        Returns what those said that are there, and what those said whose test ended before.
+        """
+        ready: dict[str, Any] = {}
+        ended: dict[str, Any] = {}
+        for name, peer in self._peers.items():
+            peer.doing = f"in {test}"
+            peer.expect("start", limit_s=self._limits.ready_s)
+            peer.order("go")
+            said = peer.expect("ready", "end", limit_s=self._limits.ready_s)
+            (ready if said["event"] == "ready" else ended)[name] = said
+            if said["event"] == "ready":
+                _check_foreign(peer, said)
+        if len({said["data"] for said in ready.values()}) > 1:
+            self.found.notes.append(
+                f"{test}: the sides run on different rows, as they make the dataset differently; "
+                "times and counts tell of both"
+            )
+        return ready, ended
+
+    def _take_rounds(
+        self, test: str, ready: Mapping[str, Any], ended: dict[str, Any]
+    ) -> Times | None:
+        """Take the rounds; None, and who ended in ``ended``, where a scenario failed in one."""
+        warm_s = median(said["warm_s"] for said in ready.values())
+        limit_s = max(self._limits.round_s, self._limits.round_times * warm_s)
+        taken: dict[str, list[float]] = {name: [] for name in self._peers}
+        orders = []
+        for number in range(self._rounds or rounds_of(warm_s)):
+            orders.append(self._draw.sample(list(self._peers), len(self._peers)))
+            for name in orders[-1]:
+                peer = self._peers[name]
+                peer.doing = f"in round {number + 1} of {test}"
+                peer.order("round")
+                said = peer.expect("round", "end", limit_s=limit_s)
+                if said["event"] == "end":
+                    ended[name] = said
+                    return None
+                taken[name].append(said["seconds"])
+        return Times(taken, orders)
+
+    def _conclude(self, test: str, ended: Mapping[str, Any], times: Times | None) -> None:
+        """Compare what the sides counted, and keep what they failed for."""
+        for name, said in ended.items():
+            self._keep_failure(test, name, said, whole=times is not None)
+        if times is None and any(said["failed"] for said in ended.values()):
+            return
+        this, rev, again = (
+            {one.scenario: one for one in map(Counted.from_json, ended[name]["results"])}
+            for name in SIDES
+        )
+        for scenario, counted in this.items():
+            if scenario not in rev or scenario not in again:
+                self.found.notes.append(f"{test}: {scenario} was not measured on all sides")
+                continue
+            own = times if scenario == ended["this"]["timed"] else None
+            found = Compared.of(test, counted, rev[scenario], again[scenario], own)
+            self.found.scenarios.append(found)
+
+    def _keep_failure(self, test: str, name: str, said: Mapping[str, Any], *, whole: bool) -> None:
+        label = self._peers[name].side.label
+        if said["skipped"] and not said["failed"]:
+            self.found.notes.append(f"{test}: skipped in {label}: {said['skipped']}")
+        if not said["failed"]:
+            return
+        if whole:  # a budget, a baseline, or what the test asserts: not what is asked here
+            self.found.notes.append(f"{test}: red in {label}: {said['failed']}")
+        else:
+            self.found.errors.append(f"{test}: failed in {label}: {said['failed']}")
+
+
+def rounds_of(duration_s: float) -> int:
+    """Return how many rounds are taken of a scenario that takes so long."""
+    return max(MIN_ROUNDS, min(math.ceil(ROUND_TIME_S / max(duration_s, 1e-9)), MAX_ROUNDS))
+
+
+def _check_foreign(peer: Peer, said: Mapping[str, Any]) -> None:
+    if foreign := said["foreign"]:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""  # noqa: PLR2004  enough
+        raise ComparisonError(
+            f"{peer.side.label} did not run its own code: {', '.join(foreign[:3])}{more} came from "
+            f"elsewhere than {peer.side.tree}. An import path that is absolute, or set by a "
+            "conftest.py, is the usual reason: have it begin at the file that sets it"
+        )
