@@ -92,6 +92,11 @@ class Times:
         return compare_medians(self.rounds_s["this"], self.rounds_s["rev"])
 
     @property
+    def again(self) -> Change:
+        """This tree's second run against the revision."""
+        return compare_medians(self.rounds_s["again"], self.rounds_s["rev"])
+
+    @property
     def same(self) -> Change:
         """This tree against itself."""
         return compare_medians(self.rounds_s["this"], self.rounds_s["again"])
@@ -110,6 +115,7 @@ class Compared:
     dataset: str
     times: Times | None
     change: Change | None
+    again: Change | None
     same: Change | None
     differences: tuple[Difference, ...]
     unsteady: tuple[Difference, ...]
@@ -125,6 +131,7 @@ class Compared:
             dataset=this.dataset,
             times=times,
             change=times.change if times else None,
+            again=times.again if times else None,
             same=times.same if times else None,
             differences=tuple(differences(this, rev)),
             unsteady=tuple(differences(this, again)),
@@ -133,9 +140,9 @@ class Compared:
     @property
     def verdict(self) -> Verdict | None:
         """What is to be thought of the times; None where there are none."""
-        if self.change is None or self.same is None:
+        if self.change is None or self.again is None or self.same is None:
             return None
-        return judge(self.change, self.same)
+        return judge(self.change, self.again, self.same)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON holds it."""

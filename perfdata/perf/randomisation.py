@@ -23,8 +23,9 @@ code is noisier than the other, that test called a third of what was unchanged c
 simulations of 30 rounds; this one 4 to 12 in a hundred, for a nominal 5.
 
 A change counts from 5 % on, and only above the 95th percentile of the null, and only above what
-the same tree showed against itself (A/A). That is one more draw from the null, which holds also
-what is the same in all rounds, such as where a process happens to have its memory.
+the same tree showed against itself in a second process (A/A), and only where both its processes
+show it. For one process is faster than another of the same code in all its rounds alike, such as by
+where its memory lies, which no sharing out of rounds can show.
 """
 
 from __future__ import annotations
@@ -82,8 +83,17 @@ def compare_medians(
     return Change(math.expm1(median(sides[0]) - median(sides[1])), math.expm1(at_95))
 
 
-def judge(change: Change, same: Change) -> Verdict:
-    """Judge a change; ``same`` is what the same tree showed against itself meanwhile."""
+def judge(change: Change, again: Change, same: Change) -> Verdict:
+    """Judge a change by both runs of this tree against the other, and by one against the other.
+
+    ``change`` and ``again`` are the two against the other code, ``same`` is A/A. What only one of
+    them shows is unstable.
+    """
+    found = {_judge(one, same) for one in (change, again)}
+    return found.pop() if len(found) == 1 else Verdict.UNSTABLE
+
+
+def _judge(change: Change, same: Change) -> Verdict:
     noise = max(change.null_95, same.factor)
     if change.factor >= SMALLEST_CHANGE and change.factor > noise:
         return Verdict.REGRESSED if change.relative > 0 else Verdict.IMPROVED

@@ -103,6 +103,10 @@ class Child:
         """Say how a test ended."""
         self._channel.send(event="end", test=nodeid, **self._told)
 
+    def pytest_unconfigure(self) -> None:
+        """Leave the comparison."""
+        self._channel.close()
+
     def ask(self, event: str, **said: Any) -> dict[str, Any]:
         """Send an event and wait for the order; where there is nobody any more, end the session."""
         self._channel.send(event=event, **said)
