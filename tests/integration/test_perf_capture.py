@@ -22,7 +22,7 @@ from perfdata.snapshot.clones import Clones
 from tests.integration.inner import PROJECT, Pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     Results = Mapping[str, dict[str, Any]]
 
@@ -369,26 +369,39 @@ def test_a_coroutine_in_an_async_test_is_refused_in_words(inner: Pytest) -> None
     assert "make the test a plain def" in said
 
 
-def test_a_role_that_may_not_clone_restores_in_place_and_says_so(
-    own_settings: Settings, inner: Pytest
-) -> None:
-    """Its plans come from EXPLAIN; buffers and plans are not judged."""
+@pytest.fixture
+def owned(own_settings: Settings) -> Callable[[str, str], str]:
+    """Return a function that makes a role and a database of its own, and returns the URL."""
     open_target(own_settings)
     server = EmbeddedServer(own_settings)
-    with open_link(server.conninfo("postgres")) as link:
-        link.execute("CREATE ROLE plain LOGIN")
-        link.execute("CREATE DATABASE plain TEMPLATE perfdata")
-    with open_link(server.conninfo("plain")) as link:
-        link.execute("GRANT ALL ON SCHEMA public TO plain")
-        for (name,) in link.rows(
-            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'S')"
-            " AND relnamespace = 'public'::regnamespace"
-        ):
-            link.execute(f'ALTER TABLE "{name}" OWNER TO plain')
-    url = f"postgresql://plain@/plain?host={server.status().socket}"
+
+    def make(role: str, options: str) -> str:
+        with open_link(server.conninfo("postgres")) as link:
+            link.execute(f"CREATE ROLE {role} LOGIN {options}")
+            link.execute(f"CREATE DATABASE {role} TEMPLATE perfdata OWNER {role}")
+        with open_link(server.conninfo(role)) as link:
+            relations = (
+                "SELECT relname FROM pg_class WHERE relkind = 'r'"
+                " AND relnamespace = 'public'::regnamespace"
+            )
+            for (name,) in link.rows(relations):
+                link.execute(f"ALTER TABLE {name} OWNER TO {role}")
+            link.execute(f"GRANT ALL ON SCHEMA public TO {role}")
+            link.execute(f"ALTER DATABASE {role} SET timezone TO 'Asia/Tokyo'")
+        return f"postgresql://{role}@/{role}?host={server.status().socket}"
+
+    return make
+
+
+def test_a_role_that_may_not_clone_restores_in_place_and_says_so(
+    owned: Callable[[str, str], str], inner: Pytest
+) -> None:
+    """Its plans come from EXPLAIN; buffers and plans are not judged."""
     inner.write(test_forms=FORMS)
     code, said = inner.run(
-        "-k", "reader or executemany", PERFDATA_DATABASE_URL=url, PERFDATA_ALLOW="local/plain"
+        *("-k", "reader or executemany or psycopg"),
+        PERFDATA_DATABASE_URL=owned("plain", ""),
+        PERFDATA_ALLOW="local/plain",
     )
     assert code == 0, said
     assert "no clones, so that buffers and plans are not judged: role plain may not" in said
@@ -397,7 +410,60 @@ def test_a_role_that_may_not_clone_restores_in_place_and_says_so(
     assert reader["same_layout"] is False
     assert _plans(reader) == [("", 3, ["Seq Scan on staffs"])]
     assert any("CREATEDB" in line for line in reader["not_captured"])
-    assert _plans(inner.results()["test_executemany"])[0][1] == 7
+    for name in ("test_executemany", "test_psycopg", "test_async_psycopg"):
+        batch = [calls for _, calls, plan in _plans(inner.results()[name]) if "Update" in plan[0]]
+        assert batch[0] == (7 if name == "test_executemany" else 2)
+    assert inner.results()["test_psycopg"]["time"] is None, "its commits can't be undone"
+
+
+def test_a_role_that_may_make_databases_clones_and_asks_explain(
+    found: Results, owned: Callable[[str, str], str], inner: Pytest
+) -> None:
+    """Counts, buffers and plans are those that auto_explain tells; the database's settings hold."""
+    zone = """
+def test_zone(perf):
+    from sqlalchemy import text
+    assert perf.session.scalar(text("SHOW timezone")) == "Asia/Tokyo"
+    assert perf.session.scalar(text("SELECT current_database()")).startswith("perfdata_clone_")
+"""
+    inner.write(test_forms=FORMS + zone)
+    code, said = inner.run(
+        *("-k", "reader or writer or zone"),
+        PERFDATA_DATABASE_URL=owned("creator", "CREATEDB"),
+        PERFDATA_ALLOW="local/creator",
+    )
+    assert code == 0, said
+    assert "no clones" not in said
+    reader = inner.results()["test_reader"]
+    assert (reader["plan_source"], reader["same_layout"]) == ("explain", True)
+    assert reader["counters"] == found["test_reader"]["counters"]
+    assert _plans(reader) == _plans(found["test_reader"])
+
+
+AS_APPLICATION = """
+@pytest.fixture
+def perf_engine(perf_clone_url):
+    from perfdata.perf.engine import make_engine
+    engine = make_engine(perf_clone_url.replace("//perfdata@", "//application@"))
+    yield engine
+    engine.dispose()
+"""
+
+
+def test_a_session_of_another_role_sends_its_plans_too(
+    found: Results, owned: Callable[[str, str], str], own_settings: Settings, inner: Pytest
+) -> None:
+    """It may neither load auto_explain nor switch it off, which is said."""
+    owned("application", "")
+    with open_link(open_target(own_settings).conninfo) as link:
+        link.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO application")
+    inner.write(test_forms=FORMS + AS_APPLICATION)
+    code, said = inner.run("-k", "reader")
+    assert code == 0, said
+    reader = inner.results()["test_reader"]
+    assert reader["plan_source"] == "auto_explain"
+    assert reader["counters"] == found["test_reader"]["counters"]
+    assert "the role may not stop it" in reader["not_captured"][0]
 
 
 WAITS = """
