@@ -29,28 +29,28 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perfdata.config import Settings
-from perfdata.errors import BudgetExceededError, ConfigError, PerfdataError
+from perfdata.errors import ConfigError, PerfdataError, RegressedError
 from perfdata.perf.junit import properties
 from perfdata.perf.marker import Marker
 from perfdata.perf.summary import SUMMARY_PLUGIN, Announcer, Summary, attach
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
-    from pathlib import Path
 
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
     from perfdata.dataset import Dataset
+    from perfdata.perf.judge import Judge
     from perfdata.perf.model import ScenarioResult
     from perfdata.perf.room import Perf, Place, Task
     from perfdata.perf.rounds import Rounds
     from perfdata.stage import Stage
 
 _FIXTURES = {"large_dataset", "perf", "perf_async_session", "perf_session"}
-# Where the results of a test go, and what they are.
-_results_key = pytest.StashKey[tuple["Path", list["ScenarioResult"]]]()
+# By what a test's results are judged and written, and what they are.
+_results_key = pytest.StashKey[tuple[Settings, list["ScenarioResult"]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -109,12 +109,12 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach a test's results to its report, and show perfdata's errors without a traceback."""
-    home, results = item.stash.get(_results_key, (None, []))
+    settings, results = item.stash.get(_results_key, (None, []))
     if call.when == "call":
         item.user_properties += properties(results)
     report = yield
     if (results and call.when == "call") or (report.failed and _uses_fixtures(item)):
-        attach(report, home, results)
+        attach(report, settings, results)
     traceback_style = item.config.getoption("tbstyle", "auto")
     if call.excinfo is not None and traceback_style == "auto" and _speaks_for_itself(call):
         report.longrepr = call.excinfo.getrepr(style="value")
@@ -124,7 +124,7 @@ def pytest_runtest_makereport(
 def _speaks_for_itself(call: pytest.CallInfo[None]) -> bool:
     """Tell whether an error's message is all that there is to know: no line of code is to blame."""
     error = call.excinfo.value if call.excinfo else None
-    return isinstance(error, PerfdataError if call.when == "setup" else BudgetExceededError)
+    return isinstance(error, PerfdataError if call.when == "setup" else RegressedError)
 
 
 @pytest.fixture(scope="session")
@@ -228,14 +228,24 @@ def _asyncio_fixtures() -> object:
 
 @pytest.fixture
 def _perf_place(
-    perfdata_settings: Settings, perf_clone_url: str, perf_async_driver: str, _perf_stage: Stage
+    request: pytest.FixtureRequest,
+    perfdata_settings: Settings,
+    large_dataset: Dataset,
+    perf_clone_url: str,
+    perf_async_driver: str,
+    _perf_stage: Stage,
 ) -> Place:
     """Where scenarios run: the clone, and what makes others for what can't be undone."""
     from perfdata.perf.room import Place
 
     scene = _perf_stage.scene
     fresh, why_not = (scene.fresh, scene.why_not) if scene else (None, "large_dataset is another's")
-    return Place(perf_clone_url, perfdata_settings.root, fresh, why_not, perf_async_driver)
+    marker = _marker(request.node)
+    grows = marker.budgets.max_growth is not None and not why_not
+    elsewhere = _perf_stage.elsewhere(large_dataset, marker.growth) if grows else None
+    return Place(
+        perf_clone_url, perfdata_settings.root, fresh, why_not, perf_async_driver, elsewhere
+    )
 
 
 @pytest.fixture
@@ -250,10 +260,11 @@ def perf(
     """Runs a scenario: ``perf(scenario, *args, **kwargs)``; counts a block: ``perf.measure()``."""
     from perfdata.perf.room import Perf
 
-    _, results = request.node.stash.setdefault(_results_key, (perfdata_settings.home, []))
+    _, results = request.node.stash.setdefault(_results_key, (perfdata_settings, []))
     timer = _comparing(request, perfdata_settings, large_dataset) or benchmark
     task = _task(request, large_dataset)
-    room = Perf(perf_session, timer, task, results.append, _perf_place)
+    judge = _judge(request, perfdata_settings)
+    room = Perf(perf_session, timer, task, results.append, _perf_place, judge)
     yield room
     room.close()
     # pytest-benchmark warns of tests that time nothing: those that only count, or failed before.
@@ -275,6 +286,14 @@ def _comparing(
     return rounds
 
 
+def _judge(request: pytest.FixtureRequest, settings: Settings) -> Judge:
+    from perfdata.perf.judge import Judge
+
+    # Without a terminal of its own, as under xdist, this is what COLUMNS says, or 80.
+    width = request.config.get_terminal_writer().fullwidth
+    return Judge(settings.root, request.path.parent, _marker(request.node).threshold, width)
+
+
 def _task(request: pytest.FixtureRequest, dataset: Dataset) -> Task:
     from perfdata.perf.room import Task
 
@@ -290,4 +309,6 @@ def _task(request: pytest.FixtureRequest, dataset: Dataset) -> Task:
         min_rounds=int(options.get("min_rounds") or default("benchmark_min_rounds")),
         max_time_s=float(options.get("max_time") or default("benchmark_max_time")),
         on=_marker(item).on,
+        scenario=_marker(item).name,
+        parameters=item.callspec.id if hasattr(item, "callspec") else "",
     )

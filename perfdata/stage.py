@@ -16,11 +16,12 @@ from perfdata.errors import ConfigError
 from perfdata.perf.summary import shown_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from perfdata.config import Settings
     from perfdata.database.target import Target
     from perfdata.dataset import Dataset, TableRows
+    from perfdata.perf.room import Elsewhere
     from perfdata.perf.summary import Announcer
     from perfdata.snapshot.clones import Clones, Sealed
     from perfdata.snapshot.provide import Built, Provided
@@ -97,6 +98,36 @@ class Stage:
         else:
             with self._cloned(sealed, _definition(target, name)) as dataset:
                 yield dataset
+
+    def elsewhere(self, dataset: Dataset, asked: Sequence[str]) -> Elsewhere:
+        """Return the other datasets that growth is measured on: those asked for, or a small one.
+
+        Raises ConfigError where there is none to be found.
+        """
+        from perfdata.perf.growth import others
+        from perfdata.perf.room import Elsewhere
+
+        target = self._target or self._open(self._settings)
+        return Elsewhere(others(dataset, asked, target.project), self._cloned_beside, self._rows)
+
+    @contextmanager
+    def _cloned_beside(self, name: str) -> Iterator[str]:
+        """Clone another dataset for a while, beside the test's own."""
+        target = self._target or self._open(self._settings)
+        sealed = self._template(target, name)
+        if self._clones is None:
+            raise ConfigError("the stage was closed")
+        conninfo = self._clones.make(sealed.template)
+        try:
+            yield _url(conninfo)
+        finally:
+            self._clones.drop(conninfo)
+
+    def _rows(self, name: str) -> int:
+        """Return how many rows a dataset has, which was provided before."""
+        from perfdata.snapshot.store import find_snapshot
+
+        return find_snapshot(name, self._settings).manifest.rows
 
     def _open(self, settings: Settings) -> Target:
         from perfdata.database.target import open_target

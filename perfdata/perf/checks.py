@@ -70,7 +70,11 @@ def _misestimates(result: ScenarioResult) -> Iterator[Finding]:
 def _not_judged(result: ScenarioResult) -> Iterator[Finding]:
     """Say which budgets hold for nothing, as what they limit was not counted."""
     no_plans = result.plan_source is PlanSource.NONE
-    unjudged = {"max_buffers": no_plans or not result.same_layout, "max_temp_blocks": no_plans}
+    unjudged = {
+        "max_buffers": no_plans or not result.same_layout,
+        "max_temp_blocks": no_plans,
+        "max_growth": not result.same_layout,
+    }
     names = [
         name
         for name, is_so in unjudged.items()

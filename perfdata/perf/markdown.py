@@ -6,36 +6,44 @@ import html
 from typing import TYPE_CHECKING
 
 from perfdata.perf.model import Verdict, broken_budgets
-from perfdata.perf.results import listed
-from perfdata.perf.terminal import seconds
+from perfdata.perf.telling import notices, red_lines, warnings
+from perfdata.perf.terminal import counted, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from perfdata.perf.model import ScenarioResult
 
 _MARKS = {Verdict.OK: "✅", Verdict.IMPROVED: "✅", Verdict.REGRESSED: "❌"}
 _UNDECIDED = "⚠️"
 _HEAD = """\
-| scenario | dataset | queries | rows | time | verdict |
-| :-- | :-- | --: | --: | --: | :-- |"""
+| scenario | dataset | queries | rows | buffers | time | verdict |
+| :-- | :-- | --: | --: | --: | --: | :-- |"""
 # GitHub takes 1 MiB a step; statements come most called first.
 _LINES_SHOWN = 40
+_WIDTH = 140  # columns of a code block that GitHub shows without scrolling
 
 
 def markdown(
-    results: Sequence[ScenarioResult], failures: Mapping[str, str], notes: Sequence[str]
+    results: Sequence[ScenarioResult],
+    failures: Mapping[str, str],
+    notes: Sequence[str],
+    root: Path,
 ) -> str:
     """Write the results as a table, with what each red scenario did below it.
 
     ``failures`` are the tests that failed otherwise, by name, with what they said; ``notes`` say
-    where the data came from.
+    where the data came from; ``root`` is the project's.
     """
     red = [one for one in results if one.verdict is Verdict.REGRESSED]
     parts = [f"## {_headline(len(results), len(red), len(failures))}"]
     if results:
         parts.append("\n".join([_HEAD, *map(_row, results)]))
-    parts += [_details(one) for one in red]
+    told = [*notices(results, root), *warnings(results)]
+    if told:
+        parts.append("\n".join(f"- {_UNDECIDED} {_escape(one)}" for one in told))
+    parts += [_details(one, root) for one in red]
     parts += [_folded(f"❌ {test}", said) for test, said in failures.items()]
     if notes:
         parts.append("\n".join(f"- {_escape(note)}" for note in notes))
@@ -55,28 +63,25 @@ def _headline(scenarios: int, red: int, failures: int) -> str:
 def _row(result: ScenarioResult) -> str:
     budgets = {one.name.removeprefix("max_"): one for one in broken_budgets(result)}
 
-    def count(name: str, found: int) -> str:
-        broken = budgets.get(name)
-        return f"{found:,}" if broken is None else f"**{found:,}** (max. {broken.limit:,})"
+    def count(name: str) -> str:
+        broken, found = budgets.get(name), counted(result, name)
+        return found if broken is None else f"**{found}** (max. {broken.limit:,})"
 
     cells = (
         _escape(result.scenario),
         _escape(result.dataset),
-        count("queries", result.queries),
-        count("rows", result.rows),
+        count("queries"),
+        count("rows"),
+        count("buffers"),
         "–" if result.time is None else seconds(result.time.median_s),
         f"{_MARKS.get(result.verdict, _UNDECIDED)} {result.verdict.value}",
     )
     return f"| {' | '.join(cells)} |"
 
 
-def _details(result: ScenarioResult) -> str:
-    what = "; ".join(
-        f"{one.found:,} {one.name.removeprefix('max_')} where {one.limit:,} are allowed"
-        for one in broken_budgets(result)
-    )
-    title = f"❌ {result.scenario} on {result.dataset}: {what}"
-    return _folded(title, "\n".join(listed(result)), shown=True)
+def _details(result: ScenarioResult, root: Path) -> str:
+    first, *rest = red_lines(result, root, _WIDTH)
+    return _folded(f"❌ {first}", "\n".join(rest), shown=True)
 
 
 def _folded(title: str, text: str, *, shown: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""The files of a run's results, and what a broken budget says.
+"""The files of a run's results.
 
 The file, ``results/perf.json`` under PERFDATA_HOME, holds ``format`` ("perfdata-results/2"),
 ``created_at`` (UTC), ``scenarios``: of each ScenarioResult its fields, enums by their values, with
@@ -17,43 +17,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfdata.errors import BudgetExceededError, ResultsError
-from perfdata.perf.model import ScenarioResult, broken_budgets
+from perfdata.errors import ResultsError
+from perfdata.perf.model import ScenarioResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from perfdata.config import Settings
-    from perfdata.perf.model import BrokenBudget
 
 FORMAT = "perfdata-results/2"
 _AGAIN = "run the perf tests (nox -s perf)"
-_SHOWN_TEXT = 400  # characters of a statement in a message: what lies beyond tells little more
-
-
-def check_budgets(result: ScenarioResult) -> None:
-    """Raise BudgetExceededError, saying which budgets are broken and by what statements."""
-    if broken := broken_budgets(result):
-        raise BudgetExceededError(_broken_message(result, broken))
-
-
-def _broken_message(result: ScenarioResult, broken: Iterable[BrokenBudget]) -> str:
-    found = "; ".join(
-        f"{one.found:,} {one.name.removeprefix('max_')}, {one.name} is {one.limit:,}"
-        for one in broken
-    )
-    return "\n".join([f"{result.scenario} on {result.dataset}: {found}", *listed(result)])
-
-
-def listed(result: ScenarioResult) -> list[str]:
-    """List a result's statements with their counts, the most called first."""
-    calls = sorted(result.statements, key=lambda one: (-one.calls, -one.rows))
-    width = max((len(f"{one.calls:,}") for one in calls), default=0)
-    return [f"  {one.calls:>{width},} x {_short(one.text)}  ({one.rows:,} rows)" for one in calls]
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}…"
 
 
 def write_results(

@@ -7,13 +7,15 @@ import inspect
 import math
 import time
 import tracemalloc
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from perfdata.errors import ConfigError
 from perfdata.perf.callers import Callers
-from perfdata.perf.engine import make_async_engine
+from perfdata.perf.engine import make_async_engine, make_engine
+from perfdata.perf.growth import Point
 from perfdata.perf.measuring import Measuring
 from perfdata.perf.model import Budgets, ScenarioResult, TimeStats
 from perfdata.perf.openers import (
@@ -22,11 +24,11 @@ from perfdata.perf.openers import (
     EngineOpener,
     PsycopgOpener,
 )
-from perfdata.perf.results import check_budgets
 from perfdata.perf.runs import AsyncSessionRun, Loop, OpenedRun, Run, SessionRun, joined_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from perfdata.dataset import Dataset
     from perfdata.perf.capture import Capture
     from perfdata.perf.engine import Facts
+    from perfdata.perf.judge import Judge
     from perfdata.perf.openers import Opener
 
 T = TypeVar("T")
@@ -68,6 +71,8 @@ class Task:
     min_rounds: int
     max_time_s: float
     on: str = "session"
+    scenario: str | None = None  # what its scenario is called; None: by its function
+    parameters: str = ""  # pytest's name for the test's parameters, which its scenario carries too
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,16 @@ class Place:
     fresh: Callable[[], str] | None = None
     why_not: str = ""
     driver: str = "psycopg"
+    elsewhere: Elsewhere | None = None
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The other datasets that growth is measured on: a clone's URL for a while, and their rows."""
+
+    datasets: tuple[str, ...]
+    opened: Callable[[str], AbstractContextManager[str]]
+    rows: Callable[[str], int]
 
 
 class Perf:
@@ -102,17 +117,15 @@ class Perf:
         task: Task,
         record: Callable[[ScenarioResult], None],
         place: Place,
-        judge: Callable[[ScenarioResult], ScenarioResult] = lambda result: result,
-        check: Callable[[ScenarioResult], None] = check_budgets,
+        judge: Judge,
     ) -> None:
-        """Take where it runs, what takes results, what judges them, and what raises."""
+        """Take where it runs, what takes results, and what judges them."""
         self.session = session
         self._benchmark = benchmark
         self._task = task
         self._record = record
         self._place = place
         self._judge = judge
-        self._red = check
         self._callers = Callers(place.root)
         self._loop = Loop()
         self._timed = False
@@ -130,11 +143,16 @@ class Perf:
     def __call__(self, scenario: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run a scenario, and return what its counted run returned.
 
-        Objects in it are detached from the session. Raises BudgetExceededError, after the
+        Objects in it are detached from the session. Raises RegressedError, after the
         result was recorded, and ConfigError for what is no scenario.
         """
         self._check(scenario)
-        run: Run[T] = self._run(scenario, args, kwargs)
+
+        def call(on: Any) -> T:
+            return scenario(on, *args, **kwargs)
+
+        asynchronous = is_coroutine_function(scenario)
+        run: Run[T] = self._run(call, self._place, self.session, asynchronous=asynchronous)
         try:
             capture, facts, value, duration_s = self._capture(run)
             wrote = capture.tally.wrote
@@ -145,8 +163,9 @@ class Perf:
                 times = self._time(run, self._rounds(duration_s))
         finally:
             run.close()
-        name = _name(scenario) or self._task.name
-        self._conclude(name, capture, facts, times=times, memory_bytes=memory)
+        result = self._result(_scenario_name(self._task, scenario), capture, facts)
+        result = replace(result, time=times, memory_bytes=memory)
+        self._conclude(result, list(self._points(result, call, asynchronous=asynchronous)))
         return value
 
     def measure(self, name: str | None = None, *, of: Any = None) -> Measuring:
@@ -160,7 +179,8 @@ class Perf:
 
         def conclude(capture: Capture, facts: Facts, duration_s: float) -> None:
             times = TimeStats(duration_s, duration_s, 1, (duration_s,))
-            self._conclude(name or self._task.name, capture, facts, times=times)
+            result = self._result(name or self._task.scenario or self._task.name, capture, facts)
+            self._conclude(replace(result, time=times))
 
         return Measuring(self.session if of is None else of, self._callers, conclude)
 
@@ -168,22 +188,45 @@ class Perf:
         """End the loop of coroutine functions."""
         self._loop.close()
 
-    def _run(self, scenario: Callable[..., Any], args: Any, kwargs: Any) -> Run[Any]:
-        def call(on: Any) -> Any:
-            return scenario(on, *args, **kwargs)
-
-        asynchronous = is_coroutine_function(scenario)
-        on, place, loop = self._task.on, self._place, self._loop
+    def _run(
+        self, call: Callable[[Any], Any], place: Place, session: Session, *, asynchronous: bool
+    ) -> Run[Any]:
+        on, loop = self._task.on, self._loop
         if on == "session" and asynchronous:
             return AsyncSessionRun(loop, make_async_engine(place.url, place.driver), call)
         if on == "session":
-            return SessionRun(self.session, lambda: call(self.session))
+            return SessionRun(session, lambda: call(session))
         opener: Opener
         if on == "engine":
             opener = AsyncEngineOpener(loop, place.driver) if asynchronous else EngineOpener()
         else:
             opener = AsyncPsycopgOpener(loop) if asynchronous else PsycopgOpener()
         return OpenedRun(opener, place.url, place.fresh, call)
+
+    def _points(
+        self, result: ScenarioResult, call: Callable[[Any], Any], *, asynchronous: bool
+    ) -> Iterator[Point]:
+        """Yield what a scenario did here, and does on each dataset that growth is measured on."""
+        elsewhere = self._place.elsewhere
+        if elsewhere is None:
+            return
+        yield Point(result.dataset, elsewhere.rows(result.dataset), result.counters)
+        for name in elsewhere.datasets:
+            with elsewhere.opened(name) as url, _session_like(self.session, url) as session:
+                place = replace(self._place, url=url, fresh=None)
+                counters = self._counters(
+                    self._run(call, place, session, asynchronous=asynchronous)
+                )
+            yield Point(name, elsewhere.rows(name), counters)
+
+    def _counters(self, run: Run[Any]) -> dict[str, int]:
+        """Capture a scenario where nothing is timed, and return what was counted."""
+        self._warm = False
+        try:
+            capture, facts, _, _ = self._capture(run)
+        finally:
+            run.close()
+        return self._result("", capture, facts).counters
 
     def _capture(self, run: Run[T]) -> tuple[Capture, Facts, T, float]:
         """Return the capture of the run that counts: the first where it wrote, else the second."""
@@ -216,35 +259,27 @@ class Perf:
             tracemalloc.stop()
             run.undo()
 
-    def _conclude(
-        self,
-        scenario: str,
-        capture: Capture,
-        facts: Facts,
-        *,
-        times: TimeStats | None,
-        memory_bytes: int | None = None,
-    ) -> None:
-        result = ScenarioResult(
+    def _result(self, scenario: str, capture: Capture, facts: Facts) -> ScenarioResult:
+        return ScenarioResult(
             scenario=scenario,
             test=self._task.test,
             dataset=self.dataset.name,
             statements=capture.statements(),
-            time=times,
             budgets=self._task.budgets,
             settings=facts.settings,
             environment=facts.environment,
             plan_source=capture.plans,
             same_layout=not self._place.why_not,
             not_captured=self._not_captured(capture, facts),
-            memory_bytes=memory_bytes,
         )
-        result = self._judge(result)
+
+    def _conclude(self, result: ScenarioResult, points: Sequence[Point] = ()) -> None:
+        result = self._judge.judged(result, points)
         self._benchmark.extra_info.update(
             dataset=result.dataset, queries=result.queries, rows=result.rows
         )
         self._record(result)
-        self._red(result)
+        self._judge.raise_red(result)
 
     def _not_captured(self, capture: Capture, facts: Facts) -> tuple[str, ...]:
         why_not = self._place.why_not
@@ -284,6 +319,27 @@ def is_coroutine_function(scenario: Any) -> bool:
         not inspect.isroutine(scenario)
         and inspect.iscoroutinefunction(getattr(scenario, "__call__", None))  # noqa: B004
     )
+
+
+@contextmanager
+def _session_like(session: Session, url: str) -> Iterator[Session]:
+    """Open a session of the same class on another database, undone like the test's own."""
+    engine = make_engine(url)
+    try:
+        with engine.connect() as connection, connection.begin() as transaction:
+            with type(session)(connection, join_transaction_mode="create_savepoint") as other:
+                yield other
+            transaction.rollback()
+    finally:
+        engine.dispose()
+
+
+def _scenario_name(task: Task, scenario: Callable[..., Any]) -> str:
+    """Name a scenario: as its marker does, else by its function, else by its test."""
+    found = task.scenario or _name(scenario)
+    if found is None:
+        return task.name
+    return f"{found}[{task.parameters}]" if task.parameters else found
 
 
 def _name(scenario: Callable[..., Any]) -> str | None:

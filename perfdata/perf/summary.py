@@ -12,6 +12,7 @@ from perfdata.perf.history import append_history
 from perfdata.perf.markdown import markdown
 from perfdata.perf.model import ScenarioResult, Verdict
 from perfdata.perf.results import write_results, write_whole
+from perfdata.perf.telling import notices, warnings
 from perfdata.perf.terminal import table
 
 if TYPE_CHECKING:
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
 
     from perfdata.progress import Event
 
-_COLOURS = {
-    None: {"bold": True},
-    Verdict.OK: {"green": True},
-    Verdict.REGRESSED: {"red": True},
-}
 _ATTRIBUTE = "perfdata"
 SUMMARY_PLUGIN = "perfdata-summary"
 _TAIL = 40  # lines of a failure's text: what went wrong stands at its end
@@ -61,10 +57,13 @@ class Announcer:
         self._reporter.write_line(f"perfdata: {text}")
 
 
-def attach(report: pytest.TestReport, home: Path | None, results: Iterable[ScenarioResult]) -> None:
+def attach(
+    report: pytest.TestReport, settings: Settings | None, results: Iterable[ScenarioResult]
+) -> None:
     """Put a test's results on its report as plain data, which also comes from a xdist worker."""
     documents = [result.to_json() for result in results]
-    vars(report)[_ATTRIBUTE] = {"home": home and str(home), "results": documents}
+    places = [str(settings.root), str(settings.home)] if settings else None
+    vars(report)[_ATTRIBUTE] = {"places": places, "results": documents}
 
 
 class Summary:
@@ -75,7 +74,7 @@ class Summary:
         self._results: dict[tuple[str, str], ScenarioResult] = {}
         self._failures: dict[str, str] = {}
         self._others: dict[str, str] = {}  # of tests that use no fixture of perfdata's
-        self._home: Path | None = None
+        self._settings: Settings | None = None
         self._said: list[str] = []
         self.notes: list[str] = []
 
@@ -86,8 +85,9 @@ class Summary:
             if report.failed:
                 self._others[report.nodeid] = _tail(report)
             return
-        if found["home"] is not None:
-            self._home = Path(found["home"])
+        if found["places"] is not None:
+            root, home = map(Path, found["places"])
+            self._settings = Settings(root=root, home=home)
         results = [ScenarioResult.from_json(document) for document in found["results"]]
         self._results |= {(one.test, one.scenario): one for one in results}
         self._failures.pop(report.nodeid, None)
@@ -100,14 +100,14 @@ class Summary:
             return
         results = list(self._results.values())
         failures = self._failures | self._others
-        text = markdown(results, failures, self.notes)
+        root = self._settings.root if self._settings else Path.cwd()
+        text = markdown(results, failures, self.notes, root)
         try:
             if job_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
                 with Path(job_summary).open("a", encoding="utf-8") as file:
                     file.write(text)
-            if self._home is not None:
-                settings = Settings(root=self._home.parent, home=self._home)
-                path = write_results(results, settings, failures, self.notes)
+            if self._settings is not None:
+                path = write_results(results, self._settings, failures, self.notes)
                 append_history(results, path.with_name("history.jsonl"))
                 write_whole(path.with_name("summary.md"), text)
                 self._said.append(f"results: {shown_path(path)}")
@@ -119,8 +119,17 @@ class Summary:
         if not (self._results or self._said):
             return
         terminalreporter.section("perfdata")
-        for line in table(list(self._results.values())) if self._results else ():
-            terminalreporter.write_line(line.text, **_COLOURS.get(line.verdict, {}))
+        results = list(self._results.values())
+        writer = terminalreporter._tw  # noqa: SLF001  where else it says how wide it is
+        if results:
+            terminalreporter.write_line(
+                table(results, writer.fullwidth, colour=bool(writer.hasmarkup))
+            )
+        for warning in warnings(results):
+            terminalreporter.write_line(f"warning: {warning}", yellow=True)
+        root = self._settings.root if self._settings else Path.cwd()
+        for notice in notices(results, root):
+            terminalreporter.write_line(notice, bold=True)
         for said in self._said:
             terminalreporter.write_line(said)
 

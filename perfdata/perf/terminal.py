@@ -1,36 +1,96 @@
-"""The table at the end of a perf run, as plain text."""
+"""What a perf run shows at its end: a table of all scenarios, and what is to be known below it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from io import StringIO
 from typing import TYPE_CHECKING
+
+from perfdata.perf.model import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perfdata.perf.model import ScenarioResult, Verdict
+    from perfdata.perf.model import ScenarioResult
 
-_HEAD = ("scenario", "dataset", "queries", "rows", "time", "verdict")
-_NUMBERS = {"queries", "rows", "time"}  # these stand on the right of their columns
+_COLOURS = {
+    Verdict.OK: "green",
+    Verdict.IMPROVED: "green",
+    Verdict.REGRESSED: "bold red",
+    Verdict.UNSTABLE: "yellow",
+    Verdict.NO_BASELINE: "yellow",
+}
+_COUNTERS = ("queries", "rows", "buffers", "temp_blocks")
+_WIDE = 100  # columns from which what is seldom looked at has room too
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of the table; ``verdict`` None is the heading's."""
+def table(results: Sequence[ScenarioResult], width: int, *, colour: bool) -> str:
+    """Lay results out in columns, in the order in which they were measured.
 
-    text: str
-    verdict: Verdict | None = None
+    Counters stand with what they changed by since the baseline. Without ``colour`` there is no
+    code and no line in it; on a narrow terminal names are folded, and memory is left out.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    laid = Table(box=box.SIMPLE_HEAD if colour else None, pad_edge=False, padding=(0, 2, 0, 0))
+    columns = _columns(results, width)
+    for heading in columns:
+        is_text = heading in {"scenario", "dataset", "verdict"}
+        laid.add_column(
+            Text(heading.replace("_", " ")),
+            justify="left" if is_text else "right",
+            overflow="fold",
+            no_wrap=heading not in {"scenario", "dataset"},
+        )
+    for one in results:
+        cells = [Text(_cell(one, heading)) for heading in columns]
+        cells[-1].stylize(_COLOURS[one.verdict])
+        laid.add_row(*cells)
+    text = StringIO()
+    Console(
+        file=text,
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        highlight=False,
+    ).print(laid)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
-def table(results: Sequence[ScenarioResult]) -> list[Line]:
-    """Lay the results out in columns, in the order in which they were measured."""
-    rows = [_HEAD, *(_cells(result) for result in results)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    verdicts = [None, *(result.verdict for result in results)]
-    return [
-        Line(_aligned(cells, widths), verdict)
-        for cells, verdict in zip(rows, verdicts, strict=True)
-    ]
+def _columns(results: Sequence[ScenarioResult], width: int) -> list[str]:
+    """Choose the columns: what nobody counted, and what is nothing everywhere, has none."""
+    shown = ["scenario", "dataset", "queries", "rows"]
+    if any(one.buffers is not None for one in results):
+        shown.append("buffers")
+    if any(one.temp_blocks or one.accepted_counters.get("temp_blocks") for one in results):
+        shown.append("temp_blocks")
+    if width >= _WIDE and any(one.memory_bytes is not None for one in results):
+        shown.append("memory")
+    return [*shown, "time", "verdict"]
+
+
+def _cell(result: ScenarioResult, heading: str) -> str:
+    if heading in _COUNTERS:
+        return counted(result, heading)
+    memory = result.memory_bytes
+    return {
+        "scenario": result.scenario,
+        "dataset": result.dataset,
+        "memory": "-" if memory is None else f"{memory / 2**20:.1f} MiB",
+        "time": "-" if result.time is None else seconds(result.time.median_s),
+        "verdict": result.verdict.value,
+    }[heading]
+
+
+def counted(result: ScenarioResult, name: str) -> str:
+    """Write a counter, and what it changed by since it was accepted: ``101 (+97)``."""
+    found = result.counters.get(name)
+    if found is None:
+        return "-"
+    difference = found - result.accepted_counters.get(name, found)
+    return f"{found:,} ({difference:+,})" if difference else f"{found:,}"
 
 
 def seconds(duration_s: float) -> str:
@@ -40,22 +100,3 @@ def seconds(duration_s: float) -> str:
     if duration_s >= 0.001:  # noqa: PLR2004  a millisecond
         return f"{duration_s * 1e3:.1f} ms"
     return f"{duration_s * 1e6:.0f} µs"
-
-
-def _cells(result: ScenarioResult) -> tuple[str, ...]:
-    return (
-        result.scenario,
-        result.dataset,
-        f"{result.queries:,}",
-        f"{result.rows:,}",
-        "-" if result.time is None else seconds(result.time.median_s),
-        result.verdict.value,
-    )
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    columns = zip(_HEAD, cells, widths, strict=True)
-    return "  ".join(
-        f"{cell:>{width}}" if name in _NUMBERS else f"{cell:<{width}}"
-        for name, cell, width in columns
-    ).rstrip()

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-from perfdata.perf.markdown import markdown
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perfdata.perf.markdown import markdown as written
 from perfdata.perf.model import Budgets, ScenarioResult, StatementCount, TimeStats
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def markdown(
+    results: Sequence[ScenarioResult], failures: Mapping[str, str], notes: Sequence[str]
+) -> str:
+    return written(results, failures, notes, Path("/nowhere"))
 
 
 def result(scenario: str, calls: int, text: str = "SELECT a FROM t") -> ScenarioResult:
@@ -23,9 +36,9 @@ def test_a_green_run_is_a_table_and_where_the_data_came_from() -> None:
     assert text.splitlines() == [
         "## ✅ 1 scenario, none regressed",
         "",
-        "| scenario | dataset | queries | rows | time | verdict |",
-        "| :-- | :-- | --: | --: | --: | :-- |",
-        "| report | 100\\_offices | 2 | 2,000 | 12.3 ms | ✅ ok |",
+        "| scenario | dataset | queries | rows | buffers | time | verdict |",
+        "| :-- | :-- | --: | --: | --: | --: | :-- |",
+        "| report | 100\\_offices | 2 | 2,000 | - | 12.3 ms | ✅ ok |",
         "",
         "- restored 100\\_offices: 5 rows",
     ]
@@ -34,8 +47,8 @@ def test_a_green_run_is_a_table_and_where_the_data_came_from() -> None:
 def test_a_red_scenario_shows_what_it_sent() -> None:
     text = markdown([result("report", 1), result("n_plus_one", 1_200)], {}, [])
     assert text.startswith("## ❌ 1 of 2 scenarios regressed\n")
-    assert "| **1,200** (max. 3) | 1,200,000 | 12.3 ms | ❌ regressed |" in text
-    assert "1,200 queries where 3 are allowed</summary>\n\n```\n  1,200 x SELECT a FROM t" in text
+    assert "| **1,200** (max. 3) | 1,200,000 | - | 12.3 ms | ❌ regressed |" in text
+    assert "1,200 queries, max_queries is 3</summary>\n\n```\n  1,200 x SELECT a FROM t" in text
 
 
 def test_a_test_that_failed_otherwise_is_told() -> None:
@@ -56,3 +69,10 @@ def test_a_long_failure_is_cut() -> None:
     text = markdown([], {"a": "\n".join(f"line {number}" for number in range(100))}, [])
     assert "line 39\n… 60 more lines\n" in text
     assert "line 40" not in text
+
+
+def test_what_is_not_red_is_told_too() -> None:
+    new = dataclasses.replace(result("report", 1), accepted=False, baseline="a.json")
+    text = markdown([new], {}, [])
+    assert "- ⚠️ NO BASELINE: report: nothing was compared" in text
+    assert "perfdata perf.accept" in text

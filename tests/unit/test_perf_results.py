@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from perfdata import BudgetExceededError, ConfigError, ResultsError, Settings
+from perfdata import ConfigError, ResultsError, Settings
 from perfdata.perf.marker import Marker
 from perfdata.perf.model import (
     BrokenBudget,
@@ -24,11 +25,9 @@ from perfdata.perf.model import (
     Verdict,
     broken_budgets,
 )
-from perfdata.perf.results import check_budgets, read_results, write_results
+from perfdata.perf.results import read_results, write_results
+from perfdata.perf.telling import red_lines
 from perfdata.perf.terminal import table
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ONE = StatementCount("f1", "SELECT a FROM t", 1, 10)
 MANY = StatementCount("f2", "SELECT b FROM u WHERE a = ?", 1_200, 1_200)
@@ -59,9 +58,8 @@ def test_a_budget_is_broken_by_more_than_it_allows(
 
 
 def test_a_broken_budget_names_scenario_found_and_statements_most_called_first() -> None:
-    with pytest.raises(BudgetExceededError) as caught:
-        check_budgets(result(budgets=Budgets(max_queries=2, max_rows=5_000)))
-    assert str(caught.value).splitlines() == [
+    found = red_lines(result(budgets=Budgets(max_queries=2, max_rows=5_000)), Path(), 80)
+    assert found == [
         "report on 100_offices: 1,201 queries, max_queries is 2",
         "  1,200 x SELECT b FROM u WHERE a = ?  (1,200 rows)",
         "      1 x SELECT a FROM t  (10 rows)",
@@ -153,12 +151,38 @@ def test_a_result_of_a_newer_perfdata_can_be_read() -> None:
 
 
 def test_the_table_has_a_line_for_each_scenario() -> None:
-    timed = result(time=TimeStats(0.0123, 0.01, 5), budgets=Budgets(max_queries=1))
-    assert [line.text for line in table([timed, result(scenario="a_longer_name")])] == [
-        "scenario       dataset      queries   rows     time  verdict",
-        "report         100_offices    1,201  1,210  12.3 ms  regressed",
-        "a_longer_name  100_offices    1,201  1,210        -  no_baseline",
+    timed = result(
+        time=TimeStats(0.0123, 0.01, 5),
+        budgets=Budgets(max_queries=1),
+        accepted_counters={"queries": 1_101, "rows": 1_210},
+    )
+    shown = table([timed, result(scenario="a_longer_name")], 80, colour=False)
+    assert shown.splitlines() == [
+        "scenario       dataset           queries   rows     time  verdict",
+        "report         100_offices  1,201 (+100)  1,210  12.3 ms  regressed",
+        "a_longer_name  100_offices         1,201  1,210        -  no_baseline",
     ]
+
+
+def test_the_table_in_colour_and_on_a_narrow_terminal() -> None:
+    red = result(scenario="a_name_that_is_rather_long", budgets=Budgets(max_queries=1))
+    assert "\x1b[1;31mregressed\x1b[0m" in table([red], 120, colour=True)
+    lines = table([red], 60, colour=False).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert any("1,201" in line and "regressed" in line for line in lines)
+    assert len(lines) > 2
+
+
+def test_what_was_counted_besides_has_columns_of_its_own() -> None:
+    spilled = StatementCount(
+        *("f1", "SELECT a FROM t", 1, 10), plans=(Plan(("Sort",), 1, 70, 9, 0),)
+    )
+    found = result(
+        statements=(spilled,), plan_source=PlanSource.AUTO_EXPLAIN, memory_bytes=3 * 2**20
+    )
+    heading = table([found], 120, colour=False).splitlines()[0].split()
+    assert heading[4:9] == ["buffers", "temp", "blocks", "memory", "time"]
+    assert "memory" not in table([found], 80, colour=False)
 
 
 def test_the_nearest_marker_counts() -> None:
