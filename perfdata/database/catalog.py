@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +191,7 @@ class ForeignKey:
     match where they overlap.
     """
 
-    oid: int
+    oid: int = field(compare=False)  # a load gives it another
     name: str
     child: int
     parent: int

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
+from perfdata.database.catalog import table_key
 from perfdata.database.views import kept_views, views_query
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ WITH own AS (
   WHERE c.oid >= 16384 AND n.nspname !~ '^pg_(toast|temp)')
 SELECT concat('relation ', c.oid::regclass, to_jsonb(c) - ARRAY['oid', 'relfilenode', 'relpages',
   'reltuples', 'relallvisible', 'relallfrozen', 'relfrozenxid', 'relminmxid', 'reltoastrelid',
-  'relhasindex', 'relhastriggers', 'relhasrules'], obj_description(c.oid, 'pg_class'))
+  'relhasindex', 'relhastriggers', 'relhasrules', 'relispopulated'],
+  obj_description(c.oid, 'pg_class'))
 FROM pg_class c JOIN own USING (oid)
 UNION ALL SELECT concat('column ', a.attrelid::regclass, to_jsonb(a) - ARRAY['attrelid',
   'attmissingval', 'atthasmissing'], pg_get_expr(d.adbin, d.adrelid),
@@ -88,11 +90,14 @@ SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.rel
 WHERE c.relkind = 'S' AND c.relpersistence <> 't' ORDER BY 1, 2"""
 
 
-def fingerprint_database(link: Link, catalog: Catalog, filled: Collection[Table]) -> str:
+def fingerprint_database(
+    link: Link, catalog: Catalog, filled: Collection[Table], moved: Collection[str] = ()
+) -> str:
     """Hash everything in a database but the rows of the tables that a load fills.
 
     That is: every definition, the rows of all other tables and of the materialised views that the
-    filled ones do not feed, and where the sequences stand that feed none of the filled ones.
+    filled ones do not feed, and where the sequences stand that feed none of the filled ones and
+    are not ``moved`` by the load.
     """
     with link.transaction({"search_path": ""}):
         others = (_EXTENSION_TABLES, _SEQUENCES, views_query(filled))
@@ -100,17 +105,19 @@ def fingerprint_database(link: Link, catalog: Catalog, filled: Collection[Table]
             [_RELATIONS, *_whole(), *others]
         )
         left: list[sql.Composable] = [table.only for table in catalog.tables if table not in filled]
-        left += kept_views(views)
+        kept = kept_views(views)
+        left += kept
         # A migration of data alone changes no more than where Alembic stands.
         left += [one.only for one in catalog.versions]
         left += [sql.SQL("ONLY {}").format(sql.Identifier(*row)) for row in extension_tables]
         oids = {table.oid for table in filled}
         fed = {(one.schema, one.name) for one in catalog.sequences if one.table in oids}
-        contents = link.together([*_rows_of(left), *_places_of(set(sequences) - fed)])
+        stay = {names for names in sequences if table_key(*names) not in moved} - fed
+        contents = link.together([*_rows_of(left), *_places_of(stay)])
     digest = hashlib.sha256()
     for rows in described:
         digest.update("\n".join(sorted(str(row[0]) for row in rows)).encode())
-    digest.update(repr(contents).encode())
+    digest.update(repr([contents, [one.as_string(None) for one in kept]]).encode())
     return digest.hexdigest()
 
 

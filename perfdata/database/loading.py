@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from perfdata.database.catalog import read_catalog
@@ -60,8 +61,10 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
         (privileges,) = hold_off(link, report, privileges_of(plan))
         check_privileges(privileges, plan)
         lock_tables(link, plan.touched)
-        if read_catalog(link) != plan.catalog:
+        catalog = read_catalog(link)
+        if catalog != plan.catalog:
             raise SchemaError("the tables changed while the load waited for them; run it again")
+        plan = replace(plan, catalog=catalog)  # the oids of its keys are those of now
         refuse_hidden(plan.tables)
         before = _look(link, plan)
         check_emptying(privileges, before)
@@ -157,7 +160,7 @@ def _taken_keys_told(plan: Plan) -> Iterator[None]:
             raise
         remedy = "Give the staying row another key, or flag it if it is test data"
         if plan.existing is Existing.KEEP:
-            remedy = "Flagged rows are replaced unless they are to be kept (--keep-existing)"
+            remedy = "Without --keep-existing the flagged rows that are there are replaced"
         raise BoundaryError(
             f"refused, everything was rolled back: a row that comes in has the key of one "
             f"that stays (constraint {error.constraint}: {error.detail}). {remedy}"

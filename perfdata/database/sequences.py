@@ -100,12 +100,12 @@ def advance_sequences(
 ) -> None:
     """Put sequences ahead of the values of the columns that they feed, and of where they stood.
 
-    Those that feed one of the tables, and those of ``saved``; none is put back. With ``anew``
-    those that feed one of the tables, in which no row stayed, stand as in ``saved``, or at their
-    start, wherever they stood: each new database has the same.
+    Those that feed one of the tables, and those of ``saved``; none is put back. With ``anew``,
+    where no row of the tables stayed, they stand as in ``saved``, or at their start, wherever they
+    stood: each new database has the same.
     """
     saved = saved or {}
-    fresh = set()
+    fresh = set(saved) if anew else set[str]()
     feeding: dict[str, list[FedSequence]] = {key: [] for key in saved}
     names = {}
     if saved:

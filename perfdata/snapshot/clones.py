@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Self
 from perfdata.database.checks import run_checks
 from perfdata.database.clones import begin_run, left_clones, make_clone
 from perfdata.database.connection import database_in, open_link
-from perfdata.database.fingerprint import fingerprint_database
 from perfdata.database.guard import check_guard
 from perfdata.database.loading import Existing
 from perfdata.database.marks import Kind
@@ -37,7 +36,14 @@ from perfdata.database.templates import (
 )
 from perfdata.database.upkeep import settle
 from perfdata.errors import ConnectError, PerfdataError, RefusedError, ServerRefusedError
-from perfdata.snapshot.fresh import Asked, make_template, refuse_requirements, template_key
+from perfdata.snapshot.fresh import (
+    Asked,
+    fingerprint_for,
+    make_template,
+    refuse_crossing,
+    refuse_requirements,
+    template_key,
+)
 from perfdata.snapshot.provide import with_current
 from perfdata.snapshot.restore import Options, prepare
 
@@ -185,8 +191,9 @@ class Clones:
         try:
             with link.transaction(reading=True):
                 refuse_requirements(plan, manifest)
+                refuse_crossing(link, plan)
                 run_checks(link, plan.checks)
-                fingerprint = fingerprint_database(link, plan.catalog, plan.tables)
+                fingerprint = fingerprint_for(link, plan)
         except (RefusedError, ServerRefusedError) as error:
             raise NoClonesError(str(error)) from error
         role = str(link.value("SELECT current_user"))

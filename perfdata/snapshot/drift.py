@@ -70,10 +70,15 @@ class Drift:
             for said, fits in _differences(key, columns, present, generated):
                 (self._compatible if fits else refused).append(said)
         if refused or (self._compatible and not self._allowed):
-            hint = "" if refused else ". Every row fits all the same: --allow-drift lets it pass"
+            hint = ". Every row fits all the same: --allow-drift lets it pass"
+            if refused:
+                hint = ". Create the snapshot again, or migrate the database to the same"
+                if self._compatible:
+                    others = first(self._compatible, _SHOWN)
+                    hint = f"{hint}. These --allow-drift would let pass: {others}"
             raise SchemaError(
                 f"snapshot {self._manifest.name} does not fit the database, nothing was touched: "
-                f"{first([*refused, *self._compatible], _SHOWN)}{hint}"
+                f"{first(refused or self._compatible, _SHOWN)}{hint}"
             )
 
     def notes(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from psycopg import sql
 
@@ -49,12 +49,13 @@ from perfdata.snapshot.format import check_file, read_manifest
 from perfdata.snapshot.helper import helper
 from perfdata.snapshot.parallel import Room, load_parallel
 from perfdata.snapshot.restore import Restored, load_body, prepare, restore
-from perfdata.snapshot.whole import check_whole, lost_rows
+from perfdata.snapshot.whole import lost_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perfdata.config import Settings
+    from perfdata.database.catalog import Catalog, ForeignKey
     from perfdata.database.link import Link
     from perfdata.database.loading import Plan
     from perfdata.database.templates import Found
@@ -74,6 +75,11 @@ _TARGET = """
 SELECT oid::bigint, datname, shobj_description(oid, 'pg_database'), current_user
 FROM pg_database WHERE datname = current_database()"""
 
+# By whoever was gone from the database before; a temporary table is only its session's.
+_ROWS_WRITTEN = """
+SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_user_tables
+WHERE schemaname !~ '^pg_temp_'"""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -84,6 +90,7 @@ class Asked:
     fingerprint: str
     key: str
     lost: tuple[str, ...]  # rows that won't be in the new database, and that may be replaced
+    changed: bool = False  # others wrote rows while the target was looked at
 
 
 class UnableError(Exception):
@@ -112,8 +119,9 @@ def _replace(
     conninfo: str, snapshot: Snapshot, settings: Settings, options: Options, report: Report
 ) -> tuple[dict[str, int], str, tuple[str, ...]]:
     with place_of(conninfo, settings, options, report) as place:
-        seen = written(place.link, place.oid)
+        before_look = written(place.link, place.oid)
         asked, begun = _ask_and_begin(place, conninfo, snapshot, settings, options)
+        seen = _seen(place, asked, before_look)
         template, new, told = begun.template, begun.new, asked.plan.notes
         if template is None or template.key != asked.key:
             _discard(place, new)
@@ -122,7 +130,9 @@ def _replace(
         with _older_removed(place, coming=int(template is None)) as removed:
             if template is None:
                 strategy = "a new template and its clone"
-                template, more = make_template(place, conninfo, asked, snapshot, seen, report)
+                template, more = make_template(
+                    *(place, conninfo, asked, snapshot, before_look, report)
+                )
                 told = tuple(dict.fromkeys((*told, *more)))
             new = new or clone(place, template)
             try:
@@ -189,27 +199,40 @@ def _ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) -
     oid, name, comment, role = link.rows(_TARGET)[0]
     mark = read_mark(comment, oid)
     made = mark is not None and mark.kind is Kind.MADE and mark.names(name)
-    lost: list[str] = []
+    before = link.value(_ROWS_WRITTEN)
     # Tables that were taken whole are compared in a temporary one, which no reader may make.
     with link.transaction():
-        if made or allowed_by_name(link, settings):
-            lost = _losses(link, plan, snapshot)
-        else:
-            _refuse_losses(link, plan)
-            _, offset = read_manifest(snapshot.path)
-            check_whole(link, plan.catalog, manifest, snapshot.path, offset)
+        lost = _losses(link, plan, snapshot)
+        if lost and not (made or allowed_by_name(link, settings)):
+            _refuse_losses(link, lost)
     with link.transaction(reading=True):
         refuse_requirements(plan, manifest)
-        refuse_unchecked(link, plan)
+        refuse_crossing(link, plan)
         run_checks(link, plan.checks)
         try:
-            fingerprint = fingerprint_database(link, plan.catalog, plan.tables)
+            fingerprint = fingerprint_for(link, plan)
         except ServerRefusedError as error:
             if error.sqlstate != _NOT_ALLOWED:
                 raise
             raise UnableError(f"not all of {name} can be read: {error.reason}") from error
+    link.rows("SELECT pg_stat_clear_snapshot()")
+    changed = link.value(_ROWS_WRITTEN) != before
     key = template_key(manifest, fingerprint, name, role)
-    return Asked(name, plan, fingerprint, key, tuple(lost))
+    return Asked(name, plan, fingerprint, key, tuple(lost), changed)
+
+
+def fingerprint_for(link: Link, plan: Plan, catalog: Catalog | None = None) -> str:
+    """Hash all that is in a database but what a load by this plan brings or moves."""
+    return fingerprint_database(link, catalog or plan.catalog, plan.tables, plan.sequences)
+
+
+def _seen(place: Place, asked: Asked, before: int | None) -> int | None:
+    """Return what had been written in the target when it had been looked at; None where unsure.
+
+    Whatever the look itself wrote, in temporary tables and the catalog, is nothing to keep.
+    """
+    after = written(place.link, place.oid)
+    return None if before is None or asked.changed else after
 
 
 def _losses(link: Link, plan: Plan, snapshot: Snapshot) -> list[str]:
@@ -236,18 +259,17 @@ def _unflagged(link: Link, plan: Plan) -> list[str]:
     return [f"{table.key}: {count:,}" for table, count in zip(tables, counts, strict=True) if count]
 
 
-def _refuse_losses(link: Link, plan: Plan) -> None:
-    """Refuse where rows would not come back that are not test data."""
-    if lost := _unflagged(link, plan):
-        full = database_name(link)
-        name = full.partition("/")[2]
-        raise RefusedError(
-            f"refused, nothing was touched: {name} has rows that are not test data and would not "
-            f"be in a fresh database ({first(lost)}), and it was not made by perfdata. Restore "
-            f"without --fresh, which keeps them; or allow it by its full name, "
-            f"PERFDATA_ALLOW={shlex.quote(full)} with no wildcard: what is replaced is then kept "
-            f"as {name}_before_… until db.gc"
-        )
+def _refuse_losses(link: Link, lost: list[str]) -> NoReturn:
+    """Refuse, as rows would not come back that are not test data."""
+    full = database_name(link)
+    name = full.partition("/")[2]
+    raise RefusedError(
+        f"refused, nothing was touched: {name} has rows that are not test data and would not "
+        f"be in a fresh database ({first(lost)}), and it was not made by perfdata. Restore "
+        f"without --fresh, which keeps them; or allow it by its full name, "
+        f"PERFDATA_ALLOW={shlex.quote(full)} with no wildcard: what is replaced is then kept "
+        f"as {name}_before_… until db.gc"
+    )
 
 
 def refuse_requirements(plan: Plan, manifest: Manifest) -> None:
@@ -262,26 +284,46 @@ def refuse_requirements(plan: Plan, manifest: Manifest) -> None:
         )
 
 
-def refuse_unchecked(link: Link, plan: Plan) -> None:
-    """Refuse where rows that stay reference such as go, and no key would be checked again."""
+def refuse_crossing(link: Link, plan: Plan) -> None:
+    """Refuse where rows of tables that stay reference such as go for good.
+
+    Those that are not test data go; and by keys that the server does not check any may.
+    """
     filled = {table.oid for table in plan.tables}
     keys = [
-        key
+        (key, goes)
         for key in plan.catalog.foreign_keys
-        if key.unchecked and key.parent in filled and key.child not in filled
+        if key.parent in filled and key.child not in filled
+        if (goes := _going(plan, key)) is not None
     ]
-    query = sql.SQL("SELECT EXISTS (SELECT FROM {} c JOIN {} p ON {})")
-    answers = link.together(
-        query.format(key.referencing.only, key.referenced.only, key.join("c", "p")) for key in keys
+    query = sql.SQL("SELECT count(*) FROM {} c JOIN {} p ON {} WHERE {}")
+    counts = link.together(
+        query.format(key.referencing.only, key.referenced.only, key.join("c", "p"), goes)
+        for key, goes in keys
     )
-    if found := [key for key, ((crossing,),) in zip(keys, answers, strict=True) if crossing]:
-        tables = plan.catalog.by_oid
-        named = first([f"{tables[one.child].key} ({one.name})" for one in found])
+    tables = plan.catalog.by_oid
+    found = [
+        f"{tables[key.child].key} → {tables[key.parent].key} ({key.name}): {count:,} rows"
+        for (key, _), ((count,),) in zip(keys, counts, strict=True)
+        if count
+    ]
+    if found:
         raise BoundaryError(
-            "refused, nothing was touched: rows that are not test data reference rows that would "
-            f"be replaced, by keys that the server does not check: {named}. Have the server "
-            "check them (ALTER TABLE … VALIDATE CONSTRAINT …), or point those rows elsewhere"
+            "refused, nothing was touched: rows of tables that the snapshot leaves out reference "
+            f"rows that a fresh database would not have, or not surely: {first(found)}. Point them "
+            "elsewhere; or restore without --fresh; or, where a key is NOT VALID or NOT ENFORCED, "
+            "have the server check it (ALTER TABLE … VALIDATE CONSTRAINT …)"
         )
+
+
+def _going(plan: Plan, key: ForeignKey) -> sql.Composable | None:
+    """Make the condition for rows (alias p) that no key would find missing, or that surely go."""
+    if key.unchecked:
+        return sql.SQL("true")
+    parent = plan.catalog.by_oid[key.parent]
+    if not plan.flagged or key.parent in plan.whole or not parent.has_flag(plan.flag_column):
+        return None  # they come with the snapshot, or the key finds them missing
+    return sql.SQL("p.{} IS NOT TRUE").format(sql.Identifier(plan.flag_column))
 
 
 def template_key(
@@ -364,7 +406,7 @@ def _check_same(link: Link, asked: Asked) -> None:
     catalog = read_catalog(link)
     if (
         catalog != asked.plan.catalog
-        or fingerprint_database(link, catalog, asked.plan.tables) != asked.fingerprint
+        or fingerprint_for(link, asked.plan, catalog) != asked.fingerprint
     ):
         raise LoadError(f"{asked.database} changed while it was cloned; run it again")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -244,7 +246,9 @@ def test_rows_that_reference_filled_tables_by_an_unchecked_key_are_refused(
     )
     assert fresh(allow_drift=True).strategy == MADE
     run(shop, "INSERT INTO audit VALUES (2, 7)")
-    with pytest.raises(BoundaryError, match=r"audit \(audit_customer\).*VALIDATE CONSTRAINT"):
+    with pytest.raises(
+        BoundaryError, match=r"audit → customers \(audit_customer\): 1 rows.*VALIDATE CONSTRAINT"
+    ):
         fresh(allow_drift=True)
     assert count(shop, "audit") == 2
     run(shop, "ALTER TABLE audit VALIDATE CONSTRAINT audit_customer")
@@ -269,3 +273,56 @@ def test_only_what_the_role_may_not_read_leads_to_an_ordinary_restore(
         return
     with pytest.raises(ServerRefusedError, match="as told"):
         fresh()
+
+
+def test_rows_that_reference_rows_that_go_are_named_before_anything_is_done(
+    shop: str, settings: Settings
+) -> None:
+    run(shop, REAL, "CREATE TABLE audit (id int, customer_id int REFERENCES customers)")
+    run(shop, "INSERT INTO audit VALUES (1, 1000)")
+    allowed = replace(settings, allow=(f"local/{database_of(shop)}",))
+    with pytest.raises(BoundaryError, match=r"audit → customers .*1 rows"):
+        restore_snapshot(shop, NAME, fresh=True, settings=allowed, allow_drift=True)
+    assert count(shop, "audit") == 1
+    run(shop, "UPDATE audit SET customer_id = 3")
+    done = restore_snapshot(shop, NAME, fresh=True, settings=allowed, allow_drift=True)
+    assert done.strategy == MADE
+
+
+@pytest.fixture
+def everything(shop: str, settings: Settings) -> Iterator[str]:
+    """A snapshot of all rows of a database with a real customer, a free sequence and a view."""
+    run(
+        shop,
+        REAL,
+        "CREATE SEQUENCE tickets",
+        "SELECT nextval('tickets')",
+        "CREATE MATERIALIZED VIEW clock AS SELECT clock_timestamp() AS at",
+    )
+    create_snapshot(shop, "everything", all_rows=True, settings=settings, replace=True)
+    yield "everything"
+    (settings.home / "snapshots" / "everything.json.zst").unlink()
+
+
+def test_a_fresh_database_with_all_rows_loses_none_and_leaves_one_copy(
+    shop: str, settings: Settings, maintenance: str, everything: str
+) -> None:
+    run(shop, "SELECT setval('tickets', 50)", "REFRESH MATERIALIZED VIEW clock")
+    strategies = [
+        restore_snapshot(shop, everything, fresh=True, settings=settings).strategy for _ in range(4)
+    ]
+    assert strategies == [MADE, CLONED, CLONED, CLONED]
+    # What was there before the first one, and what the last one replaced.
+    assert len(others(maintenance, shop)[Kind.BEFORE]) == 2
+    assert run(shop, "SELECT nextval('tickets')") == [(2,)]
+    run(shop, "INSERT INTO customers VALUES (1001, 'another', false)")
+    restore_snapshot(shop, everything, fresh=True, settings=settings)
+    restore_snapshot(shop, everything, fresh=True, settings=settings)
+    assert len(others(maintenance, shop)[Kind.BEFORE]) == 3
+
+
+def test_restores_at_once_wait_for_each_other(shop: str, settings: Settings) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        restores = [pool.submit(restore_snapshot, shop, NAME, settings=settings) for _ in range(3)]
+        assert {one.result().strategy for one in restores} == {"whole tables"}
+    assert count(shop) == count(shop, "orders") == 20
