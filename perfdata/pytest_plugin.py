@@ -22,7 +22,6 @@ of an environment that has perfdata loads this module.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +98,7 @@ def _marker(item: pytest.Item) -> Marker:
     try:
         marker = Marker.merged((one.args, one.kwargs) for one in item.iter_markers("perf"))
         dataset = item.config.getoption("--perf-dataset")
-        return dataclasses.replace(marker, dataset=dataset) if dataset else marker
+        return marker.on_dataset(dataset) if dataset else marker
     except ConfigError as error:
         raise pytest.UsageError(f"{item.nodeid}: {error}") from error
 

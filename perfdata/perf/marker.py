@@ -14,7 +14,7 @@ Of several markers (on a test, its class, its module) the nearest counts, argume
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import ConfigError
@@ -65,6 +65,14 @@ class Marker:
         if "growth" in merged:
             merged["growth"] = _names(merged["growth"])
         return cls(budgets=Budgets(**budgets), threshold=Threshold(**allowed), **merged)
+
+    def on_dataset(self, name: str) -> Marker:
+        """Run on another dataset, of another size: only what is sent, and how often, is limited."""
+        if name == self.dataset:
+            return self
+        kept = self.budgets
+        budgets = Budgets(max_queries=kept.max_queries, max_repeats=kept.max_repeats)
+        return replace(self, dataset=name, budgets=budgets)
 
 
 def _names(value: str | Iterable[str]) -> tuple[str, ...]:

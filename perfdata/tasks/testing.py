@@ -75,6 +75,7 @@ def _no_tests(settings: Settings, only: str) -> str:
         return f"there are no perf tests in {where}: none uses a fixture of perfdata's"
     names = sorted({one.scenario for one in _last_results(settings)})
     last = f"; the last run measured {', '.join(names)}" if names else ""
+    last += "; a scenario whose test is called otherwise is known after a run of all"
     return f"no perf test in {where} is named {only!r}{last}"
 
 
