@@ -20,21 +20,23 @@ _COLOURS = {
     Verdict.NO_BASELINE: "yellow",
 }
 _COUNTERS = ("queries", "rows", "buffers", "temp_blocks")
-_WIDE = 100  # columns from which what is seldom looked at has room too
+_GAP = 2
+# What a narrow terminal has no room for goes in this order, before names are folded.
+_LEAST_MISSED = ("memory", "time", "rows", "temp_blocks", "dataset")
 
 
 def table(results: Sequence[ScenarioResult], width: int, *, colour: bool) -> str:
     """Lay results out in columns, in the order in which they were measured.
 
     Counters stand with what they changed by since the baseline. Without ``colour`` there is no
-    code and no line in it; on a narrow terminal names are folded, and memory is left out.
+    code and no line in it; what a narrow terminal has no room for is left out.
     """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    laid = Table(box=box.SIMPLE_HEAD if colour else None, pad_edge=False, padding=(0, 2, 0, 0))
+    laid = Table(box=box.SIMPLE_HEAD if colour else None, pad_edge=False, padding=(0, _GAP, 0, 0))
     columns = _columns(results, width)
     for heading in columns:
         is_text = heading in {"scenario", "dataset", "verdict"}
@@ -66,9 +68,19 @@ def _columns(results: Sequence[ScenarioResult], width: int) -> list[str]:
         shown.append("buffers")
     if any(one.temp_blocks or one.accepted_counters.get("temp_blocks") for one in results):
         shown.append("temp_blocks")
-    if width >= _WIDE and any(one.memory_bytes is not None for one in results):
+    if any(one.memory_bytes is not None for one in results):
         shown.append("memory")
-    return [*shown, "time", "verdict"]
+    shown += ["time", "verdict"]
+    for heading in _LEAST_MISSED:
+        if _needed(results, shown) > width and heading in shown:
+            shown.remove(heading)
+    return shown
+
+
+def _needed(results: Sequence[ScenarioResult], headings: Sequence[str]) -> int:
+    """Return the width of columns in which nothing is folded."""
+    cells = ([heading, *(_cell(one, heading) for one in results)] for heading in headings)
+    return sum(max(map(len, column)) + _GAP for column in cells)
 
 
 def _cell(result: ScenarioResult, heading: str) -> str:
