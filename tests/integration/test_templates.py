@@ -350,13 +350,24 @@ def test_all_rows_go_into_a_database_that_is_not_empty(
 ) -> None:
     run(shop, REAL)
     create_snapshot(shop, NAME, settings=settings, all_rows=True, replace=True)
-    with pytest.raises(RefusedError, match="countries: 2"):
+    run(shop, "INSERT INTO countries VALUES ('ch')")
+    with pytest.raises(RefusedError, match="countries: 1, e.g. .*ch.*PERFDATA_ALLOW"):
         fresh()
     allowed = replace(settings, allow=(f"local/{database_of(shop)}",))
     run(shop, "DELETE FROM orders", "DELETE FROM customers WHERE id = 1000")
     assert fresh(settings=allowed).strategy == MADE
-    assert count(shop) == 21
+    assert (count(shop), count(shop, "countries")) == (21, 2)
     assert fresh().strategy == CLONED  # it is perfdata's now
+
+
+def test_rows_that_the_snapshot_has_are_no_loss(
+    shop: str, settings: Settings, fresh: Callable[..., Restored]
+) -> None:
+    run(shop, REAL)
+    create_snapshot(shop, NAME, settings=settings, all_rows=True, replace=True)
+    run(shop, "DELETE FROM countries WHERE code = 'jp'", "DELETE FROM orders")
+    assert fresh().strategy == MADE
+    assert (count(shop), count(shop, "countries")) == (21, 2)
 
 
 def test_rows_that_need_unflagged_ones_are_refused(
