@@ -1,4 +1,8 @@
-"""The environment that a baseline holds for: what decides counts beside data and settings."""
+"""The environment that a baseline holds for: what decides counts beside data and settings.
+
+It is a mapping with ``postgresql`` (the major version), ``provider`` (builtin, icu, libc),
+``locale`` and ``block_size`` (bytes), as perfdata.perf.engine.Facts reads them.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import LiteralString
-
-# As one text a column, by the names that a result's environment has them under. The locale stands
-# in another column of each version, and in none where the provider is libc.
-ENVIRONMENT_QUERY: LiteralString = """
-SELECT current_setting('server_version_num')::int / 10000 || '' AS postgresql,
-       CASE datlocprovider WHEN 'b' THEN 'builtin' WHEN 'i' THEN 'icu' ELSE 'libc' END AS provider,
-       coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', datctype) AS locale,
-       current_setting('block_size') AS block_size
-FROM pg_database d WHERE datname = current_database()
-"""
 
 _USUAL_COLLATION = ("builtin", "C.UTF-8")  # the embedded server's
 _USUAL_BLOCK = 8192
