@@ -166,9 +166,9 @@ class Stage:
 
         def fresh() -> str:
             # Whoever asks has closed what it had of the clone before.
-            for one in others:
-                clones.drop(one)
-            others[:] = [clones.make(sealed.template)]
+            while others:
+                clones.drop(others.pop())
+            others.append(clones.make(sealed.template))
             return _url(others[0])
 
         self.scene = Scene(dataset, _url(first), fresh)

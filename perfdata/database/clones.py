@@ -85,7 +85,10 @@ def _set(name: str, setting: str, value: str) -> sql.Composed:
 
 
 def left_clones(link: Link, number: int, own_run: int | None = None) -> list[Found]:
-    """Return the clones for a target (by its lock's number) that killed runs have left."""
+    """Return the clones for a target (by its lock's number) that killed runs have left.
+
+    The locks of these runs are held from then on, so that no two remove the same.
+    """
     return [
         one
         for one in list_databases(link)
@@ -107,7 +110,6 @@ def _is_left(link: Link, name: str, own_run: int | None) -> bool:
         run = int(digits, 16)
     except ValueError:
         return False
-    if run == own_run or not link.value("SELECT pg_try_advisory_lock(%s, %s)", (_RUNS, run)):
+    if run == own_run:
         return False
-    link.rows("SELECT pg_advisory_unlock(%s, %s)", (_RUNS, run))
-    return True
+    return bool(link.value("SELECT pg_try_advisory_lock(%s, %s)", (_RUNS, run)))

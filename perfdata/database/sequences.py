@@ -101,30 +101,32 @@ def advance_sequences(
     """Put sequences ahead of the values of the columns that they feed, and of where they stood.
 
     Those that feed one of the tables, and those of ``saved``; none is put back. With ``anew``,
-    where no row of the tables stayed, they stand as in ``saved``, or at their start, wherever they
-    stood: each new database has the same.
+    where no row of the tables stayed, those that feed no other table stand as in ``saved``, or at
+    their start, wherever they stood: each new database has the same.
     """
     saved = saved or {}
-    fresh = set(saved) if anew else set[str]()
-    feeding: dict[str, list[FedSequence]] = {key: [] for key in saved}
     names = {}
     if saved:
         names = {table_key(*row): sql.Identifier(*row) for row in link.rows(_ALL)}
-    oids = {table.oid for table in tables}
+    feeding: dict[str, list[FedSequence]] = {key: [] for key in saved}
     for one in catalog.sequences:
         key = table_key(one.schema, one.name)
-        if anew and one.table in oids:
-            fresh.add(key)
-        if one.table in oids or key in saved:
-            feeding.setdefault(key, []).append(one)
-            names[key] = one.identifier
+        feeding.setdefault(key, []).append(one)
+        names[key] = one.identifier
+    oids = {table.oid for table in tables}
+    feeding = {
+        key: fed
+        for key, fed in feeding.items()
+        if key in saved or any(one.table in oids for one in fed)
+    }
     if not feeding:
         return
     looks = [_look(catalog, n, names[key], fed) for n, (key, fed) in enumerate(feeding.items())]
     found = sorted(link.rows(sql.SQL(" UNION ALL ").join(looks)))
     for key, (_, *fields) in zip(feeding, found, strict=True):
         standing = _Standing(*fields)
-        _restart(link, names[key], standing, standing.free(saved.get(key), anew=key in fresh))
+        alone = anew and all(one.table in oids for one in feeding[key])
+        _restart(link, names[key], standing, standing.free(saved.get(key), anew=alone))
 
 
 def _look(

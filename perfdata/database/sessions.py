@@ -48,8 +48,9 @@ def refuse_sessions(link: Link, oid: int, name: str) -> None:
 
 def _in_use(name: str, sessions: list[str], why: str = "") -> RefusedError:
     return RefusedError(
-        f"refused, nothing was touched: a database can be replaced only while nobody is in it, and "
-        f"in {name} are: {first(sessions)}. {why or 'End them, or have them ended by --terminate'}"
+        "refused, nothing was touched: a database can be cloned or replaced only while nobody is "
+        f"in it, and in {name} are: {first(sessions)}. "
+        f"{why or 'End them (snapshot.restore --terminate does)'}"
     )
 
 

@@ -275,8 +275,16 @@ def mark_made(link: Link, name: str) -> None:
 
 
 def drop_database(link: Link, one: Found, *, force: bool) -> None:
-    """Drop a database that carries perfdata's mark; ``force`` ends the sessions in it."""
-    _run(link, "ALTER DATABASE {} IS_TEMPLATE false", one.name)
+    """Drop a database that carries perfdata's mark, where it still is what was found.
+
+    ``force`` ends the sessions in it.
+    """
+    found = link.rows("SELECT datname, datistemplate FROM pg_database WHERE oid = %s", (one.oid,))
+    if not found or found[0][0] != one.name:
+        return  # dropped meanwhile, or renamed: then somebody wants it
+    # What an interrupted DROP leaves behind takes no ALTER, which would end the connection.
+    if found[0][1]:
+        _run(link, "ALTER DATABASE {} IS_TEMPLATE false", one.name)
     _run(link, "DROP DATABASE {} WITH (FORCE)" if force else "DROP DATABASE {}", one.name)
 
 

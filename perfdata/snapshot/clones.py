@@ -8,7 +8,7 @@ nothing but clones. The target is not written, and rows beside in it do not matt
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -102,8 +102,8 @@ class Clones:
             self._place = self._enter()
             self._run = begin_run(self._place.link)
             self._settings = _with_library(self._place, self._settings)
-            for one in left_clones(self._place.link, lock_number(self._place.name), self._run):
-                drop_database(self._place.link, one, force=True)
+            left = left_clones(self._place.link, lock_number(self._place.name), self._run)
+            _remove(self._place.link, left, force=True)
         except BaseException:
             self._stack.close()
             raise
@@ -202,26 +202,25 @@ class Clones:
 
     def _make(self, asked: Asked, snapshot: Snapshot, seen: int | None) -> Found:
         place, conninfo = self._place, self._target.conninfo
-        for one in superfluous_templates(list_databases(place.link), place.name, Kind.PERF, 1):
-            drop_database(place.link, one, force=False)
-        try:
-            found, _ = make_template(
-                place,
-                conninfo,
-                asked,
-                snapshot,
-                seen,
-                self._report,
-                kind=Kind.PERF,
-                finish=settle,
-            )
-        except RefusedError as error:
-            raise NoClonesError(str(error)) from error
+        old = superfluous_templates(list_databases(place.link), place.name, Kind.PERF, 1)
+        _remove(place.link, old, force=False)
+        found, _ = make_template(
+            *(place, conninfo, asked, snapshot, seen, self._report),
+            kind=Kind.PERF,
+            finish=settle,
+        )
         return found
 
     def _use(self, template: Found) -> None:
         if template.mark is not None:
             write_mark(self._place.link, template.name, "", template.mark.of(used=time.time()))
+
+
+def _remove(link: Link, superfluous: list[Found], *, force: bool) -> None:
+    """Drop what is superfluous; what can't be dropped now stays for the next run, or db.gc."""
+    for one in superfluous:
+        with suppress(ServerRefusedError):
+            drop_database(link, one, force=force)
 
 
 def _with_library(place: Place, settings: Mapping[str, str]) -> dict[str, str]:

@@ -77,7 +77,8 @@ FROM pg_database WHERE datname = current_database()"""
 
 # By whoever was gone from the database before; a temporary table is only its session's.
 _ROWS_WRITTEN = """
-SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_user_tables
+SELECT CASE WHEN current_setting('track_counts')::bool
+  THEN coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint END FROM pg_stat_user_tables
 WHERE schemaname !~ '^pg_temp_'"""
 
 
@@ -122,16 +123,17 @@ def _replace(
         before_look = written(place.link, place.oid)
         asked, begun = _ask_and_begin(place, conninfo, snapshot, settings, options)
         seen = _seen(place, asked, before_look)
+        unless_changed = None if asked.changed else before_look
         template, new, told = begun.template, begun.new, asked.plan.notes
         if template is None or template.key != asked.key:
             _discard(place, new)
             template, new = find_template(place.link, asked.key), None
         strategy = "a clone of its template"
-        with _older_removed(place, coming=int(template is None)) as removed:
+        with _older_removed(place, template) as removed:
             if template is None:
                 strategy = "a new template and its clone"
                 template, more = make_template(
-                    *(place, conninfo, asked, snapshot, before_look, report)
+                    *(place, conninfo, asked, snapshot, unless_changed, report)
                 )
                 told = tuple(dict.fromkeys((*told, *more)))
             new = new or clone(place, template)
@@ -216,7 +218,7 @@ def _ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) -
                 raise
             raise UnableError(f"not all of {name} can be read: {error.reason}") from error
     link.rows("SELECT pg_stat_clear_snapshot()")
-    changed = link.value(_ROWS_WRITTEN) != before
+    changed = before is None or link.value(_ROWS_WRITTEN) != before
     key = template_key(manifest, fingerprint, name, role)
     return Asked(name, plan, fingerprint, key, tuple(lost), changed)
 
@@ -423,17 +425,18 @@ def _kept(name: str, before: str, lost: tuple[str, ...], *, changed: bool) -> tu
 
 
 @contextmanager
-def _older_removed(place: Place, coming: int) -> Iterator[list[str]]:
+def _older_removed(place: Place, template: Found | None) -> Iterator[list[str]]:
     """Meanwhile remove what is superfluous; what is to be said of it is there after the block.
 
-    ``coming``: templates that are about to be made. Of what was replaced each first one stays,
-    which holds what may be nowhere else (see swap): only a collection removes it. A removal waits
-    for a checkpoint, which takes longer the more was just loaded: at the end of a first restore of
-    100_offices 66 ms of 600.
+    ``template`` is in use; None: one is about to be made. Of what was replaced each first one
+    stays, which holds what may be nowhere else (see swap): only a collection removes it. A removal
+    waits for a checkpoint, which takes longer the more was just loaded: at the end of a first
+    restore of 100_offices 66 ms of 600.
     """
     found = list_databases(place.link)
     passing = [one for one in replaced(found, place.name) if one.mark and not one.mark.first]
-    gone = [*passing, *superfluous_templates(found, place.name, coming=coming)]
+    templates = superfluous_templates(found, place.name, coming=int(template is None))
+    gone = [*passing, *(one for one in templates if template is None or one.oid != template.oid)]
     told: list[str] = []
     if not gone:
         yield told

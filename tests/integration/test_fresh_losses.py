@@ -10,13 +10,23 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from perfdata import BoundaryError, ServerRefusedError, create_snapshot, restore_snapshot
+from perfdata import (
+    BoundaryError,
+    RefusedError,
+    ServerRefusedError,
+    create_snapshot,
+    open_target,
+    restore_snapshot,
+)
+from perfdata.database import templates
 from perfdata.database.collect import collect_databases
 from perfdata.database.link import PsycopgLink
 from perfdata.database.marks import Kind
 from perfdata.database.swap import swap
 from perfdata.database.templates import list_databases, lock_number
+from perfdata.progress import silent
 from perfdata.snapshot import fresh as fresh_module
+from perfdata.snapshot.clones import Clones
 from tests.integration.test_templates import (
     CLONED,
     MADE,
@@ -326,3 +336,87 @@ def test_restores_at_once_wait_for_each_other(shop: str, settings: Settings) -> 
         restores = [pool.submit(restore_snapshot, shop, NAME, settings=settings) for _ in range(3)]
         assert {one.result().strategy for one in restores} == {"whole tables"}
     assert count(shop) == count(shop, "orders") == 20
+
+
+def test_a_sequence_that_other_tables_use_too_stays_ahead_of_them(
+    fresh: Callable[..., Restored], shop: str
+) -> None:
+    run(shop, "CREATE TABLE notes (id int PRIMARY KEY DEFAULT nextval('orders_id_seq'))")
+    run(shop, *["INSERT INTO notes DEFAULT VALUES"] * 5)
+    for strategy in (MADE, CLONED):
+        assert fresh(allow_drift=True).strategy == strategy
+        assert run(shop, "SELECT last_value, is_called FROM orders_id_seq") == [(25, True)]
+
+
+def test_the_template_in_use_is_not_removed_meanwhile(
+    fresh: Callable[..., Restored],
+    shop: str,
+    maintenance: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert fresh().strategy == MADE
+    monkeypatch.setitem(templates.TEMPLATES_KEPT, Kind.TEMPLATE, 0)
+    assert fresh().strategy == CLONED
+    assert len(others(maintenance, shop)[Kind.TEMPLATE]) == 1
+
+
+@pytest.fixture
+def clones(shop: str, settings: Settings) -> Callable[[], Clones]:
+    target = open_target(replace(settings, database_url=shop))
+    return lambda: Clones(target, {}, silent)
+
+
+def names_of(maintenance: str) -> set[str]:
+    with psycopg.connect(maintenance, autocommit=True) as connection:
+        return {one.name for one in list_databases(PsycopgLink(connection))}
+
+
+def leave(clones: Callable[[], Clones], maintenance: str, count: int) -> list[str]:
+    """Leave clones behind, as an interrupted DROP leaves them: of no use, and taking no ALTER."""
+    with clones() as run_that_dies:
+        template = run_that_dies.template(NAME).template
+        made = [database_of(run_that_dies.make(template)) for _ in range(count)]
+        run_that_dies._made.clear()
+    invalid = "UPDATE pg_database SET datconnlimit = -2 WHERE datname = ANY (%s)"
+    with psycopg.connect(maintenance, autocommit=True) as connection:
+        connection.execute(invalid, (made,))
+    assert names_of(maintenance) >= set(made)
+    return made
+
+
+def test_what_an_interrupted_removal_left_is_removed_by_the_next_run_or_by_gc(
+    clones: Callable[[], Clones], shop: str, settings: Settings, maintenance: str
+) -> None:
+    made = leave(clones, maintenance, 1)
+    with clones():
+        assert not names_of(maintenance) & set(made)
+    made = leave(clones, maintenance, 1)
+    collected = collect_databases(shop, settings)
+    assert set(made) <= {one.name for one in collected.removed}
+    assert not names_of(maintenance) & set(made)
+
+
+def test_runs_that_begin_together_remove_what_is_left_once(
+    clones: Callable[[], Clones], maintenance: str
+) -> None:
+    made = leave(clones, maintenance, 4)
+
+    def begin() -> None:
+        with clones():
+            pass
+
+    with ThreadPoolExecutor(4) as pool:
+        for one in [pool.submit(begin) for _ in range(4)]:
+            one.result()
+    assert not names_of(maintenance) & set(made)
+
+
+def test_a_session_in_the_database_is_named_and_no_reason_to_judge_nothing(
+    clones: Callable[[], Clones], shop: str
+) -> None:
+    with (
+        clones() as own,
+        psycopg.connect(shop, application_name="a look"),
+        pytest.raises(RefusedError, match="a look"),
+    ):
+        own.template(NAME)
