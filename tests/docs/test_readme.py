@@ -80,7 +80,7 @@ def test_every_command_does_what_it_says(newcomer: Newcomer) -> None:
         "built 100_offices",
         "restored 100_offices: 32,101 rows",
         "deadline_alerts",
-        "7 passed",
+        "8 passed",
     ):
         assert expected in first
     assert "cloning 100_offices from a template" in newcomer.run("nox -s perf")
