@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from perfdata.errors import BaselineError, ConfigError, RefusedError
 from perfdata.perf.baselines import Baseline, read_baseline, to_text, write_baseline
 from perfdata.perf.comparison import change
+from perfdata.perf.model import PlanSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -50,7 +51,8 @@ def in_ci(environ: Mapping[str, str] = os.environ) -> bool:
 def acceptances(results: Sequence[ScenarioResult], root: Path, only: str = "") -> list[Acceptance]:
     """Return what accepting results would do, of one scenario or of all; nothing is written.
 
-    Raises ConfigError where no result is of that name, or two tests would share a baseline.
+    Raises ConfigError where no result is of that name, or two tests would share a baseline;
+    RefusedError where a baseline would lose its buffers and plans, so that they gate no more.
     """
     chosen = [one for one in results if not only or one.scenario == only]
     if not chosen:
@@ -101,7 +103,19 @@ def _acceptance(result: ScenarioResult, root: Path) -> Acceptance:
         return _made(new, path, Done.NEW, ())
     if to_text(old) == to_text(new):
         return _made(new, path, Done.SAME, ())
+    if new.plan_source is PlanSource.NONE is not old.plan_source:
+        raise RefusedError(_disarming(result))
     return _made(new, path, Done.CHANGED, tuple(_changes(old, new)))
+
+
+def _disarming(result: ScenarioResult) -> str:
+    why = "; ".join(result.not_captured) or "plans could not be captured"
+    return (
+        f"{result.scenario} on {result.dataset} is not accepted, nor is anything else: "
+        f"{result.baseline} holds buffers and plans, and the last run has none that could be "
+        f"judged ({why}). Run the perf tests where they can be, and accept that; or, if it is to "
+        "gate without them, remove the file and accept again"
+    )
 
 
 def _made(baseline: Baseline, path: Path, done: Done, changes: tuple[str, ...]) -> Acceptance:

@@ -235,10 +235,13 @@ def _settings(result: ScenarioResult, baseline: Baseline) -> Iterator[Finding]:
 
 
 def _not_compared(result: ScenarioResult, baseline: Baseline) -> Iterator[Finding]:
-    if baseline.plan_source is PlanSource.NONE or _judged(result, baseline):
+    no_plans = result.plan_source is PlanSource.NONE or not result.same_layout
+    if _judged(result, baseline) or (no_plans and baseline.plan_source is PlanSource.NONE):
         return
-    if result.plan_source is PlanSource.NONE or not result.same_layout:
+    if no_plans:
         why = "; ".join(result.not_captured) or "they could not be captured"
+    elif baseline.plan_source is PlanSource.NONE:
+        why = "it holds none; accept this run, which has them"
     else:
         why = (
             f"they come from {result.plan_source.value} now, and came from "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from invoke.config import Config
@@ -14,7 +14,7 @@ from invoke.exceptions import Exit
 from perfdata import ConfigError, RefusedError, Settings
 from perfdata.perf.accepting import Done, accept, acceptances, in_ci
 from perfdata.perf.judge import Judge
-from perfdata.perf.model import Verdict
+from perfdata.perf.model import PlanSource, Verdict
 from perfdata.perf.results import write_results
 from perfdata.tasks import perf
 from tests.unit.perf_parts import SEQ, plan, result, statement
@@ -54,6 +54,27 @@ def test_what_changes_is_shown_and_what_was_red_is_green(tmp_path: Path) -> None
     assert '+            "    Seq Scan on t"' in one.changes
     accept(found, OUTSIDE)
     assert judged(tmp_path, slow).verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    "unjudged",
+    [
+        {"plan_source": PlanSource.NONE, "not_captured": ("no LOAD",)},
+        {"same_layout": False, "not_captured": ("no CREATEDB",)},
+    ],
+)
+def test_a_run_without_plans_disarms_no_baseline(tmp_path: Path, unjudged: dict[str, Any]) -> None:
+    accept(acceptances([judged(tmp_path, result())], tmp_path), OUTSIDE)
+    blind = judged(tmp_path, result(**unjudged))
+    with pytest.raises(RefusedError) as caught:
+        acceptances([blind], tmp_path)
+    for words in ("report on 100_offices", str(FILE), *unjudged["not_captured"], "remove the file"):
+        assert words in str(caught.value)
+    (tmp_path / FILE).unlink()
+    accept(acceptances([blind], tmp_path), OUTSIDE)
+    assert judged(tmp_path, blind).verdict is Verdict.OK
+    (armed,) = acceptances([judged(tmp_path, result())], tmp_path)
+    assert "buffers None → 100" in armed.changes
 
 
 def test_a_damaged_baseline_is_mended_by_accepting(tmp_path: Path) -> None:

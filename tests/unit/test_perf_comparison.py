@@ -160,4 +160,8 @@ def test_what_could_not_be_compared_is_told_and_not_red(given: dict[str, object]
 
 def test_a_baseline_without_plans_is_compared_by_what_it_has() -> None:
     old = result(plan_source=PlanSource.NONE)
-    assert found(result(statement(plans=(plan(*SEQ, buffers=9_000),))), old) == []
+    (one,) = found(result(statement(plans=(plan(*SEQ, buffers=9_000),))), old)
+    assert (one.kind, one.fails) == (FindingKind.NOT_COMPARED, False)
+    assert one.message.endswith("the baseline: it holds none; accept this run, which has them")
+    assert found(old, old) == []
+    assert found(result(same_layout=False), old) == []
