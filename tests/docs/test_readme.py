@@ -100,6 +100,7 @@ def test_the_perf_example_passes(newcomer: Newcomer) -> None:
 
 
 def test_the_python_example_runs(newcomer: Newcomer) -> None:
+    newcomer.run("invoke snapshot.restore --name 100_offices")
     url = newcomer.run("invoke db.url --driver psycopg").strip()
     head = f"import sqlalchemy\nengine = sqlalchemy.create_engine({url!r})\n"
     (newcomer.tree / "example.py").write_text(head + EXAMPLES[1])
