@@ -44,8 +44,8 @@ def compare(
 ) -> list[Finding]:
     """Return what a result does otherwise than its baseline: what fails first, then the rest."""
     found = list(_statements(result, baseline, threshold))
-    if not found:
-        found = list(_total(result, baseline, threshold))
+    if not any(one.fails for one in found):
+        found += _total(result, baseline, threshold)
     if any(one.fails for one in found):
         found += _settings(result, baseline)
     found += _not_compared(result, baseline)

@@ -130,6 +130,18 @@ def test_many_small_increases_are_found_together() -> None:
     assert "over all statements" in one.message
 
 
+def test_something_harmless_hides_no_total() -> None:
+    def run(buffers: int, rows: int) -> ScenarioResult:
+        fewer = statement("SELECT z", rows=rows)
+        many = (statement(f"SELECT {n}", plans=(plan(*INDEX, buffers=buffers),)) for n in "abcde")
+        return result(fewer, *many)
+
+    assert kinds(found(run(108, 9), run(100, 10))) == [
+        ("more_buffers", True),
+        ("fewer_rows", False),
+    ]
+
+
 def test_other_settings_are_told_as_the_likely_cause_of_what_is_red() -> None:
     other = {"jit": "off", "work_mem": "64"}
     assert found(result(settings=other)) == []
