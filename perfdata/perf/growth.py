@@ -64,8 +64,15 @@ def limits(max_growth: float | Mapping[str, float]) -> dict[str, float]:
     return dict(max_growth)
 
 
-def grown(points: Sequence[Point], max_growth: float | Mapping[str, float]) -> Iterator[Finding]:
-    """Find the counters that grow faster with the data than they may."""
+def grown(
+    points: Sequence[Point],
+    max_growth: float | Mapping[str, float],
+    not_captured: Sequence[str] = (),
+) -> Iterator[Finding]:
+    """Find the counters that grow faster with the data than they may, then what is not known.
+
+    That is what was not counted on all points: ``not_captured`` says why, as a result does.
+    """
     found = exponents(points)
     ordered = sorted(points, key=lambda one: one.size)
     for name, limit in limits(max_growth).items():
@@ -79,6 +86,18 @@ def grown(points: Sequence[Point], max_growth: float | Mapping[str, float]) -> I
                 old=limit,
                 new=exponent,
             )
+
+    for name in (one for one in limits(max_growth) if one not in found):
+        yield _not_judged(name, ordered, not_captured)
+
+
+def _not_judged(name: str, points: Sequence[Point], not_captured: Sequence[str]) -> Finding:
+    where = " and ".join(one.dataset for one in points if name not in one.counters)
+    why = "; ".join(not_captured) or "plans could not be captured there"
+    message = (
+        f"max_growth of {name} could not be judged, as they were not counted on {where}: {why}"
+    )
+    return Finding(FindingKind.NOT_COMPARED, fails=False, message=message)
 
 
 def _count(point: Point, name: str) -> str:

@@ -44,7 +44,7 @@ class Judge:
         growth = {}
         if points and result.budgets.max_growth is not None:
             growth = exponents(points)
-            found += grown(points, result.budgets.max_growth)
+            found += grown(points, result.budgets.max_growth, result.not_captured)
         if not result.environment:
             return dataclasses.replace(result, findings=tuple(found), growth=growth)
         path = baseline_path(self.folder, result.environment, result.scenario, result.dataset)

@@ -11,7 +11,7 @@ from perfdata.perf.baselines import Baseline, write_baseline
 from perfdata.perf.comparison import Threshold
 from perfdata.perf.growth import Point
 from perfdata.perf.judge import Judge
-from perfdata.perf.model import Budgets, Finding, FindingKind, Misestimate, Verdict
+from perfdata.perf.model import Budgets, Finding, FindingKind, Misestimate, PlanSource, Verdict
 from perfdata.perf.telling import accept_command, listed, notices, plans, warnings
 from tests.unit.perf_parts import INDEX, SEQ, plan, result, source, statement
 
@@ -119,6 +119,15 @@ def test_growth_is_judged_where_the_scenario_ran_on_other_sizes(tmp_path: Path) 
     assert dict(found.growth) == {"queries": 0.963}
     assert found.verdict is Verdict.REGRESSED
     assert judge(tmp_path).judged(result(), points).growth == {}
+
+
+def test_growth_that_was_not_captured_is_told_with_the_reason(tmp_path: Path) -> None:
+    points = [Point("s", 100, {"queries": 1}), Point("l", 1_000, {"queries": 1})]
+    given = {"plan_source": PlanSource.NONE, "not_captured": ("no LOAD",)}
+    blind = result(budgets=Budgets(max_growth={"buffers": 1}), **given)
+    (warning,) = warnings([judge(tmp_path).judged(blind, points)])
+    assert "max_growth of buffers could not be judged" in warning
+    assert warning.endswith("s and l: no LOAD")
 
 
 def test_a_damaged_baseline_is_an_error(tmp_path: Path) -> None:
