@@ -129,6 +129,7 @@ class Perf:
         self._callers = Callers(place.root)
         self._loop = Loop()
         self._timed = False
+        self._recorded: set[str] = set()
 
     @property
     def dataset(self) -> Dataset:
@@ -173,8 +174,8 @@ class Perf:
 
         What is counted is the test's session, or what is given: an Engine, Session or Connection
         of SQLAlchemy, a connection of psycopg; of their asynchronous forms by ``async with``. The
-        block is recorded under ``name`` (default: the test's), with its time as one round. It is
-        not undone before the test ends.
+        block is recorded under ``name`` (default: the test's), with its time as one round; a
+        second one of that name in a test is a ConfigError. It is not undone before the test ends.
         """
 
         def conclude(capture: Capture, facts: Facts, duration_s: float) -> None:
@@ -274,12 +275,22 @@ class Perf:
         )
 
     def _conclude(self, result: ScenarioResult, points: Sequence[Point] = ()) -> None:
+        self._check_name(result.scenario)
         result = self._judge.judged(result, points)
         self._benchmark.extra_info.update(
             dataset=result.dataset, queries=result.queries, rows=result.rows
         )
         self._record(result)
         self._judge.raise_red(result)
+
+    def _check_name(self, name: str) -> None:
+        """Have each result of the test under a name of its own: of two, the first would be lost."""
+        if name in self._recorded:
+            raise ConfigError(
+                f"this test has a result named {name!r} already: give each block a name of its "
+                'own, perf.measure("…")'
+            )
+        self._recorded.add(name)
 
     def _not_captured(self, capture: Capture, facts: Facts) -> tuple[str, ...]:
         why_not = self._place.why_not

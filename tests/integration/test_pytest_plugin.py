@@ -105,6 +105,20 @@ def test_measured_block(perf):
     ]
 
 
+def test_two_blocks_with_names(perf):
+    for name in ("first", "second"):
+        with perf.measure(name):
+            perf.session.scalars(select(Office)).all()
+
+
+def test_two_blocks_without_names(perf):
+    with perf.measure():
+        perf.session.scalars(select(Office)).all()
+    with pytest.raises(ConfigError, match="'two_blocks_without_names' already: give each"):
+        with perf.measure():
+            perf.session.scalars(select(Staff)).all()
+
+
 def test_session_has_the_settings_that_keep_plans(perf_session):
     show = "SELECT current_setting('plan_cache_mode') || current_setting('jit')"
     assert perf_session.scalar(text(show)) == "force_custom_planoff"
@@ -233,6 +247,15 @@ def test_the_results_hold_counts_times_and_statements(
     assert found["time"]["rounds"] == len(found["time"]["rounds_s"]) == 3
     assert found["time"]["min_s"] == min(found["time"]["rounds_s"])
     assert found["settings"]["plan_cache_mode"] == "force_custom_plan"
+
+
+def test_a_second_result_of_one_name_is_refused_and_the_first_stays(
+    session: tuple[int, str, Mapping[str, dict[str, Any]]],
+) -> None:
+    found = session[2]["test_two_blocks_without_names"]
+    assert [one["rows"] for one in found["statements"]] == [10]
+    lines = session[1].partition("scenario  ")[2].splitlines()
+    assert {"first", "second"} <= {line.split()[0] for line in lines if line.strip()}
 
 
 def test_the_table_has_every_scenario(
