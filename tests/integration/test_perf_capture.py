@@ -514,7 +514,8 @@ def test_a_clone_in_use_outlives_another_run_and_a_collection(
     """Two runs at once on one home."""
     assert found
     inner.write(test_forms=FORMS, test_sleeps=SLEEPS)
-    environ = {**os.environ, "PERFDATA_HOME": str(own_settings.home)}
+    inherited = {key: value for key, value in os.environ.items() if key != "PERFDATA_PG_BIN"}
+    environ = {**inherited, "PERFDATA_HOME": str(own_settings.home)}
     command = [sys.executable, "-m", "pytest", "-q", "test_sleeps.py::test_sleeps"]
     with subprocess.Popen([*command, "-pno:asyncio"], cwd=inner.folder, env=environ) as sleeper:
         deadline = time.monotonic() + 60
