@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, NoReturn
-
-from psycopg import sql
+from typing import TYPE_CHECKING
 
 from perfdata.database.catalog import read_catalog
 from perfdata.database.checks import run_checks
 from perfdata.database.connection import database_in, first, open_link
 from perfdata.database.fingerprint import fingerprint_database
-from perfdata.database.guard import allowed_by_name, database_name
+from perfdata.database.guard import allowed_by_name
 from perfdata.database.loading import Existing
 from perfdata.database.marks import Kind, read_mark
 from perfdata.database.server import EmbeddedServer
@@ -44,18 +41,18 @@ from perfdata.database.templates import (
     superfluous_templates,
     unfinished,
 )
-from perfdata.errors import BoundaryError, ConnectError, LoadError, RefusedError, ServerRefusedError
-from perfdata.snapshot.format import check_file, read_manifest
+from perfdata.errors import ConnectError, LoadError, ServerRefusedError
+from perfdata.snapshot.format import check_file
 from perfdata.snapshot.helper import helper
+from perfdata.snapshot.losses import losses, refuse_crossing, refuse_losses, refuse_requirements
 from perfdata.snapshot.parallel import Room, load_parallel
 from perfdata.snapshot.restore import Restored, load_body, prepare, restore
-from perfdata.snapshot.whole import lost_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perfdata.config import Settings
-    from perfdata.database.catalog import Catalog, ForeignKey
+    from perfdata.database.catalog import Catalog
     from perfdata.database.link import Link
     from perfdata.database.loading import Plan
     from perfdata.database.templates import Found
@@ -204,9 +201,9 @@ def _ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) -
     before = link.value(_ROWS_WRITTEN)
     # Tables that were taken whole are compared in a temporary one, which no reader may make.
     with link.transaction():
-        lost = _losses(link, plan, snapshot)
+        lost = losses(link, plan, snapshot)
         if lost and not (made or allowed_by_name(link, settings)):
-            _refuse_losses(link, lost)
+            refuse_losses(link, lost)
     with link.transaction(reading=True):
         refuse_requirements(plan, manifest)
         refuse_crossing(link, plan)
@@ -235,97 +232,6 @@ def _seen(place: Place, asked: Asked, before: int | None) -> int | None:
     """
     after = written(place.link, place.oid)
     return None if before is None or asked.changed else after
-
-
-def _losses(link: Link, plan: Plan, snapshot: Snapshot) -> list[str]:
-    """Say which rows that are not test data would not be in the new database, by table."""
-    manifest = snapshot.manifest
-    _, offset = read_manifest(snapshot.path)
-    whole = [table for table in plan.tables if manifest.all_rows or table.oid in plan.whole]
-    lost = [] if manifest.all_rows else _unflagged(link, plan)
-    return lost + lost_rows(link, whole, manifest, snapshot.path, offset)
-
-
-def _unflagged(link: Link, plan: Plan) -> list[str]:
-    """Count the rows that are not test data, by table."""
-    # Tables that are taken whole are compared with the snapshot's, row by row.
-    tables = [table for table in plan.tables if table.oid not in plan.whole]
-    stays = sql.SQL("{} IS NOT TRUE").format(sql.Identifier(plan.flag_column))
-    queries = [
-        sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
-            table.only, stays if table.has_flag(plan.flag_column) else sql.SQL("true")
-        )
-        for table in tables
-    ]
-    counts = [rows[0][0] for rows in link.together(queries)]
-    return [f"{table.key}: {count:,}" for table, count in zip(tables, counts, strict=True) if count]
-
-
-def _refuse_losses(link: Link, lost: list[str]) -> NoReturn:
-    """Refuse, as rows would not come back that are not test data."""
-    full = database_name(link)
-    name = full.partition("/")[2]
-    raise RefusedError(
-        f"refused, nothing was touched: {name} has rows that are not test data and would not "
-        f"be in a fresh database ({first(lost)}), and it was not made by perfdata. Restore "
-        f"without --fresh, which keeps them; or allow it by its full name, "
-        f"PERFDATA_ALLOW={shlex.quote(full)} with no wildcard: what is replaced is then kept "
-        f"as {name}_before_… until db.gc"
-    )
-
-
-def refuse_requirements(plan: Plan, manifest: Manifest) -> None:
-    """Refuse a snapshot whose rows reference such as are emptied out of a fresh database."""
-    filled = {table.key for table in plan.tables}
-    if outside := [one for one in manifest.requires if one.table in filled]:
-        named = first([f"{one.table} ({one.constraint})" for one in outside])
-        raise RefusedError(
-            f"refused, nothing was touched: rows of snapshot {manifest.name} reference rows that "
-            f"are not test data, which a fresh database would not have: {named}. Restore without "
-            "--fresh"
-        )
-
-
-def refuse_crossing(link: Link, plan: Plan) -> None:
-    """Refuse where rows of tables that stay reference such as go for good.
-
-    Those that are not test data go; and by keys that the server does not check any may.
-    """
-    filled = {table.oid for table in plan.tables}
-    keys = [
-        (key, goes)
-        for key in plan.catalog.foreign_keys
-        if key.parent in filled and key.child not in filled
-        if (goes := _going(plan, key)) is not None
-    ]
-    query = sql.SQL("SELECT count(*) FROM {} c JOIN {} p ON {} WHERE {}")
-    counts = link.together(
-        query.format(key.referencing.only, key.referenced.only, key.join("c", "p"), goes)
-        for key, goes in keys
-    )
-    tables = plan.catalog.by_oid
-    found = [
-        f"{tables[key.child].key} → {tables[key.parent].key} ({key.name}): {count:,} rows"
-        for (key, _), ((count,),) in zip(keys, counts, strict=True)
-        if count
-    ]
-    if found:
-        raise BoundaryError(
-            "refused, nothing was touched: rows of tables that the snapshot leaves out reference "
-            f"rows that a fresh database would not have, or not surely: {first(found)}. Point them "
-            "elsewhere; or restore without --fresh; or, where a key is NOT VALID or NOT ENFORCED, "
-            "have the server check it (ALTER TABLE … VALIDATE CONSTRAINT …)"
-        )
-
-
-def _going(plan: Plan, key: ForeignKey) -> sql.Composable | None:
-    """Make the condition for rows (alias p) that no key would find missing, or that surely go."""
-    if key.unchecked:
-        return sql.SQL("true")
-    parent = plan.catalog.by_oid[key.parent]
-    if not plan.flagged or key.parent in plan.whole or not parent.has_flag(plan.flag_column):
-        return None  # they come with the snapshot, or the key finds them missing
-    return sql.SQL("p.{} IS NOT TRUE").format(sql.Identifier(plan.flag_column))
 
 
 def template_key(
