@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
+_LIBRARIES = tuple({Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")})
 _INSTALLED = {"site-packages", "dist-packages"}
 # The bundled project is an application that happens to lie inside of the package.
 _BUNDLED = _PACKAGE / "welfare"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from perfdata.perf.model import StatementCount
 
 _EVENTS = ("before_cursor_execute", "after_cursor_execute")
+# Where a statement's count stands between the two: others may be sent meanwhile.
+_COUNT = "_perfdata_count"
 
 
 class Capture:
@@ -43,7 +45,7 @@ class Capture:
         self.unseen: set[str] = set()
         self._engine = engine
         self._notices = Notices(self.tally.message)
-        self._current: Count | None = None
+        self._partial = False
         self._paused = False
 
     def __enter__(self) -> Self:
@@ -66,12 +68,24 @@ class Capture:
         self._notices.close()
         self.tally.finish()
 
+    @property
+    def partial(self) -> str:
+        """Why buffers and plans are not all there, or may differ from run to run; else empty."""
+        if self._partial:
+            return "not all statements' plans were captured"
+        if self.tally.unmatched:
+            return "something was sent by other cursors than those that are counted"
+        if self.tally.connections > 1:
+            return "several connections were used, and which of them knew the catalog may vary"
+        return ""
+
     def flush(self, connection: Connection) -> None:
         """Have a session send the plan of its last statement, which waits for the next."""
         self._paused = True
         ((level, _),) = connection.exec_driver_sql(LOADED)
         self._paused = False
         if self.plans is PlanSource.AUTO_EXPLAIN and level != "0":
+            self._partial = True
             self.unseen.add(
                 "plans and buffers of what followed a ROLLBACK that reached back beyond the block"
             )
@@ -91,35 +105,45 @@ class Capture:
         return self.tally.rows
 
     def _before_cursor_execute(
-        self, connection: Any, _cursor: Any, query: str, parameters: Any, _: Any, many: bool
+        self, connection: Any, _cursor: Any, query: str, parameters: Any, context: Any, many: bool
     ) -> None:
         if self._paused:
             return
         # Counted before it runs: one that the server refuses was sent all the same.
-        self._current = self.tally.begin(query, parameters)
-        if self._current is None:
+        driver = connection.connection.driver_connection
+        count = self.tally.begin(query, parameters, driver)
+        if count is None:
             return
+        vars(context)[_COUNT] = count
         if self.plans is PlanSource.AUTO_EXPLAIN:
-            self._hear(connection.connection.driver_connection)
+            self._hear(driver)
         elif self.plans is PlanSource.EXPLAIN and explainable(query):
             for one in parameters if many else [parameters]:
-                self._explain(connection, query, one)
+                self._explain(connection, query, one, count)
 
     def _hear(self, driver: Any) -> None:
         if not self._notices.listen(driver):
             self.unseen.add(f"plans and buffers: {type(driver).__module__} is not psycopg's")
 
-    def _explain(self, connection: Any, query: str, parameters: Any) -> None:
+    def _explain(self, connection: Any, query: str, parameters: Any, count: Count) -> None:
         cursor = connection.connection.cursor()
         refused = connection.dialect.dbapi.Error
         autocommit = getattr(connection.connection, "autocommit", False)
         plan = explain_inline(cursor, refused, query, parameters, autocommit=autocommit)
         cursor.close()
         if plan is not None:
-            self.tally.explained(plan)
+            self.tally.explained(plan, count)
 
-    def _after_cursor_execute(self, _connection: Any, cursor: Any, *_: Any) -> None:
-        count, self._current = self._current, None
+    def _after_cursor_execute(
+        self,
+        _connection: Any,
+        cursor: Any,
+        _query: str,
+        _parameters: Any,
+        context: Any,
+        _many: bool,
+    ) -> None:
+        count: Count | None = vars(context).pop(_COUNT, None)
         if count is None:
             return
         driver = getattr(cursor, "_cursor", cursor)  # of SQLAlchemy's wrapper around async ones
@@ -133,7 +157,8 @@ class Capture:
 
 def count_fetched(cursor: Any, count: Count) -> None:
     """Count a server-side cursor's rows as they are made: it forgets their number when closed."""
-    factory = cursor.row_factory
+    # It may be executed again: rows are counted for the last statement alone.
+    factory = getattr(cursor.row_factory, "plain", cursor.row_factory)
 
     def counting(of: Any) -> Callable[[Any], Any]:
         make = factory(of)
@@ -144,4 +169,5 @@ def count_fetched(cursor: Any, count: Count) -> None:
 
         return row
 
+    counting.plain = factory  # type: ignore[attr-defined]
     cursor.row_factory = counting

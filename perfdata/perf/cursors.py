@@ -37,7 +37,7 @@ class Watch:
     def begin(self, cursor: Any, query: Any, parameters: Any) -> tuple[Count | None, str | None]:
         """Count a statement; return its count, and its text where it is to be explained."""
         text = _text(query, cursor.connection)
-        count = self._tally.begin(text, parameters)
+        count = self._tally.begin(text, parameters, cursor.connection)
         piped = bool(cursor.connection.pgconn.pipeline_status)
         asked = count is not None and self._explains and not piped and explainable(text)
         return count, text if asked else None
@@ -51,10 +51,10 @@ class Watch:
         else:
             count.rows += max(cursor.rowcount, 0)
 
-    def explained(self, plan: Any) -> None:
-        """Take a plan where there is one."""
+    def explained(self, plan: Any, count: Count | None) -> None:
+        """Take a statement's plan where there is one."""
         if plan is not None:
-            self._tally.explained(plan)
+            self._tally.explained(plan, count)
 
     def close(self) -> None:
         """Count what came through pipelines."""
@@ -134,7 +134,7 @@ class _Sync:
             auto = self.connection.autocommit
             for one in params if many else [params]:
                 found = explain_inline(own, psycopg.Error, text, one, autocommit=auto)
-                self.watch.explained(found)
+                self.watch.explained(found, count)
         return count
 
 
@@ -182,7 +182,7 @@ class _Async:
         count, text = self.watch.begin(self, query, params)
         if text is not None:
             for one in params if many else [params]:
-                self.watch.explained(await _explained(self.connection, text, one))
+                self.watch.explained(await _explained(self.connection, text, one), count)
         return count
 
 

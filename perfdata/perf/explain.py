@@ -48,8 +48,10 @@ _OFF = f"{_EXPLAINS}: this role may not switch auto_explain on"
 _ALWAYS_ON = "times hold what auto_explain does (some 20 µs a statement): the role may not stop it"
 
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, WAL, TIMING OFF, FORMAT JSON) "
+COMMENTS = r"(?:--[^\n]*\n|/\*.*?\*/|[\s(])*"  # what may stand before a statement's first word
 _EXPLAINED = re.compile(
-    r"[\s(]*(?:SELECT|INSERT|UPDATE|DELETE|WITH|VALUES|MERGE|TABLE)\b", re.IGNORECASE
+    COMMENTS + r"(?:SELECT|INSERT|UPDATE|DELETE|WITH|VALUES|MERGE|TABLE)\b",
+    re.IGNORECASE | re.DOTALL,
 )
 _SAVEPOINT = "perfdata_explain"
 

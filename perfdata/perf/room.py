@@ -270,7 +270,7 @@ class Perf:
             settings=facts.settings,
             environment=facts.environment,
             plan_source=capture.plans,
-            same_layout=not self._place.why_not,
+            same_layout=not (self._place.why_not or capture.partial),
             not_captured=self._not_captured(capture, facts),
         )
 
@@ -293,7 +293,7 @@ class Perf:
         self._recorded.add(name)
 
     def _not_captured(self, capture: Capture, facts: Facts) -> tuple[str, ...]:
-        why_not = self._place.why_not
+        why_not = self._place.why_not or capture.partial
         no_clone = f"buffers and plans are shown, not judged: {why_not}"
         return (*([no_clone] if why_not else []), *facts.notes, *sorted(capture.unseen))
 

@@ -86,6 +86,7 @@ class SessionRun(Run[T]):
         self._session = session
         self._connection = joined_connection(session)
         self._scenario = scenario
+        self._explained = True
         self._savepoint: NestedTransaction | None = None
 
     def begin(self) -> None:
@@ -93,6 +94,8 @@ class SessionRun(Run[T]):
         self._session.flush()
         self._session.expunge_all()
         self._session.commit()  # into the test's own transaction, which is rolled back
+        if self._explained:  # before the savepoint: a rollback in the scenario does not undo it
+            self._connection.exec_driver_sql(SWITCHED_ON)
         self._savepoint = self._connection.begin_nested()
         # The session's own savepoint stands for the application's BEGIN: neither is timed.
         self._session.connection()
@@ -122,6 +125,7 @@ class SessionRun(Run[T]):
 
     def quieten(self, *, wrote: bool) -> None:  # noqa: ARG002
         """Have the session send no plans from now on."""
+        self._explained = False
         self._connection.exec_driver_sql(SWITCHED_OFF)
 
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from perfdata.perf.explain import COMMENTS
 from perfdata.perf.model import Misestimate, Plan, Source, StatementCount
 from perfdata.perf.plans import from_message, without_inner
 from perfdata.perf.statements import fingerprint
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
     from perfdata.perf.callers import Caller, Callers
     from perfdata.perf.plans import SeenPlan
 
+# A text of one such statement: with others behind it, it is sent for those.
 _TRANSACTION = re.compile(
-    r"\s*(BEGIN|START\s+TRANSACTION|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b", re.IGNORECASE
+    r"\s*(BEGIN|START\s+TRANSACTION|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b[^;]*;?\s*$",
+    re.IGNORECASE,
 )
 # What can't write by its own words; functions that it calls are seen in their plans.
 _READS = re.compile(
-    r"[\s(]*(?:SELECT|VALUES|TABLE|SHOW|SET|RESET|FETCH|DECLARE|CLOSE|COPY\b.*\bTO\s+STDOUT"
+    COMMENTS + r"(?:SELECT|VALUES|TABLE|SHOW|SET|RESET|FETCH|DECLARE|CLOSE|COPY\b.*\bTO\s+STDOUT"
     r"|WITH(?!.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b))\b",
     re.IGNORECASE | re.DOTALL,
 )
@@ -45,6 +48,16 @@ class _PlanCount:
     buffers: int = 0
     temp_blocks: int = 0
     wal_records: int = 0
+
+
+@dataclass
+class _Lane:
+    """What one connection sent and told last; others speak in between."""
+
+    last: Count | None = None
+    text: str | None = None
+    messages: list[tuple[Count | None, str, str | None]] = field(default_factory=list)
+    inner: list[tuple[Count | None, SeenPlan]] = field(default_factory=list)  # not ended yet
 
 
 @dataclass
@@ -103,19 +116,26 @@ class Tally:
         self._callers = callers
         self.after = after
         self._counts: dict[str, Count] = {}
-        self._messages: list[tuple[Count | None, str, str | None]] = []
-        self._inner: list[tuple[Count | None, SeenPlan]] = []  # whose statement has not ended
-        self._last: Count | None = None
-        self._last_text: str | None = None
+        self._lanes: dict[int, _Lane] = {}
         self.planned_writes = False
+        self.unmatched = False  # plans came of statements that nobody counted
 
-    def begin(self, query: str, parameters: Any) -> Count | None:
-        """Count a statement that is about to be sent; None where it only bounds a transaction."""
+    @property
+    def connections(self) -> int:
+        """How many connections sent something."""
+        return sum(lane.text is not None for lane in self._lanes.values())
+
+    def begin(self, query: str, parameters: Any, connection: Any = None) -> Count | None:
+        """Count a statement that is about to be sent; None where it only bounds a transaction.
+
+        ``connection`` is the driver's.
+        """
         self.settle()
         if _TRANSACTION.match(query):
             return None
-        count = self._last = self._counts.setdefault(query, Count())
-        self._last_text = query
+        lane = self._lane(connection)
+        count = lane.last = self._counts.setdefault(query, Count())
+        lane.text = query
         count.calls += 1
         caller = self._callers.find() if self._callers else None
         if caller is not None:
@@ -124,41 +144,49 @@ class Tally:
             site.parameters.add(digest(query, parameters))
         return count
 
-    def message(self, text: str, context: str | None) -> None:
+    def _lane(self, connection: Any) -> _Lane:
+        return self._lanes.setdefault(id(connection), _Lane())
+
+    def message(self, text: str, context: str | None, connection: Any = None) -> None:
         """Take a message of auto_explain; it is read when the statement has ended.
 
         A statement's own comes when its portal is dropped, mostly with the statement after it;
         those of what it ran come while it runs.
         """
-        self._messages.append((self._last, text, context))
+        lane = self._lane(connection)
+        lane.messages.append((lane.last, text, context))
 
-    def explained(self, plan: SeenPlan) -> None:
-        """Take a plan that EXPLAIN gave for the statement that is about to be sent."""
+    def explained(self, plan: SeenPlan, count: Count | None) -> None:
+        """Take a plan that EXPLAIN gave for a statement that is about to be sent."""
         self.planned_writes |= plan.writes
-        if self._last is not None:
-            self._last.add_plan(plan)
+        if count is not None:
+            count.add_plan(plan)
 
     def settle(self) -> None:
         """Read the messages that came, and give each to its statement where that is known."""
-        messages, self._messages = self._messages, []
-        for running, text, context in messages:
-            plan = from_message(text, context, self.after)
-            if _OWN in plan.query:
-                continue
-            self.planned_writes |= plan.writes
-            if plan.depth:
-                self._inner.append((running, plan))
-            else:
-                self._give(self._of(plan.query), plan)
+        for lane in list(self._lanes.values()):
+            messages, lane.messages = lane.messages, []
+            for running, text, context in messages:
+                plan = from_message(text, context, self.after)
+                if _OWN in plan.query:
+                    continue
+                self.planned_writes |= plan.writes
+                if plan.depth:
+                    lane.inner.append((running, plan))
+                else:
+                    of = self._of(lane, plan.query)
+                    self.unmatched |= of is None
+                    self._give(lane, of, plan)
 
     def finish(self) -> None:
         """Settle, and give what is left: of DO blocks, of what failed, of COMMIT."""
         self.settle()
-        self._give(None, None)
+        for lane in self._lanes.values():
+            self._give(lane, None, None)
 
-    def _give(self, count: Count | None, plan: SeenPlan | None) -> None:
+    def _give(self, lane: _Lane, count: Count | None, plan: SeenPlan | None) -> None:
         """Give a statement its plan with those inside of it, and to others those that have none."""
-        waiting, self._inner = self._inner, []
+        waiting, lane.inner = lane.inner, []
         groups: dict[int, tuple[Count, list[SeenPlan]]] = {}
         for running, inner in waiting:
             if running is not None:
@@ -169,18 +197,21 @@ class Tally:
             for one in without_inner(plans):
                 of.add_plan(one)
 
-    def _of(self, query: str) -> Count | None:
-        """Return the count of a plan's text: the last, but of cursors and in a pipeline."""
+    def _of(self, lane: _Lane, query: str) -> Count | None:
+        """Return the count of a plan's text: the last, but of cursors and in a pipeline.
+
+        None where nobody counted such a statement.
+        """
         query = _DECLARE.sub("", query, count=1)
         if query in self._counts:
             return self._counts[query]
         wanted = fingerprint(query).fingerprint
-        if self._last_text is not None and fingerprint(self._last_text).fingerprint == wanted:
-            return self._last
+        if lane.text is not None and fingerprint(lane.text).fingerprint == wanted:
+            return lane.last
         for text, count in reversed(self._counts.items()):
             if fingerprint(text).fingerprint == wanted:
                 return count
-        return self._last
+        return None
 
     @property
     def wrote(self) -> bool:

@@ -82,3 +82,26 @@ def test_a_batchs_digest_tells_batches_apart() -> None:
     assert digest("q", [(1,), (2,)]) == digest("q", [(1,), (2,)])
     assert digest("q", [(1,), (2,)]) != digest("q", [(1,), (3,)])
     assert digest("q", {"a": 1}) != digest("q", {"a": 2})
+
+
+def test_what_one_connection_tells_is_not_given_to_what_another_sent_since() -> None:
+    tally, one, other = _tally(), object(), object()
+    *inner, own = RECORDED["18"]["triggers"]
+    tally.begin(UPDATE, (7,), one)
+    tally.begin("SELECT 2", None, other)
+    for message in (*inner, own):
+        tally.message(message["message"], message["context"], one)
+    assert tally.connections == 2
+    update, quick = tally.statements()
+    assert [plan.calls for plan in update.plans] == [2, 1]
+    assert quick.plans == ()
+
+
+def test_a_plan_of_what_nobody_counted_is_given_to_nothing() -> None:
+    tally = _tally()
+    own = RECORDED["18"]["triggers"][-1]
+    tally.begin("SELECT 2", None)
+    tally.message(own["message"], own["context"])
+    (statement,) = tally.statements()
+    assert statement.plans == ()
+    assert tally.unmatched
