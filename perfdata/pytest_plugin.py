@@ -31,7 +31,7 @@ from perfdata.config import Settings
 from perfdata.errors import ConfigError, PerfdataError, RegressedError
 from perfdata.perf.junit import properties
 from perfdata.perf.marker import Marker
-from perfdata.perf.summary import SUMMARY_PLUGIN, Announcer, Summary, attach
+from perfdata.perf.summary import SUMMARY_PLUGIN, Announcer, Summary, attach, attach_notes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
@@ -112,6 +112,7 @@ def pytest_runtest_makereport(
     if call.when == "call":
         item.user_properties += properties(results)
     report = yield
+    attach_notes(report, item.config)
     if (results and call.when == "call") or (report.failed and _uses_fixtures(item)):
         attach(report, settings, results)
     traceback_style = item.config.getoption("tbstyle", "auto")

@@ -45,7 +45,6 @@ class Capture:
         self.unseen: set[str] = set()
         self._engine = engine
         self._notices = Notices(self.tally.message)
-        self._partial = False
         self._paused = False
 
     def __enter__(self) -> Self:
@@ -71,24 +70,19 @@ class Capture:
     @property
     def partial(self) -> str:
         """Why buffers and plans are not all there, or may differ from run to run; else empty."""
-        if self._partial:
-            return "not all statements' plans were captured"
         if self.tally.unmatched:
             return "something was sent by other cursors than those that are counted"
         if self.tally.connections > 1:
             return "several connections were used, and which of them knew the catalog may vary"
+        if self.plans is not PlanSource.NONE and self.tally.planless:
+            return "statements were sent in a session, or after a ROLLBACK, that told no plans"
         return ""
 
     def flush(self, connection: Connection) -> None:
         """Have a session send the plan of its last statement, which waits for the next."""
         self._paused = True
-        ((level, _),) = connection.exec_driver_sql(LOADED)
+        connection.exec_driver_sql(LOADED).close()
         self._paused = False
-        if self.plans is PlanSource.AUTO_EXPLAIN and level != "0":
-            self._partial = True
-            self.unseen.add(
-                "plans and buffers of what followed a ROLLBACK that reached back beyond the block"
-            )
 
     def statements(self) -> tuple[StatementCount, ...]:
         """Return the counts by statement fingerprint, in the order of the first calls."""
@@ -146,6 +140,7 @@ class Capture:
         count: Count | None = vars(context).pop(_COUNT, None)
         if count is None:
             return
+        count.ended = True
         driver = getattr(cursor, "_cursor", cursor)  # of SQLAlchemy's wrapper around async ones
         if cursor.rowcount >= 0:
             count.rows += cursor.rowcount

@@ -46,6 +46,7 @@ class Watch:
         """Count a statement's rows; in a pipeline they are known only later."""
         if count is None:
             return
+        count.ended = True
         if cursor.connection.pgconn.pipeline_status:
             self._piped.append((cursor, count))
         else:

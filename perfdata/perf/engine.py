@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from perfdata.errors import ConnectError
 from perfdata.perf.explain import AFTER_FUNCTIONS, AUTO_EXPLAIN, LOADED, SWITCHED_OFF, plan_source
 
 if TYPE_CHECKING:
@@ -31,11 +32,14 @@ _IN_FORCE = (*MEASURED, "server_version", "work_mem", "random_page_cost", "effec
 _SETTINGS = f"""
 SELECT name, setting FROM pg_settings WHERE name IN ({", ".join(f"'{one}'" for one in _IN_FORCE)})
 ORDER BY name"""  # noqa: S608  names from above
-# Providers and locales stand in other columns in each version.
+# Providers and locales stand in other columns in each version. What letters are is of lc_ctype
+# alone: where it is C, no kana is one, and trigram indexes find none (POSTGRES.md).
 _ENVIRONMENT = """
 SELECT current_setting('server_version_num')::int / 10000,
   CASE to_jsonb(d) ->> 'datlocprovider' WHEN 'b' THEN 'builtin' WHEN 'i' THEN 'icu' ELSE 'libc' END,
-  coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', d.datcollate),
+  coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', d.datcollate)
+  || CASE WHEN to_jsonb(d) ->> 'datlocprovider' IN ('b', 'i') AND d.datctype ~* 'utf-?8$'
+    OR d.datctype = d.datcollate THEN '' ELSE ',' || d.datctype END,
   current_setting('block_size'), d.datname
 FROM pg_database d WHERE d.datname = current_database()"""
 
@@ -87,8 +91,19 @@ def make_engine(url: str, *, explained: bool = False) -> Engine:
     engine = create_engine(
         make_url(normalise_url(url), "psycopg"), connect_args={"prepare_threshold": None}
     )
+    event.listen(engine, "do_connect", _connect)
     event.listen(engine, "connect", lambda connection, _: _settle(connection, explained=explained))
     return engine
+
+
+def _connect(dialect: Any, _record: Any, args: Any, options: Any) -> Any:
+    """Connect, or say with no password why not: a traceback shows what functions were given."""
+    __tracebackhide__ = True
+    try:
+        return dialect.connect(*args, **options)
+    except (dialect.loaded_dbapi.Error, OSError) as error:
+        reason = " ".join(str(error).split())
+    raise ConnectError(f"can't connect to the clone: {reason}") from None
 
 
 def make_async_engine(url: str, driver: str = "psycopg", *, explained: bool = False) -> AsyncEngine:
@@ -111,6 +126,7 @@ def make_async_engine(url: str, driver: str = "psycopg", *, explained: bool = Fa
             for statement in statements:
                 await connection.execute(statement)
 
+    event.listen(engine.sync_engine, "do_connect", _connect)
     event.listen(engine.sync_engine, "connect", lambda made, _: made.run_async(settle))
     return engine
 

@@ -61,7 +61,10 @@ class Entry:
         )
 
 
-_NUMBERS = {one.name for one in fields(Entry)} - {"scenario", "dataset", "verdict", "environment"}
+_TEXTS = ("scenario", "dataset", "verdict")
+_NUMBERS = {one.name for one in fields(Entry)} - {*_TEXTS, "environment"}
+_ALWAYS = {"queries", "rows"}
+_MOST = 1e18
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,13 @@ class Run:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Run:
         """Read a run back; fields that a newer perfdata added are left out."""
+        commit, version = document["commit"], document["server_version"]
+        if not all(one is None or isinstance(one, str) for one in (commit, version)):
+            raise TypeError("commit and server_version are text, or null")
         return cls(
             at=datetime.fromisoformat(document["at"]).astimezone(UTC),
-            commit=document["commit"],
-            server_version=document["server_version"],
+            commit=commit,
+            server_version=version,
             scenarios=tuple(map(_entry, document["scenarios"])),
         )
 
@@ -149,16 +155,24 @@ def _run(line: bytes) -> Run | str:
         if document["format"] != FORMAT:
             return str(document["format"])[:_SHOWN_FORMAT]
         return Run.from_json(document)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return _DAMAGED
 
 
 def _entry(document: Mapping[str, Any]) -> Entry:
     known = {one.name: document[one.name] for one in fields(Entry) if one.name in document}
     for name in _NUMBERS & known.keys():
-        if not isinstance(known[name], (int, float, type(None))):
+        if not _is_number(known[name]) and (known[name] is not None or name in _ALWAYS):
             raise TypeError(f"{name} is no number")
+    for name in _TEXTS:
+        if not isinstance(known[name], str):
+            raise TypeError(f"{name} is no text")
     return Entry(**known)
+
+
+def _is_number(value: object) -> bool:
+    # What is larger than a float can hold is no count, and could not be drawn.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _MOST
 
 
 def _note(name: str, why: str, count: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import ConfigError
@@ -15,7 +15,7 @@ from perfdata.perf.runs import captured_on
 from perfdata.perf.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from types import TracebackType
 
     from sqlalchemy import Engine
@@ -88,9 +88,11 @@ def _sync(of: Any, callers: Callers) -> Iterator[Taken]:
         of = of.connection()
     if isinstance(of, Connection):
         facts = ask(of)
-        with captured_on(of, facts, callers) as capture:
+        with (
+            _afterwards(lambda: of.exec_driver_sql(SWITCHED_OFF)),
+            captured_on(of, facts, callers) as capture,
+        ):
             yield capture, facts
-        of.exec_driver_sql(SWITCHED_OFF)
     elif isinstance(of, Engine):
         with of.connect() as connection:
             facts = ask(connection)
@@ -99,9 +101,11 @@ def _sync(of: Any, callers: Callers) -> Iterator[Taken]:
     elif isinstance(of, psycopg.Connection):
         facts = Facts.of([_told(of, one) for one in QUESTIONS])
         _told(of, SWITCHED_ON)
-        with _on_psycopg(of, facts, callers) as capture:
+        with (
+            _on_psycopg(of, facts, callers) as capture,
+            _afterwards(lambda: _told(of, SWITCHED_OFF)),
+        ):
             yield capture, facts
-            _told(of, SWITCHED_OFF)
     else:
         raise ConfigError(
             "perf.measure(of=…) takes a Session, Connection or Engine of SQLAlchemy or a "
@@ -120,11 +124,12 @@ async def _async(of: Any, callers: Callers) -> AsyncIterator[Taken]:
     if isinstance(of, AsyncConnection):
         facts = await of.run_sync(ask)
         await of.exec_driver_sql(SWITCHED_ON)
-        with Capture(of.engine.sync_engine, Tally(callers, facts.after), facts.plans) as capture:
-            yield capture, facts
-            await of.run_sync(capture.flush)
-            await asyncio.sleep(0)  # asyncpg hands messages over in the loop's next turn
-        await of.exec_driver_sql(SWITCHED_OFF)
+        counted = Capture(of.engine.sync_engine, Tally(callers, facts.after), facts.plans)
+        async with _afterwards_async(lambda: of.exec_driver_sql(SWITCHED_OFF)):
+            with counted as capture:
+                yield capture, facts
+                await of.run_sync(capture.flush)
+                await asyncio.sleep(0)  # asyncpg hands messages over in the loop's next turn
     elif isinstance(of, AsyncEngine):
         async with of.connect() as connection:
             facts = await connection.run_sync(ask)
@@ -135,13 +140,46 @@ async def _async(of: Any, callers: Callers) -> AsyncIterator[Taken]:
         facts = Facts.of([await _told_async(of, one) for one in QUESTIONS])
         await _told_async(of, SWITCHED_ON)
         with _on_psycopg(of, facts, callers) as capture:
-            yield capture, facts
-            await _told_async(of, SWITCHED_OFF)
+            async with _afterwards_async(lambda: _told_async(of, SWITCHED_OFF)):
+                yield capture, facts
     else:
         raise ConfigError(
             "async with perf.measure(of=…) takes an AsyncSession, AsyncConnection or AsyncEngine, "
             f"or an AsyncConnection of psycopg, not {type(of).__module__}.{type(of).__qualname__}"
         )
+
+
+@contextmanager
+def _afterwards(switch: Callable[[], object]) -> Iterator[None]:
+    """Switch plans off after a block, also after one that raised.
+
+    In a transaction that failed nothing can be run: its rollback undoes what was switched in it.
+    """
+    from psycopg import Error
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except BaseException:
+        with suppress(Error, DBAPIError):
+            switch()
+        raise
+    switch()
+
+
+@asynccontextmanager
+async def _afterwards_async(switch: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Do what _afterwards does."""
+    from psycopg import Error
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except BaseException:
+        with suppress(Error, DBAPIError):
+            await switch()
+        raise
+    await switch()
 
 
 @contextmanager

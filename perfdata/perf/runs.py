@@ -66,14 +66,6 @@ class Run(ABC, Generic[T]):
     def close(self) -> None:
         """Give back what was opened."""
 
-    def once(self) -> T:
-        """Run the scenario once, and undo that."""
-        self.begin()
-        try:
-            return self.call()
-        finally:
-            self.undo()
-
 
 class SessionRun(Run[T]):
     """A scenario in a savepoint of its own, so that whatever it commits can be undone.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from perfdata.progress import Event
 
-_ATTRIBUTE = "perfdata"
+_ATTRIBUTE, _NOTES = "perfdata", "perfdata_notes"
 SUMMARY_PLUGIN = "perfdata-summary"
 _TAIL = 40  # lines of a failure's text: what went wrong stands at its end
 
@@ -66,6 +66,13 @@ def attach(
     vars(report)[_ATTRIBUTE] = {"places": places, "results": documents}
 
 
+def attach_notes(report: pytest.TestReport, config: pytest.Config) -> None:
+    """Put on a report what a xdist worker had to say since the last: it has no terminal."""
+    summary: Summary | None = config.pluginmanager.get_plugin(SUMMARY_PLUGIN)
+    if summary is not None and hasattr(config, "workerinput"):
+        vars(report)[_NOTES], summary.notes = summary.notes, []
+
+
 class Summary:
     """The plugin that collects the results of all tests, wherever they ran, and shows them."""
 
@@ -80,6 +87,10 @@ class Summary:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the results of a test; where a test is run again, the last ones count."""
+        for note in vars(report).get(_NOTES, ()):
+            if note not in self.notes and not self._is_worker:
+                self.notes.append(note)
+                self._said.append(note)
         found: dict[str, Any] | None = vars(report).get(_ATTRIBUTE)
         if found is None:
             if report.failed:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from perfdata.perf.explain import COMMENTS
+from perfdata.perf.explain import COMMENTS, explainable
 from perfdata.perf.model import Misestimate, Plan, Source, StatementCount
 from perfdata.perf.plans import from_message, without_inner
 from perfdata.perf.statements import fingerprint
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 # A text of one such statement: with others behind it, it is sent for those.
 _TRANSACTION = re.compile(
-    r"\s*(BEGIN|START\s+TRANSACTION|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b[^;]*;?\s*$",
-    re.IGNORECASE,
+    COMMENTS
+    + r"(BEGIN|START\s+TRANSACTION|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b[^;]*;?\s*$",
+    re.IGNORECASE | re.DOTALL,
 )
 # What can't write by its own words; functions that it calls are seen in their plans.
 _READS = re.compile(
-    COMMENTS + r"(?:SELECT|VALUES|TABLE|SHOW|SET|RESET|FETCH|DECLARE|CLOSE|COPY\b.*\bTO\s+STDOUT"
+    COMMENTS + r"(?:SELECT(?!.*\bINTO\b)|VALUES|TABLE|SHOW|SET|RESET|FETCH|DECLARE|CLOSE"
+    r"|COPY\b.*\bTO\s+STDOUT"
     r"|WITH(?!.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b))\b",
     re.IGNORECASE | re.DOTALL,
 )
@@ -66,6 +68,7 @@ class Count:
 
     calls: int = 0
     rows: int = 0
+    ended: bool = False  # the server refused none of its calls, or not all
     sites: dict[Caller, _Site] = field(default_factory=dict)
     plans: dict[tuple[str, tuple[str, ...]], _PlanCount] = field(default_factory=dict)
     misestimates: dict[str, Misestimate] = field(default_factory=dict)
@@ -212,6 +215,15 @@ class Tally:
             if fingerprint(text).fingerprint == wanted:
                 return count
         return None
+
+    @property
+    def planless(self) -> bool:
+        """Whether a statement that has a plan ended, and none came: its session sends none."""
+        self.finish()
+        return any(
+            count.ended and not count.plans and explainable(query)
+            for query, count in self._counts.items()
+        )
 
     @property
     def wrote(self) -> bool:

@@ -52,6 +52,21 @@ def test_second_connection(perf):
 
     perf(scenario)
 
+def test_only_elsewhere(perf):
+    def scenario(session):
+        with perf.engine.connect() as connection:
+            connection.execute(text("SELECT count(*) FROM staffs"))
+
+    perf(scenario)
+
+def test_block_raises(perf):
+    with pytest.raises(ZeroDivisionError):
+        with perf.measure("raises"):
+            perf.session.execute(text("SELECT 1"))
+            1 / 0
+    level = "SELECT current_setting('auto_explain.log_min_duration')"
+    assert perf.session.scalar(text(level)) == "-1"
+
 @pytest.mark.perf(on="psycopg")
 def test_other_cursors(perf):
     def scenario(connection):
@@ -92,6 +107,9 @@ def test_what_is_not_exact_is_told(tmp_path: Path, settings: Settings) -> None:
     assert offices["plans"][0]["buffers"] > 0
     assert staffs["plans"][0]["buffers"] > 0
     assert found["test_rolls_back"]["same_layout"] is True
+    elsewhere = found["test_only_elsewhere"]
+    assert elsewhere["same_layout"] is False
+    assert any("told no plans" in line for line in elsewhere["not_captured"])
     second = found["test_second_connection"]
     assert second["same_layout"] is False
     assert any("several connections" in line for line in second["not_captured"])
@@ -107,6 +125,7 @@ def test_what_is_not_exact_is_told(tmp_path: Path, settings: Settings) -> None:
         ("-- find\nSELECT 1", False),
         ("/* a */ ( SELECT 1 )", False),
         ("-- SELECT\nUPDATE t SET a = 1", True),
+        ("SELECT id INTO TEMP x FROM t", True),
         ("begin; update t set a = 1; commit", True),
     ],
 )
@@ -115,3 +134,40 @@ def test_what_writes_is_known_behind_comments_and_in_scripts(query: str, *, wrot
     tally.begin(query, None)
     assert tally.wrote is wrote
     assert tally.queries == 1
+
+
+def test_what_only_bounds_a_transaction_is_not_counted() -> None:
+    tally = Tally(None)
+    for query in ("BEGIN", "-- now\nCOMMIT;", "/* a\nb */ ROLLBACK TO SAVEPOINT s"):
+        assert tally.begin(query, None) is None
+    assert tally.queries == 0
+
+
+CONNECTS = """
+import pytest
+from perfdata.perf.engine import make_engine
+
+@pytest.mark.perf(dataset="10_offices")
+def test_connects(perf):
+    make_engine("postgresql://u:TOP" + "SECRET@127.0.0.1:1/db").connect()
+"""
+
+
+def test_a_password_is_in_no_output(tmp_path: Path, settings: Settings) -> None:
+    (tmp_path / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
+    inner = Pytest(tmp_path, settings.home)
+    inner.write(test_connects=CONNECTS)
+    code, said = inner.run()
+    assert code == 1
+    assert "can't connect to the clone" in said
+    assert "TOPSECRET" not in said
+
+
+def test_what_workers_say_is_told_once(tmp_path: Path, settings: Settings) -> None:
+    (tmp_path / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
+    inner = Pytest(tmp_path, settings.home)
+    inner.write(test_honest=SCENARIOS)
+    assert inner.run("-k", "rolls_back")[0] == 0  # so that the template is there
+    code, said = inner.run("-n2", "-k", "rolls_back or second")
+    assert code == 0, said
+    assert said.count("cloning 10_offices from a template that is there") == 1

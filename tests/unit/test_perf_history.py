@@ -81,6 +81,11 @@ def test_damaged_lines_and_other_formats_are_told_and_left_out(path: Path) -> No
         b"{}\n",
         line[:40] + b"\n",
         line.replace(b'"queries": 2', b'"queries": "2"'),
+        line.replace(b'"queries": 2', b'"queries": null'),
+        line.replace(b'"queries": 2', b'"queries": NaN'),
+        line.replace(b'"queries": 2', b'"queries": true'),
+        line.replace(b'"queries": 2', b'"queries": 1' + b"0" * 400),
+        line.replace(b'"commit": ', b'"commit": 7, "was": '),
         line.replace(b"history/1", b"history/2"),
         line.replace(b"history/1", b"history/2"),
         b"[" * 200_000 + b"\n",
@@ -90,7 +95,7 @@ def test_damaged_lines_and_other_formats_are_told_and_left_out(path: Path) -> No
     history = read_history(path)
     assert len(history.runs) == 1
     assert history.notes == (
-        "history.jsonl: 6 lines are damaged and left out",
+        "history.jsonl: 11 lines are damaged and left out",
         "history.jsonl: 2 lines are of the format 'perfdata-history/2' and left out; "
         "this perfdata reads 'perfdata-history/1'",
     )
