@@ -131,6 +131,7 @@ async def verify_snapshot(
     settings: Settings | None = None,
     *,
     database: object = None,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
 ) -> Snapshot:
     """Check a snapshot's file, and a database against it (see perfdata.verify_snapshot)."""
@@ -138,7 +139,9 @@ async def verify_snapshot(
 
     snapshot = await asyncio.to_thread(verify.verify_file, name, settings or Settings.load())
     if database is not None:
-        await _with_link(database, lambda link: verify.verify_against(link, snapshot, report))
+        await _with_link(
+            database, lambda link: verify.verify_against(link, snapshot, lock_timeout_s, report)
+        )
     return snapshot
 
 
@@ -148,6 +151,7 @@ async def diff_snapshots(
     *,
     database: object = None,
     limit: int = 5,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
     report: Report = silent,
 ) -> Difference:
@@ -161,7 +165,8 @@ async def diff_snapshots(
         return await asyncio.to_thread(compare, name, other, settings=found, report=report)
     snapshot = find_snapshot(name, found)
     return await _with_link(
-        database, lambda link: diff.diff_with_database(link, snapshot, limit, report)
+        database,
+        lambda link: diff.diff_with_database(link, snapshot, limit, lock_timeout_s, report),
     )
 
 

@@ -26,19 +26,37 @@ _SHORTEST_S, _LONGEST_S = 0.001, 2147483.0
 ADVISORY_LOCK = 0x70657266
 _NOT_AVAILABLE = "55P03"
 
-# State and age are shown to roles that may see them; never a query, which may hold a password.
+# What stands in the way: locks in such a mode that are held, or queued for; behind those, whoever
+# these wait for themselves. State and age are shown to roles that may see them; never a query,
+# which may hold a password.
 _HOLDERS = """
-SELECT DISTINCT format('%%s holds %%s (%%s)', l.mode,
-  coalesce(l.relation::regclass::text, 'the lock of loads and creates'),
-  concat_ws(', ', 'pid ' || l.pid, nullif(a.application_name, ''), 'user ' || a.usename,
-    a.state || ' since ' || to_char(a.state_change, 'HH24:MI:SS TZ')))
-FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
-WHERE l.granted AND l.pid <> pg_backend_pid()
-  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND (l.relation = ANY (%(oids)s)
-    OR %(oids)s::bigint[] IS NULL AND l.relation >= 16384 AND l.mode ~ 'Exclusive'
-    OR l.locktype = 'advisory' AND l.classid = 0 AND l.objid = %(number)s AND l.objsubid = 1)
-ORDER BY 1"""
+WITH RECURSIVE locks AS MATERIALIZED (SELECT * FROM pg_locks),
+part (oid) AS (
+  SELECT unnest(%(oids)s::bigint[])::oid
+  UNION SELECT i.inhrelid FROM part p JOIN pg_inherits i ON i.inhparent = p.oid),
+own (oid) AS (SELECT oid FROM pg_database WHERE datname = current_database()),
+way AS (
+  SELECT l.* FROM locks l JOIN own ON l.database = own.oid
+  WHERE l.pid IS DISTINCT FROM pg_backend_pid() AND (
+    l.relation IN (SELECT oid FROM part) OR %(oids)s::bigint[] IS NULL AND l.mode ~ %(modes)s
+      AND EXISTS (SELECT FROM pg_class c WHERE c.oid = l.relation AND c.relpersistence <> 't'
+                  AND (c.oid >= 16384 OR l.mode = 'AccessExclusiveLock'))
+    OR l.locktype = 'advisory' AND l.classid = 0 AND l.objid = %(number)s AND l.objsubid = 1)),
+behind AS (
+  SELECT l.* FROM locks l JOIN own ON l.database = own.oid
+  JOIN locks w ON NOT w.granted AND w.relation = l.relation AND w.database = l.database
+  WHERE w.pid IN (SELECT pid FROM way)
+    AND (l.pid = w.pid OR l.granted AND coalesce(l.pid, 0) = ANY (pg_blocking_pids(w.pid))))
+SELECT DISTINCT format('%%s %%s %%s (%%s)', l.mode, CASE WHEN l.granted THEN 'holds' ELSE
+  'waits for' END, coalesce(l.relation::regclass::text, 'the lock of loads and creates'),
+  coalesce('prepared transaction ' || p.gid, concat_ws(', ', 'pid ' || l.pid,
+    nullif(a.application_name, ''), 'user ' || a.usename,
+    a.state || ' since ' || to_char(a.state_change, 'HH24:MI:SS TZ')))), l.granted
+FROM (SELECT * FROM way UNION SELECT * FROM behind) l LEFT JOIN pg_stat_activity a USING (pid)
+LEFT JOIN pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction
+ORDER BY l.granted DESC, 1"""
+# What keeps a reader out, and what keeps out one that holds others' writes off.
+_READERS, _HOLDERS_OFF = "^AccessExclusive", "Exclusive"
 
 
 def lock_timeout(seconds: float) -> dict[str, str]:
@@ -103,13 +121,21 @@ def lock_tables(link: Link, tables: Sequence[Table]) -> None:
 
 
 @contextmanager
+def one_moment(link: Link, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+    """Read for a block in a transaction, with no search path; LoadError where a lock is not had."""
+    settings = {"search_path": "", **lock_timeout(timeout_s)}
+    with waits_told(link, timeout_s), link.transaction(settings, reading=True):
+        yield
+
+
+@contextmanager
 def waits_told(
     link: Link, timeout_s: float, tables: Collection[Table] | None = None
 ) -> Iterator[None]:
     """Raise LoadError, naming who holds what, where a lock did not come in time.
 
-    Without ``tables`` whoever writes to any is named. To be used around a transaction: by then all
-    of it is rolled back.
+    Without ``tables`` whoever keeps readers from any is named. To be used around a transaction: by
+    then all of it is rolled back.
     """
     try:
         yield
@@ -117,11 +143,12 @@ def waits_told(
         if error.sqlstate != _NOT_AVAILABLE:
             raise
         oids = None if tables is None else [table.oid for table in tables]
-        params = {"oids": oids, "number": ADVISORY_LOCK}
+        modes = _HOLDERS_OFF if link.joined else _READERS
+        params = {"oids": oids, "number": ADVISORY_LOCK, "modes": modes}
         holders = first([row[0] for row in link.rows(_HOLDERS, params)])
         what = "another load or create has not ended" if oids == [] else "a table was not to be had"
         raise LoadError(
             f"{what} within {timeout_s:g} s; nothing was touched. "
-            f"{holders or 'Whoever held them has let go by now'}. Run it again when that has "
+            f"{holders or 'Whoever held it has let go by now'}. Run it again when that has "
             "ended, or wait longer (--lock-timeout)"
         ) from error

@@ -18,7 +18,7 @@ from perfdata.config import Settings
 from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import open_link
 from perfdata.database.copy import json_rows
-from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off, lock_timeout, waits_told
+from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off, one_moment
 from perfdata.database.migrate import database_heads, read_history
 from perfdata.database.privileges import check_readable
 from perfdata.database.sequences import read_sequences
@@ -129,8 +129,7 @@ def _write(
         with (
             long_rows_named(link),
             loads_held_off(link, shared=True, timeout_s=timeout_s),
-            waits_told(link, timeout_s),
-            link.transaction({"search_path": "", **lock_timeout(timeout_s)}, reading=True),
+            one_moment(link, timeout_s),
         ):
             manifest = _read(link, request, settings, BodyWriter(body_file), report)
         whole_file.write(manifest_frame(manifest))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from perfdata.config import Settings
 from perfdata.database.connection import open_link
+from perfdata.database.locks import LOCK_TIMEOUT_S, one_moment
 from perfdata.errors import ConfigError
 from perfdata.progress import Event, silent
 from perfdata.snapshot.matching import Found, find_rows
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from perfdata.snapshot.store import Snapshot
 
 LIMIT = 5
-READING = {"search_path": ""}
 _MASK = (1 << 64) - 1
 
 
@@ -84,6 +84,7 @@ def diff_snapshots(
     *,
     database: object = None,
     limit: int = LIMIT,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
     report: Report = silent,
 ) -> Difference:
@@ -91,6 +92,7 @@ def diff_snapshots(
 
     What was added is only in the other one. At most ``limit`` rows of a kind are shown for a
     table. Nothing is changed; a caller's open transaction is joined. Memory stays flat.
+    Locks are waited for ``lock_timeout_s`` at most: then LoadError names who holds them.
 
     Raises SnapshotNotFoundError, SnapshotDamagedError, ConnectError, SchemaError, and ConfigError
     unless either ``other`` or ``database`` is given.
@@ -103,15 +105,19 @@ def diff_snapshots(
         after = FileSide(find_snapshot(other, settings))
         return compare(FileSide(snapshot), after, limit, report)
     with open_link(database) as link:
-        return diff_with_database(link, snapshot, limit, report)
+        return diff_with_database(link, snapshot, limit, lock_timeout_s, report)
 
 
 def diff_with_database(
-    link: Link, snapshot: Snapshot, limit: int = LIMIT, report: Report = silent
+    link: Link,
+    snapshot: Snapshot,
+    limit: int = LIMIT,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+    report: Report = silent,
 ) -> Difference:
     """Compare a snapshot with what it would hold now, over an open link (see diff_snapshots)."""
     before = FileSide(snapshot)
-    with link.transaction(READING, reading=True):
+    with one_moment(link, lock_timeout_s):
         return compare(before, DatabaseSide(link, before.manifest), limit, report)
 
 

@@ -21,6 +21,7 @@ from perfdata.database.connection import database_in, first, open_link
 from perfdata.database.fingerprint import fingerprint_database
 from perfdata.database.guard import allowed_by_name
 from perfdata.database.loading import Existing
+from perfdata.database.locks import lock_timeout, waits_told
 from perfdata.database.marks import Kind, read_mark
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.space import space_check
@@ -200,11 +201,15 @@ def _ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) -
     made = mark is not None and mark.kind is Kind.MADE and mark.names(name)
     before = link.value(_ROWS_WRITTEN)
     # Tables that were taken whole are compared in a temporary one, which no reader may make.
-    with link.transaction():
+    timeout_s = options.lock_timeout_s
+    with waits_told(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
         lost = losses(link, plan, snapshot)
         if lost and not (made or allowed_by_name(link, settings)):
             refuse_losses(link, lost)
-    with link.transaction(reading=True):
+    with (
+        waits_told(link, timeout_s),
+        link.transaction(lock_timeout(timeout_s), reading=True),
+    ):
         refuse_requirements(plan, manifest)
         refuse_crossing(link, plan)
         run_checks(link, plan.checks)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from perfdata.config import Settings
 from perfdata.database.connection import first, open_link
+from perfdata.database.locks import LOCK_TIMEOUT_S, one_moment
 from perfdata.errors import SnapshotDamagedError, SnapshotDiffersError
 from perfdata.progress import silent
-from perfdata.snapshot.diff import READING, common_columns, read_digests
+from perfdata.snapshot.diff import common_columns, read_digests
 from perfdata.snapshot.format import check_file, fingerprint_schema, read_tables
 from perfdata.snapshot.sides import DatabaseSide, FileSide
 from perfdata.snapshot.store import find_snapshot
@@ -25,12 +26,14 @@ def verify_snapshot(
     settings: Settings | None = None,
     *,
     database: object = None,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
 ) -> Snapshot:
     """Read every byte and row of a snapshot; return it when all is as its manifest says.
 
     With ``database`` also compare each table's rows with those that the snapshot would hold now:
     their number and an order-independent digest. A caller's open transaction is joined.
+    Locks are waited for ``lock_timeout_s`` at most: then LoadError names who holds them.
 
     Raises SnapshotDamagedError, SnapshotNotFoundError, and SnapshotDiffersError for a database
     that holds something else; diff_snapshots tells which rows.
@@ -38,14 +41,19 @@ def verify_snapshot(
     snapshot = verify_file(name, settings or Settings.load())
     if database is not None:
         with open_link(database) as link:
-            verify_against(link, snapshot, report)
+            verify_against(link, snapshot, lock_timeout_s, report)
     return snapshot
 
 
-def verify_against(link: Link, snapshot: Snapshot, report: Report = silent) -> None:
+def verify_against(
+    link: Link,
+    snapshot: Snapshot,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+    report: Report = silent,
+) -> None:
     """Raise SnapshotDiffersError where a database's rows are not a snapshot's."""
     ours = FileSide(snapshot)
-    with link.transaction(READING, reading=True):
+    with one_moment(link, lock_timeout_s):
         differing = _differing(ours, DatabaseSide(link, ours.manifest), report)
     if differing:
         said = first([f"{key} ({reason})" for key, reason in differing.items()], 20)

@@ -265,6 +265,7 @@ def delete(context: Context, *, name: str = "") -> None:
         "current": "also no where its migrations or its dataset are not the project's present ones",
         "by-hand": "with --current: let one pass that was created by hand under a dataset's name",
         "flagged": "also no where it holds every row, not only the flagged ones",
+        "lock-timeout": f"with --database: {LOCK_TIMEOUT}",
         "json": "print JSON",
     },
     required=_REQUIRED,
@@ -277,6 +278,7 @@ def verify(
     current: bool = False,
     by_hand: bool = False,
     flagged: bool = False,
+    lock_timeout: str = "",
     json: bool = False,
 ) -> None:
     """Read a snapshot's whole file against its checksums; exit 1 where it is damaged."""
@@ -286,10 +288,13 @@ def verify(
     from perfdata.snapshot.verify import verify_snapshot
 
     settings = load_settings()
+    timeout_s = read_lock_timeout(lock_timeout)
     try:
         with reporting() as report:
             conninfo = _conninfo(settings, report) if database else None
-            good = verify_snapshot(name, settings, database=conninfo, report=report)
+            good = verify_snapshot(
+                name, settings, database=conninfo, lock_timeout_s=timeout_s, report=report
+            )
         if current:
             check_current(good, load_project(settings), by_hand=by_hand)
         if flagged:
@@ -310,23 +315,32 @@ def verify(
         "name": "the snapshot that was before, as snapshot.list names it",
         "other": "the snapshot that came after; not given: the database",
         "limit": "how many rows to show of each kind, for each table (5)",
+        "lock-timeout": f"against the database: {LOCK_TIMEOUT}",
         "json": "print JSON",
     },
     required=_REQUIRED,
 )
 def diff(
-    _context: Context, *, name: str = "", other: str = "", limit: str = "", json: bool = False
+    _context: Context,
+    *,
+    name: str = "",
+    other: str = "",
+    limit: str = "",
+    lock_timeout: str = "",
+    json: bool = False,
 ) -> None:
     """Compare a snapshot's rows with another's or the database's; exit 1 where they differ."""
     from perfdata.snapshot.diff import diff_snapshots
 
     settings = load_settings()
+    timeout_s = read_lock_timeout(lock_timeout)
     with reporting() as report:
         found = diff_snapshots(
             name,
             other or None,
             database=None if other else _conninfo(settings, report),
             limit=whole_number("limit", limit, LIMIT),
+            lock_timeout_s=timeout_s,
             settings=settings,
             report=report,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,6 @@ import pytest
 from perfdata import (
     BoundaryError,
     ConfigError,
-    LoadError,
     PerfdataError,
     RefusedError,
     SchemaError,
@@ -217,36 +215,6 @@ def test_a_disk_that_is_too_small_is_found_out(
     path.write_bytes(manifest_frame(vast) + path.read_bytes()[offset:])
     refused(RefusedError, r"the rows need about 1,000,000,000,0\d\d MB .* disk of /.* has .*left")
     assert run(saved, "SELECT count(*) FROM parent") == [(20,)]
-
-
-@contextmanager
-def held(url: str, *statements: str) -> Iterator[int]:
-    """Hold locks in a transaction of another application; give its pid."""
-    with psycopg.connect(url, application_name="the shop") as holder:
-        for statement in statements:
-            holder.execute(statement)
-        yield holder.info.backend_pid
-        holder.rollback()
-
-
-def test_locks_are_waited_for_so_long_and_their_holders_named(
-    saved: str, settings: Settings, refused: Callable[..., None]
-) -> None:
-    with held(saved, "SELECT count(*) FROM child") as pid:
-        refused(
-            LoadError,
-            rf"within 0\.2 s; nothing was touched\. .* holds child \(pid {pid}, the shop, user",
-            lock_timeout_s=0.2,
-        )
-    with held(saved, "SELECT pg_advisory_lock(1885696614)") as pid:
-        refused(
-            LoadError, rf"the lock of loads and creates \(pid {pid}, the shop", lock_timeout_s=0.2
-        )
-    with (
-        held(saved, "LOCK TABLE parent") as pid,
-        pytest.raises(LoadError, match=rf"holds parent \(pid {pid}, the shop.*--lock-timeout"),
-    ):
-        create_snapshot(saved, "waits", lock_timeout_s=0.2, settings=settings)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 1e9, float("nan")])
