@@ -105,7 +105,7 @@ class Capture:
             return
         # Counted before it runs: one that the server refuses was sent all the same.
         driver = connection.connection.driver_connection
-        count = self.tally.begin(query, parameters, driver)
+        count = self.tally.begin(query, parameters, driver, many=many)
         if count is None:
             return
         vars(context)[_COUNT] = count

@@ -24,15 +24,15 @@ def check(result: ScenarioResult) -> list[Finding]:
 def _repeated(result: ScenarioResult) -> Iterator[Finding]:
     """Find N+1: a line that sends one statement again and again, with other parameters.
 
-    Rows that are inserted in batches are not, however many batches there are; nor is what
-    executemany sends, as that is one call.
+    Rows that are inserted in batches are not, however many batches there are, nor are parts of a
+    long list; what executemany sends is one call.
     """
     limit = result.budgets.max_repeats
     for statement in result.statements:
         if limit is None or _is_batch(statement):
             continue
         for source in statement.sources:
-            if source.different > limit:
+            if source.different - source.parts > limit:
                 yield _repeat(statement, source, limit)
 
 
@@ -41,10 +41,11 @@ def _is_batch(statement: StatementCount) -> bool:
 
 
 def _repeat(statement: StatementCount, source: Source, limit: int) -> Finding:
+    different = source.different - source.parts
     return Finding(
         FindingKind.REPEATED,
         fails=True,
-        message=f"N+1: {source} sent {source.calls:,} times, with {source.different:,} different "
+        message=f"N+1: {source} sent {source.calls:,} times, with {different:,} different "
         f"parameters (max_repeats is {limit}): {shorten(statement.text)}",
         statement=statement.text,
         fingerprint=statement.fingerprint,

@@ -34,10 +34,12 @@ class Watch:
         self._explains = plans is PlanSource.EXPLAIN
         self._piped: list[tuple[Any, Count]] = []
 
-    def begin(self, cursor: Any, query: Any, parameters: Any) -> tuple[Count | None, str | None]:
+    def begin(
+        self, cursor: Any, query: Any, parameters: Any, *, many: bool
+    ) -> tuple[Count | None, str | None]:
         """Count a statement; return its count, and its text where it is to be explained."""
         text = _text(query, cursor.connection)
-        count = self._tally.begin(text, parameters, cursor.connection)
+        count = self._tally.begin(text, parameters, cursor.connection, many=many)
         piped = bool(cursor.connection.pgconn.pipeline_status)
         asked = count is not None and self._explains and not piped and explainable(text)
         return count, text if asked else None
@@ -129,7 +131,7 @@ class _Sync:
         self.watch.end(self, count)
 
     def _begin(self, query: Any, params: Any, *, many: bool = False) -> Count | None:
-        count, text = self.watch.begin(self, query, params)
+        count, text = self.watch.begin(self, query, params, many=many)
         if text is not None:
             own = psycopg.Cursor(self.connection)
             auto = self.connection.autocommit
@@ -180,7 +182,7 @@ class _Async:
         self.watch.end(self, count)
 
     async def _begin(self, query: Any, params: Any, *, many: bool = False) -> Count | None:
-        count, text = self.watch.begin(self, query, params)
+        count, text = self.watch.begin(self, query, params, many=many)
         if text is not None:
             for one in params if many else [params]:
                 self.watch.explained(await _explained(self.connection, text, one), count)

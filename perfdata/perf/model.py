@@ -73,6 +73,7 @@ class Source:
     function: str
     calls: int
     different: int  # how many different parameters these calls had
+    parts: int = 0  # how many of these had a list of 100 or more values (perfdata.perf.tally)
 
     def __str__(self) -> str:
         """Write it as tools that open a line understand it."""
@@ -121,7 +122,8 @@ class TimeStats:
 class Budgets:
     """What a scenario may do at most; None is no limit.
 
-    ``max_repeats`` is how often one line may send a statement with other parameters each time.
+    ``max_repeats`` is how often one line may send a statement with other parameters each time,
+    parts of long lists not counted.
     ``max_growth`` is an exponent over the size of the data, or one for each counter by its name.
     These two are judged by perfdata.perf.checks, as findings.
     """

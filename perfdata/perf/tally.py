@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from perfdata.perf.explain import COMMENTS, explainable
 from perfdata.perf.model import Misestimate, Plan, Source, StatementCount
 from perfdata.perf.plans import from_message, without_inner
-from perfdata.perf.statements import fingerprint
+from perfdata.perf.statements import fingerprint, omitted
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -37,11 +38,17 @@ _OWN = "auto_explain.log_min_duration"
 # What a server-side cursor of psycopg puts before its query.
 _DECLARE = re.compile(r'DECLARE "(?:[^"]|"")*" (?:(?:NO )?SCROLL )?CURSOR (?:WITH HOLD )?FOR ')
 
+# A call with so many values in one list is a part of a longer list, and no N+1: SQLAlchemy's
+# selectinload sends 500 keys at once, and what fetches by yield_per, or cuts lists by itself,
+# mostly takes some hundreds.
+_LONG_LIST = 100
+
 
 @dataclass
 class _Site:
     calls: int = 0
     parameters: set[bytes] = field(default_factory=set)
+    parts: set[bytes] = field(default_factory=set)  # those of them that are parts of a list
 
 
 @dataclass
@@ -86,14 +93,16 @@ class Count:
             if known is None or _factor(one) > _factor(known):
                 self.misestimates[one.node] = one
 
-    def merge(self, other: Count) -> None:
-        """Add what is known of the same statement, written with other values."""
+    def merge(self, other: Count, query: str) -> None:
+        """Add what is known of the same statement, written as ``query`` with other values."""
+        is_part = bool(other.sites) and omitted(query) + 1 >= _LONG_LIST
         self.calls += other.calls
         self.rows += other.rows
         for caller, site in other.sites.items():
             mine = self.sites.setdefault(caller, _Site())
             mine.calls += site.calls
             mine.parameters |= site.parameters
+            mine.parts |= site.parameters if is_part else site.parts
         for key, plan in other.plans.items():
             count = self.plans.setdefault(key, _PlanCount())
             for name, value in vars(plan).items():
@@ -128,10 +137,12 @@ class Tally:
         """How many connections sent something."""
         return sum(lane.text is not None for lane in self._lanes.values())
 
-    def begin(self, query: str, parameters: Any, connection: Any = None) -> Count | None:
+    def begin(
+        self, query: str, parameters: Any, connection: Any = None, *, many: bool = False
+    ) -> Count | None:
         """Count a statement that is about to be sent; None where it only bounds a transaction.
 
-        ``connection`` is the driver's.
+        ``connection`` is the driver's; ``many``: the parameters are those of executemany.
         """
         self.settle()
         if _TRANSACTION.match(query):
@@ -144,7 +155,10 @@ class Tally:
         if caller is not None:
             site = count.sites.setdefault(caller, _Site())
             site.calls += 1
-            site.parameters.add(digest(query, parameters))
+            values = digest(query, parameters)
+            site.parameters.add(values)
+            if _longest(parameters, many=many) >= _LONG_LIST:
+                site.parts.add(values)
         return count
 
     def _lane(self, connection: Any) -> _Lane:
@@ -248,7 +262,9 @@ class Tally:
         merged: dict[str, tuple[str, Count]] = {}
         for query, count in self._counts.items():
             statement = fingerprint(query)
-            merged.setdefault(statement.fingerprint, (statement.text, Count()))[1].merge(count)
+            merged.setdefault(statement.fingerprint, (statement.text, Count()))[1].merge(
+                count, query
+            )
         return tuple(_statement(key, *found) for key, found in merged.items())
 
 
@@ -259,7 +275,7 @@ def _statement(key: str, text: str, count: Count) -> StatementCount:
         count.calls,
         count.rows,
         tuple(
-            Source(*caller, site.calls, len(site.parameters))
+            Source(*caller, site.calls, len(site.parameters), len(site.parts))
             for caller, site in count.sites.items()
         ),
         tuple(
@@ -268,6 +284,15 @@ def _statement(key: str, text: str, count: Count) -> StatementCount:
         ),
         tuple(count.misestimates.values()),
     )
+
+
+def _longest(parameters: Any, *, many: bool) -> int:
+    """Return the length of a call's longest array, or how many rows a batch has."""
+    if many and isinstance(parameters, list):
+        return len(parameters)
+    values = parameters.values() if isinstance(parameters, Mapping) else parameters
+    arrays = values if isinstance(values, Iterable) else ()
+    return max((len(one) for one in arrays if isinstance(one, (list, tuple))), default=0)
 
 
 def digest(query: str, parameters: Any) -> bytes:

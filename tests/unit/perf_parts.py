@@ -38,5 +38,5 @@ def result(*statements: StatementCount, **given: Any) -> ScenarioResult:
     return ScenarioResult(**{**values, **given})
 
 
-def source(calls: int, different: int) -> Source:
-    return Source("app/mails.py", 12, "due", calls, different)
+def source(calls: int, different: int, parts: int = 0) -> Source:
+    return Source("app/mails.py", 12, "due", calls, different, parts)

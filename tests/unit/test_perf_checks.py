@@ -50,6 +50,12 @@ def test_batches_of_an_insert_are_no_repetition() -> None:
     assert len(check(result(single))) == 1
 
 
+def test_parts_of_a_list_are_no_repetition() -> None:
+    assert check(result(statement(calls=30, sources=(source(30, 30, 21),)))) == []
+    (one,) = check(result(statement(calls=31, sources=(source(31, 31, 21),))))
+    assert "sent 31 times, with 10 different parameters (max_repeats is 9)" in one.message
+
+
 def test_misestimates_are_told_and_never_red() -> None:
     wrong = statement(misestimates=(Misestimate("Seq Scan on t", 1, 5_000),))
     (one,) = check(result(wrong))
