@@ -91,6 +91,15 @@ def grown(
         yield _not_judged(name, ordered, not_captured)
 
 
+def of_block() -> Finding:
+    """Say that a block of perf.measure() is not judged for growth: it is there only once."""
+    message = (
+        "max_growth could not be judged, as a block of perf.measure() runs on this dataset alone: "
+        "give what it does to perf() as a function"
+    )
+    return Finding(FindingKind.NOT_COMPARED, fails=False, message=message)
+
+
 def _not_judged(name: str, points: Sequence[Point], not_captured: Sequence[str]) -> Finding:
     where = " and ".join(one.dataset for one in points if name not in one.counters)
     why = "; ".join(not_captured) or "plans could not be captured there"

@@ -10,7 +10,7 @@ from perfdata.errors import BudgetExceededError, RegressedError
 from perfdata.perf.baselines import baseline_path, read_baseline
 from perfdata.perf.checks import check
 from perfdata.perf.comparison import DEFAULT_THRESHOLD, Threshold, compare
-from perfdata.perf.growth import exponents, grown
+from perfdata.perf.growth import exponents, grown, of_block
 from perfdata.perf.model import broken_budgets
 from perfdata.perf.telling import red_lines
 
@@ -38,13 +38,17 @@ class Judge:
     def judged(self, result: ScenarioResult, points: Sequence[Point] = ()) -> ScenarioResult:
         """Return the result with its findings; ``points`` are its runs on datasets of other sizes.
 
+        There are none of a block, which runs once: its growth is not judged, and that is found.
         Raises BaselineError for a baseline that can't be read.
         """
         found = check(result)
         growth = {}
-        if points and result.budgets.max_growth is not None:
+        limit = result.budgets.max_growth
+        if limit is not None and points:
             growth = exponents(points)
-            found += grown(points, result.budgets.max_growth, result.not_captured)
+            found += grown(points, limit, result.not_captured)
+        elif limit is not None and result.same_layout:  # else check() has said why not
+            found.append(of_block())
         if not result.environment:
             return dataclasses.replace(result, findings=tuple(found), growth=growth)
         path = baseline_path(self.folder, result.environment, result.scenario, result.dataset)

@@ -121,6 +121,17 @@ def test_growth_is_judged_where_the_scenario_ran_on_other_sizes(tmp_path: Path) 
     assert judge(tmp_path).judged(result(), points).growth == {}
 
 
+def test_a_block_is_not_judged_for_growth_and_that_is_told(tmp_path: Path) -> None:
+    found = judge(tmp_path).judged(result(budgets=Budgets(max_growth=1.1)))
+    (one,) = found.findings
+    assert (one.kind, one.fails) == (FindingKind.NOT_COMPARED, False)
+    (warning,) = warnings([found])
+    assert "max_growth could not be judged, as a block of perf.measure() runs" in warning
+    no_clones = result(budgets=Budgets(max_growth=1.1), same_layout=False, not_captured=("no",))
+    (one,) = judge(tmp_path).judged(no_clones).findings
+    assert one.message == "max_growth could not be judged: no"
+
+
 def test_growth_that_was_not_captured_is_told_with_the_reason(tmp_path: Path) -> None:
     points = [Point("s", 100, {"queries": 1}), Point("l", 1_000, {"queries": 1})]
     given = {"plan_source": PlanSource.NONE, "not_captured": ("no LOAD",)}
