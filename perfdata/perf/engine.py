@@ -102,8 +102,11 @@ def _connect(dialect: Any, _record: Any, args: Any, options: Any) -> Any:
     try:
         return dialect.connect(*args, **options)
     except (dialect.loaded_dbapi.Error, OSError) as error:
-        reason = " ".join(str(error).split())
-    raise ConnectError(f"can't connect to the clone: {reason}") from None
+        raise _unreachable(error) from None
+
+
+def _unreachable(error: Exception) -> ConnectError:
+    return ConnectError(f"can't connect to the clone: {' '.join(str(error).split())}")
 
 
 def make_async_engine(url: str, driver: str = "psycopg", *, explained: bool = False) -> AsyncEngine:
@@ -137,7 +140,11 @@ def connect_psycopg(url: str, *, explained: bool = False) -> psycopg.Connection[
 
     from perfdata.database.connection import normalise_url
 
-    connection = psycopg.connect(normalise_url(url), prepare_threshold=None)
+    __tracebackhide__ = True
+    try:
+        connection = psycopg.connect(normalise_url(url), prepare_threshold=None)
+    except (psycopg.Error, OSError) as error:
+        raise _unreachable(error) from None
     _settle(connection, explained=explained)
     return connection
 
@@ -150,7 +157,11 @@ async def connect_psycopg_async(
 
     from perfdata.database.connection import normalise_url
 
-    made = await psycopg.AsyncConnection.connect(normalise_url(url), prepare_threshold=None)
+    __tracebackhide__ = True
+    try:
+        made = await psycopg.AsyncConnection.connect(normalise_url(url), prepare_threshold=None)
+    except (psycopg.Error, OSError) as error:
+        raise _unreachable(error) from None
     await _settle_async(made, explained=explained)
     return made
 

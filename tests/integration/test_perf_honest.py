@@ -144,12 +144,21 @@ def test_what_only_bounds_a_transaction_is_not_counted() -> None:
 
 
 CONNECTS = """
+import asyncio
 import pytest
-from perfdata.perf.engine import make_engine
+from perfdata.perf.engine import connect_psycopg, connect_psycopg_async, make_engine
 
-@pytest.mark.perf(dataset="10_offices")
-def test_connects(perf):
-    make_engine("postgresql://u:TOP" + "SECRET@127.0.0.1:1/db").connect()
+pytestmark = pytest.mark.perf(dataset="10_offices")
+URL = "postgresql://u:TOP" + "SECRET@127.0.0.1:1/db"
+
+def test_engine(perf):
+    make_engine(URL).connect()
+
+def test_psycopg(perf):
+    connect_psycopg(URL)
+
+def test_async_psycopg(perf):
+    asyncio.run(connect_psycopg_async(URL))
 """
 
 
@@ -159,6 +168,8 @@ def test_a_password_is_in_no_output(tmp_path: Path, settings: Settings) -> None:
     inner.write(test_connects=CONNECTS)
     code, said = inner.run()
     assert code == 1
+    for name in ("engine", "psycopg", "async_psycopg"):
+        assert f"FAILED test_connects.py::test_{name} - perfdata.errors.ConnectError" in said
     assert "can't connect to the clone" in said
     assert "TOPSECRET" not in said
 
