@@ -25,7 +25,7 @@ from perfdata.database.plan import Existing, Loaded, Plan, Strategy, TableLoad
 from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
 from perfdata.database.sequences import advance_sequences
 from perfdata.database.statistics import environment_of, restore_statistics
-from perfdata.database.structure import taken_off
+from perfdata.database.structure import survey_check, taken_off
 from perfdata.database.unsaved import refuse_hidden
 from perfdata.database.upkeep import tend
 from perfdata.database.views import refresh_views, views_of
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from perfdata.database.emptying import Before
-    from perfdata.database.link import Link
+    from perfdata.database.link import Link, Rows
     from perfdata.progress import Report
 
-__all__ = ["Existing", "Loaded", "Plan", "Strategy", "TableLoad", "load"]
+__all__ = ["Existing", "Loaded", "Plan", "Strategy", "TableLoad", "foresee", "load"]
 
 _KEY_TAKEN = {"23505", "23P01"}  # by a unique or an exclusion constraint
 
@@ -65,11 +65,7 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
         if catalog != plan.catalog:
             raise SchemaError("the tables changed while the load waited for them; run it again")
         plan = replace(plan, catalog=catalog)  # the oids of its keys are those of now
-        refuse_hidden(plan.tables)
-        before = _look(link, plan)
-        check_emptying(privileges, before)
-        if plan.existing is Existing.REPLACE:
-            check_boundary(link, plan.catalog, plan.flag_column, before, plan.whole)
+        before = _look(link, plan, privileges)
         coming = sum(plan.counts.values()) if plan.counts is not None else None
         taken = taken_off(link, plan.catalog, plan.tables, coming, old_rows=not plan.flagged)
         with taken as off:
@@ -94,12 +90,33 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
     return Loaded(rows, _strategy(plan, before), tuple(notes))
 
 
-def _look(link: Link, plan: Plan) -> list[Before]:
+def foresee(link: Link, plan: Plan) -> list[Before]:
+    """Make the checks that a load makes before its first change, and say what it would do.
+
+    Nothing is locked or changed. Raises what a load would raise.
+    """
+    _refuse_old_views(link)
+    timeout_s = plan.lock_timeout_s
+    with waits_told(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
+        survey = survey_check(plan.catalog, plan.tables)
+        (privileges,) = run_checks(link, [], privileges_of(plan))
+        check_privileges(privileges, plan)
+        before = _look(link, plan, privileges)
+        run_checks(link, [survey])
+    return before
+
+
+def _look(link: Link, plan: Plan, privileges: Rows) -> list[Before]:
     """Make every check, and choose for each table what becomes of its rows."""
+    refuse_hidden(plan.tables)
     (may_move, *counts) = run_checks(link, plan.checks, MAY_MOVE, *counting(plan))
     if plan.last_check is not None:
         plan.last_check(link)
-    return look(plan, counts, may_move=may_move[0][0])
+    before = look(plan, counts, may_move=may_move[0][0])
+    check_emptying(privileges, before)
+    if plan.existing is Existing.REPLACE:
+        check_boundary(link, plan.catalog, plan.flag_column, before, plan.whole)
+    return before
 
 
 def _strategy(plan: Plan, before: Iterable[Before]) -> Strategy:

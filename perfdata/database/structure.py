@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg import sql
 
+from perfdata.database.checks import Check
 from perfdata.database.connection import first
 from perfdata.database.rebuild import build_indexes, drop_indexes, plain_indexes
 from perfdata.database.triggers import (
@@ -140,7 +141,7 @@ def taken_off(
     it was.
     """
     oids = [table.oid for table in tables]
-    keys = [key for key in catalog.foreign_keys if key.child in oids or key.parent in oids]
+    keys = _keys_of(catalog, oids)
     touched = sorted({*oids, *(key.child for key in keys), *(key.parent for key in keys)})
     survey, deferrables, states_before, user_triggers, checks, described = link.together(
         [
@@ -182,6 +183,21 @@ def taken_off(
         _set_constraints(link, [one for one in deferrable if one.deferred], "DEFERRED")
         after = link.rows(_DESCRIBED, {"oids": touched})
     _compare({row[0] for row in described}, {row[0] for row in after})
+
+
+def survey_check(catalog: Catalog, tables: Collection[Table]) -> Check:
+    """Check that nothing stands in the way of a load; SchemaError names what does."""
+    oids = [table.oid for table in tables]
+    keys = [key.oid for key in _keys_of(catalog, oids)]
+
+    def judge(answers: Sequence[Rows]) -> None:
+        _surveyed(answers[0])
+
+    return Check([(_SURVEY, {"oids": oids, "keys": keys})], judge)
+
+
+def _keys_of(catalog: Catalog, oids: Collection[int]) -> list[ForeignKey]:
+    return [key for key in catalog.foreign_keys if key.child in oids or key.parent in oids]
 
 
 def _surveyed(rows: Rows) -> Mapping[str, list[str]]:

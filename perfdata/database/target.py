@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
     from perfdata.project import Project
 
+_DATABASE = "SELECT FROM pg_database WHERE datname = %s"
+
 
 @dataclass(frozen=True)
 class Target:
@@ -73,24 +75,48 @@ def open_target(settings: Settings, report: Report = silent) -> Target:
     server = EmbeddedServer(settings, report)
     server.start()
     target = Target(settings, server.conninfo(DATABASE), embedded=True)
-    project = target.project
     # A file, not an advisory lock: whoever waits for one keeps an index from being built
     # concurrently, as migrations do.
     with FileLock(settings.make_home() / "migrate.lock"):
         _make_database(server)
+        project = target.project
         if project is not None and project.tables_from_metadata:
             create_tables(target.conninfo, project, report)
-        elif project is not None and project.migrations is not None and _behind(target, project):
-            migrate(target.conninfo, project, report)
+        elif (behind := _unmigrated(target)) is not None:
+            migrate(target.conninfo, behind, report)
     return target
+
+
+def standing_target(settings: Settings) -> Target | None:
+    """Return the database of the settings where it is ready for use as it stands, changing nothing.
+
+    None where open_target would start the embedded server, or make or migrate its database.
+    """
+    if settings.database_url is not None:
+        return Target(settings, normalise_url(settings.database_url), embedded=False)
+    server = EmbeddedServer(settings)
+    if not server.status().running:
+        return None
+    target = Target(settings, server.conninfo(DATABASE), embedded=True)
+    with connect(server.conninfo("postgres")) as connection:
+        if connection.execute(_DATABASE, (DATABASE,)).fetchone() is None:
+            return None
+    return None if _unmigrated(target) else target
 
 
 def _make_database(server: EmbeddedServer) -> None:
     with connect(server.conninfo("postgres")) as connection:
-        query = "SELECT FROM pg_database WHERE datname = %s"
-        if connection.execute(query, (DATABASE,)).fetchone() is None:
+        if connection.execute(_DATABASE, (DATABASE,)).fetchone() is None:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
             mark_made(PsycopgLink(connection), DATABASE)
+
+
+def _unmigrated(target: Target) -> Project | None:
+    """Return the project whose migrations have not all run; None where there is nothing to run."""
+    project = target.project
+    if project is None or project.migrations is None or project.tables_from_metadata:
+        return None
+    return project if _behind(target, project) else None
 
 
 def _behind(target: Target, project: Project) -> bool:

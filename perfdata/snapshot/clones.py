@@ -36,7 +36,8 @@ from perfdata.database.templates import (
 )
 from perfdata.database.upkeep import settle
 from perfdata.errors import ConnectError, PerfdataError, RefusedError, ServerRefusedError
-from perfdata.snapshot.fresh import Asked, fingerprint_for, make_template, template_key
+from perfdata.snapshot.fresh import make_template
+from perfdata.snapshot.looking import Asked, fingerprint_for, template_key
 from perfdata.snapshot.losses import refuse_crossing, refuse_requirements
 from perfdata.snapshot.provide import with_current
 from perfdata.snapshot.restore import Options, prepare

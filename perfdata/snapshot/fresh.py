@@ -7,24 +7,16 @@ key of all that decides what is in it, so that the next restore of the same is a
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from perfdata.database.catalog import read_catalog
 from perfdata.database.checks import run_checks
-from perfdata.database.connection import database_in, first, open_link
-from perfdata.database.fingerprint import fingerprint_database
-from perfdata.database.guard import allowed_by_name
-from perfdata.database.loading import Existing
-from perfdata.database.locks import lock_timeout, waits_told
-from perfdata.database.marks import Kind, read_mark
-from perfdata.database.server import EmbeddedServer
-from perfdata.database.space import space_check
+from perfdata.database.connection import first, open_link
+from perfdata.database.marks import Kind
 from perfdata.database.swap import obstacle, swap, written
 from perfdata.database.templates import (
     Place,
@@ -34,7 +26,6 @@ from perfdata.database.templates import (
     likely_template,
     list_databases,
     lock_number,
-    lock_target,
     maintenance_link,
     open_work,
     replaced,
@@ -45,55 +36,30 @@ from perfdata.database.templates import (
 from perfdata.errors import ConnectError, LoadError, ServerRefusedError
 from perfdata.snapshot.format import check_file
 from perfdata.snapshot.helper import helper
-from perfdata.snapshot.losses import losses, refuse_crossing, refuse_losses, refuse_requirements
+from perfdata.snapshot.looking import (
+    Asked,
+    UnableError,
+    ask,
+    fingerprint_for,
+    place_of,
+    twice_the_room,
+)
 from perfdata.snapshot.parallel import Room, load_parallel
-from perfdata.snapshot.restore import Restored, load_body, prepare, restore
+from perfdata.snapshot.restore import Restored, load_body, restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perfdata.config import Settings
-    from perfdata.database.catalog import Catalog
     from perfdata.database.link import Link
-    from perfdata.database.loading import Plan
     from perfdata.database.templates import Found
     from perfdata.progress import Report
-    from perfdata.snapshot.format import Manifest
     from perfdata.snapshot.restore import Options
     from perfdata.snapshot.store import Snapshot
 
 # From here on a second process loads too. The first time with one and with two, on 2 busy cores:
 # 0.70 and 0.97 s at 32,101 rows, 2.4 and 2.6 s at 321,001, 12.3 and 8.4 s at 1,605,001.
 PARALLEL_ROWS = 1_000_000
-# Part of every key: templates that were loaded in another way are not found.
-_WAY = 4
-_NOT_ALLOWED = "42501"
-
-_TARGET = """
-SELECT oid::bigint, datname, shobj_description(oid, 'pg_database'), current_user
-FROM pg_database WHERE datname = current_database()"""
-
-# By whoever was gone from the database before; a temporary table is only its session's.
-_ROWS_WRITTEN = """
-SELECT CASE WHEN current_setting('track_counts')::bool
-  THEN coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint END FROM pg_stat_user_tables
-WHERE schemaname !~ '^pg_temp_'"""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What was found out about the target and the snapshot before anything was done."""
-
-    database: str
-    plan: Plan
-    fingerprint: str
-    key: str
-    lost: tuple[str, ...]  # rows that won't be in the new database, and that may be replaced
-    changed: bool = False  # others wrote rows while the target was looked at
-
-
-class UnableError(Exception):
-    """This role can't replace this database; the message says why."""
 
 
 def restore_fresh(
@@ -164,7 +130,7 @@ def _ask_and_begin(
         early = pool.submit(_begin, place, snapshot)
         try:
             with open_link(conninfo) as link:
-                asked = _ask(link, snapshot, settings, options)
+                asked = ask(link, snapshot, settings, options)
         except BaseException:
             begun = early.result()
             _discard(place, begun.new)
@@ -191,45 +157,6 @@ def _discard(place: Place, new: Found | None) -> None:
         drop_database(place.link, new, force=True)
 
 
-def _ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) -> Asked:
-    """Make every check that can be made, and find out which template it takes."""
-    manifest = snapshot.manifest
-    plan = prepare(link, manifest, settings, options)
-    plan = replace(plan, existing=Existing.ALL, sealed=True)
-    oid, name, comment, role = link.rows(_TARGET)[0]
-    mark = read_mark(comment, oid)
-    made = mark is not None and mark.kind is Kind.MADE and mark.names(name)
-    before = link.value(_ROWS_WRITTEN)
-    # Tables that were taken whole are compared in a temporary one, which no reader may make.
-    timeout_s = options.lock_timeout_s
-    with waits_told(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
-        lost = losses(link, plan, snapshot)
-        if lost and not (made or allowed_by_name(link, settings)):
-            refuse_losses(link, lost)
-    with (
-        waits_told(link, timeout_s),
-        link.transaction(lock_timeout(timeout_s), reading=True),
-    ):
-        refuse_requirements(plan, manifest)
-        refuse_crossing(link, plan)
-        run_checks(link, plan.checks)
-        try:
-            fingerprint = fingerprint_for(link, plan)
-        except ServerRefusedError as error:
-            if error.sqlstate != _NOT_ALLOWED:
-                raise
-            raise UnableError(f"not all of {name} can be read: {error.reason}") from error
-    link.rows("SELECT pg_stat_clear_snapshot()")
-    changed = before is None or link.value(_ROWS_WRITTEN) != before
-    key = template_key(manifest, fingerprint, name, role)
-    return Asked(name, plan, fingerprint, key, tuple(lost), changed)
-
-
-def fingerprint_for(link: Link, plan: Plan, catalog: Catalog | None = None) -> str:
-    """Hash all that is in a database but what a load by this plan brings or moves."""
-    return fingerprint_database(link, catalog or plan.catalog, plan.tables, plan.sequences)
-
-
 def _seen(place: Place, asked: Asked, before: int | None) -> int | None:
     """Return what had been written in the target when it had been looked at; None where unsure.
 
@@ -237,34 +164,6 @@ def _seen(place: Place, asked: Asked, before: int | None) -> int | None:
     """
     after = written(place.link, place.oid)
     return None if before is None or asked.changed else after
-
-
-def template_key(
-    manifest: Manifest, fingerprint: str, database: str, role: str, way: object = _WAY
-) -> str:
-    """Hash all that decides what is in a template, and who may use it."""
-    facts = asdict(manifest)
-    for incidental in ("name", "description", "created_at"):
-        del facts[incidental]
-    text = json.dumps([way, facts, fingerprint, database, role], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-@contextmanager
-def place_of(
-    conninfo: str, settings: Settings, options: Options, report: Report
-) -> Iterator[Place]:
-    """Hold the target against other restores like this; nothing is open in it meanwhile."""
-    name = database_in(conninfo)
-    with ExitStack() as stack:
-        try:
-            link, there = stack.enter_context(maintenance_link(conninfo))
-        except ConnectError as error:
-            raise UnableError(str(error)) from error
-        lock_target(link, name, report)
-        oid = next((one.oid for one in list_databases(link) if one.name == name), 0)
-        embedded = EmbeddedServer(settings).owns(link)
-        yield Place(link, there, oid, name, embedded, options.terminate)
 
 
 def make_template(
@@ -288,8 +187,7 @@ def make_template(
     manifest, offset = check_file(snapshot.path)
     if manifest.body != snapshot.manifest.body:
         raise LoadError(f"snapshot {snapshot.name} was replaced meanwhile; run it again")
-    # Twice: in the template, and in its clone.
-    run_checks(place.link, [space_check(place.link, 2 * manifest.body.bytes, 2 * manifest.rows)])
+    run_checks(place.link, [twice_the_room(place.link, manifest)])
     target = next(one for one in list_databases(place.link) if one.oid == place.oid)
     with ExitStack() as stack:
         many = manifest.rows >= PARALLEL_ROWS

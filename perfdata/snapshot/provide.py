@@ -168,10 +168,12 @@ def with_current(
     build: bool,
     options: Options,
     report: Report,
+    dry: bool = False,
 ) -> tuple[T | None, Built | None, str]:
     """Use a snapshot where it is current; else build its dataset, and return what that did and why.
 
     What ``use`` raises decides too: SchemaError and SnapshotDamagedError are mended by a build.
+    ``dry`` builds nothing, and only says why it would be.
     """
     project = target.project
     dataset = project.find_dataset(name) if project else None
@@ -189,6 +191,8 @@ def with_current(
         missing = isinstance(error, SnapshotNotFoundError)
         if dataset is None or not build or (not missing and _by_hand(name, target.settings)):
             raise
+        if dry:
+            return None, None, _reason(error)
         timeout = options.lock_timeout_s
         built = build_dataset(target, name, lock_timeout_s=timeout, report=report)
         return None, built, _reason(error)

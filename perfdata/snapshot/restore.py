@@ -131,13 +131,7 @@ def restore(
 ) -> Restored:
     """Restore a snapshot over an open link (see restore_snapshot)."""
     began = time.perf_counter()
-    manifest, offset = check_file(snapshot.path)
-    plan = prepare(link, manifest, settings, options)
-    if manifest.whole_tables:
-        whole = partial(
-            check_whole, catalog=plan.catalog, manifest=manifest, path=snapshot.path, offset=offset
-        )
-        plan = replace(plan, last_check=whole)
+    plan, manifest, offset = check_all(link, snapshot, settings, options)
     loaded = load_body(link, plan, snapshot.path, offset, manifest, report)
     duration = time.perf_counter() - began
     return Restored(snapshot.name, loaded.rows, loaded.strategy.value, duration, loaded.notes)
@@ -151,6 +145,23 @@ def load_body(
     loads = table_loads(path, offset, manifest, plan.catalog, known.append)
     plan = replace(plan, statistics=lambda: known[0] if known else None)
     return load(link, plan, loads, report)
+
+
+def check_all(
+    link: Link, snapshot: Snapshot, settings: Settings, options: Options
+) -> tuple[Plan, Manifest, int]:
+    """Check a file whole, and that it fits; return how to load it, its manifest, its body's place.
+
+    What is left to be checked is in the plan, for the loader.
+    """
+    manifest, offset = check_file(snapshot.path)
+    plan = prepare(link, manifest, settings, options)
+    if manifest.whole_tables:
+        whole = partial(
+            check_whole, catalog=plan.catalog, manifest=manifest, path=snapshot.path, offset=offset
+        )
+        plan = replace(plan, last_check=whole)
+    return plan, manifest, offset
 
 
 def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options) -> Plan:

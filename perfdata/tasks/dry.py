@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perfdata.tasks.output import human_rows, human_size, shown_path
+from perfdata.tasks.output import human_rows, human_size, print_notes, print_table, shown_path
 from perfdata.tasks.target import flagged_rows, tell_guard, untouched_target
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
+    from perfdata.database.target import Target
+    from perfdata.progress import Report
+    from perfdata.snapshot.foresee import Foreseen
+    from perfdata.snapshot.restore import Options
     from perfdata.snapshot.store import Snapshot
 
 
@@ -28,25 +32,64 @@ def tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool)
 
 
 def tell_restore(
-    settings: Settings, name: str, *, keep: bool, may_build: bool, fresh: bool
+    settings: Settings, name: str, options: Options, *, may_build: bool, report: Report
 ) -> None:
-    """Print what a restore would do."""
+    """Print what a restore would do, by the very checks that it makes before its first change."""
+    from perfdata.database.target import standing_target
+    from perfdata.errors import PerfdataError, RefusedError
+    from perfdata.snapshot.foresee import foresee_dataset
     from perfdata.snapshot.store import find_snapshot, snapshot_exists
 
-    target = untouched_target(settings)
-    buildable = target.project and target.project.find_dataset(name) and may_build
+    named = untouched_target(settings)
+    buildable = named.project and named.project.find_dataset(name) and may_build
     if buildable and not snapshot_exists(name, settings):
-        print(f"would build {name}, which has no snapshot yet, and save it")
+        _tell_rebuild(named, f"would build {name}, which has no snapshot yet, and save it")
+        return
+    if not buildable:
+        find_snapshot(name, settings)  # raises, with a near miss
+    shown = f"would restore {name} into {named.described()}"
+    try:
+        target = standing_target(settings)
+        if target is None:
+            print(f"{shown}\nnot checked: its server does not run yet, or lacks migrations")
+            return
+        found, reason = foresee_dataset(
+            target, name, build=may_build, options=options, report=report
+        )
+    except PerfdataError as error:
+        print(shown)
+        print(f"would {'be' if isinstance(error, RefusedError) else 'fail:'} {error}")
+        return
+    if found is None:
+        _tell_rebuild(target, f"would build {name} again ({reason}) and save it")
     else:
-        print(f"would restore {in_short(find_snapshot(name, settings))}")
-        if buildable:
-            print("would build it again instead where it is stale")
-    print(f"into {target.described()}")
-    if fresh:
-        print("would put a fresh database in its place, and keep what is there until db.gc")
-    else:
-        print(f"would remove first: {'nothing' if keep else flagged_rows(target)}")
+        print(f"would restore {in_short(found.snapshot)}\ninto {target.described()}")
+        _tell_foreseen(found, keep=not options.clean_existing)
+
+
+def _tell_rebuild(target: Target, said: str) -> None:
+    print(f"{said}\ninto {target.described()}")
+    print(f"would remove first: {flagged_rows(target)}")
     tell_guard(target)
+
+
+def _tell_foreseen(found: Foreseen, *, keep: bool) -> None:
+    from perfdata.database.connection import first
+
+    print("every check before the first change was made, and passed")
+    if found.fresh:
+        print("would put a fresh database in its place, and keep what is there until db.gc")
+    if found.lost:
+        print(f"would have these in the kept one alone, not being test data: {first(found.lost)}")
+    rows = []
+    for one in found.tables:
+        before = ["-", "-"]
+        if one.before is not None:
+            stays = "all" if keep and not one.whole else f"{one.before.staying:,}"
+            before = [f"{one.before.going:,}", stays]
+        rows.append([f"{one.key} (whole)" if one.whole else one.key, *before, f"{one.coming:,}"])
+    print_table(("table", "remove", "keep", "load"), rows, right=("remove", "keep", "load"))
+    print_notes(found.notes)
 
 
 def in_short(snapshot: Snapshot) -> str:

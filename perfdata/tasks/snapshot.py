@@ -125,7 +125,17 @@ def restore(
     lock_timeout_s = read_lock_timeout(lock_timeout)
     may_build = not (no_build or keep_existing)
     if is_dry(context):
-        tell_restore(settings, name, keep=keep_existing, may_build=may_build, fresh=fresh)
+        from perfdata.snapshot.restore import Options
+
+        options = Options(
+            clean_existing=not keep_existing,
+            fresh=fresh,
+            terminate=terminate,
+            allow_drift=allow_drift,
+            lock_timeout_s=lock_timeout_s,
+        )
+        with reporting() as report:
+            tell_restore(settings, name, options, may_build=may_build, report=report)
         return
     from perfdata.database.target import open_target
     from perfdata.snapshot.provide import provide_dataset

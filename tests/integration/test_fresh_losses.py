@@ -26,6 +26,7 @@ from perfdata.database.swap import swap
 from perfdata.database.templates import list_databases, lock_number
 from perfdata.progress import silent
 from perfdata.snapshot import fresh as fresh_module
+from perfdata.snapshot import looking
 from perfdata.snapshot.clones import Clones
 from tests.integration.test_templates import (
     CLONED,
@@ -277,7 +278,7 @@ def test_only_what_the_role_may_not_read_leads_to_an_ordinary_restore(
     def refused(*_: object) -> str:
         raise ServerRefusedError("as told", sqlstate=sqlstate)
 
-    monkeypatch.setattr(fresh_module, "fingerprint_database", refused)
+    monkeypatch.setattr(looking, "fingerprint_database", refused)
     if falls_back:
         assert fresh().strategy not in (MADE, CLONED)
         return

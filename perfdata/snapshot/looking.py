@@ -1,0 +1,164 @@
+"""The look at a target before a fresh database takes its place: checks, and which template."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from perfdata.database.checks import run_checks
+from perfdata.database.connection import database_in, open_link
+from perfdata.database.fingerprint import fingerprint_database
+from perfdata.database.guard import allowed_by_name
+from perfdata.database.loading import Existing
+from perfdata.database.locks import lock_timeout, waits_told
+from perfdata.database.marks import Kind, read_mark
+from perfdata.database.server import EmbeddedServer
+from perfdata.database.sessions import refuse_sessions
+from perfdata.database.space import space_check
+from perfdata.database.swap import obstacle
+from perfdata.database.templates import (
+    Place,
+    find_template,
+    list_databases,
+    lock_target,
+    maintenance_link,
+)
+from perfdata.errors import ConnectError, ServerRefusedError
+from perfdata.snapshot.format import check_file
+from perfdata.snapshot.losses import losses, refuse_crossing, refuse_losses, refuse_requirements
+from perfdata.snapshot.restore import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from perfdata.config import Settings
+    from perfdata.database.catalog import Catalog
+    from perfdata.database.checks import Check
+    from perfdata.database.link import Link
+    from perfdata.database.loading import Plan
+    from perfdata.progress import Report
+    from perfdata.snapshot.format import Manifest
+    from perfdata.snapshot.restore import Options
+    from perfdata.snapshot.store import Snapshot
+
+# Part of every key: templates that were loaded in another way are not found.
+_WAY = 4
+_NOT_ALLOWED = "42501"
+
+_TARGET = """
+SELECT oid::bigint, datname, shobj_description(oid, 'pg_database'), current_user
+FROM pg_database WHERE datname = current_database()"""
+
+# By whoever was gone from the database before; a temporary table is only its session's.
+_ROWS_WRITTEN = """
+SELECT CASE WHEN current_setting('track_counts')::bool
+  THEN coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint END FROM pg_stat_user_tables
+WHERE schemaname !~ '^pg_temp_'"""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was found out about the target and the snapshot before anything was done."""
+
+    database: str
+    plan: Plan
+    fingerprint: str
+    key: str
+    lost: tuple[str, ...]  # rows that won't be in the new database, and that may be replaced
+    changed: bool = False  # others wrote rows while the target was looked at
+
+
+class UnableError(Exception):
+    """This role can't replace this database; the message says why."""
+
+
+@contextmanager
+def place_of(
+    conninfo: str, settings: Settings, options: Options, report: Report
+) -> Iterator[Place]:
+    """Hold the target against other restores like this; nothing is open in it meanwhile."""
+    name = database_in(conninfo)
+    with ExitStack() as stack:
+        try:
+            link, there = stack.enter_context(maintenance_link(conninfo))
+        except ConnectError as error:
+            raise UnableError(str(error)) from error
+        lock_target(link, name, report)
+        oid = next((one.oid for one in list_databases(link) if one.name == name), 0)
+        embedded = EmbeddedServer(settings).owns(link)
+        yield Place(link, there, oid, name, embedded, options.terminate)
+
+
+def look_at(
+    conninfo: str, snapshot: Snapshot, settings: Settings, options: Options, report: Report
+) -> Asked:
+    """Make the checks that a fresh restore makes before it does anything; UnableError: it can't."""
+    manifest, _ = check_file(snapshot.path)
+    with place_of(conninfo, settings, options, report) as place:
+        if reason := obstacle(place):
+            raise UnableError(reason)
+        if not options.terminate:
+            refuse_sessions(place.link, place.oid, place.name)
+        with open_link(conninfo) as link:
+            asked = ask(link, snapshot, settings, options)
+        if find_template(place.link, asked.key) is None:
+            run_checks(place.link, [twice_the_room(place.link, manifest)])
+    return asked
+
+
+def ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) -> Asked:
+    """Make every check that can be made, and find out which template it takes."""
+    manifest = snapshot.manifest
+    plan = prepare(link, manifest, settings, options)
+    plan = replace(plan, existing=Existing.ALL, sealed=True)
+    oid, name, comment, role = link.rows(_TARGET)[0]
+    mark = read_mark(comment, oid)
+    made = mark is not None and mark.kind is Kind.MADE and mark.names(name)
+    before = link.value(_ROWS_WRITTEN)
+    # Tables that were taken whole are compared in a temporary one, which no reader may make.
+    timeout_s = options.lock_timeout_s
+    with waits_told(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
+        lost = losses(link, plan, snapshot)
+        if lost and not (made or allowed_by_name(link, settings)):
+            refuse_losses(link, lost)
+    with (
+        waits_told(link, timeout_s),
+        link.transaction(lock_timeout(timeout_s), reading=True),
+    ):
+        refuse_requirements(plan, manifest)
+        refuse_crossing(link, plan)
+        run_checks(link, plan.checks)
+        try:
+            fingerprint = fingerprint_for(link, plan)
+        except ServerRefusedError as error:
+            if error.sqlstate != _NOT_ALLOWED:
+                raise
+            raise UnableError(f"not all of {name} can be read: {error.reason}") from error
+    link.rows("SELECT pg_stat_clear_snapshot()")
+    changed = before is None or link.value(_ROWS_WRITTEN) != before
+    key = template_key(manifest, fingerprint, name, role)
+    return Asked(name, plan, fingerprint, key, tuple(lost), changed)
+
+
+def fingerprint_for(link: Link, plan: Plan, catalog: Catalog | None = None) -> str:
+    """Hash all that is in a database but what a load by this plan brings or moves."""
+    return fingerprint_database(link, catalog or plan.catalog, plan.tables, plan.sequences)
+
+
+def template_key(
+    manifest: Manifest, fingerprint: str, database: str, role: str, way: object = _WAY
+) -> str:
+    """Hash all that decides what is in a template, and who may use it."""
+    facts = asdict(manifest)
+    for incidental in ("name", "description", "created_at"):
+        del facts[incidental]
+    text = json.dumps([way, facts, fingerprint, database, role], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def twice_the_room(link: Link, manifest: Manifest) -> Check:
+    """Check for what a template and its clone take."""
+    return space_check(link, 2 * manifest.body.bytes, 2 * manifest.rows)

@@ -1,0 +1,141 @@
+"""What a dry restore tells is found by the checks of a restore, and nothing is changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from perfdata import (
+    BoundaryError,
+    ConfigError,
+    PerfdataError,
+    RefusedError,
+    SchemaError,
+    SnapshotDamagedError,
+    Target,
+    create_snapshot,
+)
+from perfdata.database.connection import normalise_url
+from perfdata.snapshot.foresee import Foreseen, foresee_dataset
+from perfdata.snapshot.restore import Options
+from perfdata.tasks.dry import tell_restore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from perfdata import Settings
+
+NAME = "foreseen"
+FLAG = "is_test_data boolean"
+TABLES = (
+    "CREATE TABLE countries (code text PRIMARY KEY)",
+    f"CREATE TABLE shops (id int PRIMARY KEY, code text REFERENCES countries, {FLAG})",
+    "CREATE TABLE visits (shop int REFERENCES shops ON DELETE CASCADE)",
+    "INSERT INTO countries VALUES ('jp'), ('ch')",
+    "INSERT INTO shops SELECT g, 'jp', g < 4 FROM generate_series(1, 5) g",
+)
+CHANGES: dict[str, tuple[type[PerfdataError], str]] = {
+    "INSERT INTO visits VALUES (1)": (BoundaryError, "visits → shops .*: 1 of visits"),
+    "INSERT INTO countries VALUES ('de')": (RefusedError, "countries: 1, e.g"),
+    "ALTER TABLE shops ADD note text": (SchemaError, "shops.note .text. is not in the snapshot"),
+    "CREATE RULE r AS ON DELETE TO shops DO INSTEAD NOTHING": (SchemaError, "shops: r"),
+}
+
+
+def run(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+@pytest.fixture
+def here(settings: Settings, tmp_path: Path, empty_url: str) -> Target:
+    """A database of whose flagged rows, and of one whole table, there is a snapshot."""
+    own = replace(
+        settings,
+        home=tmp_path,
+        allow=("local/test_*",),
+        whole_tables=("countries",),
+        database_url=empty_url,
+        configured=False,
+    )
+    run(empty_url, *TABLES)
+    create_snapshot(empty_url, NAME, settings=own)
+    return Target(own, normalise_url(empty_url), embedded=False)
+
+
+def foresee(here: Target, **options: Any) -> Foreseen:
+    found, reason = foresee_dataset(
+        here, NAME, build=False, options=Options(**options), report=lambda _: None
+    )
+    assert reason == "current"
+    assert found is not None
+    return found
+
+
+def test_rows_that_go_stay_and_come_are_counted(
+    here: Target, state: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = state(here.conninfo)
+    found = foresee(here)
+    assert [
+        (one.key, one.whole, one.before and (one.before.going, one.before.staying), one.coming)
+        for one in found.tables
+    ] == [("countries", True, (2, 0), 2), ("shops", False, (3, 2), 3)]
+    tell_restore(here.settings, NAME, Options(), may_build=True, report=lambda _: None)
+    told = capsys.readouterr().out
+    assert "every check before the first change was made, and passed" in told
+    assert [line.split() for line in told.splitlines()[-2:]] == [
+        ["countries", "(whole)", "2", "0", "2"],
+        ["shops", "3", "2", "3"],
+    ]
+    assert state(here.conninfo) == before
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_restore_refuses_is_refused(
+    here: Target,
+    state: Callable[[str], Any],
+    capsys: pytest.CaptureFixture[str],
+    change: str,
+) -> None:
+    error, said = CHANGES[change]
+    run(here.conninfo, change)
+    before = state(here.conninfo)
+    with pytest.raises(error, match=said):
+        foresee(here)
+    tell_restore(here.settings, NAME, Options(), may_build=True, report=lambda _: None)
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told.startswith("would be refused" if issubclass(error, RefusedError) else "would fail")
+    assert state(here.conninfo) == before
+
+
+def test_a_damaged_body_is_found(here: Target) -> None:
+    path = here.settings.home / "snapshots" / f"{NAME}.json.zst"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SnapshotDamagedError):
+        foresee(here)
+
+
+def test_a_fresh_database_is_foreseen(here: Target) -> None:
+    with pytest.raises(RefusedError, match="rows that are not test data and would not be in"):
+        foresee(here, fresh=True)
+    name = here.conninfo.partition("dbname=")[2].split()[0]
+    allowed = replace(here, settings=replace(here.settings, allow=(f"local/{name}",)))
+    found = foresee(allowed, fresh=True)
+    assert found.fresh
+    assert found.lost == ("shops: 2",)
+    with (
+        psycopg.connect(here.conninfo, application_name="the shop"),
+        pytest.raises(RefusedError, match="the shop, user"),
+    ):
+        foresee(allowed, fresh=True)
+
+
+def test_options_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ConfigError):
+        Options(fresh=True, clean_existing=False)
