@@ -15,6 +15,7 @@ PerfdataError
 │   └── SnapshotStaleError    made with other migrations or another dataset
 ├── SchemaError               the database's tables are not the ones expected
 ├── RefusedError              nothing was touched, because it might have cost data
+│   ├── PrivilegesError       the role may not do all that this needs
 │   ├── GuardError            this database is not one to delete from
 │   └── BoundaryError         unflagged rows hang on flagged ones
 ├── LoadError                 the server refused the rows; all was rolled back
@@ -30,7 +31,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class PerfdataError(Exception):
@@ -100,6 +101,16 @@ class SchemaError(PerfdataError):
 
 class RefusedError(PerfdataError):
     """Refused: it might have cost data. Nothing was touched."""
+
+
+class PrivilegesError(RefusedError):
+    """The role may not do all that this needs; ``statements`` are SQL that mends it, one a line."""
+
+    def __init__(self, message: str, statements: Sequence[str]) -> None:
+        """Take what was found, and the statements."""
+        super().__init__("\n  ".join([message, *statements]))
+        self.message = message
+        self.statements = tuple(statements)
 
 
 class GuardError(RefusedError):

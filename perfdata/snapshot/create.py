@@ -205,7 +205,7 @@ def _read(
         raise SchemaError(
             f"the database has no table{'' if request.all_rows else f' with a column {flag}'}"
         )
-    check_readable(link, tables)
+    check_readable(link, tables, sequences=request.all_rows)
     notes = unsaved(link, tables, all_rows=request.all_rows)
     _hold_still(link, tables)
     requires = () if request.all_rows else tuple(find_requirements(link, catalog, selection))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import invoke.tasks
 from invoke.exceptions import Exit
 
-from perfdata.errors import ConfigError, PerfdataError
+from perfdata.errors import ConfigError, PerfdataError, PrivilegesError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -102,12 +102,19 @@ def _exit_codes() -> Iterator[None]:
     try:
         yield
     except PerfdataError as error:
-        raise Exit(f"error: {' '.join(str(error).split())}", code=Code.ERROR) from error
+        raise Exit(f"error: {_in_one_line(error)}", code=Code.ERROR) from error
     except KeyboardInterrupt:
         raise Exit("interrupted", code=Code.INTERRUPTED) from None
     except BrokenPipeError:
         # Whoever read our output has enough. Python would complain when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _in_one_line(error: PerfdataError) -> str:
+    """Put a message into one line; below it stand the statements that mend it, where it has any."""
+    if isinstance(error, PrivilegesError):
+        return str(error)
+    return " ".join(str(error).split())
 
 
 def program_name() -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from perfdata import PerfdataError, RefusedError, Settings, create_snapshot, restore_snapshot
+from perfdata import PerfdataError, PrivilegesError, Settings, create_snapshot, restore_snapshot
 from perfdata.database.link import PsycopgLink
 
 if TYPE_CHECKING:
@@ -215,21 +215,24 @@ def test_who_owns_the_tables_needs_nothing_more(
 
 
 @pytest.mark.parametrize(
-    ("statements", "said"),
+    ("statements", "given_by"),
     [
         (["ALTER TABLE child OWNER TO perfdata",
-          "GRANT ALL ON child TO plain_owner"],
-         r"child is changed by its owner perfdata alone \(ALTER TABLE child OWNER TO plain_owner, "
-         r"or GRANT perfdata TO plain_owner\)"),
+          "GRANT SELECT ON child TO plain_owner"],
+         ["ALTER TABLE child OWNER TO plain_owner;  -- now perfdata's, and its keys and triggers "
+          "are taken off and put back",
+          "-- or, in the place of each ALTER: GRANT perfdata TO plain_owner;"]),
         (["REVOKE TRUNCATE ON parent FROM plain_owner"],
-         r"parent lacks TRUNCATE \(GRANT TRUNCATE ON parent TO plain_owner\)"),
-        (["REVOKE REFERENCES, INSERT ON parent FROM plain_owner"],
-         r"parent lacks INSERT, REFERENCES \(GRANT INSERT, REFERENCES ON parent"),
-        (["REVOKE SELECT ON child FROM plain_owner"],
-         r"child lacks SELECT \(GRANT SELECT ON child"),
+         ["GRANT TRUNCATE ON parent TO plain_owner;"]),
+        (["REVOKE REFERENCES, INSERT ON parent FROM plain_owner",
+          "REVOKE SELECT ON child FROM plain_owner"],
+         ["GRANT SELECT ON child TO plain_owner;",
+          "GRANT INSERT, REFERENCES ON parent TO plain_owner;"]),
         (["ALTER SEQUENCE parent_id_seq OWNED BY NONE",
           "ALTER SEQUENCE parent_id_seq OWNER TO perfdata"],
-         "parent_id_seq is changed by its owner perfdata alone .ALTER SEQUENCE parent_id_seq"),
+         ["ALTER SEQUENCE parent_id_seq OWNER TO plain_owner;  -- now perfdata's, and its next "
+          "value is set",
+          "-- or, in the place of each ALTER: GRANT perfdata TO plain_owner;"]),
     ],
 )  # fmt: skip
 def test_each_privilege_that_is_missing_is_named_with_what_gives_it(
@@ -238,20 +241,57 @@ def test_each_privilege_that_is_missing_is_named_with_what_gives_it(
     settings: Settings,
     state: State,
     statements: list[str],
-    said: str,
+    given_by: list[str],
 ) -> None:
     run(prepared, *statements)
     before = state(prepared)
     allowed = Settings(root=settings.root, home=settings.home, allow=("local/*",))
-    with pytest.raises(RefusedError, match=said) as caught:
+    with pytest.raises(PrivilegesError) as caught:
         restore_snapshot(owner, NAME, settings=allowed)
-    assert "refused, nothing was touched" in str(caught.value)
+    first, *lines = str(caught.value).splitlines()
+    assert first.startswith("refused, nothing was touched: role plain_owner lacks some of what")
+    assert [line.strip() for line in lines] == list(caught.value.statements) == given_by
     assert state(prepared) == before
+    run(prepared, *caught.value.statements)
+    restore_snapshot(owner, NAME, settings=allowed)
+
+
+def test_of_a_neighbour_nothing_is_asked_that_empties_it(
+    owner: str, prepared: str, settings: Settings
+) -> None:
+    """A key ties it to a table that is filled: it is locked, and its rows stay."""
+    run(
+        prepared,
+        "CREATE SCHEMA other; CREATE TABLE other.kinds (id int PRIMARY KEY)",
+        "ALTER TABLE child ADD kind int REFERENCES other.kinds",
+    )
+    allowed = Settings(root=settings.root, home=settings.home, allow=("local/*",))
+    create_snapshot(prepared, "neighbour", settings=allowed, replace=True)
+    with pytest.raises(PrivilegesError) as caught:
+        restore_snapshot(owner, "neighbour", settings=allowed)
+    with psycopg.connect(prepared) as connection:
+        lock = "MAINTAIN" if connection.info.server_version >= 170000 else "UPDATE"
+    assert list(caught.value.statements) == [
+        "GRANT USAGE ON SCHEMA other TO plain_owner;",
+        f"GRANT SELECT, REFERENCES, {lock} ON other.kinds TO plain_owner;  -- a foreign key ties "
+        "it to a table that is filled",
+    ]
+    run(prepared, *caught.value.statements)
+    restore_snapshot(owner, "neighbour", settings=allowed)
+
+
+def test_sequences_that_may_not_be_read_are_named_by_a_create(
+    owner: str, prepared: str, settings: Settings
+) -> None:
+    run(prepared, 'CREATE SEQUENCE "Free"')
+    with pytest.raises(PrivilegesError) as caught:
+        create_snapshot(owner, "unread", all_rows=True, settings=settings)
+    assert list(caught.value.statements) == ['GRANT SELECT ON SEQUENCE "Free" TO plain_owner;']
 
 
 def test_rows_that_may_not_be_read_are_named_by_a_create(
     owner: str, prepared: str, settings: Settings
 ) -> None:
     run(prepared, "REVOKE SELECT ON child FROM plain_owner")
-    with pytest.raises(RefusedError, match=r"GRANT SELECT ON public\.child TO plain_owner"):
+    with pytest.raises(PrivilegesError, match=r"\n  GRANT SELECT ON child TO plain_owner;"):
         create_snapshot(owner, "unread", settings=settings)
