@@ -53,6 +53,7 @@ class Measuring:
         traceback: TracebackType | None,
     ) -> None:
         """Count no more, and judge what was counted."""
+        __tracebackhide__ = True
         duration_s = time.perf_counter() - self._began
         self._within.__exit__(kind, error, traceback)
         if error is None:
@@ -72,6 +73,7 @@ class Measuring:
         traceback: TracebackType | None,
     ) -> None:
         """Count no more, and judge what was counted."""
+        __tracebackhide__ = True
         duration_s = time.perf_counter() - self._began
         await self._within.__aexit__(kind, error, traceback)
         if error is None:

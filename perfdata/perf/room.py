@@ -147,6 +147,7 @@ class Perf:
         Objects in it are detached from the session. Raises RegressedError, after the
         result was recorded, and ConfigError for what is no scenario.
         """
+        __tracebackhide__ = True  # the test's line is to blame, or the scenario's
         self._check(scenario)
 
         def call(on: Any) -> T:
@@ -179,6 +180,7 @@ class Perf:
         """
 
         def conclude(capture: Capture, facts: Facts, duration_s: float) -> None:
+            __tracebackhide__ = True
             times = TimeStats(duration_s, duration_s, 1, (duration_s,))
             result = self._result(name or self._task.scenario or self._task.name, capture, facts)
             self._conclude(replace(result, time=times))
@@ -275,6 +277,7 @@ class Perf:
         )
 
     def _conclude(self, result: ScenarioResult, points: Sequence[Point] = ()) -> None:
+        __tracebackhide__ = True
         self._check_name(result.scenario)
         result = self._judge.judged(result, points)
         self._benchmark.extra_info.update(
@@ -285,6 +288,7 @@ class Perf:
 
     def _check_name(self, name: str) -> None:
         """Have each result of the test under a name of its own: of two, the first would be lost."""
+        __tracebackhide__ = True
         if name in self._recorded:
             raise ConfigError(
                 f"this test has a result named {name!r} already: give each block a name of its "
@@ -298,6 +302,7 @@ class Perf:
         return (*([no_clone] if why_not else []), *facts.notes, *sorted(capture.unseen))
 
     def _check(self, scenario: Callable[..., Any]) -> None:
+        __tracebackhide__ = True
         if not callable(scenario):
             raise ConfigError(f"perf() takes a function of a session, not {scenario!r}")
         if self._timed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -177,8 +178,9 @@ def with_current(
     """
     project = target.project
     dataset = project.find_dataset(name) if project else None
+    others = [one.name for one in project.datasets] if project and dataset is None else []
     try:
-        snapshot = find_snapshot(name, target.settings)
+        snapshot = find_snapshot(name, target.settings, others)
         # One that was created by hand is judged by the restore alone, against the database.
         if project and dataset and snapshot.manifest.dataset_fingerprint is not None:
             check_current(snapshot, project, allow_newer=options.allow_drift)
@@ -202,7 +204,7 @@ def _reason(error: PerfdataError) -> str:
     """Say why a snapshot was not restored, without the remedy that was just applied."""
     if isinstance(error, SnapshotNotFoundError):
         return "no snapshot yet"
-    return str(error).partition(". Build")[0].partition(", nothing was touched")[0]
+    return re.split(r"[,;] nothing was touched|\. Build", str(error), maxsplit=1)[0]
 
 
 def _by_hand(name: str, settings: Settings) -> bool:

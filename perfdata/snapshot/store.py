@@ -18,6 +18,7 @@ from perfdata.errors import (
 from perfdata.progress import Event, silent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from perfdata.progress import Report
@@ -70,19 +71,23 @@ def list_snapshots(settings: Settings | None = None, report: Report = silent) ->
     return found
 
 
-def find_snapshot(name: str, settings: Settings | None = None) -> Snapshot:
+def find_snapshot(
+    name: str, settings: Settings | None = None, datasets: Sequence[str] = ()
+) -> Snapshot:
     """Return the snapshot of that name.
 
     Raises SnapshotNotFoundError (with a near miss), SnapshotDamagedError, InvalidNameError.
+    ``datasets`` are those that would do as well, to be named in the first.
     """
     settings = settings or Settings.load()
     check_name(name)
     if not snapshot_exists(name, settings):
-        names = _names(settings)
+        names = sorted({*_names(settings), *datasets})
         near = difflib.get_close_matches(name.lower(), [one.lower() for one in names], n=1)
         real = [one for one in names if one.lower() in near]
         hint = f"did you mean {real[0]}?" if real else f"there are: {', '.join(names) or 'none'}"
-        raise SnapshotNotFoundError(f"no snapshot is named {name!r}; {hint}")
+        what = "snapshot or dataset" if datasets else "snapshot"
+        raise SnapshotNotFoundError(f"no {what} is named {name!r}; {hint}")
     return _read(name, settings)
 
 

@@ -29,6 +29,8 @@ from perfdata import (
 )
 from perfdata.database.connection import normalise_url
 from perfdata.database.migrate import migrate, read_history
+from perfdata.snapshot.current import check_current
+from perfdata.snapshot.provide import _reason
 from perfdata.welfare import project
 
 if TYPE_CHECKING:
@@ -88,6 +90,25 @@ def test_a_stale_snapshot_is_built_again(here: Target, monkeypatch: pytest.Monke
     provided = provide_dataset(here, NAME)
     assert "another definition" in provided.reason
     assert provide_dataset(here, NAME).reason == "current"
+
+
+def test_why_it_was_built_is_said_without_what_was_done_about_it(here: Target) -> None:
+    """Of other migrations and of another definition alike."""
+    built = build_dataset(here, NAME).snapshot
+    assert built
+    older = replace(built.manifest, migrations=built.manifest.migrations[:-1])
+    with pytest.raises(SnapshotStaleError) as caught:
+        check_current(replace(built, manifest=older), project)
+    assert "nothing was touched. Migrate" in str(caught.value)
+    assert _reason(caught.value).endswith("(only in the database: 0003_performance_indexes)")
+
+
+def test_of_a_misspelt_name_the_near_dataset_is_named_too(here: Target) -> None:
+    """Also where there is no snapshot yet."""
+    with pytest.raises(SnapshotNotFoundError) as caught:
+        provide_dataset(here, "10_ofices")
+    said = "no snapshot or dataset is named '10_ofices'; did you mean 10_offices?"
+    assert str(caught.value) == said
 
 
 def test_a_damaged_snapshot_is_built_again(here: Target) -> None:
