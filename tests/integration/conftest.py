@@ -25,9 +25,11 @@ from perfdata import (
 )
 from perfdata.database.binaries import find_binaries
 from perfdata.database.server import EmbeddedServer
+from tests.integration.inner import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from pytest import FixtureRequest, TempPathFactory  # noqa: PT013  types only
 
@@ -61,6 +63,18 @@ def target(settings: Settings) -> Iterator[Target]:
 def server(settings: Settings, target: Target) -> EmbeddedServer:  # noqa: ARG001  it must be started
     """The running embedded server."""
     return EmbeddedServer(settings)
+
+
+@pytest.fixture(scope="module")
+def own_home(tmp_path_factory: TempPathFactory) -> Iterator[Path]:
+    """A home for whole pytest sessions: what they build is in no database that others clone."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
+    settings = Settings.load(folder, {"PERFDATA_HOME": str(folder / "home")})
+    yield settings.home
+    server = EmbeddedServer(settings)
+    server.stop()
+    shutil.rmtree(server.status().data.parent, ignore_errors=True)
 
 
 class Databases:

@@ -12,8 +12,6 @@ from tests.integration.inner import PROJECT, Pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from perfdata import Settings
-
 SCENARIOS = """
 import asyncio
 import psycopg
@@ -90,9 +88,9 @@ def test_cursor_twice(perf):
 """
 
 
-def test_what_is_not_exact_is_told(tmp_path: Path, settings: Settings) -> None:
+def test_what_is_not_exact_is_told(tmp_path: Path, own_home: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
-    inner = Pytest(tmp_path, settings.home)
+    inner = Pytest(tmp_path, own_home)
     inner.write(test_honest=SCENARIOS)
     code, said = inner.run()
     assert code == 0, said
@@ -162,9 +160,9 @@ def test_async_psycopg(perf):
 """
 
 
-def test_a_password_is_in_no_output(tmp_path: Path, settings: Settings) -> None:
+def test_a_password_is_in_no_output(tmp_path: Path, own_home: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
-    inner = Pytest(tmp_path, settings.home)
+    inner = Pytest(tmp_path, own_home)
     inner.write(test_connects=CONNECTS)
     code, said = inner.run()
     assert code == 1
@@ -174,9 +172,9 @@ def test_a_password_is_in_no_output(tmp_path: Path, settings: Settings) -> None:
     assert "TOPSECRET" not in said
 
 
-def test_what_workers_say_is_told_once(tmp_path: Path, settings: Settings) -> None:
+def test_what_workers_say_is_told_once(tmp_path: Path, own_home: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
-    inner = Pytest(tmp_path, settings.home)
+    inner = Pytest(tmp_path, own_home)
     inner.write(test_honest=SCENARIOS)
     assert inner.run("-k", "rolls_back")[0] == 0  # so that the template is there
     code, said = inner.run("-n2", "-k", "rolls_back or second")

@@ -9,8 +9,6 @@ from tests.integration.inner import PROJECT, Pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from perfdata import Settings
-
 SCENARIOS = """
 import pytest
 from sqlalchemy import any_, bindparam, select, update
@@ -91,11 +89,9 @@ def test_red_short_arrays(perf):
 """
 
 
-def test_parts_of_a_list_are_green_and_single_keys_are_red(
-    tmp_path: Path, settings: Settings
-) -> None:
+def test_parts_of_a_list_are_green_and_single_keys_are_red(tmp_path: Path, own_home: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
-    inner = Pytest(tmp_path, settings.home)
+    inner = Pytest(tmp_path, own_home)
     inner.write(test_repeats=SCENARIOS)
     code, said = inner.run()
     assert code == 1
