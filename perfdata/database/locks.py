@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from perfdata.database.catalog import table_key
 from perfdata.database.connection import first
 from perfdata.errors import ConfigError, LoadError, ServerRefusedError
 from perfdata.progress import Event
@@ -47,14 +48,14 @@ behind AS (
   JOIN locks w ON NOT w.granted AND w.relation = l.relation AND w.database = l.database
   WHERE w.pid IN (SELECT pid FROM way)
     AND (l.pid = w.pid OR l.granted AND coalesce(l.pid, 0) = ANY (pg_blocking_pids(w.pid))))
-SELECT DISTINCT format('%%s %%s %%s (%%s)', l.mode, CASE WHEN l.granted THEN 'holds' ELSE
-  'waits for' END, coalesce(l.relation::regclass::text, 'the lock of loads and creates'),
+SELECT DISTINCT l.granted, l.mode, n.nspname, c.relname,
   coalesce('prepared transaction ' || p.gid, concat_ws(', ', 'pid ' || l.pid,
     nullif(a.application_name, ''), 'user ' || a.usename,
-    a.state || ' since ' || to_char(a.state_change, 'HH24:MI:SS TZ')))), l.granted
+    a.state || ' since ' || to_char(a.state_change, 'HH24:MI:SS TZ')))
 FROM (SELECT * FROM way UNION SELECT * FROM behind) l LEFT JOIN pg_stat_activity a USING (pid)
 LEFT JOIN pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction
-ORDER BY l.granted DESC, 1"""
+LEFT JOIN pg_class c ON c.oid = l.relation LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+ORDER BY l.granted DESC, 2, 3, 4, 5"""
 # What keeps a reader out, and what keeps out one that holds others' writes off.
 _READERS, _HOLDERS_OFF = "^AccessExclusive", "Exclusive"
 
@@ -145,10 +146,15 @@ def waits_told(
         oids = None if tables is None else [table.oid for table in tables]
         modes = _HOLDERS_OFF if link.joined else _READERS
         params = {"oids": oids, "number": ADVISORY_LOCK, "modes": modes}
-        holders = first([row[0] for row in link.rows(_HOLDERS, params)])
+        holders = first([_described(*row) for row in link.rows(_HOLDERS, params)])
         what = "another load or create has not ended" if oids == [] else "a table was not to be had"
         raise LoadError(
             f"{what} within {timeout_s:g} s; nothing was touched. "
             f"{holders or 'Whoever held it has let go by now'}. Run it again when that has "
             "ended, or wait longer (--lock-timeout)"
         ) from error
+
+
+def _described(granted: bool, mode: str, schema: str | None, name: str | None, who: str) -> str:
+    held = table_key(schema, name) if schema and name else "the lock of loads and creates"
+    return f"{mode} {'holds' if granted else 'waits for'} {held} ({who})"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg import sql
 
+from perfdata.database.catalog import table_key
 from perfdata.database.checks import Check
 from perfdata.database.connection import first
 from perfdata.database.rebuild import build_indexes, drop_indexes, plain_indexes
@@ -45,19 +46,27 @@ WITH RECURSIVE part (oid) AS (
   SELECT unnest(%(oids)s::oid[])
   UNION ALL SELECT i.inhrelid FROM part p JOIN pg_inherits i ON i.inhparent = p.oid
   JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition)
-SELECT 'rule', format('%%s: %%s', r.ev_class::regclass, r.rulename)
-FROM pg_rewrite r JOIN part ON part.oid = r.ev_class
+SELECT 'rule', r.rulename, n.nspname, c.relname
+FROM pg_rewrite r JOIN part ON part.oid = r.ev_class JOIN pg_class c ON c.oid = r.ev_class
+JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE r.ev_type <> '1' AND r.ev_enabled <> 'D'
-UNION ALL SELECT 'strange', format('foreign key %%I of %%s', k.conname, k.conrelid::regclass)
-FROM pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0
+UNION ALL SELECT 'strange', k.conname, n.nspname, c.relname
+FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace WHERE k.contype = 'f' AND k.conparentid = 0
   AND (k.conrelid IN (SELECT oid FROM part) OR k.confrelid IN (SELECT oid FROM part))
   AND NOT k.oid = ANY (%(keys)s::oid[])
-UNION ALL SELECT 'foreign', c.oid::regclass::text
-FROM part JOIN pg_class c ON c.oid = part.oid WHERE c.relkind = 'f'
-UNION ALL SELECT 'event', evtname FROM pg_event_trigger WHERE evtenabled IN ('O', 'A')
-UNION ALL SELECT 'quiet', name FROM pg_settings
+UNION ALL SELECT 'foreign', '', n.nspname, c.relname
+FROM part JOIN pg_class c ON c.oid = part.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'f'
+UNION ALL SELECT 'event', evtname, NULL, NULL FROM pg_event_trigger WHERE evtenabled IN ('O', 'A')
+UNION ALL SELECT 'quiet', name, NULL, NULL FROM pg_settings
 WHERE name = 'event_triggers' AND current_setting('is_superuser') = 'on'
-ORDER BY 1, 2"""
+ORDER BY 1, 3, 4, 2"""
+_SAID = {
+    "rule": "{table}: {name}",
+    "strange": "foreign key {name} of {table}",
+    "foreign": "{table}",
+}
 
 # Everything about a table and its partitions but their rows, a line each. Internal triggers are
 # named by their constraint and function, because their own names hold an oid.
@@ -203,8 +212,9 @@ def _keys_of(catalog: Catalog, oids: Collection[int]) -> list[ForeignKey]:
 def _surveyed(rows: Rows) -> Mapping[str, list[str]]:
     """Raise SchemaError, naming it, where something stands in the way of a load."""
     found: dict[str, list[str]] = {}
-    for kind, name in rows:
-        found.setdefault(kind, []).append(name)
+    for kind, name, schema, table in rows:
+        key = table_key(schema, table) if table else ""
+        found.setdefault(kind, []).append(_SAID.get(kind, "{name}").format(name=name, table=key))
     if rules := found.get("rule"):
         raise SchemaError(
             f"rules rewrite what is written to these tables, so that rows may silently stay or "

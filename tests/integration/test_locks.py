@@ -11,6 +11,7 @@ import pytest
 
 from perfdata import (
     LoadError,
+    SchemaError,
     Settings,
     create_snapshot,
     diff_snapshots,
@@ -148,3 +149,26 @@ def test_who_keeps_no_reader_out_is_not_named(saved: str, waits: Callable[[str],
 def test_the_lock_of_loads_is_told(saved: str, waits: Callable[[str], str]) -> None:
     with held(saved, "SELECT pg_advisory_lock(1885696614)") as pid:
         assert f"the lock of loads and creates (pid {pid}, the shop" in waits("restore")
+
+
+@pytest.mark.parametrize("path", ["public", "other"])
+@pytest.mark.parametrize("use", ["create", "restore"])
+def test_tables_are_called_the_same_on_every_search_path(
+    saved: str, settings: Settings, use: str, path: str
+) -> None:
+    flagged = f"CREATE SCHEMA other; CREATE TABLE other.more (id int, {FLAG})"
+    rule = "CREATE RULE r AS ON DELETE TO {} DO INSTEAD NOTHING"
+    with psycopg.connect(saved, autocommit=True) as connection:
+        connection.execute(flagged)
+    create_snapshot(saved, NAME, settings=settings, replace=True)
+    url = f"{saved}&options=-csearch_path%3D{path}"
+    with held(saved, "LOCK TABLE parent, other.more"), pytest.raises(LoadError) as caught:
+        USES[use](url, lock_timeout_s=0.2, settings=settings)
+    assert " holds parent (" in str(caught.value)
+    assert " holds other.more (" in str(caught.value)
+    with psycopg.connect(saved, autocommit=True) as connection:
+        connection.execute(rule.format("parent"))
+        connection.execute(rule.format("other.more"))
+    if use == "restore":
+        with pytest.raises(SchemaError, match=r"other\.more: r, parent: r;"):
+            USES[use](url, settings=settings)
