@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfdata.database.connection import first
@@ -65,7 +66,13 @@ def check_current(
                 f"snapshot {snapshot.name} was made with tables of other metadata"
             )
     present = read_history(project).migrations
-    check_migrations(snapshot.name, manifest.migrations, present, allow_newer=allow_newer)
+    found = compare_migrations(manifest.migrations, present)
+    if said := found.said("the project", allow_newer=allow_newer):
+        none = "" if project.migrations else f"; project {project.name} has no migrations"
+        raise SnapshotStaleError(
+            f"snapshot {snapshot.name} was made with other migrations ({said}{none}). Build or "
+            "create it again"
+        )
 
 
 def check_flagged(snapshot: Snapshot) -> None:
@@ -78,17 +85,26 @@ def check_flagged(snapshot: Snapshot) -> None:
         )
 
 
-def check_migrations(
-    name: str,
-    snapshot: Sequence[Migration],
-    present: Sequence[Migration],
-    *,
-    allow_newer: bool = False,
-) -> Sequence[str]:
-    """Raise SnapshotStaleError, naming what differs, where a snapshot is of other migrations.
+@dataclass(frozen=True)
+class Compared:
+    """How the migrations of a snapshot and of something else differ, by revision."""
 
-    ``allow_newer`` lets those pass that the database alone has; they are returned.
-    """
+    only_snapshot: Sequence[str]
+    newer: Sequence[str]
+    changed: Sequence[str]
+
+    def said(self, other: str, *, allow_newer: bool) -> str:
+        """Say how they differ; ``allow_newer`` says nothing of those that the other alone has."""
+        differences = {
+            "only in the snapshot": self.only_snapshot,
+            f"only in {other}": [] if allow_newer else self.newer,
+            "changed since": self.changed,
+        }
+        return "; ".join(f"{what}: {first(found)}" for what, found in differences.items() if found)
+
+
+def compare_migrations(snapshot: Sequence[Migration], present: Sequence[Migration]) -> Compared:
+    """Compare a snapshot's migrations with those of a project or a database."""
     ours = {one.revision: one.sha256 for one in snapshot}
     theirs = {one.revision: one.sha256 for one in present}
     changed = [
@@ -96,16 +112,6 @@ def check_migrations(
         for revision in ours.keys() & theirs.keys()
         if None not in (ours[revision], theirs[revision]) and ours[revision] != theirs[revision]
     ]
-    newer = sorted(theirs.keys() - ours.keys())
-    differences = {
-        "only in the snapshot": sorted(ours.keys() - theirs.keys()),
-        "only in the database": [] if allow_newer else newer,
-        "changed since": sorted(changed),
-    }
-    said = [f"{what}: {first(found)}" for what, found in differences.items() if found]
-    if said:
-        raise SnapshotStaleError(
-            f"snapshot {name} was made with other migrations ({'; '.join(said)}); nothing was "
-            "touched. Migrate the database to the same, or build or create the snapshot again"
-        )
-    return newer
+    return Compared(
+        sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys()), sorted(changed)
+    )

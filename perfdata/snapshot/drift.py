@@ -14,8 +14,8 @@ from perfdata.database.checks import Check
 from perfdata.database.connection import first
 from perfdata.database.kinds import takes
 from perfdata.database.migrate import stood_on, version_queries
-from perfdata.errors import SchemaError
-from perfdata.snapshot.current import check_migrations
+from perfdata.errors import SchemaError, SnapshotStaleError
+from perfdata.snapshot.current import compare_migrations
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -49,12 +49,15 @@ class Drift:
         """
 
         def judge(heads: Sequence[Rows]) -> None:
-            self._newer = check_migrations(
-                self._manifest.name,
-                self._manifest.migrations,
-                history.led_to(stood_on(heads)),
-                allow_newer=self._allowed,
-            )
+            present = history.led_to(stood_on(heads))
+            found = compare_migrations(self._manifest.migrations, present)
+            self._newer = found.newer
+            if said := found.said("the database", allow_newer=self._allowed):
+                raise SnapshotStaleError(
+                    f"snapshot {self._manifest.name} was made with other migrations ({said}); "
+                    "nothing was touched. Migrate the database to the same, or build or create "
+                    "the snapshot again"
+                )
 
         return Check(version_queries(catalog.versions), judge)
 

@@ -21,7 +21,7 @@ from perfdata.tasks.output import (
     shown_path,
 )
 from perfdata.tasks.progress import reporting
-from perfdata.tasks.target import load_settings
+from perfdata.tasks.target import configured_project, load_settings
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -293,7 +293,6 @@ def verify(
 ) -> None:
     """Read a snapshot's whole file against its checksums; exit 1 where it is damaged."""
     from perfdata.errors import SnapshotDamagedError, SnapshotDiffersError, SnapshotStaleError
-    from perfdata.project import load_project
     from perfdata.snapshot.current import check_current, check_flagged
     from perfdata.snapshot.verify import verify_snapshot
 
@@ -306,7 +305,7 @@ def verify(
                 name, settings, database=conninfo, lock_timeout_s=timeout_s, report=report
             )
         if current:
-            check_current(good, load_project(settings), by_hand=by_hand)
+            check_current(good, configured_project(settings), by_hand=by_hand)
         if flagged:
             check_flagged(good)
     except (SnapshotDamagedError, SnapshotStaleError, SnapshotDiffersError) as error:

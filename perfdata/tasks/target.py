@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from perfdata.config import Settings
     from perfdata.database.target import Target
+    from perfdata.project import Project
 
 
 def load_settings() -> Settings:
@@ -24,6 +25,19 @@ def untouched_target(settings: Settings) -> Target:
     if settings.database_url is None:
         return Target(settings, conninfo="", embedded=True)
     return Target(settings, normalise_url(settings.database_url), embedded=False)
+
+
+def configured_project(settings: Settings) -> Project:
+    """Return what --current compares with; raise ConfigError where there is none."""
+    from perfdata.errors import ConfigError
+
+    project = untouched_target(settings).project
+    if project is None:
+        raise ConfigError(
+            "--current compares with a project's migrations and datasets, and none is configured: "
+            "name one in pyproject.toml, [tool.perfdata] project, or leave --current out"
+        )
+    return project
 
 
 def tell_guard(target: Target) -> None:

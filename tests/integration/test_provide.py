@@ -10,8 +10,10 @@ import psycopg
 import pytest
 
 from perfdata import (
+    ConfigError,
     DatasetNotFoundError,
     MigrationError,
+    Project,
     SchemaError,
     Settings,
     SnapshotDamagedError,
@@ -31,6 +33,7 @@ from perfdata.database.connection import normalise_url
 from perfdata.database.migrate import migrate, read_history
 from perfdata.snapshot.current import check_current
 from perfdata.snapshot.provide import _reason
+from perfdata.tasks.target import configured_project
 from perfdata.welfare import project
 
 if TYPE_CHECKING:
@@ -92,6 +95,19 @@ def test_a_stale_snapshot_is_built_again(here: Target, monkeypatch: pytest.Monke
     assert provide_dataset(here, NAME).reason == "current"
 
 
+def test_a_project_without_migrations_is_said_to_have_none(here: Target) -> None:
+    """There is nothing that could be migrated to."""
+    made = create_snapshot(here.conninfo, "mine", settings=here.settings)
+    with pytest.raises(
+        SnapshotStaleError, match=r"project bare has no migrations\)\. Build"
+    ) as caught:
+        check_current(made, Project("bare", module="x"))
+    assert "Migrate" not in str(caught.value)
+    elsewhere = replace(here.settings, database_url=here.conninfo, configured=False)
+    with pytest.raises(ConfigError, match=r"--current .* none is configured"):
+        configured_project(elsewhere)
+
+
 def test_why_it_was_built_is_said_without_what_was_done_about_it(here: Target) -> None:
     """Of other migrations and of another definition alike."""
     built = build_dataset(here, NAME).snapshot
@@ -99,8 +115,8 @@ def test_why_it_was_built_is_said_without_what_was_done_about_it(here: Target) -
     older = replace(built.manifest, migrations=built.manifest.migrations[:-1])
     with pytest.raises(SnapshotStaleError) as caught:
         check_current(replace(built, manifest=older), project)
-    assert "nothing was touched. Migrate" in str(caught.value)
-    assert _reason(caught.value).endswith("(only in the database: 0003_performance_indexes)")
+    assert "Migrate the database" not in str(caught.value)  # it is not what was compared
+    assert _reason(caught.value).endswith("(only in the project: 0003_performance_indexes)")
 
 
 def test_of_a_misspelt_name_the_near_dataset_is_named_too(here: Target) -> None:

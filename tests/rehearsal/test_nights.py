@@ -166,7 +166,7 @@ def test_night_4_finds_the_poisoned_entry_out_and_builds(night_3: Run, night_4: 
     assert job.steps[f"{PROVIDE} / Look in the cache"].outputs["cache-hit"] == "true"
     assert job.steps[PROVIDE].outputs["cache-hit"] == "false"
     check = job.steps[f"{PROVIDE} / Check what the cache handed over"].output
-    assert "only in the database: 0004_note" in check
+    assert "only in the project: 0004_note" in check
     assert f"Remove it with: gh cache delete {key(night_4)}" in check
     assert outcomes(job, "Build it") == ["success"]
     for leg in LEGS:
