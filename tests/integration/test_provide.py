@@ -98,10 +98,8 @@ def test_a_stale_snapshot_is_built_again(here: Target, monkeypatch: pytest.Monke
 def test_a_project_without_migrations_is_said_to_have_none(here: Target) -> None:
     """There is nothing that could be migrated to."""
     made = create_snapshot(here.conninfo, "mine", settings=here.settings)
-    with pytest.raises(
-        SnapshotStaleError, match=r"project bare has no migrations\)\. Build"
-    ) as caught:
-        check_current(made, Project("bare", module="x"))
+    with pytest.raises(SnapshotStaleError, match=r"bare has no migrations\)\. Build") as caught:
+        check_current(made, Project(name="bare"))
     assert "Migrate" not in str(caught.value)
     elsewhere = replace(here.settings, database_url=here.conninfo, configured=False)
     with pytest.raises(ConfigError, match=r"--current .* none is configured"):
