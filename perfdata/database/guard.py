@@ -75,15 +75,29 @@ def check_boundary(
     keys = [k for k in catalog.foreign_keys if k.parent in emptied and k.child not in flagged]
     asked = [_crossing(catalog, flag_column, key) for key in keys]
     answers = zip(keys, link.together(asked), strict=True)
-    found = [_described(catalog, key, rows) for key, rows in answers if rows]
-    if found:
+    crossing = [(key, rows) for key, rows in answers if rows]
+    if crossing:
+        found = [_described(catalog, key, rows) for key, rows in crossing]
+        children = [catalog.by_oid[key.child] for key, _ in crossing]
         raise BoundaryError(
             "refused, nothing was touched: rows that are not test data reference test data that "
-            "would be replaced: "
-            + "; ".join(found)
-            + f". Set {flag_column} on those rows if they are test data, or point them to rows "
-            "that stay; then run it again."
+            f"would be replaced: {'; '.join(found)}. {_remedy(children, flag_column)}; "
+            "then run it again"
         )
+
+
+def _remedy(children: Collection[Table], flag_column: str) -> str:
+    """Say what can be done with rows of these tables."""
+    ways = ["Point those rows to rows that stay, or remove them"]
+    if flagged := sorted({one.key for one in children if one.has_flag(flag_column)}):
+        ways.append(f"set {flag_column} on those of {first(flagged)} if they are test data")
+    if others := sorted({one.key for one in children if not one.has_flag(flag_column)}):
+        has = "have" if len(others) > 1 else "has"
+        ways.append(
+            f"take {first(others)}, which {has} no column {flag_column}, whole ([tool.perfdata] "
+            "whole_tables) and create the snapshot again"
+        )
+    return "; or ".join(ways)
 
 
 def _crossing(catalog: Catalog, flag_column: str, key: ForeignKey) -> sql.Composed:

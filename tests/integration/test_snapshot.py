@@ -173,7 +173,7 @@ def test_a_real_office_of_a_flagged_creator_is_named_and_nothing_touched(
     said = str(caught.value)
     assert "offices_created_by_fkey" in said
     assert "00000000-0000-4000-8000-000000000002" in said
-    assert "Set is_test_data on those rows" in said
+    assert "set is_test_data on those of offices if they are test data" in said
     assert state(database_url) == before
 
 
