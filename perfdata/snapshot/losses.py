@@ -51,7 +51,8 @@ def refuse_losses(link: Link, lost: list[str]) -> NoReturn:
     name = full.partition("/")[2]
     raise RefusedError(
         f"refused, nothing was touched: {name} has rows that are not test data and would not "
-        f"be in a fresh database ({first(lost)}), and it was not made by perfdata. Restore "
+        f"be in a fresh database, or not as they are here ({first(lost)}), and it was not made by "
+        "perfdata. Restore "
         f"without --fresh, which keeps them; or allow it by its full name, "
         f"PERFDATA_ALLOW={shlex.quote(full)} with no wildcard: what is replaced is then kept "
         f"as {name}_before_… until db.gc"

@@ -24,21 +24,21 @@ _SAMPLE, _SAMPLE_CHARACTERS = 3, 80
 
 
 def check_whole(link: Link, catalog: Catalog, manifest: Manifest, path: Path, offset: int) -> None:
-    """Raise RefusedError where a table that was taken whole has a row that the snapshot lacks."""
+    """Raise RefusedError where a whole table has a row that is not just so in the snapshot."""
     tables = [catalog.table(key) for key in manifest.whole_tables]
     if lost := lost_rows(link, tables, manifest, path, offset):
         raise RefusedError(
             f"refused, nothing was touched: snapshot {manifest.name} has these tables whole, and "
-            f"rows of theirs are here that it lacks, so that they would be lost: "
-            f"{'; '.join(lost)}. Remove them, create the snapshot again with them, or take the "
-            "tables out of [tool.perfdata] whole_tables and create it again"
+            "rows of theirs that differ from the snapshot's, or are not in it, would be lost: "
+            f"{'; '.join(lost)}. Remove them or undo what was changed, create the snapshot again "
+            "with them, or take the tables out of [tool.perfdata] whole_tables and create it again"
         )
 
 
 def lost_rows(
     link: Link, tables: Iterable[Table], manifest: Manifest, path: Path, offset: int
 ) -> list[str]:
-    """Say which rows of the tables a snapshot lacks that has them whole: table, count, samples.
+    """Say which rows are not just so in a snapshot that has the tables whole: count, samples.
 
     Flagged rows are test data and may go; every other must be in the snapshot, just as it is. Reads
     the body once, and only where one of the tables has such rows. A table that the body does not
