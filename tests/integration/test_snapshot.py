@@ -310,6 +310,18 @@ def test_a_damaged_file_never_reaches_the_database(
     assert state(database_url) == before
 
 
+def test_damage_is_told_before_another_name(small: str, settings: Settings) -> None:
+    path = find_snapshot(small, settings).path
+    other = path.with_name("other.json.zst")
+    other.write_bytes(path.read_bytes())
+    with pytest.raises(SnapshotDamagedError, match="holds a snapshot named 'small': give it its"):
+        find_snapshot("other", settings)
+    other.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(SnapshotDamagedError, match=r"other\.json\.zst is damaged"):
+        find_snapshot("other", settings)
+    other.unlink()
+
+
 def test_an_existing_name_is_refused_without_replace(
     small: str, loaded: str, settings: Settings
 ) -> None:
