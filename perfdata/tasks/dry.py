@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perfdata.tasks.output import human_rows, human_size, print_notes, print_table, shown_path
-from perfdata.tasks.target import flagged_rows, tell_guard, untouched_target
+from perfdata.tasks.target import flagged_rows, shadowing, tell_guard, untouched_target
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
@@ -22,7 +22,9 @@ def tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool)
 
     check_name(name)
     rows = "every row" if all_rows else "the flagged rows"
-    print(f"would save {rows} of {untouched_target(settings).described()} as {name}")
+    target = untouched_target(settings)
+    print(f"would save {rows} of {target.described()} as {name}")
+    print_notes(shadowing(target, name))
     if snapshot_exists(name, settings):
         print(
             f"would replace the snapshot {name}"

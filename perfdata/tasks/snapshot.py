@@ -21,7 +21,7 @@ from perfdata.tasks.output import (
     shown_path,
 )
 from perfdata.tasks.progress import reporting
-from perfdata.tasks.target import configured_project, load_settings
+from perfdata.tasks.target import configured_project, load_settings, shadowing
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -85,7 +85,7 @@ def create(
         f"created {name}: {human_rows(made.manifest.rows)} from {target.described()}, "
         f"{shown_path(made.path)} ({human_size(made.size_bytes)})"
     )
-    print_notes(_lacking(made))
+    print_notes([*shadowing(target, name), *_lacking(made)])
 
 
 def _lacking(snapshot: Snapshot) -> list[str]:

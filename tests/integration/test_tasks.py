@@ -188,6 +188,21 @@ def test_create_info_list_exists_verify_delete(shell: Shell) -> None:
 
 
 @pytest.mark.usefixtures("url")
+def test_a_snapshot_under_a_datasets_name_is_noted(tmp_path: Path, url: str) -> None:
+    """It is taken for the dataset's, and never built over unless that is asked for."""
+    create = ("snapshot.create", "--name", SMALL)
+    with_url = {"PERFDATA_DATABASE_URL": url, "PERFDATA_ALLOW": "local/*"}
+    own = Shell(tmp_path)
+    noted = f"{SMALL} is a dataset's name: snapshot.restore takes this one in the place of"
+    assert noted in own.invoke("--dry", *create, **with_url)
+    assert noted in own.invoke(*create, **with_url)
+    assert "is a dataset's name" not in own.invoke(*create[:2], "mine", **with_url)
+    refused = own.fails(2, "dataset.build", "--name", SMALL, **with_url)
+    assert "created by hand" in refused
+    assert "--replace" in refused
+
+
+@pytest.mark.usefixtures("url")
 def test_a_damaged_file_is_told_by_verify_with_exit_1(shell: Shell) -> None:
     shell.invoke("snapshot.create", "--name", "hurt")
     hurt = shell.home / "snapshots" / "hurt.json.zst"
