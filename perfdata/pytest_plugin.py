@@ -244,7 +244,13 @@ def _perf_place(
     grows = marker.budgets.max_growth is not None and not why_not
     elsewhere = _perf_stage.elsewhere(large_dataset, marker.growth) if grows else None
     return Place(
-        perf_clone_url, perfdata_settings.root, fresh, why_not, perf_async_driver, elsewhere
+        perf_clone_url,
+        perfdata_settings.root,
+        fresh,
+        why_not,
+        perf_async_driver,
+        elsewhere,
+        _perf_stage.data(large_dataset.name) if scene else {},
     )
 
 

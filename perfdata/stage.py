@@ -7,6 +7,7 @@ database itself, which is restored after what was written.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -128,6 +129,18 @@ class Stage:
         from perfdata.snapshot.store import find_snapshot
 
         return find_snapshot(name, self._settings).manifest.rows
+
+    def data(self, name: str) -> dict[str, str]:
+        """Return what a dataset that was provided is made of, as ScenarioResult.data holds it."""
+        from perfdata.snapshot.store import find_snapshot
+
+        manifest = find_snapshot(name, self._settings).manifest
+        made_of = {"dataset": (manifest.dataset_fingerprint or manifest.body.sha256)[:16]}
+        if manifest.migrations:
+            all_of_them = "".join(f"{one.revision} {one.sha256}\n" for one in manifest.migrations)
+            digest = hashlib.sha256(all_of_them.encode()).hexdigest()[:8]
+            made_of["migrations"] = f"{manifest.migrations[-1].revision} ({digest})"
+        return made_of
 
     def _open(self, settings: Settings) -> Target:
         from perfdata.database.target import open_target

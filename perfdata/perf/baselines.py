@@ -2,10 +2,11 @@
 
 A file stands beside the tests, in ``baselines/ENVIRONMENT/SCENARIO.DATASET.json``, and holds
 ``format`` ("perfdata-baseline/1"), ``scenario``, ``dataset``, ``environment`` and ``settings`` of
-the measured session, ``plan_source``, the ``counters``, and of each statement ``fingerprint``,
-``text`` (without its values), ``calls``, ``rows``, ``buffers``, ``temp_blocks`` (null where they
-could not be judged) and ``plans``: the lines of each plan's signature, with ``query`` where a
-function or a trigger ran it. Keys and statements are sorted; there are no dates, times or values.
+the measured session, ``data`` (see ScenarioResult; older files have none), ``plan_source``, the
+``counters``, and of each statement ``fingerprint``, ``text`` (without its values), ``calls``,
+``rows``, ``buffers``, ``temp_blocks`` (null where they could not be judged) and ``plans``: the
+lines of each plan's signature, with ``query`` where a function or a trigger ran it. Keys and
+statements are sorted; there are no dates, times or values.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Baseline:
     plan_source: PlanSource = PlanSource.NONE
     environment: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, result: ScenarioResult) -> Baseline:
@@ -80,6 +82,7 @@ class Baseline:
             plan_source=result.plan_source if judged else PlanSource.NONE,
             environment=dict(result.environment),
             settings=dict(result.settings),
+            data=dict(result.data),
         )
 
 
@@ -160,6 +163,7 @@ def _baseline(document: Mapping[str, Any]) -> Baseline:
         plan_source=PlanSource(document["plan_source"]),
         environment=dict(document["environment"]),
         settings=dict(document["settings"]),
+        data=dict(document.get("data", {})),
     )
 
 

@@ -48,6 +48,8 @@ def compare(
         found += _total(result, baseline, threshold)
     if any(one.fails for one in found):
         found += _settings(result, baseline)
+    if found:
+        found += _data(result, baseline)
     found += _not_compared(result, baseline)
     return sorted(found, key=lambda one: not one.fails)
 
@@ -232,6 +234,23 @@ def _settings(result: ScenarioResult, baseline: Baseline) -> Iterator[Finding]:
         what = ", ".join(differing)
         message = f"the likely cause: the baseline was accepted with other settings, {what}"
         yield Finding(FindingKind.SETTINGS, fails=False, message=message)
+
+
+def _data(result: ScenarioResult, baseline: Baseline) -> Iterator[Finding]:
+    """Find whether the rows or the tables may be others; a baseline of before says of neither."""
+    differing = {
+        name: f"{old} → {result.data[name]}"
+        for name, old in baseline.data.items()
+        if result.data.get(name, old) != old
+    }
+    said = {
+        "dataset": f"the dataset {result.dataset} was changed (what it is, or the code that makes "
+        "its rows)",
+        "migrations": f"the migrations are others ({differing.get('migrations')})",
+    }
+    if causes := " and ".join(text for name, text in said.items() if name in differing):
+        message = f"the likely cause: since the baseline was accepted {causes}"
+        yield Finding(FindingKind.DATA, fails=False, message=message)
 
 
 def _not_compared(result: ScenarioResult, baseline: Baseline) -> Iterator[Finding]:

@@ -163,6 +163,7 @@ class FindingKind(Enum):
     GROWTH = "growth"
     MISESTIMATE = "misestimate"
     SETTINGS = "settings"  # what differs from the baseline's session: the likely cause of the rest
+    DATA = "data"  # the dataset or the migrations do: likewise
     NOT_COMPARED = "not_compared"  # what a baseline holds and this run could not judge, and why
 
 
@@ -190,10 +191,11 @@ class ScenarioResult:
 
     ``statements`` are in the order of their first call. ``settings`` are those of the measured
     database session that decide plans; ``environment`` is what a baseline holds for (see
-    perfdata.perf.baselines). ``accepted``: a baseline of the same environment was there; its
-    counters are ``accepted_counters``, and ``baseline`` is its file, relative to the root.
-    ``same_layout``: it ran on a fresh clone, so that buffers and plans can be compared; without,
-    they are shown but not judged, and ``not_captured`` says why.
+    perfdata.perf.baselines), ``data`` what it was measured on: the ``dataset``'s fingerprint and
+    the last of the ``migrations``, with a digest of all of them. ``accepted``: a baseline of the
+    same environment was there; its counters are ``accepted_counters``, and ``baseline`` is its
+    file, relative to the root. ``same_layout``: it ran on a fresh clone, so that buffers and plans
+    can be compared; without, they are shown but not judged, and ``not_captured`` says why.
     """
 
     scenario: str
@@ -204,6 +206,7 @@ class ScenarioResult:
     budgets: Budgets = Budgets()
     settings: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
     plan_source: PlanSource = PlanSource.NONE
     same_layout: bool = True
     not_captured: tuple[str, ...] = ()  # what could not be, and why, a line each
@@ -284,6 +287,7 @@ class ScenarioResult:
             budgets=_known(Budgets, document["budgets"]),
             settings=dict(document["settings"]),
             environment=dict(document["environment"]),
+            data=dict(document.get("data", {})),
             plan_source=PlanSource(document["plan_source"]),
             same_layout=document.get("same_layout", True),
             not_captured=tuple(document["not_captured"]),

@@ -27,7 +27,7 @@ from perfdata.perf.openers import (
 from perfdata.perf.runs import AsyncSessionRun, Loop, OpenedRun, Run, SessionRun, joined_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from sqlalchemy import Engine
@@ -80,7 +80,7 @@ class Place:
     """Where scenarios run: the URL of a clone, and what makes another.
 
     ``fresh`` None: there are no clones, and ``why_not`` says why; the URL is the database's own.
-    ``driver`` is the one that engines of coroutine functions are on.
+    ``driver`` is the one that engines of coroutine functions are on; ``data`` is ScenarioResult's.
     """
 
     url: str
@@ -89,6 +89,7 @@ class Place:
     why_not: str = ""
     driver: str = "psycopg"
     elsewhere: Elsewhere | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -271,6 +272,7 @@ class Perf:
             budgets=self._task.budgets,
             settings=facts.settings,
             environment=facts.environment,
+            data=self._place.data,
             plan_source=capture.plans,
             same_layout=not (self._place.why_not or capture.partial),
             not_captured=self._not_captured(capture, facts),

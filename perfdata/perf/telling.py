@@ -24,6 +24,7 @@ _AGAINST_BASELINE = {
     *(FindingKind.MORE_ROWS, FindingKind.MORE_BUFFERS, FindingKind.TEMP_BLOCKS),
     FindingKind.CHANGED_PLAN,
 }
+_CAUSES = {FindingKind.SETTINGS, FindingKind.DATA}
 
 
 def accept_command(root: Path, scenario: str = "") -> str:
@@ -54,8 +55,7 @@ def red_lines(result: ScenarioResult, root: Path, width: int) -> list[str]:
     for finding in red:
         lines += [f"{who}: {finding.message}", *plans(finding, width)]
     if red:
-        hints = (one for one in result.findings if one.kind is FindingKind.SETTINGS)
-        lines += [f"  {one.message}" for one in hints]
+        lines += [f"  {one.message}" for one in result.findings if one.kind in _CAUSES]
     if any(map(is_acceptable, red)):
         command = accept_command(root, result.scenario)
         lines.append(f"  if it is meant to be so, accept it: {command}")
@@ -140,6 +140,7 @@ def notices(results: Sequence[ScenarioResult], root: Path) -> Iterator[str]:
                 f"{one.scenario} on {one.dataset} does less than was accepted "
                 f"({', '.join(better)}); to hold it to that: {command}"
             )
+            yield from (f"  {each.message}" for each in one.findings if each.kind in _CAUSES)
 
 
 def _better(result: ScenarioResult) -> Iterator[str]:

@@ -247,6 +247,8 @@ def test_the_results_hold_counts_times_and_statements(
     assert found["time"]["rounds"] == len(found["time"]["rounds_s"]) == 3
     assert found["time"]["min_s"] == min(found["time"]["rounds_s"])
     assert found["settings"]["plan_cache_mode"] == "force_custom_plan"
+    assert len(found["data"]["dataset"]) == 16
+    assert found["data"]["migrations"].startswith("0003_performance_indexes (")
 
 
 def test_a_second_result_of_one_name_is_refused_and_the_first_stays(

@@ -56,6 +56,24 @@ def test_what_changes_is_shown_and_what_was_red_is_green(tmp_path: Path) -> None
     assert judged(tmp_path, slow).verdict is Verdict.OK
 
 
+def test_another_dataset_with_the_same_counts_changes_no_file(tmp_path: Path) -> None:
+    """But a baseline of before the data was kept gets it."""
+
+    def done(data: dict[str, str], **given: Any) -> Done:
+        (one,) = found = acceptances([judged(tmp_path, result(data=data, **given))], tmp_path)
+        accept(found, OUTSIDE)
+        return one.done
+
+    assert done({}) is Done.NEW
+    assert done({"dataset": "a1"}) is Done.CHANGED
+    written = (tmp_path / FILE).read_bytes()
+    assert done({"dataset": "b2"}) is Done.SAME
+    assert done({}) is Done.SAME
+    assert (tmp_path / FILE).read_bytes() == written
+    assert done({"dataset": "b2"}, settings={"jit": "on"}) is Done.CHANGED
+    assert b"b2" in (tmp_path / FILE).read_bytes()
+
+
 @pytest.mark.parametrize(
     "unjudged",
     [

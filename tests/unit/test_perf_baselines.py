@@ -66,7 +66,7 @@ def test_a_file_holds_counts_and_plans_and_nothing_that_varies() -> None:
     ]
     assert set(document) == {
         *("format", "scenario", "dataset", "environment", "settings", "plan_source"),
-        *("counters", "statements"),
+        *("counters", "statements", "data"),
     }
     assert "time" not in to_text(Baseline.of(one))
 
@@ -78,6 +78,14 @@ def test_the_order_in_which_things_were_seen_changes_no_byte() -> None:
     assert to_text(Baseline.of(result(a, b))) == to_text(
         Baseline.of(result(b, other, settings=settings))
     )
+
+
+def test_a_baseline_of_before_the_data_was_kept_can_be_read(tmp_path: Path) -> None:
+    path = _written(tmp_path)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    del document["data"]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert read_baseline(path, "report", "100_offices") == Baseline.of(result())
 
 
 @pytest.mark.parametrize("given", [{"same_layout": False}, {"plan_source": PlanSource.NONE}])

@@ -153,6 +153,30 @@ def test_other_settings_are_told_as_the_likely_cause_of_what_is_red() -> None:
     assert "jit" not in hint.message
 
 
+def test_a_changed_dataset_and_other_migrations_are_told_as_the_likely_cause() -> None:
+    before = {"dataset": "a1", "migrations": "0003_index (0f)"}
+    now = {"dataset": "b2", "migrations": "0004_more (1e)"}
+    more, fewer = statement(rows=20), statement(rows=5)
+
+    def told(one: ScenarioResult, data: dict[str, str]) -> list[str]:
+        accepted = Baseline.of(result(data=data))
+        return [one.message for one in compare(one, accepted) if one.kind is FindingKind.DATA]
+
+    for changed in (more, fewer):
+        (said,) = told(result(changed, data=now), before)
+        assert said == (
+            "the likely cause: since the baseline was accepted the dataset 100_offices was changed "
+            "(what it is, or the code that makes its rows) and the migrations are others "
+            "(0003_index (0f) → 0004_more (1e))"
+        )
+    (said,) = told(result(more, data={**before, "dataset": "b2"}), before)
+    assert "migrations" not in said
+    assert told(result(more, data=before), before) == []
+    assert told(result(data=now), before) == [], "what counts the same has no cause"
+    assert told(result(more, data=now), {}) == [], "a baseline of before does not say"
+    assert told(result(more), before) == []
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [

@@ -121,6 +121,17 @@ def test_growth_is_judged_where_the_scenario_ran_on_other_sizes(tmp_path: Path) 
     assert judge(tmp_path).judged(result(), points).growth == {}
 
 
+def test_the_likely_cause_stands_with_what_is_red_and_with_what_is_better(tmp_path: Path) -> None:
+    accept(tmp_path, result(data={"dataset": "a1"}))
+    cause = (
+        "  the likely cause: since the baseline was accepted the dataset 100_offices was changed"
+    )
+    assert cause in said(tmp_path, result(SLOW, data={"dataset": "b2"}))
+    better = judge(tmp_path).judged(result(statement(rows=5), data={"dataset": "b2"}))
+    _, hint = notices([better], tmp_path)
+    assert hint.startswith(cause)
+
+
 def test_a_block_is_not_judged_for_growth_and_that_is_told(tmp_path: Path) -> None:
     found = judge(tmp_path).judged(result(budgets=Budgets(max_growth=1.1)))
     (one,) = found.findings
