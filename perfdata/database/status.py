@@ -35,11 +35,14 @@ class ServerStatus:
 
         The password stands in it only where it is asked for.
         """
-        name = quote(database, safe="")
         if self.port is None:
-            folder = quote(str(self.socket), safe="")
-            return f"postgresql://{SUPERUSER}@/{name}?host={folder}&port={SOCKET_PORT}"
-        secret = ""
+            return self.socket_url(database)
+        name, secret = quote(database, safe=""), ""
         if password and self.password_file is not None:
             secret = ":" + quote(self.password_file.read_text(encoding="ascii"), safe="")
         return f"postgresql://{SUPERUSER}{secret}@127.0.0.1:{self.port}/{name}"
+
+    def socket_url(self, database: str = DATABASE) -> str:
+        """Write libpq's URL over the socket, whose name carries the port where there is one."""
+        name, folder = quote(database, safe=""), quote(str(self.socket), safe="")
+        return f"postgresql://{SUPERUSER}@/{name}?host={folder}&port={self.port or SOCKET_PORT}"

@@ -22,7 +22,12 @@ _SHOWN = (
 )  # fmt: skip
 
 
-@task(options={"port": "listen on this port of 127.0.0.1 too, for tools that need TCP"})
+@task(
+    options={
+        "port": "listen on this port of 127.0.0.1 too, for tools that need TCP; it is then in the "
+        "socket's name too, in the place of 5432: db.status has both URLs"
+    }
+)
 def start(context: Context, *, port: str = "") -> None:
     """Start the embedded server; it keeps running until db.stop."""
     from perfdata.database.server import EmbeddedServer
@@ -182,7 +187,11 @@ def _embedded(settings: Settings) -> dict[str, object]:
     from perfdata.database.server import EmbeddedServer
 
     found = EmbeddedServer(settings).status()
-    facts = {"running": found.running, "url": found.url() if found.running else None}
+    facts = {
+        "running": found.running,
+        "url": found.url() if found.running else None,
+        "socket_url": found.socket_url() if found.running else None,
+    }
     return {**facts, **asdict(found)}
 
 

@@ -44,11 +44,11 @@ def shadowing(target: Target, name: str) -> list[str]:
     """Say that a snapshot created under a dataset's name stands in the place of the dataset's."""
     if target.project is None or target.project.find_dataset(name) is None:
         return []
-    return [
-        f"{name} is a dataset's name: snapshot.restore takes this one in the place of what the "
-        "dataset generates, and only dataset.build --replace builds over it. Another name keeps "
-        "both"
-    ]
+    said = (
+        f"{name} is a dataset's name: snapshot.restore takes this one in the place of what that "
+        "generates, and only dataset.build --replace builds over it. Another name keeps both"
+    )
+    return [said]
 
 
 def tell_guard(target: Target) -> None:

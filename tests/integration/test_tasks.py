@@ -316,8 +316,12 @@ def test_the_server_is_stopped_started_and_told_of(shell: Shell, url: str) -> No
     over_port = shell.invoke("db.url").strip()
     assert conninfo_to_dict(over_port)["port"] == str(port)
     assert str(conninfo_to_dict(over_port)["password"]) not in started
-    with psycopg.connect(over_port):
-        pass
+    over_socket = shell.json("db.status")["socket_url"]
+    assert conninfo_to_dict(over_socket)["port"] == str(port)  # it is in the socket's name too
+    assert "socket's name" in shell.invoke("--help", "db.start")
+    for other in (over_port, over_socket):
+        with psycopg.connect(other):
+            pass
 
 
 @pytest.mark.usefixtures("url")
