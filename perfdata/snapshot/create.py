@@ -109,15 +109,29 @@ def create_snapshot(
 def create(link: Link, request: Request, settings: Settings, report: Report) -> Snapshot:
     """Save what is requested from an open link."""
     check_free(request.name, settings, replace=request.replace)
-    path = snapshot_path(request.name, settings)
+    path = writable_path(request.name, settings)
+    with _written(path):
+        return _write(link, request, settings, path, report)
+
+
+def writable_path(name: str, settings: Settings) -> Path:
+    """Return where a snapshot of that name goes; raise SnapshotError where it can't be written."""
+    path = snapshot_path(name, settings)
     settings.make_home()
-    try:
+    with _written(path):
         path.parent.mkdir(exist_ok=True)
         _remove_leftovers(path)
-        return _write(link, request, settings, path, report)
+        with _temporary(path):
+            return path
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise SnapshotError(
-            f"{path} can't be written: {error.strerror or error}; nothing was changed"
+            f"{path} can't be written: {error.strerror or error}; no snapshot was changed"
         ) from error
 
 

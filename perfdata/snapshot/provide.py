@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,12 +23,13 @@ from perfdata.errors import (
     PerfdataError,
     SchemaError,
     SnapshotDamagedError,
+    SnapshotError,
     SnapshotExistsError,
     SnapshotNotFoundError,
     SnapshotStaleError,
 )
 from perfdata.progress import silent
-from perfdata.snapshot.create import Request, create
+from perfdata.snapshot.create import Request, create, writable_path
 from perfdata.snapshot.current import check_current
 from perfdata.snapshot.restore import Options, Restored, restore_into
 from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
@@ -100,6 +102,7 @@ def build_dataset(
         )
     if snapshot:
         check_free(name, settings, replace=True)
+        writable_path(name, settings)  # else the rows would be in, and no snapshot of them
     began = time.perf_counter()
     with open_link(target.conninfo) as link:
         check_guard(link, settings)
@@ -117,9 +120,22 @@ def build_dataset(
                     expected=loaded.rows,
                     lock_timeout_s=lock_timeout_s,
                 )
-                saved = create(link, request, settings, report)
+                with _loaded_told(name, target):
+                    saved = create(link, request, settings, report)
     duration = time.perf_counter() - began
     return Built(name, loaded.rows, loaded.strategy.value, duration, loaded.notes, saved)
+
+
+@contextmanager
+def _loaded_told(name: str, target: Target) -> Iterator[None]:
+    """Say that the rows are in, where they could not be saved."""
+    try:
+        yield
+    except SnapshotError as error:
+        raise SnapshotError(
+            f"{error}. The rows of {name} are built and in {target.described()}: mend that, and "
+            "build it again"
+        ) from error
 
 
 def provide_dataset(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import re
 import subprocess
 import sys
@@ -93,6 +94,27 @@ def test_a_stale_snapshot_is_built_again(here: Target, monkeypatch: pytest.Monke
     provided = provide_dataset(here, NAME)
     assert "another definition" in provided.reason
     assert provide_dataset(here, NAME).reason == "current"
+
+
+def test_a_folder_that_can_not_be_written_is_found_before_rows_are_replaced(here: Target) -> None:
+    here.settings.home.mkdir()
+    (here.settings.home / "snapshots").write_text("")
+    with pytest.raises(SnapshotError, match="can't be written: File exists; no snapshot was chan"):
+        build_dataset(here, NAME)
+    assert count(here) == 0
+
+
+def test_rows_that_are_in_and_could_not_be_saved_are_told(
+    here: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("perfdata.snapshot.create.os.fsync", full)
+    with pytest.raises(SnapshotError, match=r"No space left .* are built and in perfdata on the"):
+        provide_dataset(here, NAME)
+    assert count(here) == 51
+    assert not list((here.settings.home / "snapshots").iterdir())
 
 
 def test_a_project_without_migrations_is_said_to_have_none(here: Target) -> None:
