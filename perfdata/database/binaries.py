@@ -84,8 +84,9 @@ def _major_of(folder: Path) -> int:
     try:
         said = subprocess.run([program, "--version"], capture_output=True, check=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"exit {error.returncode}"
         raise ServerError(
-            f"PERFDATA_PG_BIN is {folder}, but {program} can't be run ({error}): "
+            f"PERFDATA_PG_BIN is {folder}, but {program} can't be run ({reason}): "
             "it must be the folder that holds postgres and initdb"
         ) from error
     found = re.search(r"\(PostgreSQL\) (\d+)", said.stdout)

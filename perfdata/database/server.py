@@ -75,8 +75,9 @@ class EmbeddedServer:
 
         Returns False where it did not run. Raises ServerError where it does not stop.
         """
-        if not self._home.folder.exists():
-            return False
+        with self._refusals():
+            if not self._home.folder.exists():
+                return False
         with self._refusals(), self._home.locked():
             state = self._home.read_state()
             cluster = self._home.cluster(state)

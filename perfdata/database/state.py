@@ -104,11 +104,16 @@ class Home:
         """Say which file the system refused, and whose it is."""
         path = Path(os.fsdecode(error.filename)) if error.filename else self.folder
         message = f"{path}: {error.strerror or error}"
-        if isinstance(error, PermissionError) and self.folder.exists():
+        if not isinstance(error, PermissionError):
+            return ServerError(message)
+        try:
             owner = user_name(self.folder.stat().st_uid)
-            message += f"; the embedded server in {self.settings.home} belongs to user {owner}"
-            message += ": work as that user, or set PERFDATA_HOME to a folder of your own"
-        return ServerError(message)
+        except OSError:  # a folder above it is closed
+            return ServerError(f"{message}; set PERFDATA_HOME to a folder of your own")
+        return ServerError(
+            f"{message}; the embedded server in {self.settings.home} belongs to user {owner}: work "
+            "as that user, or set PERFDATA_HOME to a folder of your own"
+        )
 
     @contextmanager
     def locked(self) -> Iterator[None]:

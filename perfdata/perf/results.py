@@ -89,6 +89,8 @@ def read_results(path: Path) -> Results:
         )
     except FileNotFoundError:
         raise ResultsError(f"there is no {path} yet: {_AGAIN}") from None
+    except OSError as error:
+        raise ResultsError(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ResultsError(f"{path} is damaged ({error!r}): {_AGAIN}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -138,10 +139,15 @@ def check_free(name: str, settings: Settings, *, replace: bool) -> None:
 
 
 def _names(settings: Settings) -> list[str]:
+    """Name what lies in the folder; SnapshotError where that can't be looked into."""
     folder = settings.home / "snapshots"
-    if not folder.is_dir():
+    try:
+        with os.scandir(folder) as entries:
+            # A folder or a pipe of that name is no snapshot.
+            files = [entry.name for entry in entries if entry.is_file()]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    # A folder or a pipe of that name is no snapshot.
-    paths = (path for path in folder.glob(f"*{SUFFIX}") if path.is_file())
-    names = (path.name.removesuffix(SUFFIX) for path in paths)
+    except OSError as error:
+        raise SnapshotError(f"{folder} can't be read: {error.strerror}") from error
+    names = (name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX))
     return sorted(name for name in names if _NAME.fullmatch(name))

@@ -211,3 +211,8 @@ def test_a_wrong_marker_is_refused(
     with pytest.raises(ConfigError) as caught:
         Marker.merged([(args, kwargs)])
     assert said in str(caught.value)
+
+
+def test_a_file_that_can_not_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="can't be read: Is a directory"):
+        read_results(tmp_path)

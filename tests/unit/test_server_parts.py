@@ -69,7 +69,10 @@ def test_programs_of_a_version_that_is_not_known(tmp_path: Path, says: str) -> N
 
 
 def test_folder_without_programs(tmp_path: Path) -> None:
-    with pytest.raises(ServerError, match="must be the folder that holds postgres and initdb"):
+    with pytest.raises(
+        ServerError,
+        match=r"\(No such file .*\): it must be the folder that holds postgres",
+    ):
         server_major(settings_of(tmp_path, tmp_path))
     make_program(tmp_path, "postgres (PostgreSQL) 18.6")
     with pytest.raises(ServerError, match="there is no initdb"):
@@ -206,6 +209,7 @@ def test_urls(tmp_path: Path) -> None:
         "postgresql://perfdata@/x%20y?host=%2Fa%20b%2F%E6%80%A7%E8%83%BD&port=5432"
     )
     assert listening.url() == "postgresql://perfdata@127.0.0.1:5433/perfdata"
+    assert listening.socket_url().endswith("&port=5433")
     assert listening.url(password=True) == (
         "postgresql://perfdata:a%2Fb%40c@127.0.0.1:5433/perfdata"
     )
@@ -224,3 +228,10 @@ def test_home_of_somebody_else(tmp_path: Path) -> None:
     message = str(home.refused(PermissionError(13, "Permission denied", str(home.folder / "lock"))))
     assert message.startswith(f"{home.folder / 'lock'}: Permission denied; ")
     assert "set PERFDATA_HOME" in message
+
+
+def test_home_below_a_closed_folder(tmp_path: Path) -> None:
+    """Not even whose it is can be seen."""
+    (tmp_path / "home").write_text("what no folder can lie in")
+    refused = Home(settings_of(tmp_path)).refused(PermissionError(13, "Permission denied", "x"))
+    assert str(refused) == "x: Permission denied; set PERFDATA_HOME to a folder of your own"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ from perfdata import (
     InvalidNameError,
     Settings,
     SnapshotDamagedError,
+    SnapshotError,
     SnapshotExistsError,
     SnapshotNotFoundError,
     delete_snapshot,
@@ -108,3 +110,15 @@ def test_a_home_without_snapshots_has_none(tmp_path: Path) -> None:
     assert list_snapshots(settings) == []
     with pytest.raises(SnapshotNotFoundError, match="there are: none"):
         find_snapshot("a", settings)
+
+
+def test_a_folder_that_can_not_be_looked_into_is_no_empty_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("perfdata.snapshot.store.os.scandir", closed)
+    for look in (list_snapshots, lambda one: snapshot_exists("100_offices", one)):
+        with pytest.raises(SnapshotError, match=r"snapshots can't be read: Permission denied"):
+            look(settings)
