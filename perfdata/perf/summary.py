@@ -11,6 +11,7 @@ from perfdata.errors import ConfigError
 from perfdata.perf.history import append_history
 from perfdata.perf.markdown import markdown
 from perfdata.perf.model import ScenarioResult, Verdict
+from perfdata.perf.orphans import orphans, whole_folders
 from perfdata.perf.results import write_results, write_whole
 from perfdata.perf.telling import notices, warnings
 from perfdata.perf.terminal import table
@@ -77,7 +78,10 @@ class Summary:
     """The plugin that collects the results of all tests, wherever they ran, and shows them."""
 
     def __init__(self, config: pytest.Config) -> None:
+        self._config = config
         self._is_worker = hasattr(config, "workerinput")
+        self._left_out = False
+        self._unsure: set[Path] = set()  # folders of tests that did not run to their end
         self._results: dict[tuple[str, str], ScenarioResult] = {}
         self._failures: dict[str, str] = {}
         self._others: dict[str, str] = {}  # of tests that use no fixture of perfdata's
@@ -85,12 +89,19 @@ class Summary:
         self._said: list[str] = []
         self.notes: list[str] = []
 
+    def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
+        """Know that not all perf tests are run."""
+        self._left_out |= any("perf" in getattr(item, "fixturenames", ()) for item in items)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the results of a test; where a test is run again, the last ones count."""
         for note in vars(report).get(_NOTES, ()):
             if note not in self.notes and not self._is_worker:
                 self.notes.append(note)
                 self._said.append(note)
+        if not report.passed:
+            file = self._config.rootpath / report.nodeid.partition("::")[0]
+            self._unsure.add(file.parent.resolve())
         found: dict[str, Any] | None = vars(report).get(_ATTRIBUTE)
         if found is None:
             if report.failed:
@@ -105,13 +116,17 @@ class Summary:
         if report.failed and not any(one.verdict is Verdict.REGRESSED for one in results):
             self._failures[report.nodeid] = _tail(report)
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the files of the run, and the job's summary where GitHub runs it."""
         if self._is_worker or not (self._results or self._failures):
             return
         results = list(self._results.values())
         failures = self._failures | self._others
         root = self._settings.root if self._settings else Path.cwd()
+        ended = exitstatus in {0, 1} and not (session.shouldstop or session.shouldfail)
+        if ended and (found := self._orphans(root)):
+            self.notes.append(found)
+            self._said.append(found)
         text = markdown(results, failures, self.notes, root)
         try:
             if job_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
@@ -124,6 +139,17 @@ class Summary:
                 self._said.append(f"results: {shown_path(path)}")
         except (ConfigError, OSError) as error:
             self._said.append(f"the results could not be written: {error}")
+
+    def _orphans(self, root: Path) -> str:
+        """Say which baselines no scenario has, where all tests were run; else nothing."""
+        folders = [] if self._left_out else whole_folders(self._config)
+        found = list(orphans(self._results.values(), root, folders, self._unsure))
+        if not found:
+            return ""
+        return (
+            f"no scenario of this run has the {'baseline' if len(found) == 1 else 'baselines'} "
+            f"{', '.join(found)}: where the test is gone or has another name, remove the file"
+        )
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table, and where the results are."""

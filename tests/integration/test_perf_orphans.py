@@ -1,0 +1,86 @@
+"""Baselines whose scenario is gone, in whole pytest sessions: told after a run of all tests."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.inner import PROJECT, Pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCENARIOS = """
+import os
+import pytest
+from sqlalchemy import func, select
+from perfdata.welfare.models import Office
+
+pytestmark = pytest.mark.perf(dataset="10_offices")
+
+def count(session):
+    return session.scalar(select(func.count(Office.id)))
+
+def last(session):
+    return session.scalar(select(Office.name).order_by(Office.name.desc()).limit(1))
+
+def test_count(perf):
+    perf(count)
+
+@pytest.mark.skipif("SKIP" in os.environ, reason="not here")
+def test_last(perf):
+    perf(last)
+
+def test_other():
+    pass
+"""
+GONE = "tests/perf/baselines/pg18/gone.10_offices.json"
+SAID = f"no scenario of this run has the baseline {GONE}: where the test is gone"
+
+
+@pytest.fixture(scope="module")
+def inner(tmp_path_factory: pytest.TempPathFactory, own_home: Path) -> Pytest:
+    folder = tmp_path_factory.mktemp("orphans")
+    (folder / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
+    for name in (GONE, GONE.replace("pg18", "pg15")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}", encoding="utf-8")
+    made = Pytest(folder, own_home)
+    made.write(**{"tests/perf/test_it": SCENARIOS})
+    return made
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("tests",), ("tests/perf", "--perf-only"), ("tests/perf", "-n2")]
+)
+def test_a_run_of_all_names_it_and_is_green(inner: Pytest, arguments: tuple[str, ...]) -> None:
+    code, said = inner.run(*arguments)
+    assert code == 0, said
+    assert said.count(SAID) == 1
+    document = json.loads((inner.home / "results" / "perf.json").read_text(encoding="utf-8"))
+    assert any(note.startswith(SAID) for note in document["notes"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("tests/perf/test_it.py",),
+        ("tests/perf/test_it.py::test_count",),
+        ("tests/perf", "-k", "count"),
+        ("tests/perf", "-n2", "-k", "count"),
+        ("tests/perf", "--deselect", "tests/perf/test_it.py::test_last"),
+        ("tests/perf", "--perf-dataset", "100_offices"),
+    ],
+)
+def test_a_run_of_some_says_nothing(inner: Pytest, arguments: tuple[str, ...]) -> None:
+    code, said = inner.run(*arguments)
+    assert code == 0, said
+    assert "no scenario of this run" not in said
+
+
+def test_a_run_with_a_skipped_test_says_nothing(inner: Pytest) -> None:
+    code, said = inner.run("tests/perf", SKIP="1")
+    assert code == 0, said
+    assert "no scenario of this run" not in said
