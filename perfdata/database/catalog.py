@@ -31,7 +31,8 @@ SELECT n.nspname, c.relname, c.relkind = 'p', c.oid::bigint,
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.attnum
         WHERE i.indrelid = c.oid AND i.indisprimary ORDER BY u.n),
   ARRAY(SELECT a.attname::text FROM pg_attribute a
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) = '{version_num}'
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) = '{version_num}',
+  CASE WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN quote_ident(current_user) END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
@@ -150,6 +151,18 @@ class Relation:
 
 
 @dataclass(frozen=True)
+class Versions(Relation):
+    """A table of Alembic's own; ``denied`` is the role, as SQL, where that may not read it."""
+
+    denied: str | None
+
+    @property
+    def written(self) -> str:
+        """The name as SQL that is shown."""
+        return self.name if self.schema == "public" else self.identifier.as_string(None)
+
+
+@dataclass(frozen=True)
 class Table(Relation):
     """One table (for partitions: the root), with its columns in order.
 
@@ -247,7 +260,7 @@ class Catalog:
     tables: tuple[Table, ...]
     foreign_keys: tuple[ForeignKey, ...]
     sequences: tuple[FedSequence, ...]
-    versions: tuple[Relation, ...]
+    versions: tuple[Versions, ...]
 
     @cached_property
     def by_key(self) -> Mapping[str, Table]:
@@ -288,8 +301,8 @@ def read_catalog(link: Link) -> Catalog:
     """
     with link.within_transaction(), link.search_path(""):
         rows = link.rows(_TABLES)
-        alembic = [row for row in rows if row[1] == VERSION_TABLE and row[-1]]
-        found = {row[3]: row[:-1] for row in rows if row not in alembic}
+        alembic = [row for row in rows if row[1] == VERSION_TABLE and row[-2]]
+        found = {row[3]: row[:-2] for row in rows if row not in alembic}
         oids = list(found)
         described, made, referencing, feeding = link.together(
             [
@@ -305,7 +318,7 @@ def read_catalog(link: Link) -> Catalog:
         columns[oid].append(Column(*[*fields, kinds.detail(kind)]))
     keys = tuple(_foreign_key(row) for row in referencing)
     sequences = tuple(FedSequence(*row) for row in feeding)
-    versions = tuple(Relation(*row[:3]) for row in alembic)
+    versions = tuple(Versions(*[*row[:3], row[-1]]) for row in alembic)
     tables = {oid: Table(*[*row, columns[oid]]) for oid, row in found.items()}
     return Catalog(tuple(_ordered(tables, keys)), keys, sequences, versions)
 

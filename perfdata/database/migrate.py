@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from perfdata.database.catalog import VERSION_TABLE, Relation
+from perfdata.database.catalog import VERSION_TABLE, Versions
 from perfdata.database.connection import describe, make_engine, open_link
 from perfdata.database.url import make_url
-from perfdata.errors import MigrationError
+from perfdata.errors import MigrationError, PrivilegesError
 from perfdata.progress import Event, silent
 from perfdata.project import Migration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from alembic.config import Config
     from alembic.script import Script, ScriptDirectory
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from perfdata.project import Project
 
 _VERSIONS = """
-SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT n.nspname, c.relname, false,
+  CASE WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN quote_ident(current_user) END
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = %s AND c.relkind = 'r' AND c.relpersistence <> 't'
   AND ARRAY(SELECT a.attname::text FROM pg_attribute a
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) = '{version_num}'
@@ -97,13 +99,18 @@ def _portable(path: Path, anchors: Sequence[Path]) -> str:
 
 def database_heads(link: Link) -> tuple[str, ...]:
     """Return the revisions that a database stands on, sorted; none where Alembic never ran."""
-    rows = link.rows(_VERSIONS, (VERSION_TABLE,))
-    found = [Relation(schema, name, partitioned=False) for schema, name in rows]
+    found = [Versions(*row) for row in link.rows(_VERSIONS, (VERSION_TABLE,))]
     return stood_on(link.together(version_queries(found)))
 
 
-def version_queries(tables: Iterable[Relation]) -> list[Asked]:
-    """Make the queries for the revisions in Alembic's tables."""
+def version_queries(tables: Collection[Versions]) -> list[Asked]:
+    """Make the queries for the revisions in Alembic's tables; PrivilegesError names the closed."""
+    if closed := [one for one in tables if one.denied is not None]:
+        raise PrivilegesError(
+            f"refused, nothing was touched: role {closed[0].denied} may not read on which "
+            "migrations the database stands. Who owns this, or a superuser, may give it by:",
+            [f"GRANT SELECT ON {one.written} TO {one.denied};" for one in closed],
+        )
     return [sql.SQL("SELECT version_num FROM {}").format(one.identifier) for one in tables]
 
 

@@ -123,10 +123,13 @@ class _Lacking:
         instead = [f"GRANT {owner} TO {role};" for owner, role in self._owners.items()]
         if instead:
             statements.append(f"-- or, in the place of each ALTER: {' '.join(instead)}")
+        tables = sum(one.kind != "sequence" for one in self._found)
+        others = len(self._found) - tables
+        sequences = f" and {others:,} sequences" if others else ""
         raise PrivilegesError(
             f"refused, nothing was touched: role {self._found[0].role} lacks some of what this "
-            f"needs of {len(self._found):,} tables and sequences. Who owns them, or a superuser, "
-            "may give it by:",
+            f"needs of {tables:,} tables{sequences}. Who owns them, or a superuser, may give it "
+            "by:",
             statements,
         )
 

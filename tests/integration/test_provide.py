@@ -14,6 +14,7 @@ from perfdata import (
     ConfigError,
     DatasetNotFoundError,
     MigrationError,
+    PrivilegesError,
     Project,
     SchemaError,
     Settings,
@@ -102,6 +103,29 @@ def test_a_folder_that_can_not_be_written_is_found_before_rows_are_replaced(here
     with pytest.raises(SnapshotError, match="can't be written: File exists; no snapshot was chan"):
         build_dataset(here, NAME)
     assert count(here) == 0
+
+
+def test_a_role_that_may_not_read_where_the_migrations_stand_is_told_what_gives_it(
+    here: Target,
+) -> None:
+    restore = provide_dataset(here, NAME).built
+    assert restore
+    role = "reads_no_versions"
+    with psycopg.connect(here.conninfo, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN")
+        connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+        connection.execute(f"REVOKE ALL ON alembic_version FROM {role}")
+        try:
+            as_role = replace(here, conninfo=here.conninfo.replace("user=perfdata", f"user={role}"))
+            for attempt in (
+                lambda: provide_dataset(as_role, NAME),
+                lambda: create_snapshot(as_role.conninfo, "unread", settings=here.settings),
+            ):
+                with pytest.raises(PrivilegesError) as caught:
+                    attempt()
+                assert caught.value.statements == (f"GRANT SELECT ON alembic_version TO {role};",)
+        finally:
+            connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_rows_that_are_in_and_could_not_be_saved_are_told(
