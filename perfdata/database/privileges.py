@@ -125,7 +125,7 @@ class _Lacking:
             statements.append(f"-- or, in the place of each ALTER: {' '.join(instead)}")
         tables = sum(one.kind != "sequence" for one in self._found)
         others = len(self._found) - tables
-        sequences = f" and {others:,} sequences" if others else ""
+        sequences = f" and {others:,} sequence{'s' if others > 1 else ''}" if others else ""
         raise PrivilegesError(
             f"refused, nothing was touched: role {self._found[0].role} lacks some of what this "
             f"needs of {tables:,} tables{sequences}. Who owns them, or a superuser, may give it "
