@@ -130,24 +130,28 @@ def advance_sequences(
 
 
 def _look(
-    catalog: Catalog, number: int, name: sql.Identifier, feeding: Iterable[FedSequence]
+    catalog: Catalog, number: int, name: sql.Identifier, feeding: Collection[FedSequence]
 ) -> sql.Composed:
-    columns = [
-        sql.SQL("SELECT {}::numeric AS v FROM {}").format(
-            sql.Identifier(one.column), catalog.by_oid[one.table].only
+    up = all(one.increment > 0 for one in feeding)
+    furthest, rounded = ("max", "floor(greatest({}))") if up else ("min", "ceil(least({}))")
+    # One query a column, its bounds on the column itself, so that an index answers it.
+    values = [
+        sql.SQL("(SELECT {}({})::numeric FROM {} WHERE {} BETWEEN s.seqmin AND s.seqmax)").format(
+            sql.SQL(furthest),
+            sql.Identifier(one.column),
+            catalog.by_oid[one.table].only,
+            sql.Identifier(one.column),
         )
         for one in feeding
         # Of other types the default makes something else of the number.
         if catalog.by_oid[one.table].column(one.column).base in _NUMBERS
     ]
-    values = sql.SQL(" UNION ALL ").join([sql.SQL("SELECT NULL::numeric AS v"), *columns])
+    found = sql.SQL(rounded).format(sql.SQL(", ").join(values)) if values else sql.NULL
     return sql.SQL(
         "SELECT {}, q.last_value, q.is_called, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle, "
-        "s.seqstart, "
-        "(SELECT CASE WHEN s.seqincrement > 0 THEN floor(max(v)) ELSE ceil(min(v)) END::bigint "
-        "FROM ({}) f WHERE v BETWEEN s.seqmin AND s.seqmax) "
-        "FROM {} q JOIN pg_catalog.pg_sequence s ON s.seqrelid = q.tableoid"
-    ).format(sql.Literal(number), values, name)
+        "s.seqstart, {}::bigint FROM {} q "
+        "JOIN pg_catalog.pg_sequence s ON s.seqrelid = q.tableoid"
+    ).format(sql.Literal(number), found, name)
 
 
 def _restart(link: Link, name: sql.Identifier, standing: _Standing, free: int | None) -> None:
