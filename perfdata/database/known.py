@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# As json_build_object writes it; within a value its quotes are escaped.
+_COLUMNS = b', "columns" : '
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -15,3 +18,12 @@ class Statistics:
 
     environment: str
     relations: Sequence[bytes]
+
+    @property
+    def sizes(self) -> list[bytes]:
+        """The relations without what is known of their columns, which stands last in each."""
+        return [
+            head + b"}" if found else line
+            for line in self.relations
+            for head, found, _ in [line.partition(_COLUMNS)]
+        ]

@@ -170,10 +170,11 @@ def restore_statistics(
     oids = [table.oid for table in tables]
     if not oids or environment.rows[0][0] != statistics.environment:
         return frozenset()
-    given = _given(statistics, oids)
+    sizes, all_known = _given(statistics.sizes, oids), _given(statistics.relations, oids)
     queries = [
-        sql.SQL(query).format(given=given)
-        for query in (_CLEAR_COLUMNS, _RESTORE_RELATIONS, _RESTORE_COLUMNS)
+        sql.SQL(_CLEAR_COLUMNS).format(given=sizes),
+        sql.SQL(_RESTORE_RELATIONS).format(given=sizes),
+        sql.SQL(_RESTORE_COLUMNS).format(given=all_known),
     ]
     with link.search_path(""):
         _, relations, columns = link.together(queries)
@@ -187,12 +188,14 @@ def restore_sizes(link: Link, statistics: Statistics, oids: Collection[int]) -> 
     VACUUM of pages that COPY froze reads hardly one of them, and takes the table to be empty.
     """
     if oids:
-        given = _given(statistics, sorted(oids))
+        given = _given(statistics.sizes, sorted(oids))
         with link.transaction(_NAMES):
             link.later(sql.SQL(_RESTORE_RELATIONS).format(given=given))
 
 
-def _given(statistics: Statistics, oids: Sequence[int]) -> sql.Composed:
-    lines = b"[" + b",".join(statistics.relations) + b"]"
-    relations = sql.SQL(_RELATIONS).format(oids=sql.Literal(list(oids)))
-    return sql.SQL(_GIVEN).format(lines=sql.Literal(lines.decode()), relations=relations)
+def _given(relations: Sequence[bytes], oids: Sequence[int]) -> sql.Composed:
+    lines = b"[" + b",".join(relations) + b"]"
+    return sql.SQL(_GIVEN).format(
+        lines=sql.Literal(lines.decode()),
+        relations=sql.SQL(_RELATIONS).format(oids=sql.Literal(list(oids))),
+    )
