@@ -22,12 +22,16 @@ MAY_MOVE = "SELECT has_database_privilege(current_database(), 'TEMP')"
 
 @dataclass(frozen=True)
 class Before:
-    """How many rows of a table stay, how many go, and how they are made to."""
+    """How many rows of a table stay, how many go, and how they are made to.
+
+    ``staying`` are those without the flag, ``kept`` those with it that stay too.
+    """
 
     table: Table
     staying: int
     going: int
     truncate: bool
+    kept: int = 0
 
     @property
     def aside(self) -> sql.Identifier | None:
@@ -69,7 +73,7 @@ def look(plan: Plan, counts: Sequence[Rows], *, may_move: bool) -> list[Before]:
 
 def _choose(plan: Plan, table: Table, staying: int, total: int, *, may_move: bool) -> Before:
     if plan.existing is Existing.KEEP and table.oid not in plan.whole:
-        return Before(table, staying, 0, truncate=False)
+        return Before(table, staying, 0, truncate=False, kept=total - staying)
     coming = plan.counts.get(table.key, 0) if plan.counts is not None else total - staying
     # Rows that are deleted leave their room behind; fewer are quicker moved than deleted around.
     aside = staying < coming and may_move and _movable(table)

@@ -23,6 +23,7 @@ from perfdata.database.guard import check_boundary
 from perfdata.database.locks import hold_off, lock_tables, lock_timeout, waits_told
 from perfdata.database.plan import Existing, Loaded, Plan, Strategy, TableLoad
 from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
+from perfdata.database.rebuild import worth_rebuilding
 from perfdata.database.sequences import advance_sequences
 from perfdata.database.statistics import environment_of, restore_statistics
 from perfdata.database.structure import survey_check, taken_off
@@ -66,8 +67,8 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
             raise SchemaError("the tables changed while the load waited for them; run it again")
         plan = replace(plan, catalog=catalog)  # the oids of its keys are those of now
         before = _look(link, plan, privileges)
-        coming = sum(plan.counts.values()) if plan.counts is not None else None
-        taken = taken_off(link, plan.catalog, plan.tables, coming, old_rows=not plan.flagged)
+        rebuilt = worth_rebuilding(plan, before)
+        taken = taken_off(link, plan.catalog, plan.tables, rebuilt, old_rows=not plan.flagged)
         with taken as off:
             clear(link, plan, before)
             rows = _copy_all(link, plan, before, loads, report)

@@ -139,11 +139,11 @@ def taken_off(
     link: Link,
     catalog: Catalog,
     tables: Collection[Table],
-    rows: int | None,
+    rebuilt: Sequence[int] = (),
     *,
     old_rows: bool = False,
 ) -> Iterator[TakenOff]:
-    """Take foreign keys, user triggers and (for many rows) indexes off; put all back and compare.
+    """Take foreign keys, user triggers and (of the tables ``rebuilt``) indexes off; put all back.
 
     To be used inside a transaction, or where all is thrown away after an error. ``old_rows`` come
     past checks that are NOT VALID. Raises SchemaError where something about a table would not be as
@@ -166,7 +166,7 @@ def taken_off(
     states = KeyStates(link, keys, states_before)
     resting = states.resting(catalog, tables)
     keys = [key for key in keys if key not in resting]
-    indexes = plain_indexes(link, oids, keys, rows)
+    indexes = plain_indexes(link, rebuilt, keys)
     triggers = [user_trigger(row) for row in user_triggers]
     unproven = [UnprovenCheck(*row) for row in checks]
     deferrable = [_Deferrable(*row) for row in deferrables]

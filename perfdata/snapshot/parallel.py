@@ -14,6 +14,7 @@ from psycopg import sql
 from perfdata.database.connection import first, open_link
 from perfdata.database.emptying import Before
 from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
+from perfdata.database.rebuild import worth_rebuilding
 from perfdata.database.sequences import advance_sequences
 from perfdata.database.statistics import environment_of, restore_statistics
 from perfdata.database.structure import add_key, taken_off
@@ -57,9 +58,10 @@ def load_parallel(
     (privileges,) = link.together([privileges_of(plan)])
     check_privileges(privileges, plan)
     refuse_hidden(plan.tables)
-    check_emptying(privileges, [Before(table, 0, 0, truncate=True) for table in plan.tables])
-    coming = sum(plan.counts.values()) if plan.counts is not None else None
-    taken = taken_off(link, plan.catalog, plan.tables, coming, old_rows=not plan.flagged)
+    before = [Before(table, 0, 0, truncate=True) for table in plan.tables]
+    check_emptying(privileges, before)
+    rebuilt = worth_rebuilding(plan, before)
+    taken = taken_off(link, plan.catalog, plan.tables, rebuilt, old_rows=not plan.flagged)
     with taken as off:
         names = sql.SQL(", ").join(table.only for table in plan.tables)
         link.execute(sql.SQL("TRUNCATE {}").format(names))

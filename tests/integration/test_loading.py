@@ -115,6 +115,25 @@ def test_many_rows_rebuild_the_indexes_that_come_back_whole(
     assert run(empty_url, DEFINED) == defined
 
 
+def test_indexes_of_more_rows_than_come_are_left(
+    zoo: Callable[..., Any], empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To build an index of a million rows anew for a hundred that come would be the dearest."""
+    restore = zoo(*PARENT_AND_CHILD)
+    run(empty_url, "INSERT INTO child SELECT g, NULL, false FROM generate_series(100, 149) g")
+    before = dict(run(empty_url, OIDS))
+    monkeypatch.setattr("perfdata.database.rebuild.INDEX_REBUILD_ROWS", 100)
+    restore()
+    assert dict(run(empty_url, OIDS)) == before
+    run(empty_url, "DELETE FROM child WHERE id = 149")
+    restore()
+    after = dict(run(empty_url, OIDS))
+    assert {name for name in before if before[name] != after[name]} == {
+        "child_parent",
+        "child_pkey",
+    }
+
+
 def test_indexes_that_would_come_back_as_others_are_left(
     zoo: Callable[..., Any], empty_url: str, monkeypatch: pytest.MonkeyPatch, schema_of: SchemaOf
 ) -> None:
