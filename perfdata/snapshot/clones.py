@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from perfdata.snapshot.store import Snapshot
 
 # Part of every key: templates that were made in another way are not found.
-_WAY = ("perf", 1)
+_WAY = ("perf", 2)
 _LIBRARY = "auto_explain"
 _PRELOAD = "session_preload_libraries"
 

@@ -1,7 +1,7 @@
-"""Fill the tables of a database that nobody uses yet, each in one COPY, by one process or two.
+"""Fill the tables of a database that nobody uses yet, each in one COPY, by one filler or two.
 
 Both read the same file, and each loads the tables that it is the first to claim, with their indexes
-right after the rows.
+right after the rows. What is claimed is so as long as the connection that claimed it lasts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.catalog import read_catalog
 from perfdata.database.locks import ADVISORY_LOCK
 from perfdata.errors import LoadError, SchemaError
 from perfdata.progress import Event
@@ -23,6 +22,7 @@ from perfdata.snapshot.restore import table_load
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from perfdata.database.catalog import Catalog
     from perfdata.database.known import Statistics
     from perfdata.database.link import Link
     from perfdata.database.plan import TableLoad
@@ -58,16 +58,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Filled:
-    """The rows that one process loaded, by table key, and the file's planner statistics."""
+    """The rows that one of them loaded, by table key, and the file's planner statistics."""
 
     rows: dict[str, int]
     statistics: Statistics | None
 
 
-def fill_tables(link: Link, job: Job, report: Report) -> Filled:
-    """Load the tables that no other process has claimed.
+def fill_tables(link: Link, job: Job, catalog: Catalog, report: Report) -> Filled:
+    """Load the tables that nobody else has claimed, build their indexes, and freeze them.
 
-    Raises SnapshotDamagedError, SchemaError, LoadError.
+    The link is to stay open until everybody is done. Raises SnapshotDamagedError, SchemaError,
+    LoadError.
     """
     path = Path(job.path)
     manifest, offset = read_manifest(path)
@@ -75,7 +76,7 @@ def fill_tables(link: Link, job: Job, report: Report) -> Filled:
         raise SchemaError(f"{path.name} was replaced while it was restored; run it again")
     rows: dict[str, int] = {}
     known: list[Statistics] = []
-    catalog = read_catalog(link)
+    link.execute("SET statement_timeout = 0")
     claim = sql.SQL("SELECT pg_try_advisory_lock({}, {})")
     for number, body in enumerate(read_tables(path, offset, manifest.body, known.append)):
         if link.value(claim.format(sql.Literal(ADVISORY_LOCK), sql.Literal(number))):
@@ -106,6 +107,8 @@ def _fill(link: Link, job: Job, one: TableLoad, report: Report) -> int:
         raise LoadError(f"{key}: {rows:,} rows came where {job.counts[key]:,} are promised")
     for statement in job.build.get(key, ()):
         link.execute(sql.SQL(statement))
+    # Gives back pages that COPY took and did not fill, and does what is not frozen yet.
+    link.execute(sql.SQL("VACUUM (FREEZE) {}").format(one.table.identifier))
     if key in job.flagged:
         unflagged = sql.SQL("SELECT count(*) FROM {} WHERE {} IS NOT TRUE")
         if extra := link.value(unflagged.format(one.table.only, sql.Identifier(job.flag))):

@@ -35,7 +35,6 @@ from perfdata.database.templates import (
 )
 from perfdata.errors import ConnectError, LoadError, ServerRefusedError
 from perfdata.snapshot.format import check_file
-from perfdata.snapshot.helper import helper
 from perfdata.snapshot.looking import (
     Asked,
     UnableError,
@@ -44,8 +43,8 @@ from perfdata.snapshot.looking import (
     place_of,
     twice_the_room,
 )
-from perfdata.snapshot.parallel import Room, load_parallel
-from perfdata.snapshot.restore import Restored, load_body, restore
+from perfdata.snapshot.parallel import Room, load_parallel, second_filler
+from perfdata.snapshot.restore import Restored, restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,10 +55,6 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
     from perfdata.snapshot.restore import Options
     from perfdata.snapshot.store import Snapshot
-
-# From here on a second process loads too. The first time with one and with two, on 2 busy cores:
-# 0.70 and 0.97 s at 32,101 rows, 2.4 and 2.6 s at 321,001, 12.3 and 8.4 s at 1,605,001.
-PARALLEL_ROWS = 1_000_000
 
 
 def restore_fresh(
@@ -184,32 +179,33 @@ def make_template(
     """
     from psycopg.conninfo import make_conninfo
 
-    manifest, offset = check_file(snapshot.path)
-    if manifest.body != snapshot.manifest.body:
-        raise LoadError(f"snapshot {snapshot.name} was replaced meanwhile; run it again")
+    manifest, plan = snapshot.manifest, asked.plan
     run_checks(place.link, [twice_the_room(place.link, manifest)])
     target = next(one for one in list_databases(place.link) if one.oid == place.oid)
     with ExitStack() as stack:
-        many = manifest.rows >= PARALLEL_ROWS
-        other = stack.enter_context(helper()) if many else None
+        other = stack.enter_context(second_filler(manifest.rows, plan.catalog))
+        checked = stack.enter_context(ThreadPoolExecutor(1)).submit(_check_unchanged, snapshot)
         work = clone(place, target)
         try:
+            checked.result()
             open_work(place.link, work)
             room = make_conninfo(conninfo, dbname=work.name)
             with open_link(room) as link:
                 if seen is None or written(place.link, place.oid) != seen:
                     _check_same(link, asked)
-                plan, path = asked.plan, snapshot.path
-                if other is None:
-                    notes = load_body(link, plan, path, offset, manifest, report).notes
-                else:
-                    notes = load_parallel(Room(link, room), plan, snapshot, other, report)
+                notes = load_parallel(Room(link, room), plan, snapshot, other, report)
                 if finish is not None:
                     finish(link)
             return seal_template(place, work, asked.key, manifest.body.sha256, kind), notes
         except BaseException:
             drop_database(place.link, work, force=True)
             raise
+
+
+def _check_unchanged(snapshot: Snapshot) -> None:
+    """Read every byte of a snapshot; raise LoadError where it is not the one that was looked at."""
+    if check_file(snapshot.path)[0].body != snapshot.manifest.body:
+        raise LoadError(f"snapshot {snapshot.name} was replaced meanwhile; run it again")
 
 
 def _check_same(link: Link, asked: Asked) -> None:

@@ -1,7 +1,7 @@
 """A second process that fills tables: ``python -m perfdata.snapshot.helper``, for perfdata itself.
 
 It reads its job as one line of JSON (no password stands in an argument list), writes its result as
-one line, and ends at once when whoever started it is gone.
+one line, and ends at once when whoever started it is gone or ends it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,8 +43,9 @@ class Helper:
                 return
 
     def result(self) -> dict[str, int]:
-        """Wait for the end and return the rows by table; raise what it ran into."""
+        """Wait for it, end it, and return the rows by table; raise what it ran into."""
         line = self._process.stdout.readline() if self._process.stdout else ""
+        self.end()
         try:
             answer = json.loads(line)
         except ValueError:
@@ -57,8 +58,9 @@ class Helper:
 
     def end(self) -> None:
         """Have it gone, whatever it does."""
-        self._process.kill()
-        self._process.communicate()
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.communicate()
 
 
 @contextmanager
@@ -95,21 +97,28 @@ def main() -> None:
     """Do the job that comes over standard input."""
     import psycopg  # noqa: F401  loaded before the job comes: that takes a tenth of a second
 
+    from perfdata.database.catalog import read_catalog
     from perfdata.database.connection import open_link
     from perfdata.snapshot.filling import Job, fill_tables
 
     line = sys.stdin.readline()
     if not line:
         return
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    parent = threading.Thread(target=_end_with_parent, daemon=True)
+    parent.start()
     job = Job.from_json(line)
-    try:
-        with open_link(job.conninfo) as link:
-            answer: dict[str, object] = {"rows": fill_tables(link, job, silent).rows}
-    except PerfdataError as error:
-        answer = {"error": str(error), "kind": type(error).__name__}
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    with ExitStack() as stack:
+        try:
+            link = stack.enter_context(open_link(job.conninfo))
+            rows = fill_tables(link, job, read_catalog(link), silent).rows
+            answer: dict[str, object] = {"rows": rows}
+        except PerfdataError as error:
+            answer = {"error": str(error), "kind": type(error).__name__}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+        # What was claimed here would be free again without the connection: it lasts until the end,
+        # which comes from whoever started this.
+        parent.join()
 
 
 def _end_with_parent() -> None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from perfdata.snapshot.store import Snapshot
 
 # Part of every key: templates that were loaded in another way are not found.
-_WAY = 4
+_WAY = 5
 _NOT_ALLOWED = "42501"
 
 _TARGET = """

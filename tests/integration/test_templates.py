@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -39,12 +40,15 @@ from perfdata.database.link import PsycopgLink
 from perfdata.database.marks import Kind, read_mark
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.templates import list_databases, lock_number, mark_made
-from perfdata.snapshot import fresh as fresh_module
+from perfdata.snapshot import filling, helper, parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from perfdata.database.link import Link
+    from perfdata.database.plan import TableLoad
+    from perfdata.progress import Report
     from tests.integration.conftest import Databases
 
 NAME = "fresh"
@@ -549,7 +553,8 @@ from perfdata import Settings, restore_snapshot
 from perfdata.database import swap, templates
 from perfdata.snapshot import fresh, parallel
 
-fresh.PARALLEL_ROWS = 1 if sys.argv[1] == "parallel" else fresh.PARALLEL_ROWS
+if sys.argv[1] == "parallel":
+    parallel.PROCESS_ROWS = 1
 
 def dies(module, name, before):
     function = getattr(module, name)
@@ -572,8 +577,8 @@ restore_snapshot(url, "fresh", fresh=True, settings=settings)
     [
         ("templates", "create_clone", "after"),  # made, and not marked yet
         ("fresh", "open_work", "after"),
-        ("fresh", "load_body", "before"),
-        ("fresh", "load_body", "after"),
+        ("fresh", "load_parallel", "before"),
+        ("fresh", "load_parallel", "after"),
         ("parallel", "fill_tables", "before"),  # with a second process at work
         ("parallel", "fill_tables", "after"),
         ("fresh", "seal_template", "before"),
@@ -669,15 +674,15 @@ def test_two_at_once_wait_for_each_other(shop: str, settings: Settings, maintena
     assert Kind.WORK not in others(maintenance, shop)
 
 
-@pytest.fixture
-def by_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the second process load too, however few the rows."""
-    monkeypatch.setattr(fresh_module, "PARALLEL_ROWS", 1)
+@pytest.fixture(params=["THREAD_ROWS", "PROCESS_ROWS"])
+def by_two(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a second filler load too, however few the rows."""
+    monkeypatch.setattr(parallel, request.param, 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
 
 
 @pytest.mark.usefixtures("by_two")
-def test_two_processes_load_what_one_does(
+def test_two_load_what_one_does(
     fresh: Callable[..., Restored], shop: str, settings: Settings, maintenance: str
 ) -> None:
     run(shop, "CREATE TABLE big (id bigserial PRIMARY KEY, parent bigint REFERENCES big,"
@@ -718,6 +723,43 @@ def test_rows_that_reference_none_are_refused_by_both(
         fresh()
     assert state(shop, maintenance) == before
     assert others(maintenance, shop) == {}
+
+
+@pytest.mark.usefixtures("by_two")
+def test_what_one_has_filled_the_other_leaves(
+    fresh: Callable[..., Restored], shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the other was done with all else long before: claims last until both are."""
+    others_end: list[Callable[[], object]] = []
+    mine: list[str] = []
+    begun = threading.Event()
+    give_process, give_thread = helper.Helper.give, parallel._Thread.give
+    fill = filling._fill
+
+    def to_process(self: helper.Helper, job: filling.Job) -> None:
+        give_process(self, job)
+        others_end.append(lambda: select.select([self._process.stdout or 0], [], [], 30))
+
+    def to_thread(self: parallel._Thread, job: filling.Job) -> None:
+        give_thread(self, job)
+        assert self._rows is not None
+        others_end.append(self._rows.exception)
+
+    def slowly(link: Link, job: filling.Job, one: TableLoad, report: Report) -> int:
+        if threading.current_thread() is not threading.main_thread():
+            begun.wait(30)
+            return fill(link, job, one, report)
+        mine.append(one.table.key)
+        begun.set()
+        others_end[0]()
+        return fill(link, job, one, report)
+
+    monkeypatch.setattr(helper.Helper, "give", to_process)
+    monkeypatch.setattr(parallel._Thread, "give", to_thread)
+    monkeypatch.setattr(filling, "_fill", slowly)
+    assert fresh().strategy == MADE
+    assert len(mine) == 1
+    assert count(shop) == 20
 
 
 @pytest.mark.usefixtures("by_two")
