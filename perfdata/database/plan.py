@@ -56,8 +56,7 @@ class Plan:
     ``sequences`` and ``populated`` (materialised views) are as the rows were with where they come
     from; so are ``statistics``, the planner's, which are asked for when all rows are in. Locks are
     waited for ``lock_timeout_s`` at most. What is ``sealed`` will be measured: all rows are frozen,
-    indexes are built at once, and statistics that must be gathered are of every row. ``notes`` are
-    told with the result.
+    and statistics that must be gathered are of every row. ``notes`` are told with the result.
     """
 
     catalog: Catalog

@@ -133,9 +133,8 @@ def restore_breaking(
 
 @pytest.mark.parametrize("beside", [True, False], ids=["beside", "whole"])
 def test_an_error_at_any_statement_leaves_everything(
-    prepared: str, settings: Settings, state: State, beside: bool, monkeypatch: pytest.MonkeyPatch
+    prepared: str, settings: Settings, state: State, beside: bool
 ) -> None:
-    monkeypatch.setattr("perfdata.database.rebuild.INDEX_REBUILD_ROWS", 1)
     if beside:
         run(prepared, STAYING)
     before, at, failed = state(prepared), 0, 0
@@ -152,10 +151,9 @@ def test_an_error_at_any_statement_leaves_everything(
 
 
 def test_a_backend_that_is_ended_at_any_statement_leaves_everything(
-    prepared: str, settings: Settings, state: State, monkeypatch: pytest.MonkeyPatch
+    prepared: str, settings: Settings, state: State
 ) -> None:
     """As a crash of the client or of the machine between would: every fourth statement."""
-    monkeypatch.setattr("perfdata.database.rebuild.INDEX_REBUILD_ROWS", 1)
     run(prepared, STAYING)
 
     def end(pid: int) -> None:
@@ -192,17 +190,13 @@ def owner(prepared: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("beside", [True, False], ids=["beside", "whole"])
-@pytest.mark.parametrize("rebuilt", [1, 200_000], ids=["indexes", "keys"])
 def test_who_owns_the_tables_needs_nothing_more(
     owner: str,
     prepared: str,
     settings: Settings,
     state: State,
     beside: bool,
-    rebuilt: int,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("perfdata.database.rebuild.INDEX_REBUILD_ROWS", rebuilt)
     allowed = Settings(root=settings.root, home=settings.home, allow=("local/*",))
     if beside:
         run(prepared, STAYING)

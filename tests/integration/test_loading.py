@@ -97,15 +97,10 @@ def test_comments_and_triggers_are_as_before_and_no_trigger_fires(
     assert run(empty_url, comment) == [("it's kept",)]
 
 
-def test_many_rows_rebuild_the_indexes_that_come_back_whole(
-    zoo: Callable[..., Any], empty_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_indexes_that_come_back_whole_are_rebuilt(zoo: Callable[..., Any], empty_url: str) -> None:
     """The plain one is a new index of the same definition; the commented one was never dropped."""
     restore = zoo(*PARENT_AND_CHILD)
     before, defined = dict(run(empty_url, OIDS)), run(empty_url, DEFINED)
-    restore()
-    assert dict(run(empty_url, OIDS)) == before
-    monkeypatch.setattr("perfdata.database.rebuild.INDEX_REBUILD_ROWS", 100)
     restore()
     after = dict(run(empty_url, OIDS))
     assert {name for name in before if before[name] != after[name]} == {
@@ -115,14 +110,11 @@ def test_many_rows_rebuild_the_indexes_that_come_back_whole(
     assert run(empty_url, DEFINED) == defined
 
 
-def test_indexes_of_more_rows_than_come_are_left(
-    zoo: Callable[..., Any], empty_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_indexes_of_more_rows_than_come_are_left(zoo: Callable[..., Any], empty_url: str) -> None:
     """To build an index of a million rows anew for a hundred that come would be the dearest."""
     restore = zoo(*PARENT_AND_CHILD)
     run(empty_url, "INSERT INTO child SELECT g, NULL, false FROM generate_series(100, 149) g")
     before = dict(run(empty_url, OIDS))
-    monkeypatch.setattr("perfdata.database.rebuild.INDEX_REBUILD_ROWS", 100)
     restore()
     assert dict(run(empty_url, OIDS)) == before
     run(empty_url, "DELETE FROM child WHERE id = 149")
@@ -135,7 +127,7 @@ def test_indexes_of_more_rows_than_come_are_left(
 
 
 def test_indexes_that_would_come_back_as_others_are_left(
-    zoo: Callable[..., Any], empty_url: str, monkeypatch: pytest.MonkeyPatch, schema_of: SchemaOf
+    zoo: Callable[..., Any], empty_url: str, schema_of: SchemaOf
 ) -> None:
     """What a definition does not say: comments, marks, targets, options, who depends on them."""
     restore = zoo(
@@ -161,7 +153,6 @@ def test_indexes_that_would_come_back_as_others_are_left(
         "SELECT relname, oid FROM pg_class WHERE relkind = 'i' AND relnamespace = 2200 ORDER BY 1"
     )
     before, schema = dict(run(empty_url, oids)), schema_of(empty_url)
-    monkeypatch.setattr("perfdata.database.rebuild.INDEX_REBUILD_ROWS", 100)
     restore()
     after = dict(run(empty_url, oids))
     assert {name for name in before if before[name] != after[name]} == {

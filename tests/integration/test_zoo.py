@@ -568,17 +568,12 @@ ZOO_ROWS_18 = (
 )
 
 
-@pytest.mark.parametrize("rebuild", [False, True])
 def test_the_whole_zoo_comes_back_and_its_schema_stays(
     round_trip: RoundTrip,
     empty_url: str,
     schema_of: Callable[[str], str],
-    monkeypatch: pytest.MonkeyPatch,
-    rebuild: bool,
 ) -> None:
-    """Beside the rows nothing differs that pg_dump would write, with indexes rebuilt or not."""
-    if rebuild:
-        monkeypatch.setattr("perfdata.database.rebuild.INDEX_REBUILD_ROWS", 1)
+    """Beside the rows nothing differs that pg_dump would write."""
     newest = run(empty_url, "SHOW server_version_num")[0][0] >= "180000"
     schema = [*ZOO, *(ZOO_18 if newest else ())]
     run(empty_url, *schema)
@@ -623,10 +618,8 @@ def test_indexes_are_built_where_they_were(
     round_trip: RoundTrip,
     settings: Settings,
     schema_of: Callable[[str], str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not in a database's default tablespace; one that hangs on an extension is left alone."""
-    monkeypatch.setattr("perfdata.database.rebuild.INDEX_REBUILD_ROWS", 1)
     _, target, _ = round_trip(
         ["CREATE EXTENSION pg_trgm",
          "CREATE TABLE words (id int PRIMARY KEY, word text)",
