@@ -55,11 +55,14 @@ class Collected:
         return sum(one.size_bytes for one in self.removed)
 
 
-def collect_databases(conninfo: str, settings: Settings, *, dry: bool = False) -> Collected:
+def collect_databases(
+    conninfo: str, settings: Settings, *, dry: bool = False, lost_rows: bool = False
+) -> Collected:
     """Remove what killed restores left, what finished ones replaced, and unused templates.
 
     On the embedded server of all databases; else of the one of ``conninfo``, which the guard must
-    allow. Only what carries perfdata's mark is removed; the templates last used stay. ``dry``
+    allow. Only what carries perfdata's mark is removed; the templates last used stay, and so does
+    what holds rows that were lost to the database in its place, unless ``lost_rows``. ``dry``
     removes nothing, and returns what would be. Raises GuardError, ConnectError.
     """
     with open_link(conninfo) as link:
@@ -75,7 +78,7 @@ def collect_databases(conninfo: str, settings: Settings, *, dry: bool = False) -
             if not try_lock(link, number):
                 left.append("a restore is under way: run it again when that has ended")
                 continue
-            _collect(link, number, removed, left, dry=dry)
+            _collect(link, number, removed, left, dry=dry, lost_rows=lost_rows)
             unlock(link, number)
     return Collected(tuple(removed), tuple(left))
 
@@ -94,9 +97,19 @@ def _numbers(found: list[Found]) -> Iterator[int]:
 
 
 def _collect(
-    link: Link, number: int, removed: list[Removed], left: list[str], *, dry: bool
+    link: Link,
+    number: int,
+    removed: list[Removed],
+    left: list[str],
+    *,
+    dry: bool,
+    lost_rows: bool,
 ) -> None:
     for one, reason in _superfluous(link, number):
+        held = _held(one)
+        if held and not lost_rows:
+            left.append(f"{one.name}: {held}; db.gc --lost-rows removes it with them")
+            continue
         size = link.value("SELECT pg_database_size(%s::oid)", (one.oid,))
         try:
             if not dry:
@@ -104,11 +117,18 @@ def _collect(
         except ServerRefusedError as error:
             left.append(f"{one.name}: {'; '.join(filter(None, (error.reason, error.detail)))}")
         else:
-            removed.append(Removed(one.name, reason, size))
+            removed.append(Removed(one.name, f"{reason}; {held}" if held else reason, size))
     for one in list_databases(link):
         if one.strayed is not None and lock_number(one.strayed.target) == number:
             kind = one.strayed.kind.value
             left.append(f"{one.name}: carries a mark ({kind}) but another name than perfdata gave")
+
+
+def _held(one: Found) -> str:
+    """Say which rows a replaced database has that were lost to the one in its place."""
+    if one.mark is None or not one.mark.lost:
+        return ""
+    return f"has rows that are not test data and not in {one.mark.target}: {one.mark.lost}"
 
 
 _UNFINISHED = "left by a restore that was killed"

@@ -45,7 +45,8 @@ class Mark:
     """What a mark says: for which database (by name), of which key, and when last used.
 
     ``snapshot`` is the digest of the rows, ``used`` in seconds since 1970. ``first`` tells of a
-    replaced database that perfdata had not made, or in which something stands that is nowhere else.
+    replaced database that perfdata had not made, or in which something stands that is nowhere else;
+    ``lost`` names by table its rows that are not test data, and were not in what took its place.
     """
 
     kind: Kind
@@ -55,6 +56,7 @@ class Mark:
     snapshot: str = ""
     used: float = 0.0
     first: bool = False
+    lost: str = ""
 
     def of(self, **changes: Any) -> Mark:
         """Return the mark with some of it changed."""
@@ -63,7 +65,7 @@ class Mark:
     @property
     def sound(self) -> bool:
         """Whether every field has its type: a comment can be written by anybody."""
-        texts = (self.target, self.key, self.snapshot)
+        texts = (self.target, self.key, self.snapshot, self.lost)
         return (
             all(isinstance(text, str) for text in texts)
             and type(self.used) in {int, float}

@@ -90,12 +90,12 @@ def written(link: Link, oid: int) -> int | None:
 
 
 def swap(
-    place: Place, new: Found, template: Found, seen: int | None, *, keep: bool
+    place: Place, new: Found, template: Found, seen: int | None, *, lost: str
 ) -> tuple[str, bool]:
     """Put a clone of a template in the target's place; return what the target is called now.
 
-    And whether it may have been written to since ``seen`` was counted. Where it was, or where
-    ``keep``, its mark says that only a collection may remove it.
+    And whether it may have been written to since ``seen`` was counted. Where it was, or where rows
+    were ``lost`` to the clone, its mark says that only a collection may remove it, and which rows.
 
     All or nothing: names, owner, grants, settings, limit and comment change in one transaction.
     Raises RefusedError, naming them, where sessions are open in the target.
@@ -116,9 +116,9 @@ def swap(
         _run(link, "ALTER DATABASE {} RENAME TO {}", new.name, place.name)
         words, mark = own_words(wanted.comment), read_mark(wanted.comment, place.oid)
         made = mark is not None and mark.kind is Kind.MADE and mark.names(place.name)
-        first = keep or changed or not made
+        first = bool(lost) or changed or not made
         write_mark(link, place.name, words, Mark(Kind.MADE, new.oid, place.name, template.key))
-        replaced = Mark(Kind.BEFORE, place.oid, place.name, used=now, first=first)
+        replaced = Mark(Kind.BEFORE, place.oid, place.name, used=now, first=first, lost=lost)
         write_mark(link, before, words, replaced)
         if template.mark is not None:
             write_mark(link, template.name, "", template.mark.of(used=now))

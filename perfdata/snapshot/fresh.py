@@ -97,7 +97,7 @@ def _replace(
                 told = tuple(dict.fromkeys((*told, *more)))
             new = new or clone(place, template)
             try:
-                before, changed = swap(place, new, template, seen, keep=bool(asked.lost))
+                before, changed = swap(place, new, template, seen, lost=first(asked.lost))
             except BaseException:
                 _discard(place, new)
                 raise
@@ -219,7 +219,8 @@ def _check_same(link: Link, asked: Asked) -> None:
 
 
 def _kept(name: str, before: str, lost: tuple[str, ...], *, changed: bool) -> tuple[str, ...]:
-    notes = [f"what was replaced is kept as {before} until db.gc"]
+    until = "db.gc --lost-rows" if lost else "db.gc"
+    notes = [f"what was replaced is kept as {before} until {until}"]
     if lost:
         notes.append(
             f"{name} had rows that are not test data and are now in {before} alone: {first(lost)}"

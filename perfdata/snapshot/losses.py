@@ -55,7 +55,7 @@ def refuse_losses(link: Link, lost: list[str]) -> NoReturn:
         "perfdata. Restore "
         f"without --fresh, which keeps them; or allow it by its full name, "
         f"PERFDATA_ALLOW={shlex.quote(full)} with no wildcard: what is replaced is then kept "
-        f"as {name}_before_… until db.gc"
+        f"as {name}_before_… until db.gc --lost-rows"
     )
 
 

@@ -117,8 +117,13 @@ def migrate(context: Context) -> None:
     print(f"{target.described()} {reached}")
 
 
-@task(options={"json": "print JSON"})
-def gc(context: Context, *, json: bool = False) -> None:
+@task(
+    options={
+        "lost-rows": "also what was replaced and has rows, no test data, that are nowhere else",
+        "json": "print JSON",
+    }
+)
+def gc(context: Context, *, lost_rows: bool = False, json: bool = False) -> None:
     """Remove what restores into fresh databases replaced or left behind, and unused templates."""
     from dataclasses import asdict
 
@@ -130,7 +135,7 @@ def gc(context: Context, *, json: bool = False) -> None:
         stopped = "the embedded server does not run: it would be started to see what is superfluous"
         done = Collected((), (stopped,))
     else:
-        done = collect_databases(conninfo, settings, dry=dry)
+        done = collect_databases(conninfo, settings, dry=dry, lost_rows=lost_rows)
     if json:
         print_json({**asdict(done), "size_bytes": done.size_bytes, "dry": dry})
         return

@@ -80,7 +80,8 @@ def _tell_foreseen(found: Foreseen, *, keep: bool) -> None:
 
     print("every check before the first change was made, and passed")
     if found.fresh:
-        print("would put a fresh database in its place, and keep what is there until db.gc")
+        until = "db.gc --lost-rows" if found.lost else "db.gc"
+        print(f"would put a fresh database in its place, and keep what is there until {until}")
     if found.lost:
         print(f"would have these in the kept one alone, not being test data: {first(found.lost)}")
     rows = []

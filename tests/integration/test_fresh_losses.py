@@ -130,7 +130,16 @@ def test_rows_put_into_a_fresh_database_are_kept_until_they_are_collected(
         if count(make_conninfo(shop, dbname=one)) == 21
     ]
     assert len(held) == 1
-    collect_databases(maintenance, settings)
+    said = f"has rows that are not test data and not in {database_of(shop)}: customers: 1"
+    for dry in (True, False):
+        done = collect_databases(maintenance, settings, dry=dry)
+        assert [line for line in done.left if said in line and "--lost-rows" in line] == [
+            f"{held[0]}: {said}; db.gc --lost-rows removes it with them"
+        ]
+        assert held[0] not in {one.name for one in done.removed}
+    assert others(maintenance, shop)[Kind.BEFORE] == held
+    done = collect_databases(maintenance, settings, lost_rows=True)
+    assert any(said in one.reason for one in done.removed)
     assert Kind.BEFORE not in others(maintenance, shop)
 
 

@@ -20,7 +20,7 @@ MARK = Mark(Kind.TEMPLATE, oid=7, target="shop", key="ab", used=1.5)
 
 @given(words=st.text(alphabet=st.characters(exclude_characters="\0")), target=st.text(min_size=1))
 def test_a_comment_gives_back_its_words_and_its_mark(words: str, target: str) -> None:
-    mark = Mark(Kind.BEFORE, oid=7, target=target, first=True)
+    mark = Mark(Kind.BEFORE, oid=7, target=target, first=True, lost=f"{target}: 1")
     comment = write_comment(words, mark)
     assert own_words(comment) == words
     assert read_mark(comment, 7) == mark
@@ -38,6 +38,7 @@ def test_a_comment_gives_back_its_words_and_its_mark(words: str, target: str) ->
         'perfdata: {"kind": "work", "oid": 7, "target": "shop", "more": 1}',
         'perfdata: {"kind": "before", "oid": 7, "target": "shop", "used": "x"}',
         'perfdata: {"kind": "before", "oid": 7, "target": "shop", "first": "no"}',
+        'perfdata: {"kind": "before", "oid": 7, "target": "shop", "lost": ["customers"]}',
         'perfdata: ["kind"]',
         write_comment("", MARK) + "\nand a line of somebody's",
         write_comment("", MARK.of(oid=8)),
@@ -50,6 +51,11 @@ def test_what_is_no_mark_of_this_database_is_none(comment: str | None) -> None:
 def test_the_mark_of_a_dump_that_went_elsewhere_holds_no_longer() -> None:
     assert read_mark(write_comment("", MARK), 7) == MARK
     assert read_mark(write_comment("", MARK), 16384) is None
+
+
+def test_a_mark_from_before_lost_rows_were_kept_in_it_is_read() -> None:
+    mark = read_mark('perfdata: {"kind": "before", "oid": 7, "target": "shop", "first": true}', 7)
+    assert mark == Mark(Kind.BEFORE, oid=7, target="shop", first=True)
 
 
 def test_a_comment_without_a_mark_is_all_words() -> None:
