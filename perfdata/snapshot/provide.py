@@ -95,13 +95,8 @@ def build_dataset(
     project = _project(target, name)
     dataset = project.dataset(name)
     settings = target.settings
-    if snapshot and not replace and snapshot_exists(name, settings) and _by_hand(name, settings):
-        raise SnapshotExistsError(
-            f"snapshot {name} was created by hand, not built from the dataset of that name; "
-            "replace it with --replace, or build with --no-snapshot"
-        )
     if snapshot:
-        check_free(name, settings, replace=True)
+        check_replaceable(name, settings, replace=replace)
         writable_path(name, settings)  # else the rows would be in, and no snapshot of them
     began = time.perf_counter()
     with open_link(target.conninfo) as link:
@@ -124,6 +119,16 @@ def build_dataset(
                     saved = create(link, request, settings, report)
     duration = time.perf_counter() - began
     return Built(name, loaded.rows, loaded.strategy.value, duration, loaded.notes, saved)
+
+
+def check_replaceable(name: str, settings: Settings, *, replace: bool) -> None:
+    """Raise SnapshotExistsError where a build may not save its snapshot under that name."""
+    if not replace and snapshot_exists(name, settings) and _by_hand(name, settings):
+        raise SnapshotExistsError(
+            f"snapshot {name} was created by hand, not built from the dataset of that name; "
+            "replace it with --replace, or build with --no-snapshot"
+        )
+    check_free(name, settings, replace=True)
 
 
 @contextmanager

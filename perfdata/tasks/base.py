@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import invoke.tasks
 from invoke.exceptions import Exit
 
-from perfdata.errors import ConfigError, PerfdataError, PrivilegesError
+from perfdata.errors import ConfigError, PerfdataError, PrivilegesError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -125,6 +125,12 @@ def program_name() -> str:
 def answer_no(message: str | None = None) -> Exit:
     """Make the exit of a task whose answer is no; the message goes to stderr."""
     return Exit(message, code=Code.NO)
+
+
+def would_fail(error: PerfdataError) -> Exit:
+    """Say under ``--dry`` how the task would end, and make the exit with the code it would have."""
+    print(f"would {'be' if isinstance(error, RefusedError) else 'fail:'} {error}")
+    return Exit(code=Code.ERROR)
 
 
 def is_dry(context: Context) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perfdata.tasks.base import EXAMPLE_NAME, is_dry, task
+from perfdata.tasks.base import EXAMPLE_NAME, is_dry, task, would_fail
 from perfdata.tasks.options import LOCK_TIMEOUT, read_lock_timeout
 from perfdata.tasks.output import (
     human_duration,
@@ -110,19 +110,23 @@ def print_built(built: Built, target: Target, reason: str = "") -> None:
 
 
 def _tell_build(settings: Settings, dataset: Dataset, *, snapshot: bool, replace: bool) -> None:
+    from perfdata.errors import SnapshotExistsError
+    from perfdata.snapshot.provide import check_replaceable
     from perfdata.snapshot.store import snapshot_exists
 
     target = untouched_target(settings)
     print(f"would build {dataset.name} ({_parameters(dataset)}) into {target.described()}")
     print(f"would remove first: {flagged_rows(target)}")
-    tell_guard(target)
     if not snapshot:
         print("would save no snapshot")
-    elif snapshot_exists(dataset.name, settings):
-        unless = "" if replace else ", unless it was created by hand"
-        print(f"would replace the snapshot {dataset.name}{unless}")
     else:
-        print(f"would save the snapshot {dataset.name}")
+        try:
+            check_replaceable(dataset.name, settings, replace=replace)
+        except SnapshotExistsError as error:
+            raise would_fail(error) from error
+        verb = "replace" if snapshot_exists(dataset.name, settings) else "save"
+        print(f"would {verb} the snapshot {dataset.name}")
+    tell_guard(target)
 
 
 def _parameters(dataset: Dataset) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from perfdata.tasks.base import would_fail
 from perfdata.tasks.output import human_rows, human_size, print_notes, print_table, shown_path
 from perfdata.tasks.target import flagged_rows, shadowing, tell_guard, untouched_target
 
@@ -18,19 +19,20 @@ if TYPE_CHECKING:
 
 def tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool) -> None:
     """Print what a create would do."""
-    from perfdata.snapshot.store import check_name, snapshot_exists
+    from perfdata.errors import SnapshotExistsError
+    from perfdata.snapshot.store import check_free, check_name, snapshot_exists
 
     check_name(name)
     rows = "every row" if all_rows else "the flagged rows"
     target = untouched_target(settings)
     print(f"would save {rows} of {target.described()} as {name}")
     print_notes(shadowing(target, name))
+    try:
+        check_free(name, settings, replace=replace)
+    except SnapshotExistsError as error:
+        raise would_fail(error) from error
     if snapshot_exists(name, settings):
-        print(
-            f"would replace the snapshot {name}"
-            if replace
-            else f"would be refused: there is a snapshot {name}, and --replace was not given"
-        )
+        print(f"would replace the snapshot {name}")
 
 
 def tell_restore(
@@ -38,7 +40,7 @@ def tell_restore(
 ) -> None:
     """Print what a restore would do, by the very checks that it makes before its first change."""
     from perfdata.database.target import standing_target
-    from perfdata.errors import PerfdataError, RefusedError
+    from perfdata.errors import PerfdataError
     from perfdata.snapshot.foresee import foresee_dataset
     from perfdata.snapshot.store import find_snapshot, snapshot_exists
 
@@ -60,8 +62,7 @@ def tell_restore(
         )
     except PerfdataError as error:
         print(shown)
-        print(f"would {'be' if isinstance(error, RefusedError) else 'fail:'} {error}")
-        return
+        raise would_fail(error) from error
     if found is None:
         _tell_rebuild(target, f"would build {name} again ({reason}) and save it")
     else:

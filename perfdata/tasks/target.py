@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from perfdata.tasks.base import would_fail
+
 if TYPE_CHECKING:
     from perfdata.config import Settings
     from perfdata.database.target import Target
@@ -52,7 +54,7 @@ def shadowing(target: Target, name: str) -> list[str]:
 
 
 def tell_guard(target: Target) -> None:
-    """Print that the guard would refuse, where it would: for that the database is asked."""
+    """Say where the guard, which asks the database, would refuse, and exit as it would."""
     from perfdata.database.connection import open_link
     from perfdata.database.guard import check_guard
     from perfdata.errors import ConnectError, GuardError
@@ -62,10 +64,8 @@ def tell_guard(target: Target) -> None:
     try:
         with open_link(target.conninfo) as link:
             check_guard(link, target.settings)
-    except GuardError as error:
-        print(f"would be {error}")
-    except ConnectError as error:
-        print(f"would fail: {error}")
+    except (GuardError, ConnectError) as error:
+        raise would_fail(error) from error
 
 
 def flagged_rows(target: Target) -> str:

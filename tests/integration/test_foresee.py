@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from invoke.exceptions import Exit
 
 from perfdata import (
     BoundaryError,
@@ -108,7 +109,9 @@ def test_what_a_restore_refuses_is_refused(
     before = state(here.conninfo)
     with pytest.raises(error, match=said):
         foresee(here)
-    tell_restore(here.settings, NAME, Options(), may_build=True, report=lambda _: None)
+    with pytest.raises(Exit) as ended:
+        tell_restore(here.settings, NAME, Options(), may_build=True, report=lambda _: None)
+    assert ended.value.code == 2
     told = capsys.readouterr().out.splitlines()[-1]
     assert told.startswith("would be refused" if issubclass(error, RefusedError) else "would fail")
     assert state(here.conninfo) == before

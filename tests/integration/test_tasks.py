@@ -150,12 +150,13 @@ def test_a_dry_build_or_restore_tells_and_does_nothing(shell: Shell, count: Any)
 
 def test_dry_names_a_database_by_url_without_its_password(tmp_path: Path) -> None:
     """And says that nothing is at that address: the guard is asked."""
-    told = Shell(tmp_path / "home").invoke(
-        "--dry", "snapshot.restore", "--name", SMALL,
+    done = Shell(tmp_path / "home").run(
+        "invoke", "--dry", "snapshot.restore", "--name", SMALL,
         PERFDATA_DATABASE_URL="postgresql+asyncpg://ann:s%40cret@db.invalid:5499/shop",
     )  # fmt: skip
-    assert "would fail: can't connect to ann@db.invalid:5499/shop" in told
-    assert "cret" not in told
+    assert done.returncode == 2
+    assert "would fail: can't connect to ann@db.invalid:5499/shop" in done.stdout
+    assert "cret" not in done.stdout + done.stderr
     assert not (tmp_path / "home").exists()
 
 
@@ -166,7 +167,9 @@ def test_create_info_list_exists_verify_delete(shell: Shell) -> None:
     assert "mine.json.zst" not in shell.files()
     assert f"created mine: {SMALL_ROWS} rows from perfdata on" in shell.invoke(*create)
     assert "--replace" in shell.fails(2, *create)
-    assert "would be refused" in shell.invoke("--dry", *create)
+    dry = shell.run("invoke", "--dry", *create)
+    assert dry.returncode == 2
+    assert "would fail: there is a snapshot named 'mine'" in dry.stdout
     shell.invoke(*create, "--replace")
 
     info = shell.json("snapshot.info", "--name", "mine")
@@ -197,6 +200,9 @@ def test_a_snapshot_under_a_datasets_name_is_noted(tmp_path: Path, url: str) -> 
     assert noted in own.invoke("--dry", *create, **with_url)
     assert noted in own.invoke(*create, **with_url)
     assert "is a dataset's name" not in own.invoke(*create[:2], "mine", **with_url)
+    dry = own.run("invoke", "--dry", "dataset.build", "--name", SMALL, **with_url)
+    assert dry.returncode == 2
+    assert f"would fail: snapshot {SMALL} was created by hand" in dry.stdout
     refused = own.fails(2, "dataset.build", "--name", SMALL, **with_url)
     assert "created by hand" in refused
     assert "--replace" in refused
