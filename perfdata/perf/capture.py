@@ -32,7 +32,7 @@ _COUNT = "_perfdata_count"
 class Capture:
     """Counts the statements of an Engine's connections, as a context manager.
 
-    Nothing is parsed while a statement runs. ``plans`` says where plans come from: messages of
+    sqlglot parses nothing while a statement runs. ``plans`` says where plans come from: messages of
     auto_explain, which the sessions are to send already, or an EXPLAIN before each statement.
     """
 

@@ -73,7 +73,7 @@ class Source:
     function: str
     calls: int
     different: int  # how many different parameters these calls had
-    parts: int = 0  # how many of these had a list of 100 or more values (perfdata.perf.tally)
+    parts: int = 0  # how many of these are further parts of a long list (perfdata.perf.lists)
 
     def __str__(self) -> str:
         """Write it as tools that open a line understand it."""
@@ -123,7 +123,7 @@ class Budgets:
     """What a scenario may do at most; None is no limit.
 
     ``max_repeats`` is how often one line may send a statement with other parameters each time,
-    parts of long lists not counted.
+    all parts of a long list counted as one.
     ``max_growth`` is an exponent over the size of the data, or one for each counter by its name.
     These two are judged by perfdata.perf.checks, as findings.
     """

@@ -63,10 +63,10 @@ def fingerprint(query: str) -> Statement:
     return Statement(hashlib.sha256(text.encode()).hexdigest()[:16], text)
 
 
-def omitted(query: str) -> int:
-    """Return how many values normalising leaves out of lists: of ``IN (1, 2, 3)`` two."""
-    tokens = _TOKEN.finditer(_PARAMETER.sub("$1", query))
-    return sum(found["value"] is not None for found in tokens) - fingerprint(query).text.count("?")
+def literals(query: str) -> tuple[str, ...]:
+    """Return the values that are written into a statement's text, in their order."""
+    values = (found["value"] for found in _TOKEN.finditer(_PARAMETER.sub("", query)))
+    return tuple(one for one in values if one and not re.match(r"\$\d", one))
 
 
 def normalise(query: str) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from perfdata.perf.explain import COMMENTS, explainable
+from perfdata.perf.lists import Values, values_of
 from perfdata.perf.model import Misestimate, Plan, Source, StatementCount
 from perfdata.perf.plans import from_message, without_inner
-from perfdata.perf.statements import fingerprint, omitted
+from perfdata.perf.statements import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -38,17 +37,17 @@ _OWN = "auto_explain.log_min_duration"
 # What a server-side cursor of psycopg puts before its query.
 _DECLARE = re.compile(r'DECLARE "(?:[^"]|"")*" (?:(?:NO )?SCROLL )?CURSOR (?:WITH HOLD )?FOR ')
 
-# A call with so many values in one list is a part of a longer list, and no N+1: SQLAlchemy's
-# selectinload sends 500 keys at once, and what fetches by yield_per, or cuts lists by itself,
-# mostly takes some hundreds.
-_LONG_LIST = 100
-
 
 @dataclass
 class _Site:
     calls: int = 0
-    parameters: set[bytes] = field(default_factory=set)
-    parts: set[bytes] = field(default_factory=set)  # those of them that are parts of a list
+    values: set[Values] = field(default_factory=set)
+
+    @property
+    def parts(self) -> int:
+        """How many calls differ from another in their long lists alone: but for the first, all."""
+        outside = [one.outside for one in self.values if one.outside is not None]
+        return len(outside) - len(set(outside))
 
 
 @dataclass
@@ -93,16 +92,14 @@ class Count:
             if known is None or _factor(one) > _factor(known):
                 self.misestimates[one.node] = one
 
-    def merge(self, other: Count, query: str) -> None:
-        """Add what is known of the same statement, written as ``query`` with other values."""
-        is_part = bool(other.sites) and omitted(query) + 1 >= _LONG_LIST
+    def merge(self, other: Count) -> None:
+        """Add what is known of the same statement, written with other values."""
         self.calls += other.calls
         self.rows += other.rows
         for caller, site in other.sites.items():
             mine = self.sites.setdefault(caller, _Site())
             mine.calls += site.calls
-            mine.parameters |= site.parameters
-            mine.parts |= site.parameters if is_part else site.parts
+            mine.values |= site.values
         for key, plan in other.plans.items():
             count = self.plans.setdefault(key, _PlanCount())
             for name, value in vars(plan).items():
@@ -118,7 +115,7 @@ def _factor(one: Misestimate) -> float:
 
 
 class Tally:
-    """Counts statements by their text; nothing is parsed while one runs.
+    """Counts statements by their text; none is parsed by sqlglot while one runs.
 
     ``after`` are the functions that only AFTER triggers call (see plans.from_message).
     """
@@ -155,10 +152,7 @@ class Tally:
         if caller is not None:
             site = count.sites.setdefault(caller, _Site())
             site.calls += 1
-            values = digest(query, parameters)
-            site.parameters.add(values)
-            if _longest(parameters, many=many) >= _LONG_LIST:
-                site.parts.add(values)
+            site.values.add(values_of(query, parameters, many=many))
         return count
 
     def _lane(self, connection: Any) -> _Lane:
@@ -262,9 +256,7 @@ class Tally:
         merged: dict[str, tuple[str, Count]] = {}
         for query, count in self._counts.items():
             statement = fingerprint(query)
-            merged.setdefault(statement.fingerprint, (statement.text, Count()))[1].merge(
-                count, query
-            )
+            merged.setdefault(statement.fingerprint, (statement.text, Count()))[1].merge(count)
         return tuple(_statement(key, *found) for key, found in merged.items())
 
 
@@ -275,7 +267,7 @@ def _statement(key: str, text: str, count: Count) -> StatementCount:
         count.calls,
         count.rows,
         tuple(
-            Source(*caller, site.calls, len(site.parameters), len(site.parts))
+            Source(*caller, site.calls, len(site.values), site.parts)
             for caller, site in count.sites.items()
         ),
         tuple(
@@ -284,24 +276,3 @@ def _statement(key: str, text: str, count: Count) -> StatementCount:
         ),
         tuple(count.misestimates.values()),
     )
-
-
-def _longest(parameters: Any, *, many: bool) -> int:
-    """Return the length of a call's longest array, or how many rows a batch has."""
-    if many and isinstance(parameters, list):
-        return len(parameters)
-    values = parameters.values() if isinstance(parameters, Mapping) else parameters
-    arrays = values if isinstance(values, Iterable) else ()
-    return max((len(one) for one in arrays if isinstance(one, (list, tuple))), default=0)
-
-
-def digest(query: str, parameters: Any) -> bytes:
-    """Hash a call's values: its parameters, and those that are written into its text.
-
-    Of a batch row by row, as it may be large.
-    """
-    found = hashlib.blake2b(query.encode(), digest_size=8)
-    for one in parameters if isinstance(parameters, (list, tuple)) else (parameters,):
-        found.update(repr(one).encode("utf-8", "backslashreplace"))
-        found.update(b"\0")
-    return found.digest()

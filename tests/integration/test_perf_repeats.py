@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import any_, bindparam, select, update
 from sqlalchemy.orm import foreign, load_only, relationship, selectinload
 
+from perfdata.welfare.models import Office, OfficeWelfareRecipient
 from perfdata.welfare.models import SupportPlanCycle, WelfareRecipient
 
 pytestmark = pytest.mark.perf(dataset="100_offices")
@@ -86,6 +87,15 @@ def test_red_short_arrays(perf):
         for part in parts(keys, 9):
             connection.execute("SELECT id FROM welfare_recipients WHERE id = ANY(%s)", [part])
     perf(scenario)
+
+def test_red_one_office_with_the_same_long_list(perf):
+    def scenario(session):
+        keys = session.scalars(IDS.limit(200)).all()
+        for office in session.scalars(select(Office.id).limit(13)).all():
+            of = OfficeWelfareRecipient
+            both = of.office_id == office, of.welfare_recipient_id.in_(keys)
+            session.execute(select(of.id).where(*both)).all()
+    perf(scenario)
 """
 
 
@@ -98,6 +108,6 @@ def test_parts_of_a_list_are_green_and_single_keys_are_red(tmp_path: Path, own_h
     verdicts = {name: one["verdict"] for name, one in inner.results().items()}
     red = {name for name, verdict in verdicts.items() if verdict == "regressed"}
     assert red == {name for name in verdicts if name.startswith("test_red")}, said
-    assert len(verdicts) == 8, said
-    for calls in (12, 25, 11):
+    assert len(verdicts) == 9, said
+    for calls in (12, 25, 11, 13):
         assert f"sent {calls} times, with {calls} different parameters" in said

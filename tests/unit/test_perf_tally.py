@@ -2,12 +2,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from perfdata.perf.callers import Callers
-from perfdata.perf.tally import Tally, digest
+from perfdata.perf.tally import Tally
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_plans.json").read_text(encoding="utf-8"))
 UPDATE = "update big set name='y' where id = %s"
@@ -65,42 +62,6 @@ def test_calls_of_a_line_are_counted_with_their_different_parameters() -> None:
     )
 
 
-LONG = list(range(100))
-
-
-@pytest.mark.parametrize(
-    ("query", "parameters", "many", "is_part"),
-    [
-        (f"SELECT a FROM t WHERE b IN ({', '.join(['%s'] * 100)})", tuple(LONG), False, True),
-        (f"SELECT a FROM t WHERE b IN ({', '.join(['%s'] * 12)})", tuple(range(12)), False, False),
-        (
-            f"SELECT a FROM t WHERE b IN ({', '.join(f'${n}::UUID' for n in LONG)})",
-            (),
-            False,
-            True,
-        ),
-        (f"SELECT a FROM t WHERE (b, c) IN ({', '.join(['(%s, %s)'] * 60)})", (), False, True),
-        (f"SELECT a FROM t WHERE b = ANY (ARRAY{LONG})", None, False, True),
-        ("SELECT a FROM t WHERE b = ANY (%s)", (LONG,), False, True),
-        ("SELECT a FROM t WHERE b = ANY (%(b)s)", {"b": LONG}, False, True),
-        ("SELECT a FROM t WHERE b = ANY (%(b)s)", {"b": LONG[1:]}, False, False),
-        ("UPDATE t SET a = %s WHERE b = %s", [(1, n) for n in LONG], True, True),
-        ("UPDATE t SET a = %s WHERE b = %s", [(1, n) for n in LONG[1:]], True, False),
-        (f"UPDATE t SET {', '.join(f'c{n} = %s' for n in LONG)}, d = %s", (*LONG, 1), False, False),
-        (f"INSERT INTO t VALUES ({', '.join(['%s'] * 120)})", (*LONG, *LONG[:20]), False, False),
-        ("SELECT a FROM t WHERE b = %s", (1,), False, False),
-    ],
-)
-def test_a_call_with_a_long_list_is_a_part_of_one(
-    query: str, parameters: Any, *, many: bool, is_part: bool
-) -> None:
-    """Columns are no list, however many they are."""
-    tally = _tally()
-    tally.begin(query, parameters, many=many)
-    (source,) = tally.statements()[0].sources
-    assert (source.different, source.parts) == (1, is_part)
-
-
 def test_what_may_have_written() -> None:
     for query, wrote in {
         "SELECT 1": False,
@@ -115,12 +76,6 @@ def test_what_may_have_written() -> None:
         tally = _tally()
         tally.begin(query, None)
         assert tally.wrote is wrote, query
-
-
-def test_a_batchs_digest_tells_batches_apart() -> None:
-    assert digest("q", [(1,), (2,)]) == digest("q", [(1,), (2,)])
-    assert digest("q", [(1,), (2,)]) != digest("q", [(1,), (3,)])
-    assert digest("q", {"a": 1}) != digest("q", {"a": 2})
 
 
 def test_what_one_connection_tells_is_not_given_to_what_another_sent_since() -> None:
