@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from perfdata.database.catalog import Catalog, Column
     from perfdata.database.link import Rows
     from perfdata.database.migrate import History
+    from perfdata.snapshot.current import Compared
     from perfdata.snapshot.format import Manifest
 
 _NOT_NULL = " not null"
@@ -49,29 +50,30 @@ class Drift:
         """
 
         def judge(heads: Sequence[Rows]) -> None:
-            present = history.led_to(stood_on(heads))
+            at = stood_on(heads)
+            present = history.led_to(at)
             found = compare_migrations(self._manifest.migrations, present)
             self._newer = found.newer
             if said := found.said("the database", allow_newer=self._allowed):
                 raise SnapshotStaleError(
                     f"snapshot {self._manifest.name} was made with other migrations ({said}); "
-                    "nothing was touched. Migrate the database to the same, or build or create "
-                    "the snapshot again"
+                    f"no row was touched{self._remedy(found, at, catalog)}"
                 )
 
         return Check(version_queries(catalog.versions), judge)
 
+    def _remedy(self, found: Compared, at: Sequence[str], catalog: Catalog) -> str:
+        """Say what can be done where the migrations differ; a database does not go back."""
+        if found.only_snapshot or found.changed:
+            return ". Migrate the database to the same, or build or create the snapshot again"
+        stays = f", and the database stays at {first(at)}. Build or create the snapshot again"
+        if misfits := self._compare(catalog)[0]:
+            return f"{stays}: its rows do not fit any more ({first(misfits)})"
+        return f"{stays}; or let it pass by --allow-drift, as every row fits all the same"
+
     def check_schema(self, catalog: Catalog) -> None:
         """Raise SchemaError, naming each column that differs, where a row may not fit."""
-        refused: list[str] = []
-        for key, columns in self._manifest.schema.items():
-            if key not in catalog.by_key:
-                refused.append(f"table {key} is missing")
-                continue
-            present = {column.name: column for column in catalog.by_key[key].stored}
-            generated = self._manifest.generated.get(key, ())
-            for said, fits in _differences(key, columns, present, generated):
-                (self._compatible if fits else refused).append(said)
+        refused, self._compatible = self._compare(catalog)
         if refused or (self._compatible and not self._allowed):
             hint = ". Every row fits all the same: --allow-drift lets it pass"
             if refused:
@@ -83,6 +85,20 @@ class Drift:
                 f"snapshot {self._manifest.name} does not fit the database, nothing was touched: "
                 f"{first(refused or self._compatible, _SHOWN)}{hint}"
             )
+
+    def _compare(self, catalog: Catalog) -> tuple[list[str], list[str]]:
+        """Name what differs: where a row may not fit, and where every row does all the same."""
+        refused: list[str] = []
+        compatible: list[str] = []
+        for key, columns in self._manifest.schema.items():
+            if key not in catalog.by_key:
+                refused.append(f"table {key} is missing")
+                continue
+            present = {column.name: column for column in catalog.by_key[key].stored}
+            generated = self._manifest.generated.get(key, ())
+            for said, fits in _differences(key, columns, present, generated):
+                (compatible if fits else refused).append(said)
+        return refused, compatible
 
     def notes(self) -> tuple[str, ...]:
         """Tell what was let pass."""

@@ -225,7 +225,7 @@ def _reason(error: PerfdataError) -> str:
     """Say why a snapshot was not restored, without the remedy that was just applied."""
     if isinstance(error, SnapshotNotFoundError):
         return "no snapshot yet"
-    return re.split(r"[,;] nothing was touched|\. Build", str(error), maxsplit=1)[0]
+    return re.split(r"[,;] (?:nothing|no row) was touched|\. Build", str(error), maxsplit=1)[0]
 
 
 def _by_hand(name: str, settings: Settings) -> bool:
