@@ -33,8 +33,9 @@ class Settings:
     ``root`` is the folder of the pyproject.toml that was found; ``configured`` tells whether one
     was. ``home`` holds snapshots, results and the embedded server. ``database_url`` None means the
     embedded server. ``allow`` lists the databases (``host/database``, wildcards allowed) that may
-    be deleted from. ``flag_column`` goes over the project's own; ``whole_tables`` names tables
-    (wildcards allowed) of which a snapshot of flagged rows takes every row.
+    be deleted from, ``allow_environ`` those of them that PERFDATA_ALLOW lists. ``flag_column`` goes
+    over the project's own; ``whole_tables`` names tables (wildcards allowed) of which a snapshot of
+    flagged rows takes every row.
     """
 
     root: Path
@@ -43,6 +44,7 @@ class Settings:
     database_url: str | None = field(default=None, repr=False)
     pg_bin: Path | None = None
     allow: tuple[str, ...] = ()
+    allow_environ: tuple[str, ...] = ()
     flag_column: str | None = None
     whole_tables: tuple[str, ...] = ()
     configured: bool = True
@@ -75,6 +77,7 @@ class Settings:
             database_url=environ.get("PERFDATA_DATABASE_URL") or table.get("database_url") or None,
             pg_bin=folder("PERFDATA_PG_BIN", "pg_bin"),
             allow=(*allow, *table.get("allow", ())),
+            allow_environ=allow,
             flag_column=table.get("flag_column") or None,
             whole_tables=tuple(table.get("whole_tables", ())),
             configured=found is not None,

@@ -36,9 +36,26 @@ def check_guard(link: Link, settings: Settings) -> None:
         return
     raise GuardError(
         f"refused: perfdata replaces rows only on its embedded server or in databases that are "
-        f"listed, and {name} is not. If its flagged rows may be replaced, set "
+        f"listed, and {name} is not. {_listed(settings)}. If its flagged rows may be replaced, set "
         f"PERFDATA_ALLOW={shlex.quote(name)} or, in pyproject.toml, [tool.perfdata] "
         f"allow = [{name!r}]"
+    )
+
+
+def _listed(settings: Settings) -> str:
+    """Say what is listed, and where."""
+    pyproject = f"allow in {settings.root / 'pyproject.toml'}"
+    if not settings.allow:
+        return "The list is empty: nothing in PERFDATA_ALLOW" + (
+            f", nor as {pyproject}" if settings.configured else ", and no [tool.perfdata] was found"
+        )
+    environ = settings.allow_environ
+    entries = [
+        f"{one!r} ({'PERFDATA_ALLOW' if one in environ else pyproject})" for one in settings.allow
+    ]
+    return (
+        f"The list has {first(entries)}; entries are host/database, with no port, wildcards "
+        "allowed, and a socket's host is local"
     )
 
 

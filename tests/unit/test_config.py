@@ -55,6 +55,7 @@ def test_the_environment_wins(tmp_path: Path) -> None:
     assert settings.home == tmp_path / "b"
     assert settings.database_url == "postgresql:///b"
     assert settings.allow == ("local/x", "db/*_perf", "h/a")
+    assert settings.allow_environ == ("local/x", "db/*_perf")
     assert str(settings.pg_bin) == "/pg/bin"
     assert Settings.load(tmp_path, {}).home == tmp_path / "a"
 
