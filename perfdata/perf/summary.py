@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from perfdata.config import Settings
 from perfdata.errors import ConfigError
 from perfdata.perf.history import append_history
@@ -19,11 +21,10 @@ from perfdata.perf.terminal import table
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import pytest
-
     from perfdata.progress import Event
 
 _ATTRIBUTE, _NOTES = "perfdata", "perfdata_notes"
+_LEFT_OUT = "perfdata_left_out"
 SUMMARY_PLUGIN = "perfdata-summary"
 _TAIL = 40  # lines of a failure's text: what went wrong stands at its end
 
@@ -93,15 +94,27 @@ class Summary:
         """Know that not all perf tests are run."""
         self._left_out |= any("perf" in getattr(item, "fixturenames", ()) for item in items)
 
+    @pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Know what a worker left out: only there a test is deselected."""
+        self._left_out |= getattr(node, "workeroutput", {}).get(_LEFT_OUT, False)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Know of modules that were skipped, or failed, before their tests were known."""
+        self._take_unfinished(report)
+
+    def _take_unfinished(self, report: pytest.CollectReport | pytest.TestReport) -> None:
+        if not report.passed:
+            file = self._config.rootpath / report.nodeid.partition("::")[0]
+            self._unsure.add(file.parent.resolve())
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the results of a test; where a test is run again, the last ones count."""
         for note in vars(report).get(_NOTES, ()):
             if note not in self.notes and not self._is_worker:
                 self.notes.append(note)
                 self._said.append(note)
-        if not report.passed:
-            file = self._config.rootpath / report.nodeid.partition("::")[0]
-            self._unsure.add(file.parent.resolve())
+        self._take_unfinished(report)
         found: dict[str, Any] | None = vars(report).get(_ATTRIBUTE)
         if found is None:
             if report.failed:
@@ -118,6 +131,8 @@ class Summary:
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the files of the run, and the job's summary where GitHub runs it."""
+        if self._is_worker:
+            vars(self._config)["workeroutput"][_LEFT_OUT] = self._left_out
         if self._is_worker or not (self._results or self._failures):
             return
         results = list(self._results.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,6 +36,11 @@ def test_last(perf):
 
 def test_other():
     pass
+"""
+DESELECTING = """
+def pytest_collection_modifyitems(config, items):
+    config.hook.pytest_deselected(items=[one for one in items if "last" in one.name])
+    items[:] = [one for one in items if "last" not in one.name]
 """
 GONE = "tests/perf/baselines/pg18/gone.10_offices.json"
 SAID = f"no scenario of this run has the baseline {GONE}: where the test is gone"
@@ -78,6 +84,33 @@ def test_a_run_of_some_says_nothing(inner: Pytest, arguments: tuple[str, ...]) -
     code, said = inner.run(*arguments)
     assert code == 0, said
     assert "no scenario of this run" not in said
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n2",)])
+def test_a_run_with_a_module_that_is_skipped_when_imported_says_nothing(
+    inner: Pytest, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    copy = _copy(inner, tmp_path)
+    copy.write(**{"tests/perf/test_more": 'import pytest\npytest.importorskip("not_there")\n'})
+    code, said = copy.run("tests/perf", *arguments)
+    assert code == 0, said
+    assert "no scenario of this run" not in said
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n2",)])
+def test_a_run_with_a_conftest_that_deselects_says_nothing(
+    inner: Pytest, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    copy = _copy(inner, tmp_path)
+    copy.write(**{"tests/perf/conftest": DESELECTING})
+    code, said = copy.run("tests/perf", *arguments)
+    assert code == 0, said
+    assert "no scenario of this run" not in said
+
+
+def _copy(inner: Pytest, folder: Path) -> Pytest:
+    shutil.copytree(inner.folder, folder, dirs_exist_ok=True)
+    return Pytest(folder, inner.home)
 
 
 def test_a_run_with_a_skipped_test_says_nothing(inner: Pytest) -> None:
