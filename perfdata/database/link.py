@@ -89,7 +89,7 @@ _CURRENT = """
 SELECT s.name, current_setting(s.name) FROM pg_settings s
 WHERE lower(s.name) = ANY (%s::text[])"""
 _CHANGE = """
-SELECT set_config(s.name, w.value, true) FROM pg_settings s
+SELECT set_config(s.name, w.value, %s) FROM pg_settings s
 JOIN unnest(%s::text[], %s::text[]) AS w (name, value) ON w.name = lower(s.name)"""
 
 
@@ -277,12 +277,20 @@ class Link(ABC):
             with self.transaction():
                 yield
 
-    def _set(self, wanted: Mapping[str, str]) -> Later:
-        """Set what the server knows of ``wanted`` until the transaction ends; give the old."""
+    def pin(self) -> None:
+        """Have settings pinned as in a transaction, as long as the connection lasts.
+
+        For connections of the library's own.
+        """
+        self._set(PINNED, local=False)
+        self.flush()
+
+    def _set(self, wanted: Mapping[str, str], *, local: bool = True) -> Later:
+        """Set what the server knows of ``wanted``, until the transaction ends; give the old."""
         lower = {name.lower(): value for name, value in wanted.items()}
         names, values = list(lower), list(lower.values())
         before = self.later(_CURRENT, (names,))
-        self.later(_CHANGE, (names, values))
+        self.later(_CHANGE, (local, names, values))
         return before
 
 

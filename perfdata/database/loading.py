@@ -75,11 +75,12 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
             put_back(link, before)
             unflagged = count_unflagged(link, plan, before)
             views, environment = views_of(link, plan.tables), environment_of(link)
-        check_flags(plan, unflagged)
-        advance_sequences(
-            *(link, plan.catalog, plan.tables, plan.sequences),
-            anew=plan.existing is Existing.ALL,
-        )
+            off.put_back(link)
+            advance_sequences(
+                *(link, plan.catalog, plan.tables, plan.sequences),
+                anew=plan.existing is Existing.ALL,
+            )
+            check_flags(plan, unflagged)
         statistics, known = plan.statistics(), frozenset[int]()
         if statistics is not None:
             whole = [one.table for one in before if one.truncate and not one.staying]

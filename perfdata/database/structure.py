@@ -123,15 +123,24 @@ class _Deferrable(NamedTuple):
 
 @dataclass
 class TakenOff:
-    """What was taken off, and is put back in turn, unless it is done elsewhere (``rebuilt``).
+    """What was taken off, and is put back at the end, unless that was done before (``rebuilt``).
 
-    ``notes`` is what a user should know of it.
+    ``resting`` are the keys that were left, on empty tables. ``notes`` is what a user should know.
     """
 
     indexes: Sequence[PlainIndex]
     keys: Sequence[ForeignKey]
+    resting: Sequence[ForeignKey]
     notes: Sequence[str]
     rebuilt: bool = False
+
+    def put_back(self, link: Link) -> None:
+        """Build the indexes and add the keys, where that was not done yet."""
+        if not self.rebuilt:
+            build_indexes(link, self.indexes)
+            for key in self.keys:
+                add_key(link, key)
+            self.rebuilt = True
 
 
 @contextmanager
@@ -180,13 +189,10 @@ def taken_off(
         drop_unproven(link, unproven)
         drop_indexes(link, indexes)
         touching = indexes or triggers or keys or unproven
-        off = TakenOff(indexes, keys, _event_notes(found) if touching else ())
+        off = TakenOff(indexes, keys, resting, _event_notes(found) if touching else ())
         yield off
         add_unproven(link, unproven)
-        if not off.rebuilt:
-            build_indexes(link, indexes)
-            for key in keys:
-                add_key(link, key)
+        off.put_back(link)
         states.put_back(keys)
         enable_triggers(link, triggers)
         _set_constraints(link, [one for one in deferrable if one.deferred], "DEFERRED")

@@ -7,12 +7,14 @@ right after the rows. What is claimed is so as long as the connection that claim
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from perfdata.database.connection import open_link
 from perfdata.database.locks import ADVISORY_LOCK
 from perfdata.errors import LoadError, SchemaError
 from perfdata.progress import Event
@@ -20,7 +22,7 @@ from perfdata.snapshot.format import read_manifest, read_tables
 from perfdata.snapshot.restore import table_load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from perfdata.database.catalog import Catalog
     from perfdata.database.known import Statistics
@@ -29,13 +31,19 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
 
 
+_QUIET = """
+SELECT set_config(name, 'off', false) FROM pg_settings
+WHERE name = 'event_triggers' AND current_setting('is_superuser') = 'on'"""
+
+
 @dataclass(frozen=True)
 class Job:
     """What both processes are told: it goes from one to the other as JSON, over a pipe.
 
     ``conninfo`` may hold a password. ``counts`` are the rows that come, ``build`` the statements
     that make indexes, both by table key. ``flag`` is the column that must be true in the tables
-    ``flagged``.
+    ``flagged``. The tables ``tied`` are empty, and keys between them keep them from being emptied
+    one by one.
     """
 
     conninfo: str
@@ -45,6 +53,7 @@ class Job:
     build: Mapping[str, Sequence[str]]
     flag: str
     flagged: Sequence[str]
+    tied: Sequence[str]
 
     def to_json(self) -> str:
         """Write it as one line."""
@@ -64,6 +73,19 @@ class Filled:
     statistics: Statistics | None
 
 
+@contextmanager
+def open_room(conninfo: str) -> Iterator[Link]:
+    """Open a connection to a database that nobody uses yet, for work that is no one transaction.
+
+    No setting of the role's or the database's counts. Event triggers are quiet where a superuser
+    may have them so, which is from 17 on. Raises ConnectError.
+    """
+    with open_link(conninfo) as link:
+        link.pin()
+        link.rows(_QUIET)
+        yield link
+
+
 def fill_tables(link: Link, job: Job, catalog: Catalog, report: Report) -> Filled:
     """Load the tables that nobody else has claimed, build their indexes, and freeze them.
 
@@ -76,7 +98,6 @@ def fill_tables(link: Link, job: Job, catalog: Catalog, report: Report) -> Fille
         raise SchemaError(f"{path.name} was replaced while it was restored; run it again")
     rows: dict[str, int] = {}
     known: list[Statistics] = []
-    link.execute("SET statement_timeout = 0")
     claim = sql.SQL("SELECT pg_try_advisory_lock({}, {})")
     for number, body in enumerate(read_tables(path, offset, manifest.body, known.append)):
         if link.value(claim.format(sql.Literal(ADVISORY_LOCK), sql.Literal(number))):
@@ -95,14 +116,10 @@ def _fill(link: Link, job: Job, one: TableLoad, report: Report) -> int:
     report(Event(key, 0, job.counts[key]))
     with link.transaction():
         # FREEZE needs a table emptied in this very transaction, and no partitioned one.
-        link.later(sql.SQL("TRUNCATE {}").format(one.table.only))
-        rows = link.copy_in(
-            one.table.identifier,
-            one.columns,
-            one.blocks,
-            one.form,
-            freeze=not one.table.partitioned,
-        )
+        freeze = key not in job.tied and not one.table.partitioned
+        if key not in job.tied:
+            link.later(sql.SQL("TRUNCATE {}").format(one.table.only))
+        rows = link.copy_in(one.table.identifier, one.columns, one.blocks, one.form, freeze=freeze)
     if rows != job.counts[key]:
         raise LoadError(f"{key}: {rows:,} rows came where {job.counts[key]:,} are promised")
     for statement in job.build.get(key, ()):

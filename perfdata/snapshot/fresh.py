@@ -34,6 +34,7 @@ from perfdata.database.templates import (
     unfinished,
 )
 from perfdata.errors import ConnectError, LoadError, ServerRefusedError
+from perfdata.snapshot.filling import open_room
 from perfdata.snapshot.format import check_file
 from perfdata.snapshot.looking import (
     Asked,
@@ -190,7 +191,7 @@ def make_template(
             checked.result()
             open_work(place.link, work)
             room = make_conninfo(conninfo, dbname=work.name)
-            with open_link(room) as link:
+            with open_room(room) as link:
                 if seen is None or written(place.link, place.oid) != seen:
                     _check_same(link, asked)
                 notes = load_parallel(Room(link, room), plan, snapshot, other, report)
@@ -209,7 +210,7 @@ def _check_unchanged(snapshot: Snapshot) -> None:
 
 
 def _check_same(link: Link, asked: Asked) -> None:
-    """Raise SchemaError where what was cloned is not what was looked at before."""
+    """Raise LoadError where what was cloned is not what was looked at before."""
     catalog = read_catalog(link)
     if (
         catalog != asked.plan.catalog

@@ -5,6 +5,7 @@ Nothing of it is one transaction: whoever asks for it throws the database away a
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from psycopg import sql
 
-from perfdata.database.connection import first, open_link
+from perfdata.database.connection import first
 from perfdata.database.emptying import Before
 from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
 from perfdata.database.rebuild import worth_rebuilding
@@ -22,13 +23,13 @@ from perfdata.database.structure import add_key, taken_off
 from perfdata.database.unsaved import refuse_hidden
 from perfdata.database.upkeep import tend
 from perfdata.database.views import refresh_views, views_of
-from perfdata.errors import LoadError
-from perfdata.progress import silent
-from perfdata.snapshot.filling import Job, fill_tables
+from perfdata.errors import ConnectError, LoadError
+from perfdata.progress import Event, silent
+from perfdata.snapshot.filling import Job, fill_tables, open_room
 from perfdata.snapshot.helper import helper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from perfdata.database.catalog import Catalog, ForeignKey, Relation
@@ -39,16 +40,14 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
     from perfdata.snapshot.store import Snapshot
 
-# Sessions at work at once: as many as send rows.
-_AT_ONCE = 2
 # From so many rows on a thread of this process sends rows too, and from so many a process, which
 # takes 0.2 s to start and shares no interpreter lock. First times alone, with a thread, and with a
 # process, on 2 CPUs: 0.19, 0.19 and 0.34 s at 3,211 rows, 0.34, 0.30 and 0.36 s at 32,101,
 # 1.41, 1.21 and 1.30 s at 321,001, 6.3, 5.6 and 5.3 s at 1,605,001.
 THREAD_ROWS = 10_000
 PROCESS_ROWS = 1_000_000
-# From so many rows on keys are worth two more connections to check them in: 23 and 14 ms with and
-# without them at 32,101 rows; 0.33 s with them at 1,605,001, where the checks alone take 0.64 s.
+# From so many rows on keys are worth another connection to check them in: at 32,101 rows that takes
+# 23 ms, and 14 without; at 1,605,001 it takes 0.33 s, and the checks alone 0.64.
 _CHECK_TOGETHER_ROWS = 200_000
 
 
@@ -73,20 +72,29 @@ class Filler(Protocol):
 class _Thread:
     """A thread of this process that fills tables, over a connection of its own."""
 
-    def __init__(self, stack: ExitStack, catalog: Catalog) -> None:
-        self._stack, self._catalog = stack, catalog
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._pool, self._connection = ThreadPoolExecutor(1), ExitStack()
         self._rows: Future[dict[str, int]] | None = None
 
     def give(self, job: Job) -> None:
-        pool = self._stack.enter_context(ThreadPoolExecutor(1))
-        self._rows = pool.submit(self._fill, job)
+        self._rows = self._pool.submit(self._fill, job)
 
     def result(self) -> dict[str, int]:
-        with self._stack:
-            return self._rows.result() if self._rows is not None else {}
+        rows = self._rows.result() if self._rows is not None else {}
+        self.end()
+        return rows
+
+    def end(self) -> None:
+        """Wait for it, which after an error ends with the database, and close its connection."""
+        self._pool.shutdown()
+        self._connection.close()
 
     def _fill(self, job: Job) -> dict[str, int]:
-        link = self._stack.enter_context(open_link(job.conninfo))
+        try:
+            link = self._connection.enter_context(open_room(job.conninfo))
+        except ConnectError:  # this role may have no second connection: all is done by the first
+            return {}
         return fill_tables(link, job, self._catalog, silent).rows
 
 
@@ -97,7 +105,9 @@ def second_filler(rows: int, catalog: Catalog) -> Iterator[Filler | None]:
         if rows >= PROCESS_ROWS:
             yield stack.enter_context(helper())
         elif rows >= THREAD_ROWS:
-            yield _Thread(stack.enter_context(ExitStack()), catalog)
+            thread = _Thread(catalog)
+            stack.callback(thread.end)
+            yield thread
         else:
             yield None
 
@@ -120,24 +130,27 @@ def load_parallel(
     with taken as off:
         job = _job(room, plan, snapshot, off)
         # The others are emptied when they are filled, which FREEZE asks for.
-        if empty := [table.only for table in plan.tables if not job.counts[table.key]]:
+        left = [one for one in plan.tables if not job.counts[one.key] and one.key not in job.tied]
+        if empty := [table.only for table in left]:
             link.later(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(empty)))
         link.flush()
         if other is not None:
             other.give(job)
         filled = fill_tables(link, job, plan.catalog, report)
-        rows = filled.rows | (other.result() if other is not None else {})
+        theirs = other.result() if other is not None else {}
+        for key, count in theirs.items():
+            report(Event(key, count, job.counts[key]))
+        rows = filled.rows | theirs
         if missing := {key for key, count in job.counts.items() if count} - rows.keys():
             raise LoadError(f"no rows came for {first(sorted(missing))}")
         tended = _tell_planner(link, plan, rows, filled.statistics)
+        off.indexes = ()  # built by whoever filled the tables
         if sum(rows.values()) >= _CHECK_TOGETHER_ROWS:
             _put_keys_back(room, off.keys)
-        else:
-            for key in off.keys:
-                add_key(link, key)
-        off.rebuilt = True
+            off.rebuilt = True
+        off.put_back(link)
         views = views_of(link, plan.tables)
-    advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=True)
+        advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=True)
     stale = refresh_views(link, views, plan.populated)
     link.flush()
     return (*off.notes, *stale, *tended)
@@ -162,6 +175,7 @@ def _tell_planner(
 def _job(room: Room, plan: Plan, snapshot: Snapshot, off: TakenOff) -> Job:
     build: dict[str, list[str]] = {table.key: [] for table in plan.tables}
     keys = {(table.schema, table.name): table.key for table in plan.tables}
+    tied = {oid for key in off.resting for oid in (key.child, key.parent)}
     for index in off.indexes:
         build[keys[index.schema, index.table]].append(index.build().as_string(None))
     return Job(
@@ -174,6 +188,7 @@ def _job(room: Room, plan: Plan, snapshot: Snapshot, off: TakenOff) -> Job:
         flagged=[
             table.key for table in plan.tables if plan.flagged and table.oid not in plan.whole
         ],
+        tied=[table.key for table in plan.tables if table.oid in tied],
     )
 
 
@@ -187,11 +202,14 @@ def _put_keys_back(room: Room, keys: Sequence[ForeignKey]) -> None:
     tables: dict[Relation, list[ForeignKey]] = {}
     for key in later:
         tables.setdefault(key.referencing, []).append(key)
-    if len(tables) < _AT_ONCE:
-        _validate(room.link, later)
-        return
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(lambda some: _validate_alone(room.conninfo, some), tables.values()))
+    waiting = deque(tables.values())
+    try:
+        with open_room(room.conninfo) as second, ThreadPoolExecutor(1) as pool:
+            theirs = pool.submit(_validate, second, waiting)
+            _validate(room.link, waiting)
+            theirs.result()
+    except ConnectError:  # this role may have no more connections
+        _validate(room.link, waiting)
 
 
 def _checked_later(key: ForeignKey) -> bool:
@@ -200,13 +218,12 @@ def _checked_later(key: ForeignKey) -> bool:
     return plain and not key.unchecked
 
 
-def _validate_alone(conninfo: str, keys: Iterable[ForeignKey]) -> None:
-    with open_link(conninfo) as link:
-        link.execute("SET statement_timeout = 0")
-        _validate(link, keys)
-
-
-def _validate(link: Link, keys: Iterable[ForeignKey]) -> None:
-    for key in keys:
-        statement = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}")
-        link.execute(statement.format(key.referencing.identifier, sql.Identifier(key.name)))
+def _validate(link: Link, waiting: deque[list[ForeignKey]]) -> None:
+    while True:
+        try:
+            keys = waiting.popleft()
+        except IndexError:  # the other session took the last
+            return
+        for key in keys:
+            statement = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}")
+            link.execute(statement.format(key.referencing.identifier, sql.Identifier(key.name)))

@@ -726,6 +726,65 @@ def test_rows_that_reference_none_are_refused_by_both(
 
 
 @pytest.mark.usefixtures("by_two")
+def test_no_event_trigger_fires_in_a_fresh_database(
+    fresh: Callable[..., Restored], shop: str
+) -> None:
+    """From 17 on a superuser keeps them quiet, in every session that fills."""
+    run(shop, "CREATE TABLE seen (tag text)",
+        "CREATE FUNCTION see() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO public.seen VALUES (tg_tag); END $$",
+        "CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION see()")  # fmt: skip
+    done = fresh()
+    assert done.strategy == MADE
+    ((fired, version),) = run(
+        shop, "SELECT count(*) > 0, current_setting('server_version_num')::int FROM seen"
+    )
+    assert fired == (version < 170000)
+    assert fired == any("watch" in note for note in done.notes)
+
+
+@pytest.mark.usefixtures("by_two")
+def test_keys_that_rest_on_empty_tables_stay_as_they_are(
+    fresh: Callable[..., Restored], shop: str
+) -> None:
+    states = "SELECT tgrelid::regclass, tgfoid::regproc, tgenabled FROM pg_trigger ORDER BY 1, 2, 3"
+    disable = "ALTER TABLE {} DISABLE TRIGGER ALL"
+    run(shop, "TRUNCATE customers, orders", *map(disable.format, ("customers", "orders")))
+    before = run(shop, states)
+    assert fresh().strategy == MADE
+    assert count(shop) == count(shop, "orders") == 20
+    assert run(shop, states) == before
+
+
+@pytest.mark.usefixtures("by_two")
+def test_a_role_that_may_have_no_second_connection_does_without(
+    plain_role: Callable[[str], str], settings: Settings, shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "_CHECK_TOGETHER_ROWS", 1)
+    url = plain_role("CREATEDB CONNECTION LIMIT 2")
+    allowed = replace(settings, allow=(f"local/{database_of(shop)}",))
+    assert restore_snapshot(url, NAME, fresh=True, settings=allowed).strategy == MADE
+    assert count(url) == count(url, "orders") == 20
+
+
+@pytest.mark.usefixtures("by_two")
+def test_what_a_role_is_set_to_counts_for_nothing(
+    plain_role: Callable[[str], str], settings: Settings, maintenance: str, shop: str
+) -> None:
+    """Its tablespace is not where the indexes go."""
+    url = plain_role("CREATEDB")
+    role, space = f"plain_{database_of(shop)}", f"space_of_{database_of(shop)}"
+    run(maintenance, "SET allow_in_place_tablespaces = on",
+        f"CREATE TABLESPACE {space} LOCATION ''",
+        f"GRANT CREATE ON TABLESPACE {space} TO {role}",
+        f"ALTER ROLE {role} SET default_tablespace = '{space}'")  # fmt: skip
+    allowed = replace(settings, allow=(f"local/{database_of(shop)}",))
+    assert restore_snapshot(url, NAME, fresh=True, settings=allowed).strategy == MADE
+    assert run(shop, "SELECT relname FROM pg_class WHERE reltablespace <> 0 AND oid > 16384") == []
+    run(maintenance, f"REVOKE ALL ON TABLESPACE {space} FROM {role}", f"DROP TABLESPACE {space}")
+
+
+@pytest.mark.usefixtures("by_two")
 def test_what_one_has_filled_the_other_leaves(
     fresh: Callable[..., Restored], shop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

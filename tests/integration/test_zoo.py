@@ -171,8 +171,9 @@ def test_keys_and_triggers_of_single_partitions_are_as_they_were(round_trip: Rou
 EVENT = (
     "CREATE TABLE seen (at timestamptz)",
     "CREATE FUNCTION see() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN {}; END $$",
-    "CREATE EVENT TRIGGER watch ON ddl_command_end WHEN TAG IN ('ALTER TABLE')"
-    " EXECUTE FUNCTION see()",
+    "CREATE EVENT TRIGGER watch ON ddl_command_end"
+    " WHEN TAG IN ('ALTER TABLE', 'ALTER SEQUENCE', 'CREATE INDEX') EXECUTE FUNCTION see()",
+    "CREATE TABLE numbered (id serial PRIMARY KEY, n int)",
 )
 
 
@@ -180,9 +181,10 @@ def test_event_triggers_fire_and_are_told_or_stay_quiet(
     round_trip: RoundTrip, settings: Settings
 ) -> None:
     """From 17 on a superuser keeps them quiet; who can't is told that they fired."""
-    _, target, _ = round_trip([EVENT[0], *REFERENCING], REFERENCING_ROWS)
+    rows = [*REFERENCING_ROWS, "INSERT INTO numbered (n) VALUES (1)"]
+    _, target, _ = round_trip([EVENT[0], EVENT[3], *REFERENCING], rows)
     see = EVENT[1].format("INSERT INTO public.seen VALUES (now())")
-    run(target, "TRUNCATE parent, child", see, EVENT[2], "TRUNCATE seen")
+    run(target, "TRUNCATE parent, child, numbered RESTART IDENTITY", see, EVENT[2], "TRUNCATE seen")
     restored = restore_snapshot(target, "round_trip", settings=settings)
     ((fired, version),) = run(
         target, "SELECT count(*) > 0, current_setting('server_version_num')::int FROM seen"
