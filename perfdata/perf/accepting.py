@@ -13,6 +13,7 @@ from perfdata.errors import BaselineError, ConfigError, RefusedError
 from perfdata.perf.baselines import Baseline, read_baseline, to_text, write_baseline
 from perfdata.perf.comparison import change
 from perfdata.perf.model import PlanSource
+from perfdata.perf.telling import still_red
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,10 @@ class Done(Enum):
 
 @dataclass(frozen=True)
 class Acceptance:
-    """A baseline as it is to be written, and what it changes, in lines: none where it is new."""
+    """A baseline as it is to be written, and what it changes, in lines: none where it is new.
+
+    ``still_red`` says what the scenario stays red for, also in lines.
+    """
 
     scenario: str
     dataset: str
@@ -41,6 +45,7 @@ class Acceptance:
     baseline: Baseline
     done: Done
     changes: tuple[str, ...] = ()
+    still_red: tuple[str, ...] = ()
 
 
 def in_ci(environ: Mapping[str, str] = os.environ) -> bool:
@@ -58,7 +63,11 @@ def acceptances(results: Sequence[ScenarioResult], root: Path, only: str = "") -
     if not chosen:
         raise ConfigError(_no_such(results, only))
     _check_apart(results, chosen)
-    return [_acceptance(one, root) for one in chosen if one.baseline]
+    return [
+        replace(_acceptance(one, root), still_red=tuple(still_red(one)))
+        for one in chosen
+        if one.baseline
+    ]
 
 
 def accept(found: Sequence[Acceptance], environ: Mapping[str, str] = os.environ) -> None:

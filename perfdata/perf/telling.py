@@ -24,6 +24,8 @@ _AGAINST_BASELINE = {
     *(FindingKind.MORE_ROWS, FindingKind.MORE_BUFFERS, FindingKind.TEMP_BLOCKS),
     FindingKind.CHANGED_PLAN,
 }
+# What is red whatever was accepted, besides budgets that count: the budget that it exceeds.
+_LIMITS = {FindingKind.REPEATED: "max_repeats", FindingKind.GROWTH: "max_growth"}
 _CAUSES = {FindingKind.SETTINGS, FindingKind.DATA}
 
 
@@ -39,6 +41,18 @@ def accept_command(root: Path, scenario: str = "") -> str:
 def is_acceptable(finding: Finding) -> bool:
     """Tell whether a finding is red against the baseline, so that accepting makes it green."""
     return finding.fails and finding.kind in _AGAINST_BASELINE
+
+
+def still_red(result: ScenarioResult) -> Iterator[str]:
+    """Say what a result is red for whatever is accepted, and what mends that."""
+    found = [(one.name, budget(one)) for one in broken_budgets(result)]
+    limits = ((_LIMITS.get(one.kind), one) for one in result.findings if one.fails)
+    found += [(name, one.message) for name, one in limits if name]
+    for name, message in found:
+        yield (
+            f"still red: {message}; accepting does not mend that: mend the code, or set {name} "
+            "in the test's marker"
+        )
 
 
 def red_lines(result: ScenarioResult, root: Path, width: int) -> list[str]:

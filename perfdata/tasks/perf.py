@@ -66,7 +66,7 @@ def accept(context: Context, *, only: str = "", json: bool = False) -> None:
     print(f"{verb} the run of {run_before.created_at:%Y-%m-%d %H:%M:%S} UTC")
     for one in found:
         print(f"{one.done.value}: {one.scenario} on {one.dataset}, {shown_path(one.path)}")
-        print_notes(one.changes)
+        print_notes((*one.changes, *one.still_red))
     if unknown := [one.scenario for one in run_before.scenarios if not one.baseline]:
         print(f"not accepted, as their environment is not known: {', '.join(unknown)}")
 
@@ -78,6 +78,7 @@ def _accepted(one: Acceptance) -> dict[str, object]:
         "done": one.done.value,
         "path": one.path,
         "changes": one.changes,
+        "still_red": one.still_red,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,10 @@ from invoke.exceptions import Exit
 from perfdata import ConfigError, RefusedError, Settings
 from perfdata.perf.accepting import Done, accept, acceptances, in_ci
 from perfdata.perf.judge import Judge
-from perfdata.perf.model import PlanSource, Verdict
+from perfdata.perf.model import Budgets, Finding, FindingKind, PlanSource, Verdict
 from perfdata.perf.results import write_results
 from perfdata.tasks import perf
-from tests.unit.perf_parts import SEQ, plan, result, statement
+from tests.unit.perf_parts import SEQ, plan, result, source, statement
 
 if TYPE_CHECKING:
     from perfdata.perf.model import ScenarioResult
@@ -160,6 +161,32 @@ def test_the_task_says_what_it_did(last_run: Path, capsys: pytest.CaptureFixture
     assert run(json=True) == (0, "")
     (told,) = json.loads(capsys.readouterr().out)
     assert (told["scenario"], told["done"]) == ("report", "same")
+
+
+def test_what_accepting_does_not_mend_is_said(
+    last_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repeated = statement(calls=12, sources=(source(12, 12),))
+    grown = Finding(FindingKind.GROWTH, fails=True, message="rows grow")
+    red = judged(last_run, result(repeated, budgets=Budgets(max_queries=5)))
+    red = replace(red, findings=(*red.findings, grown))
+    write_results([red], Settings(root=last_run, home=last_run / ".perfdata"))
+    said = [
+        ("12 queries, max_queries is 5", "max_queries"),
+        ("N+1: app/mails.py:12 in due sent 12 times", "max_repeats"),
+        ("rows grow", "max_growth"),
+    ]
+    for done in ("new", "same"):
+        assert run() == (0, "")
+        head, first, *lines = capsys.readouterr().out.splitlines()
+        assert (head.startswith("accepted"), first.startswith(f"{done}: report on")) == (True, True)
+        assert len(lines) == len(said)
+        for line, (what, name) in zip(lines, said, strict=True):
+            assert line.startswith(f"  still red: {what}")
+            assert line.endswith(f"mend the code, or set {name} in the test's marker")
+    assert run(json=True) == (0, "")
+    (told,) = json.loads(capsys.readouterr().out)
+    assert len(told["still_red"]) == len(said)
 
 
 def test_the_task_refuses_in_ci_and_without_a_run(
