@@ -26,6 +26,10 @@ _KEYS: dict[str, type] = {
 }
 
 
+_VARIABLES = ("PERFDATA_DATABASE_URL", "PERFDATA_HOME", "PERFDATA_PG_BIN", "PERFDATA_ALLOW")
+_INTERNAL = {"PERFDATA_COMPARE"}  # what perf.compare tells its own processes
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a run of perfdata goes by.
@@ -95,6 +99,17 @@ class Settings:
                 "set PERFDATA_HOME to a folder that can"
             ) from error
         return self.home
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Say of each PERFDATA_* variable that is no setting that it isn't, with the near name."""
+    said = []
+    for name in sorted(environ):
+        if name.startswith("PERFDATA_") and name not in {*_VARIABLES, *_INTERNAL}:
+            near = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.8)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(_VARIABLES)}"
+            said.append(f"{name} is no setting of perfdata; {hint}")
+    return said
 
 
 def _find(start: Path) -> tuple[Path, dict[str, Any]] | None:

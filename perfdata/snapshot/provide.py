@@ -182,6 +182,18 @@ def provide_dataset(
     return Provided(name, reason, built, done)
 
 
+def check_known(project: Project | None, name: str, settings: Settings, *, build: bool) -> None:
+    """Raise SnapshotNotFoundError where nothing could be restored, nor (``build``) be built."""
+    if not (build and project and project.find_dataset(name)):
+        find_snapshot(name, settings, _others(project, name))
+
+
+def _others(project: Project | None, name: str) -> list[str]:
+    if project is None or project.find_dataset(name) is not None:
+        return []
+    return [one.name for one in project.datasets]
+
+
 def with_current(
     target: Target,
     name: str,
@@ -199,9 +211,8 @@ def with_current(
     """
     project = target.project
     dataset = project.find_dataset(name) if project else None
-    others = [one.name for one in project.datasets] if project and dataset is None else []
     try:
-        snapshot = find_snapshot(name, target.settings, others)
+        snapshot = find_snapshot(name, target.settings, _others(project, name))
         # One that was created by hand is judged by the restore alone, against the database.
         if project and dataset and snapshot.manifest.dataset_fingerprint is not None:
             check_current(snapshot, project, allow_newer=options.allow_drift)

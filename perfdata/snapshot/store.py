@@ -88,6 +88,8 @@ def find_snapshot(
         real = [one for one in names if one.lower() in near]
         hint = f"did you mean {real[0]}?" if real else f"there are: {', '.join(names) or 'none'}"
         what = "snapshot or dataset" if datasets else "snapshot"
+        if not settings.configured:
+            hint = f"{hint}. No [tool.perfdata] was found from {settings.root} up"
         raise SnapshotNotFoundError(f"no {what} is named {name!r}; {hint}")
     return _read(name, settings)
 

@@ -42,15 +42,14 @@ def tell_restore(
     from perfdata.database.target import standing_target
     from perfdata.errors import PerfdataError
     from perfdata.snapshot.foresee import foresee_dataset
-    from perfdata.snapshot.store import find_snapshot, snapshot_exists
+    from perfdata.snapshot.provide import check_known
+    from perfdata.snapshot.store import snapshot_exists
 
     named = untouched_target(settings)
-    buildable = named.project and named.project.find_dataset(name) and may_build
-    if buildable and not snapshot_exists(name, settings):
+    check_known(named.project, name, settings, build=may_build)
+    if not snapshot_exists(name, settings):
         _tell_rebuild(named, f"would build {name}, which has no snapshot yet, and save it")
         return
-    if not buildable:
-        find_snapshot(name, settings)  # raises, with a near miss
     shown = f"would restore {name} into {named.described()}"
     try:
         target = standing_target(settings)

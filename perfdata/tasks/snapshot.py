@@ -21,7 +21,7 @@ from perfdata.tasks.output import (
     shown_path,
 )
 from perfdata.tasks.progress import reporting
-from perfdata.tasks.target import configured_project, load_settings, shadowing
+from perfdata.tasks.target import configured_project, load_settings, shadowing, untouched_target
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -67,7 +67,9 @@ def create(
         tell_create(settings, name, replace=replace, all_rows=all_rows)
         return
     from perfdata.database.target import open_target
+    from perfdata.snapshot.store import check_free
 
+    check_free(name, settings, replace=replace)
     with reporting() as report:
         target = open_target(settings, report)
         made = create_snapshot(
@@ -138,8 +140,10 @@ def restore(
             tell_restore(settings, name, options, may_build=may_build, report=report)
         return
     from perfdata.database.target import open_target
-    from perfdata.snapshot.provide import provide_dataset
+    from perfdata.snapshot.provide import check_known, provide_dataset
 
+    # Before a server is made for nothing.
+    check_known(untouched_target(settings).project, name, settings, build=may_build)
     with reporting() as report:
         target = open_target(settings, report)
         provided = provide_dataset(
@@ -294,11 +298,13 @@ def verify(
     """Read a snapshot's whole file against its checksums; exit 1 where it is damaged."""
     from perfdata.errors import SnapshotDamagedError, SnapshotDiffersError, SnapshotStaleError
     from perfdata.snapshot.current import check_current, check_flagged
+    from perfdata.snapshot.store import find_snapshot
     from perfdata.snapshot.verify import verify_snapshot
 
     settings = load_settings()
     timeout_s = read_lock_timeout(lock_timeout)
     try:
+        find_snapshot(name, settings)
         with reporting() as report:
             conninfo = _conninfo(settings, report) if database else None
             good = verify_snapshot(
@@ -340,9 +346,11 @@ def diff(
 ) -> None:
     """Compare a snapshot's rows with another's or the database's; exit 1 where they differ."""
     from perfdata.snapshot.diff import diff_snapshots
+    from perfdata.snapshot.store import find_snapshot
 
     settings = load_settings()
     timeout_s = read_lock_timeout(lock_timeout)
+    find_snapshot(name, settings)
     with reporting() as report:
         found = diff_snapshots(
             name,

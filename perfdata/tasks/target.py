@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from perfdata.tasks.base import would_fail
@@ -13,9 +15,11 @@ if TYPE_CHECKING:
 
 
 def load_settings() -> Settings:
-    """Read the settings that hold in the current folder."""
-    from perfdata.config import Settings
+    """Read the settings that hold in the current folder; warn of variables that are none."""
+    from perfdata.config import Settings, unknown_variables
 
+    for warning in unknown_variables(os.environ):
+        print(f"warning: {warning}", file=sys.stderr)
     return Settings.load()
 
 

@@ -63,6 +63,18 @@ def run(folder: Path, *command: str, **environ: str) -> subprocess.CompletedProc
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["restore", "verify --database", "diff"])
+def test_a_name_that_nothing_has_is_told_before_a_server_is_made(tmp_path: Path, name: str) -> None:
+    task, *options = f"snapshot.{name}".split()
+    done = run(tmp_path, "perfdata", task, "--name", "nope", *options, PERFDATA_HOM="x")
+    assert done.returncode == 2
+    warning, error = done.stderr.splitlines()
+    assert warning.endswith("did you mean PERFDATA_HOME?")
+    assert "is named 'nope'; there are: " in error
+    assert error.endswith(f". No [tool.perfdata] was found from {tmp_path} up")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("repository")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from perfdata import ConfigError, Settings
+from perfdata.config import unknown_variables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +59,16 @@ def test_the_environment_wins(tmp_path: Path) -> None:
     assert settings.allow_environ == ("local/x", "db/*_perf")
     assert str(settings.pg_bin) == "/pg/bin"
     assert Settings.load(tmp_path, {}).home == tmp_path / "a"
+
+
+def test_a_variable_that_is_no_setting_is_named_with_the_near_one() -> None:
+    environ = {"PERFDATA_HOME": "b", "PERFDATA_COMPARE": "{}", "PERFDATABASE": "", "HOME": "/"}
+    assert unknown_variables(environ) == []
+    assert unknown_variables({**environ, "PERFDATA_DATABSE_URL": "x", "PERFDATA_QUIET": "1"}) == [
+        "PERFDATA_DATABSE_URL is no setting of perfdata; did you mean PERFDATA_DATABASE_URL?",
+        "PERFDATA_QUIET is no setting of perfdata; there are: PERFDATA_DATABASE_URL, "
+        "PERFDATA_HOME, PERFDATA_PG_BIN, PERFDATA_ALLOW",
+    ]
 
 
 @pytest.mark.parametrize(
