@@ -16,11 +16,11 @@ def main() -> None:
     from importlib.metadata import version
 
     from invoke.collection import Collection
-    from invoke.program import Program
 
     from perfdata.tasks import dataset, db, perf, snapshot
+    from perfdata.tasks.program import StrictProgram
 
     namespace = Collection(dataset, db, perf, snapshot)
-    Program(
+    StrictProgram(
         name="perfdata", binary="perfdata", version=version("perfdata"), namespace=namespace
     ).run()

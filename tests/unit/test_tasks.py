@@ -33,6 +33,7 @@ from perfdata.tasks.output import (
     print_json,
     print_table,
 )
+from perfdata.tasks.program import StrictProgram
 from perfdata.tasks.progress import Lines
 
 if TYPE_CHECKING:
@@ -110,6 +111,28 @@ def test_help_after_the_task_shows_its_help(capsys: pytest.CaptureFixture[str]) 
     seen: list[str] = []
     assert run(["greet", "--help"], greeting(seen)) == 0
     assert "whom to greet" in capsys.readouterr().out
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["greet", "--nmae", "A"], "No idea what '--nmae' is! Did you mean --name?"),
+        (["geet"], "No idea what 'geet' is! Did you mean greet?"),
+        (["--quiet-please"], "No idea what '--quiet-please' is!"),
+        (["greet", "--name"], "Flag <Argument: name> needed value and was not given one!"),
+    ],
+)
+def test_what_is_misspelt_is_an_error_of_the_console_script_and_no_answer(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[str] = []
+    namespace = Collection("shop")
+    namespace.add_task(greeting(seen))
+    with pytest.raises(SystemExit) as ended:
+        StrictProgram(namespace=namespace, name="perfdata").run(["perfdata", *arguments])
+    assert ended.value.code == 2
+    assert capsys.readouterr() == ("", f"error: {said}\n")
     assert seen == []
 
 
