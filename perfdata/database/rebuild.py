@@ -2,7 +2,7 @@
 
 Among them are those of primary keys and unique constraints: filling an index row by row, in the
 order of random keys, is the dearest of all. Whole restores with all indexes in place and without:
-76 and 83 ms at 3,211 rows, 263 and 221 ms at 32,101, 1.25 and 0.90 s at 321,001, 6.7 and 4.15 s at
+76 and 83 ms at 411 rows, 263 and 221 ms at 32,101, 1.25 and 0.90 s at 321,001, 6.7 and 4.15 s at
 1,605,001.
 """
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 # From so many rows on a thread of this process sends rows too, and from so many a process, which
 # takes 0.2 s to start and shares no interpreter lock. First times alone, with a thread, and with a
-# process, on 2 CPUs: 0.19, 0.19 and 0.34 s at 3,211 rows, 0.34, 0.30 and 0.36 s at 32,101,
+# process, on 2 CPUs: 0.19, 0.19 and 0.34 s at 411 rows, 0.34, 0.30 and 0.36 s at 32,101,
 # 1.41, 1.21 and 1.30 s at 321,001, 6.3, 5.6 and 5.3 s at 1,605,001.
 THREAD_ROWS = 10_000
 PROCESS_ROWS = 1_000_000
