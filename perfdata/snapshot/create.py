@@ -224,7 +224,8 @@ def _read(
     _hold_still(link, tables)
     requires = () if request.all_rows else tuple(find_requirements(link, catalog, selection))
     if requires and request.strict:
-        raise RefusedError(f"refused by --strict: {describe_requirements(requires)}")
+        rows = "; ".join(describe_requirements(requires))
+        raise RefusedError(f"refused by --strict: flagged rows reference unflagged ones: {rows}")
     with Turns() as turns:
         stats = {
             table.key: _copy_table(link, table, selection.where(table), writer, turns, report)

@@ -55,12 +55,13 @@ def _outside(key: ForeignKey, child: Table, parent: Table, selection: Selection)
     )  # fmt: skip
 
 
-def describe_requirements(requires: Sequence[Requirement]) -> str:
-    """Name the rows for a refusal."""
-    return "flagged rows reference unflagged ones: " + "; ".join(
-        f"{one.table} ({one.constraint}): {', '.join('/'.join(key) for key in one.keys[:5])}"
+def describe_requirements(requires: Sequence[Requirement]) -> list[str]:
+    """Name the table, the constraint and the first keys of each."""
+    return [
+        f"{one.table} ({one.constraint}): {first(['/'.join(key) for key in one.keys])}"
+        f"{'' if one.complete else ', or more'}"
         for one in requires
-    )
+    ]
 
 
 def required_check(catalog: Catalog, requires: Sequence[Requirement], flag: str) -> Check:

@@ -14,6 +14,7 @@ from perfdata.tasks.output import (
     human_duration,
     human_rows,
     human_size,
+    one_line,
     print_facts,
     print_json,
     print_notes,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from perfdata.tasks.keys import Compared
 
 _NAME = "the snapshot, as snapshot.list names it"
+_SHOWN = 5
 _REQUIRED = {"name": EXAMPLE_NAME}
 
 
@@ -91,11 +93,17 @@ def create(
 
 
 def _lacking(snapshot: Snapshot) -> list[str]:
-    """Say what stood in the database and is not in the snapshot."""
+    """Say what stood in the database and is not in the snapshot, and what of that it requires."""
+    from perfdata.snapshot.required import describe_requirements
+
     notes, left_out = list(snapshot.manifest.notes), snapshot.manifest.left_out
     if left_out:
         column = snapshot.manifest.flag_column
         notes.append(f"left out, having no column {column}: {', '.join(left_out)}")
+    required = describe_requirements(snapshot.manifest.requires)
+    notes += [f"requires rows not in it: {one_line(said)}" for said in required[:_SHOWN]]
+    if len(required) > _SHOWN:
+        notes.append(f"and by {len(required) - _SHOWN:,} more foreign keys")
     return notes
 
 
@@ -227,7 +235,7 @@ def _print_info(snapshot: Snapshot) -> None:
             "schema": manifest.schema_fingerprint,
             "migrations": ", ".join(item.revision for item in manifest.migrations) or "none",
             "dataset": manifest.dataset_fingerprint or "-",
-            "requires": f"{len(manifest.requires)} outside references",
+            "requires": "rows outside it, see below" if manifest.requires else "no rows outside it",
         }
     )
     print_notes(_lacking(snapshot))

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 import sqlalchemy
 import zstandard
+from invoke.context import Context
 from sqlalchemy.orm import Session
 
 from perfdata import (
@@ -27,6 +28,7 @@ from perfdata import (
     restore_snapshot,
     verify_snapshot,
 )
+from perfdata.tasks import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -334,7 +336,11 @@ def test_an_existing_name_is_refused_without_replace(
 
 
 def test_rows_outside_that_are_referenced_are_required(
-    database_url: str, loaded: str, settings: Settings
+    database_url: str,
+    loaded: str,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A flagged cycle of a real office: the office must be there before a restore."""
     run(loaded, *[statement.format(creator=REAL_STAFF) for statement in REAL])
@@ -346,6 +352,16 @@ def test_rows_outside_that_are_referenced_are_required(
     try:
         (required,) = made.manifest.requires
         assert (required.table, required.complete) == ("offices", True)
+        monkeypatch.setenv("PERFDATA_HOME", str(settings.home))
+        monkeypatch.setenv("PERFDATA_DATABASE_URL", loaded)
+        told = (
+            "requires rows not in it: offices (support_plan_cycles_office_id_fkey): "
+            "00000000-0000-4000-8000-000000000002"
+        )
+        snapshot.create(Context(), name="needs", replace=True)
+        assert told in capsys.readouterr().out
+        snapshot.info(Context(), name="needs")
+        assert told in capsys.readouterr().out
         with pytest.raises(RefusedError, match=r"offices \(support_plan_cycles_office_id_fkey\)"):
             restore_snapshot(database_url, "needs", settings=settings)
         run(database_url, *[statement.format(creator=REAL_STAFF) for statement in REAL])
