@@ -23,6 +23,7 @@ of an environment that has perfdata loads this module.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -115,16 +116,35 @@ def pytest_runtest_makereport(
     attach_notes(report, item.config)
     if (results and call.when == "call") or (report.failed and _uses_fixtures(item)):
         attach(report, settings, results)
-    traceback_style = item.config.getoption("tbstyle", "auto")
-    if call.excinfo is not None and traceback_style == "auto" and _speaks_for_itself(call):
-        report.longrepr = call.excinfo.getrepr(style="value")
+    option = item.config.getoption
+    as_usual = option("tbstyle", "auto") != "auto" or option("fulltrace", default=False)
+    if call.excinfo is not None and not as_usual:
+        report.longrepr = _shown_error(item, call, call.excinfo) or report.longrepr
     return report
 
 
-def _speaks_for_itself(call: pytest.CallInfo[None]) -> bool:
-    """Tell whether an error's message is all that there is to know: no line of code is to blame."""
-    error = call.excinfo.value if call.excinfo else None
-    return isinstance(error, PerfdataError if call.when == "setup" else RegressedError)
+def _shown_error(
+    item: pytest.Item, call: pytest.CallInfo[None], found: pytest.ExceptionInfo[BaseException]
+) -> Any:
+    """Show an error of perfdata's by its sentence, below the user's own lines that led to it.
+
+    None for other errors. No line is to blame for a red, nor for what failed before the test.
+    """
+    error = found.value
+    if isinstance(error, PerfdataError if call.when == "setup" else RegressedError):
+        return found.getrepr(style="value", chain=False)
+    if isinstance(error, PerfdataError) and _uses_fixtures(item):
+        # What it was made from is in its sentence; what the test was handling is the test's own.
+        chain = error.__cause__ is None
+        return found.getrepr(style="long", chain=chain, tbfilter=_own_lines)
+    return None
+
+
+def _own_lines(found: pytest.ExceptionInfo[BaseException]) -> Any:
+    from perfdata.perf.callers import Callers
+
+    callers = Callers(Path.cwd())
+    return found.traceback.filter(lambda entry: callers.shown(str(entry.path)) is not None)
 
 
 @pytest.fixture(scope="session")

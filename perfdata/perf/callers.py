@@ -37,12 +37,13 @@ class Callers:
         """Return the line that is being executed; None where no application is in the stack."""
         frame = sys._getframe(1)  # noqa: SLF001  a traceback would cost much more
         for one in _outwards(frame):
-            file = self._file(one.f_code.co_filename)
+            file = self.shown(one.f_code.co_filename)
             if file is not None:
                 return Caller(file, one.f_lineno, one.f_code.co_qualname)
         return None
 
-    def _file(self, name: str) -> str | None:
+    def shown(self, name: str) -> str | None:
+        """Return what an application's file is called; None for a library's, or perfdata's own."""
         if name not in self._files:
             self._files[name] = self._shown(name)
         return self._files[name]
