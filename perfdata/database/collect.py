@@ -128,7 +128,7 @@ def _held(one: Found) -> str:
     """Say which rows a replaced database has that were lost to the one in its place."""
     if one.mark is None or not one.mark.lost:
         return ""
-    return f"has rows that are not test data and not in {one.mark.target}: {one.mark.lost}"
+    return f"has rows that were not taken over into {one.mark.target}: {one.mark.lost}"
 
 
 _UNFINISHED = "left by a restore that was killed"

@@ -46,7 +46,7 @@ class Mark:
 
     ``snapshot`` is the digest of the rows, ``used`` in seconds since 1970. ``first`` tells of a
     replaced database that perfdata had not made, or in which something stands that is nowhere else;
-    ``lost`` names by table its rows that are not test data, and were not in what took its place.
+    ``lost`` names by table its rows that were lost to what took its place.
     """
 
     kind: Kind

@@ -92,6 +92,14 @@ def standing_target(settings: Settings) -> Target | None:
 
     None where open_target would start the embedded server, or make or migrate its database.
     """
+    target = reachable_target(settings)
+    if target is None or (target.embedded and _unmigrated(target)):
+        return None
+    return target
+
+
+def reachable_target(settings: Settings) -> Target | None:
+    """Return the database of the settings where it is there; nothing is started or made."""
     if settings.database_url is not None:
         return Target(settings, normalise_url(settings.database_url), embedded=False)
     server = EmbeddedServer(settings)
@@ -101,7 +109,7 @@ def standing_target(settings: Settings) -> Target | None:
     with connect(server.conninfo("postgres")) as connection:
         if connection.execute(_DATABASE, (DATABASE,)).fetchone() is None:
             return None
-    return None if _unmigrated(target) else target
+    return target
 
 
 def _make_database(server: EmbeddedServer) -> None:
@@ -116,17 +124,24 @@ def _unmigrated(target: Target) -> Project | None:
     project = target.project
     if project is None or project.migrations is None or project.tables_from_metadata:
         return None
-    return project if _behind(target, project) else None
+    return project if waiting_migrations(target, project) else None
 
 
-def _behind(target: Target, project: Project) -> bool:
+def waiting_migrations(target: Target, project: Project) -> list[str]:
+    """Return the revisions that have not run; MigrationError where it stands on strange ones."""
     history = read_history(project)
     with open_link(target.conninfo) as link:
         applied = history.led_to(database_heads(link))
+    remedy = ""
+    if target.embedded:
+        remedy = (
+            ", or remove the embedded server's data (invoke db.stop, then delete the folder that "
+            "db.status names)"
+        )
     if strange := [one.revision for one in applied if one.sha256 is None]:
         raise MigrationError(
             f"{target.described()} stands on migration {', '.join(strange)}, which project "
-            f"{project.name} does not have: another branch was here? Go back to it, or remove the "
-            "embedded server's data (invoke db.stop, then delete the folder that db.status names)"
+            f"{project.name} does not have: another branch was here? Go back to it{remedy}"
         )
-    return applied != history.migrations
+    ran = {one.revision for one in applied}
+    return [one.revision for one in history.migrations if one.revision not in ran]

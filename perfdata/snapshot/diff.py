@@ -35,7 +35,8 @@ _MASK = (1 << 64) - 1
 class TableDifference:
     """How a table differs; rows are None on the side that does not have it.
 
-    Rows are compared by the columns that both sides have. ``samples`` are of each kind, by
+    Rows are compared by the columns that both sides have; of a table that only one has all were
+    added or removed. ``samples`` are of each kind, by
     ``added``, ``removed`` and ``changed``.
     """
 
@@ -144,8 +145,8 @@ def _difference(before: Side, after: Side, key: str, found: Found) -> TableDiffe
         None if theirs is None else after.rows(key),
         [one for one in theirs or () if both and one not in (ours or ())],
         [one for one in ours or () if both and one not in (theirs or ())],
-        found.counts["added"],
-        found.counts["removed"],
+        after.rows(key) if ours is None else found.counts["added"],
+        before.rows(key) if theirs is None else found.counts["removed"],
         found.counts["changed"],
         found.samples,
     )

@@ -36,7 +36,7 @@ class ForeseenTable:
 class Foreseen:
     """What a restore would do: the snapshot, table by table, and what a user should know.
 
-    ``lost`` are rows that are not test data, and would not be in a fresh database.
+    ``lost`` are rows that would not be in a fresh database (see lost_words).
     """
 
     snapshot: Snapshot

@@ -44,6 +44,7 @@ from perfdata.snapshot.looking import (
     place_of,
     twice_the_room,
 )
+from perfdata.snapshot.losses import lost_words
 from perfdata.snapshot.parallel import Room, load_parallel, second_filler
 from perfdata.snapshot.restore import Restored, restore
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from perfdata.database.link import Link
     from perfdata.database.templates import Found
     from perfdata.progress import Report
+    from perfdata.snapshot.format import Manifest
     from perfdata.snapshot.restore import Options
     from perfdata.snapshot.store import Snapshot
 
@@ -102,7 +104,7 @@ def _replace(
             except BaseException:
                 _discard(place, new)
                 raise
-        kept = _kept(place.name, before, asked.lost, changed=changed)
+        kept = _kept(place.name, before, asked.lost, snapshot.manifest, changed=changed)
     return dict(snapshot.manifest.stats), strategy, (*told, *kept, *removed)
 
 
@@ -219,12 +221,14 @@ def _check_same(link: Link, asked: Asked) -> None:
         raise LoadError(f"{asked.database} changed while it was cloned; run it again")
 
 
-def _kept(name: str, before: str, lost: tuple[str, ...], *, changed: bool) -> tuple[str, ...]:
+def _kept(
+    name: str, before: str, lost: tuple[str, ...], manifest: Manifest, *, changed: bool
+) -> tuple[str, ...]:
     until = "db.gc --lost-rows" if lost else "db.gc"
     notes = [f"what was replaced is kept as {before} until {until}"]
     if lost:
         notes.append(
-            f"{name} had rows that are not test data and are now in {before} alone: {first(lost)}"
+            f"{name} had {lost_words(manifest)}, which are now in {before} alone: {first(lost)}"
         )
     elif changed:
         notes.append(f"{name} may have been written to meanwhile: such rows are in {before} alone")

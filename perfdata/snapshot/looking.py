@@ -123,7 +123,7 @@ def ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) ->
     with waits_told(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
         lost = losses(link, plan, snapshot)
         if lost and not (made or allowed_by_name(link, settings)):
-            refuse_losses(link, lost)
+            refuse_losses(link, lost, manifest)
     with (
         waits_told(link, timeout_s),
         link.transaction(lock_timeout(timeout_s), reading=True),

@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     from perfdata.snapshot.store import Snapshot
 
 
+def lost_words(manifest: Manifest) -> str:
+    """Name the rows that would be lost: of a snapshot of all rows test data is among them."""
+    return "rows" if manifest.all_rows else "rows that are not test data"
+
+
 def losses(link: Link, plan: Plan, snapshot: Snapshot) -> list[str]:
-    """Say which rows that are not test data would not be in the new database, by table."""
+    """Say which rows (see lost_words) would not be in the new database, by table."""
     manifest = snapshot.manifest
     _, offset = read_manifest(snapshot.path)
     whole = [table for table in plan.tables if manifest.all_rows or table.oid in plan.whole]
@@ -45,16 +50,15 @@ def _unflagged(link: Link, plan: Plan) -> list[str]:
     return [f"{table.key}: {count:,}" for table, count in zip(tables, counts, strict=True) if count]
 
 
-def refuse_losses(link: Link, lost: list[str]) -> NoReturn:
-    """Refuse, as rows would not come back that are not test data."""
+def refuse_losses(link: Link, lost: list[str], manifest: Manifest) -> NoReturn:
+    """Refuse, as rows would not come back."""
     full = database_name(link)
     name = full.partition("/")[2]
     raise RefusedError(
-        f"refused, nothing was touched: {name} has rows that are not test data and would not "
-        f"be in a fresh database, or not as they are here ({first(lost)}), and it was not made by "
-        "perfdata. Restore "
-        f"without --fresh, which keeps them; or allow it by its full name, "
-        f"PERFDATA_ALLOW={shlex.quote(full)} with no wildcard: what is replaced is then kept "
+        f"refused, nothing was touched: {name} has {lost_words(manifest)}, and they "
+        f"would not be in a fresh database, or not as they are here ({first(lost)}), and it was "
+        "not made by perfdata. Restore without --fresh, which keeps them; or allow it by its full "
+        f"name, PERFDATA_ALLOW={shlex.quote(full)} with no wildcard: what is replaced is then kept "
         f"as {name}_before_… until db.gc --lost-rows"
     )
 

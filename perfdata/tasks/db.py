@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from perfdata.errors import ConfigError
+from perfdata.errors import ConfigError, MigrationError
 from perfdata.tasks.base import is_dry, task
 from perfdata.tasks.output import human_size, print_facts, print_json
 from perfdata.tasks.progress import reporting
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
     from perfdata.config import Settings
+    from perfdata.database.target import Target
+    from perfdata.project import Project
 
 # Of a server that is not ours: what the times measured on it hang on.
 _SHOWN = (
@@ -76,7 +78,7 @@ def status(_context: Context, *, json: bool = False) -> None:
 
 @task(options={"driver": "asyncpg, psycopg or psycopg2: SQLAlchemy's URL; libpq's where not given"})
 def url(_context: Context, *, driver: str = "") -> None:
-    """Print the database's URL, with a password it has, for other tools; starts what is needed."""
+    """Print the database's URL, with its password; start and migrate the embedded one."""
     from perfdata.database.server import EmbeddedServer
     from perfdata.database.target import open_target
     from perfdata.database.url import check_driver, make_url
@@ -103,23 +105,19 @@ def migrate(context: Context) -> None:
 
     with reporting() as report:
         target = open_target(settings, report)
-        if target.project is None:
-            raise ConfigError(
-                f"no project is configured for {target.described()}: "
-                "name one in pyproject.toml, [tool.perfdata] project"
-            )
-        if target.project.tables_from_metadata:
-            create_tables(target.conninfo, target.project, report)
+        project = _project(target)
+        if project.tables_from_metadata:
+            create_tables(target.conninfo, project, report)
             reached = "has the tables of the project's metadata"
         else:
-            heads = migrations.migrate(target.conninfo, target.project, report)
+            heads = migrations.migrate(target.conninfo, project, report)
             reached = f"is at {', '.join(heads)}"
     print(f"{target.described()} {reached}")
 
 
 @task(
     options={
-        "lost-rows": "also what was replaced and has rows, no test data, that are nowhere else",
+        "lost-rows": "also what was replaced and has rows that were not taken over",
         "json": "print JSON",
     }
 )
@@ -164,16 +162,33 @@ def _server(settings: Settings, *, start: bool) -> str | None:
 
 def _tell_migrate(settings: Settings) -> None:
     from perfdata.database.migrate import read_history
+    from perfdata.database.target import reachable_target, waiting_migrations
 
     target = untouched_target(settings)
-    if target.project and target.project.tables_from_metadata:
-        print(f"would make, on {target.described()}, the tables of the metadata that are missing")
+    project, name = _project(target), target.described()
+    if project.tables_from_metadata:
+        print(f"would make, on {name}, the tables of the metadata that are missing")
         return
-    revisions = [one.revision for one in read_history(target.project).migrations]
-    print(
-        f"would run, on {target.described()}, what has not run yet of: "
-        f"{', '.join(revisions) or 'no migrations'}"
-    )
+    if project.migrations is None:
+        raise MigrationError(f"project {project.name} names no migrations")
+    there = reachable_target(settings)
+    if there is None:
+        waiting = [one.revision for one in read_history(project).migrations]
+        print(f"would have {name} run, make it where it is not there, and run on it what has not")
+        print(f"run yet of: {', '.join(waiting)}")
+    elif waiting := waiting_migrations(there, project):
+        print(f"would run, on {name}: {', '.join(waiting)}")
+    else:
+        print(f"would run nothing: {name} has all migrations of project {project.name}")
+
+
+def _project(target: Target) -> Project:
+    if target.project is None:
+        raise ConfigError(
+            f"no project is configured for {target.described()}: "
+            "name one in pyproject.toml, [tool.perfdata] project"
+        )
+    return target.project
 
 
 def _embedded_settings(task_name: str) -> Settings:

@@ -77,21 +77,23 @@ def _tell_rebuild(target: Target, said: str) -> None:
 
 def _tell_foreseen(found: Foreseen, *, keep: bool) -> None:
     from perfdata.database.connection import first
+    from perfdata.snapshot.losses import lost_words
 
     print("every check before the first change was made, and passed")
     if found.fresh:
         until = "db.gc --lost-rows" if found.lost else "db.gc"
         print(f"would put a fresh database in its place, and keep what is there until {until}")
     if found.lost:
-        print(f"would have these in the kept one alone, not being test data: {first(found.lost)}")
-    rows = []
+        rows = lost_words(found.snapshot.manifest)
+        print(f"would have these {rows} in the kept one alone: {first(found.lost)}")
+    table = []
     for one in found.tables:
         before = ["-", "-"]
         if one.before is not None:
             stays = "all" if keep and not one.whole else f"{one.before.staying:,}"
             before = [f"{one.before.going:,}", stays]
-        rows.append([f"{one.key} (whole)" if one.whole else one.key, *before, f"{one.coming:,}"])
-    print_table(("table", "remove", "keep", "load"), rows, right=("remove", "keep", "load"))
+        table.append([f"{one.key} (whole)" if one.whole else one.key, *before, f"{one.coming:,}"])
+    print_table(("table", "remove", "keep", "load"), table, right=("remove", "keep", "load"))
     print_notes(found.notes)
 
 

@@ -125,7 +125,7 @@ def test_a_damaged_body_is_found(here: Target) -> None:
 
 
 def test_a_fresh_database_is_foreseen(here: Target) -> None:
-    with pytest.raises(RefusedError, match="rows that are not test data and would not be in"):
+    with pytest.raises(RefusedError, match="rows that are not test data, and they would not be in"):
         foresee(here, fresh=True)
     name = here.conninfo.partition("dbname=")[2].split()[0]
     allowed = replace(here, settings=replace(here.settings, allow=(f"local/{name}",)))
