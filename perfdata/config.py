@@ -87,6 +87,10 @@ class Settings:
             configured=found is not None,
         )
 
+    def command(self, task: str) -> str:
+        """Return the command that runs a task in this project."""
+        return command(self.root, task)
+
     def make_home(self) -> Path:
         """Create the home folder, with a .gitignore of its own, and return it."""
         try:
@@ -99,6 +103,14 @@ class Settings:
                 "set PERFDATA_HOME to a folder that can"
             ) from error
         return self.home
+
+
+def command(root: Path, task: str) -> str:
+    """Return the command that runs a task: invoke's where the project has tasks.
+
+    A project without a tasks.py has the console script.
+    """
+    return f"{'invoke' if (root / 'tasks.py').is_file() else 'perfdata'} {task}"
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:

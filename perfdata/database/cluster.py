@@ -15,6 +15,7 @@ from perfdata.errors import ServerError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from perfdata.config import Settings
     from perfdata.database.accounts import Account
     from perfdata.database.binaries import Binaries
 
@@ -97,16 +98,16 @@ class Cluster:
         """Return the system identifier; None: no cluster."""
         return read_identifier(self.data)
 
-    def require_major(self, ours: int, home: Path) -> None:
+    def require_major(self, ours: int, settings: Settings) -> None:
         """Raise ServerError, with what to do, where another major version made the data."""
         there = self.major()
         if there not in (None, ours):
             raise ServerError(
                 f"the embedded server's data in {self.data} were made by PostgreSQL {there}, and "
-                f"the programs here are of {ours}. Have them made again: run `invoke db.stop`, "
-                f"remove the folder {self.data}, and repeat the command (snapshots lie elsewhere, "
-                f"in {home / 'snapshots'}, and stay); or set PERFDATA_PG_BIN to programs of "
-                f"PostgreSQL {there}"
+                f"the programs here are of {ours}. Have them made again: run "
+                f"`{settings.command('db.stop')}`, remove the folder {self.data}, and repeat the "
+                f"command (snapshots lie elsewhere, in {settings.home / 'snapshots'}, and stay); "
+                f"or set PERFDATA_PG_BIN to programs of PostgreSQL {there}"
             )
 
     def postmaster(self) -> tuple[int, str] | None:

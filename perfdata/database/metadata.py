@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
 
     from perfdata.database.link import Link
+    from perfdata.database.target import Target
     from perfdata.progress import Report
     from perfdata.project import Project
 
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 _MADE_FROM = "SELECT nullif(current_setting('perfdata.tables', true), '')"
 
 
-def check_tables(link: Link, project: Project, described: str) -> None:
+def check_tables(link: Link, project: Project, target: Target) -> None:
     """Raise MigrationError where a database's tables were not made from the present metadata."""
     if link.value(_MADE_FROM) != tables_digest(project):
         raise MigrationError(
-            f"the tables of {described} were not made from the present metadata of project "
-            f"{project.name}; run: invoke db.migrate"
+            f"the tables of {target.described()} were not made from the present metadata of "
+            f"project {project.name}; run: {target.settings.command('db.migrate')}"
         )
 
 
@@ -63,7 +64,7 @@ def _present(connection: Connection, metadata: MetaData) -> list[str]:
     ]
 
 
-def create_tables(conninfo: str, project: Project, report: Report = silent) -> None:
+def create_tables(target: Target, project: Project, report: Report = silent) -> None:
     """Make the tables of the project's metadata, in one transaction.
 
     The database remembers their DDL's hash in a setting of its own (``perfdata.tables``). Raises
@@ -72,7 +73,7 @@ def create_tables(conninfo: str, project: Project, report: Report = silent) -> N
     import sqlalchemy
 
     metadata, digest = project.load_metadata(), tables_digest(project)
-    engine = make_engine(conninfo)
+    engine = make_engine(target.conninfo)
     try:
         with engine.begin() as connection:
             before = connection.exec_driver_sql(_MADE_FROM).scalar()
@@ -85,7 +86,8 @@ def create_tables(conninfo: str, project: Project, report: Report = silent) -> N
                 raise MigrationError(
                     f"the tables were made from other metadata of project {project.name}, and "
                     "create_all changes none that is there: drop the database (of the embedded "
-                    "server: invoke db.stop, then delete the folder that db.status names)"
+                    f"server: {target.settings.command('db.stop')}, then delete the folder that "
+                    "db.status names)"
                 )
             if before is None:
                 report(Event(f"creating {len(metadata.tables)} tables from the metadata"))

@@ -148,7 +148,7 @@ class EmbeddedServer:
         if state is None or answer is None:
             return None
         cluster = self._home.cluster(state)
-        cluster.require_major(server_major(self._settings), self._settings.home)
+        cluster.require_major(server_major(self._settings), self._settings)
         if port not in (None, state.port) or state.programs_gone:
             return None
         return self._status(state, cluster, answer)
@@ -165,7 +165,7 @@ class EmbeddedServer:
         began = time.monotonic()
         state = self._home.read_state()
         cluster = self._home.place_cluster(state)
-        cluster.require_major(server_major(self._settings), self._settings.home)
+        cluster.require_major(server_major(self._settings), self._settings)
         binaries = reachable(find_binaries(self._settings), cluster.account, cluster.folder)
         port = self._clear_way(state, cluster, port)
         self._drop_lost(state, cluster)

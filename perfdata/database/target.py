@@ -81,7 +81,7 @@ def open_target(settings: Settings, report: Report = silent) -> Target:
         _make_database(server)
         project = target.project
         if project is not None and project.tables_from_metadata:
-            create_tables(target.conninfo, project, report)
+            create_tables(target, project, report)
         elif (behind := _unmigrated(target)) is not None:
             migrate(target.conninfo, behind, report)
     return target
@@ -135,8 +135,8 @@ def waiting_migrations(target: Target, project: Project) -> list[str]:
     remedy = ""
     if target.embedded:
         remedy = (
-            ", or remove the embedded server's data (invoke db.stop, then delete the folder that "
-            "db.status names)"
+            f", or remove the embedded server's data ({target.settings.command('db.stop')}, then "
+            "delete the folder that db.status names)"
         )
     if strange := [one.revision for one in applied if one.sha256 is None]:
         raise MigrationError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from perfdata.config import command
 from perfdata.perf.comparison import change, shorten
 from perfdata.perf.model import FindingKind, PlanSource, Verdict, broken_budgets
 from perfdata.perf.trees import side_by_side
@@ -30,12 +31,8 @@ _CAUSES = {FindingKind.SETTINGS, FindingKind.DATA}
 
 
 def accept_command(root: Path, scenario: str = "") -> str:
-    """Return the command that accepts a scenario: invoke's where the project has tasks.
-
-    A project without a tasks.py has the console script.
-    """
-    program = "invoke" if (root / "tasks.py").is_file() else "perfdata"
-    return f"{program} perf.accept" + (f" --only {shlex.quote(scenario)}" if scenario else "")
+    """Return the command that accepts a scenario, or all."""
+    return command(root, "perf.accept" + (f" --only {shlex.quote(scenario)}" if scenario else ""))
 
 
 def is_acceptable(finding: Finding) -> bool:
@@ -71,8 +68,8 @@ def red_lines(result: ScenarioResult, root: Path, width: int) -> list[str]:
     if red:
         lines += [f"  {one.message}" for one in result.findings if one.kind in _CAUSES]
     if any(map(is_acceptable, red)):
-        command = accept_command(root, result.scenario)
-        lines.append(f"  if it is meant to be so, accept it: {command}")
+        accepting = accept_command(root, result.scenario)
+        lines.append(f"  if it is meant to be so, accept it: {accepting}")
     return lines
 
 
@@ -149,10 +146,10 @@ def notices(results: Sequence[ScenarioResult], root: Path) -> Iterator[str]:
         )
     for one in results:
         if better := list(_better(one)):
-            command = accept_command(root, one.scenario)
+            accepting = accept_command(root, one.scenario)
             yield (
                 f"{one.scenario} on {one.dataset} does less than was accepted "
-                f"({', '.join(better)}); to hold it to that: {command}"
+                f"({', '.join(better)}); to hold it to that: {accepting}"
             )
             yield from (f"  {each.message}" for each in one.findings if each.kind in _CAUSES)
 

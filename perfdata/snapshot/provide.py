@@ -218,7 +218,7 @@ def with_current(
             check_current(snapshot, project, allow_newer=options.allow_drift)
         if project and project.tables_from_metadata:
             with open_link(target.conninfo) as link:
-                check_tables(link, project, target.described())
+                check_tables(link, project, target)
         return use(snapshot), None, "current"
     except _MENDED_BY_A_BUILD as error:
         # A build puts its rows in the place of those that are there, so that it may not always.
@@ -258,13 +258,13 @@ def _project(target: Target, name: str) -> Project:
 
 def _check_current(link: Link, project: Project, target: Target) -> None:
     if project.tables_from_metadata:
-        check_tables(link, project, target.described())
+        check_tables(link, project, target)
     history = read_history(project)
     applied = {one.revision for one in history.led_to(database_heads(link))}
     if missing := [one.revision for one in history.migrations if one.revision not in applied]:
         raise MigrationError(
             f"{target.described()} lacks migrations {', '.join(missing)} of project "
-            f"{project.name}; run: invoke db.migrate"
+            f"{project.name}; run: {target.settings.command('db.migrate')}"
         )
 
 

@@ -107,7 +107,7 @@ def migrate(context: Context) -> None:
         target = open_target(settings, report)
         project = _project(target)
         if project.tables_from_metadata:
-            create_tables(target.conninfo, project, report)
+            create_tables(target, project, report)
             reached = "has the tables of the project's metadata"
         else:
             heads = migrations.migrate(target.conninfo, project, report)

@@ -200,7 +200,9 @@ def test_tables_that_are_there_already_are_not_taken_for_the_metadatas(
     assert "customers are there already, and nothing tells whether from the metadata" in said
     other = {"PERFDATA_DATABASE_URL": url, "PERFDATA_ALLOW": "*/*"}
     said = perfdata(from_metadata, "dataset.build", "--name", "some", code=2, **other)
-    assert "were not made from the present metadata of project shop; run: invoke db.migrate" in said
+    assert (
+        "were not made from the present metadata of project shop; run: perfdata db.migrate" in said
+    )
 
 
 def test_a_key_is_made_whatever_lies_in_the_place_of_its_snapshot(from_metadata: Path) -> None:

@@ -311,7 +311,7 @@ def test_other_major(make_server: Callable[..., Server]) -> None:
     with pytest.raises(ServerError) as stopped:
         new.start()
     assert str(stopped.value) == str(running.value)
-    assert "invoke db.stop" in str(stopped.value)
+    assert "run `perfdata db.stop`" in str(stopped.value)
     assert f"remove the folder {status.data}" in str(stopped.value)
     shutil.rmtree(status.data)
     version = new.start().version

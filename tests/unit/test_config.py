@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from pathlib import Path
 
 import pytest
 
+import perfdata
 from perfdata import ConfigError, Settings
 from perfdata.config import unknown_variables
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def write(folder: Path, text: str) -> Path:
@@ -100,3 +99,22 @@ def test_a_home_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     settings = Settings.load(tmp_path, {"PERFDATA_HOME": "file/home"})
     with pytest.raises(ConfigError, match="set PERFDATA_HOME"):
         settings.make_home()
+
+
+def test_a_command_is_one_that_the_project_has(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path, {})
+    assert settings.command("db.stop") == "perfdata db.stop"
+    (tmp_path / "tasks.py").write_text("")
+    assert settings.command("db.stop") == "invoke db.stop"
+
+
+def test_no_message_names_a_command_of_its_own() -> None:
+    """Whether invoke has the tasks is the project's choice: Settings.command knows."""
+    package = Path(perfdata.__file__).parent
+    named = re.compile(r"\b(?:invoke|perfdata) (?:--\w+ )?(?:db|dataset|perf|snapshot)\.[a-z]")
+    found = {
+        path.name: lines
+        for path in package.rglob("*.py")
+        if (lines := named.findall(re.sub(r"``.*?``", "", path.read_text(encoding="utf-8"))))
+    }
+    assert found == {}
