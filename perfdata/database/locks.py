@@ -122,21 +122,33 @@ def lock_tables(link: Link, tables: Sequence[Table]) -> None:
 
 
 @contextmanager
-def one_moment(link: Link, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-    """Read for a block in a transaction, with no search path; LoadError where a lock is not had."""
+def one_moment(
+    link: Link, timeout_s: float = LOCK_TIMEOUT_S, *, writers_off: bool = False
+) -> Iterator[None]:
+    """Read for a block in a transaction, with no search path; LoadError where a lock is not had.
+
+    ``writers_off`` tells that others' writes are held off in it, so that they are waited for too.
+    """
     settings = {"search_path": "", **lock_timeout(timeout_s)}
-    with waits_told(link, timeout_s), link.transaction(settings, reading=True):
+    with (
+        waits_told(link, timeout_s, writers_off=writers_off),
+        link.transaction(settings, reading=True),
+    ):
         yield
 
 
 @contextmanager
 def waits_told(
-    link: Link, timeout_s: float, tables: Collection[Table] | None = None
+    link: Link,
+    timeout_s: float,
+    tables: Collection[Table] | None = None,
+    *,
+    writers_off: bool = False,
 ) -> Iterator[None]:
     """Raise LoadError, naming who holds what, where a lock did not come in time.
 
-    Without ``tables`` whoever keeps readers from any is named. To be used around a transaction: by
-    then all of it is rolled back.
+    Without ``tables`` whoever keeps readers from any is named, and with ``writers_off`` whoever
+    writes. To be used around a transaction: by then all of it is rolled back.
     """
     try:
         yield
@@ -144,7 +156,7 @@ def waits_told(
         if error.sqlstate != _NOT_AVAILABLE:
             raise
         oids = None if tables is None else [table.oid for table in tables]
-        modes = _HOLDERS_OFF if link.joined else _READERS
+        modes = _HOLDERS_OFF if writers_off else _READERS
         params = {"oids": oids, "number": ADVISORY_LOCK, "modes": modes}
         holders = first([_described(*row) for row in link.rows(_HOLDERS, params)])
         what = "another load or create has not ended" if oids == [] else "a table was not to be had"

@@ -35,7 +35,7 @@ owning (oid, owning) AS (
   SELECT d.objid, d.refobjid FROM pg_depend d
   WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
     AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0)
-SELECT s.root::bigint, s.kind, n.nspname, c.relname,
+SELECT s.root::bigint, s.kind, n.nspname, c.relname, quote_ident(n.nspname),
   CASE WHEN n.nspname = 'public' THEN '' ELSE quote_ident(n.nspname) || '.' END
     || quote_ident(c.relname),
   CASE WHEN m.nspname = 'public' THEN '' ELSE quote_ident(m.nspname) || '.' END
@@ -66,6 +66,7 @@ class _Found(NamedTuple):
     kind: str
     schema: str
     name: str
+    written_schema: str  # as SQL
     written: str  # as SQL
     given: str  # what is to be altered: in the place of a column's sequence the column's table
     given_kind: str
@@ -111,9 +112,7 @@ class _Lacking:
         statements = [
             f"GRANT USAGE ON SCHEMA {schema} TO {role};"
             for schema, role in dict.fromkeys(
-                (one.written.rpartition(".")[0] or "public", one.role)
-                for one in self._found
-                if not one.usable
+                (one.written_schema, one.role) for one in self._found if not one.usable
             )
         ]
         statements += self._alter.values()

@@ -143,7 +143,7 @@ def _write(
         with (
             long_rows_named(link),
             loads_held_off(link, shared=True, timeout_s=timeout_s),
-            one_moment(link, timeout_s),
+            one_moment(link, timeout_s, writers_off=link.joined),
         ):
             manifest = _read(link, request, settings, BodyWriter(body_file), report)
         whole_file.write(manifest_frame(manifest))

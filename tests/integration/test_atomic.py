@@ -256,8 +256,8 @@ def test_of_a_neighbour_nothing_is_asked_that_empties_it(
     """A key ties it to a table that is filled: it is locked, and its rows stay."""
     run(
         prepared,
-        "CREATE SCHEMA other; CREATE TABLE other.kinds (id int PRIMARY KEY)",
-        "ALTER TABLE child ADD kind int REFERENCES other.kinds",
+        'CREATE SCHEMA "o.ther"; CREATE TABLE "o.ther"."ki.nds" (id int PRIMARY KEY)',
+        'ALTER TABLE child ADD kind int REFERENCES "o.ther"."ki.nds"',
     )
     allowed = Settings(root=settings.root, home=settings.home, allow=("local/*",))
     create_snapshot(prepared, "neighbour", settings=allowed, replace=True)
@@ -266,9 +266,9 @@ def test_of_a_neighbour_nothing_is_asked_that_empties_it(
     with psycopg.connect(prepared) as connection:
         lock = "MAINTAIN" if connection.info.server_version >= 170000 else "UPDATE"
     assert list(caught.value.statements) == [
-        "GRANT USAGE ON SCHEMA other TO plain_owner;",
-        f"GRANT SELECT, REFERENCES, {lock} ON other.kinds TO plain_owner;  -- a foreign key ties "
-        "it to a table that is filled",
+        'GRANT USAGE ON SCHEMA "o.ther" TO plain_owner;',
+        f'GRANT SELECT, REFERENCES, {lock} ON "o.ther"."ki.nds" TO plain_owner;  -- a foreign key '
+        "ties it to a table that is filled",
     ]
     run(prepared, *caught.value.statements)
     restore_snapshot(owner, "neighbour", settings=allowed)

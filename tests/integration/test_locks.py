@@ -146,6 +146,23 @@ def test_who_keeps_no_reader_out_is_not_named(saved: str, waits: Callable[[str],
     assert f"pid {innocent}" not in said
 
 
+@pytest.mark.parametrize("use", ["create", "verify", "diff"])
+def test_a_writer_is_named_only_to_a_caller_who_waits_for_it(
+    saved: str, settings: Settings, use: str
+) -> None:
+    """In a caller's transaction a create holds writers off; who only reads waits for no writer."""
+    with (
+        held(saved, "INSERT INTO parted VALUES (1, true)") as writer,
+        held(saved, "LOCK TABLE parent") as pid,
+        psycopg.connect(saved) as joined,
+    ):
+        joined.execute("SELECT 1")
+        with pytest.raises(LoadError) as caught:
+            USES[use](joined, lock_timeout_s=0.3, settings=settings)
+    assert f"AccessExclusiveLock holds parent (pid {pid}" in str(caught.value)
+    assert (f"pid {writer}" in str(caught.value)) == (use == "create")
+
+
 def test_the_lock_of_loads_is_told(saved: str, waits: Callable[[str], str]) -> None:
     with held(saved, "SELECT pg_advisory_lock(1885696614)") as pid:
         assert f"the lock of loads and creates (pid {pid}, the shop" in waits("restore")
