@@ -117,7 +117,7 @@ def test_night_2_hits_and_builds_nothing(night_1: Run, night_2: Run) -> None:
         perf = night_2.job("perf", leg)
         assert "built 100_offices" not in perf.output
         assert "restored 100_offices: 32,101 rows" in perf.steps["Restore"].output
-        assert perf.summary.startswith("## ✅ 7 scenarios, none regressed")
+        assert perf.summary.startswith("## ✅ 8 scenarios, none regressed")
 
 
 def test_each_leg_runs_on_its_own_server(night_2: Run) -> None:
@@ -135,7 +135,7 @@ def test_the_history_of_each_leg_grows_by_a_line_a_night(night_1: Run, night_2: 
         ]
         assert [len(one) for one in lines] == [1, 2]
         assert lines[1][0] == lines[0][0]
-        assert len(json.loads(lines[1][1])["scenarios"]) == 7
+        assert len(json.loads(lines[1][1])["scenarios"]) == 8
 
 
 def test_the_results_are_kept(night_2: Run) -> None:
@@ -143,8 +143,8 @@ def test_the_results_are_kept(night_2: Run) -> None:
         kept = {path.name for path in (night_2.artifacts / f"perf-{leg}").iterdir()}
         assert kept >= {"perf.json", "history.jsonl", "summary.md", "junit.xml", "benchmark.json"}
         report = (night_2.artifacts / f"perf-{leg}" / "report.html").read_text("utf-8")
-        assert "7 scenarios, none regressed" in report
-        assert report.count("<svg ") == 7, "the rounds of each"
+        assert "8 scenarios, none regressed" in report
+        assert report.count("<svg ") == 8, "the rounds of each"
 
 
 def test_night_3_has_another_migration_and_so_another_key(
@@ -187,7 +187,7 @@ def test_night_5_is_red_and_keeps_snapshot_and_results_all_the_same(
         document = json.loads((night_5.artifacts / f"perf-{leg}" / "perf.json").read_text("utf-8"))
         verdicts = {one["scenario"]: one["verdict"] for one in document["scenarios"]}
         assert [name for name, one in verdicts.items() if one == "regressed"] == ["staff_directory"]
-        assert perf.summary.startswith("## ❌ 1 of 7 scenarios regressed")
+        assert perf.summary.startswith("## ❌ 1 of 8 scenarios regressed")
         assert "queries where 2 are allowed" in perf.summary
 
 
