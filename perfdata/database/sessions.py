@@ -39,11 +39,18 @@ WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND objid = %s A
 
 def refuse_sessions(link: Link, oid: int, name: str) -> None:
     """Raise RefusedError, naming them, where sessions are open in a database and do not end."""
+    if found := staying_sessions(link, oid):
+        raise _in_use(name, found)
+
+
+def staying_sessions(link: Link, oid: int) -> list[str]:
+    """Describe the sessions in a database that are not about to end."""
     deadline = time.monotonic() + _PASSING_S
     while found := link.rows(_SESSIONS, (oid,)):
         if time.monotonic() > deadline:
-            raise _in_use(name, [row[1] for row in found])
+            break
         time.sleep(_POLL_S)
+    return [row[1] for row in found]
 
 
 def _in_use(name: str, sessions: list[str], why: str = "") -> RefusedError:

@@ -28,7 +28,7 @@ from perfdata.database.marks import (
     template_name,
     write_comment,
 )
-from perfdata.database.sessions import emptied
+from perfdata.database.sessions import emptied, staying_sessions
 from perfdata.errors import ServerRefusedError
 from perfdata.progress import Event
 
@@ -252,7 +252,9 @@ def seal_template(
     """Make a finished work database the template of a key; its mark says so last, or not at all."""
     link, name = place.link, template_name(key)
     mark = Mark(kind, work.oid, place.name, key, snapshot, time.time())
-    with emptied(link, place.conninfo, work.oid, work.name, terminate=True), link.transaction():
+    # Ours are closed and about to end; whoever else looked in is ended, over one connection more.
+    others = bool(staying_sessions(link, work.oid))
+    with emptied(link, place.conninfo, work.oid, work.name, terminate=others), link.transaction():
         _run(link, "ALTER DATABASE {} RENAME TO {}", work.name, name)
         _run(link, "ALTER DATABASE {} ALLOW_CONNECTIONS false IS_TEMPLATE true", name)
         write_mark(link, name, "", mark)
