@@ -81,11 +81,11 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
                 anew=plan.existing is Existing.ALL,
             )
             check_flags(plan, unflagged)
+            stale = refresh_views(link, views, plan.populated)
         statistics, known = plan.statistics(), frozenset[int]()
         if statistics is not None:
             whole = [one.table for one in before if one.truncate and not one.staying]
             known = restore_statistics(link, statistics, whole, environment)
-        stale = refresh_views(link, views, plan.populated)
     notes = [*plan.notes, *bloat(before), *off.notes, *stale]
     if not link.joined:
         notes += tend(link, plan, rows, statistics, known)

@@ -151,8 +151,7 @@ def load_parallel(
         off.put_back(link)
         views = views_of(link, plan.tables)
         advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=True)
-    stale = refresh_views(link, views, plan.populated)
-    link.flush()
+        stale = refresh_views(link, views, plan.populated)
     return (*off.notes, *stale, *tended)
 
 
@@ -169,7 +168,7 @@ def _tell_planner(
         with link.transaction():
             known = restore_statistics(link, statistics, plan.tables, environment_of(link))
     unknown = [table for table in plan.tables if table.oid not in known]
-    return tend(link, replace(plan, tables=unknown), rows, None, ())
+    return tend(link, replace(plan, tables=unknown), rows, None, ()) if unknown else []
 
 
 def _job(room: Room, plan: Plan, snapshot: Snapshot, off: TakenOff) -> Job:
