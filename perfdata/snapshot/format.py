@@ -18,7 +18,7 @@ import zstandard
 from perfdata.database.known import Statistics
 from perfdata.errors import SnapshotDamagedError, SnapshotError, SnapshotStaleError
 from perfdata.project import Migration
-from perfdata.snapshot.shape import check_shape
+from perfdata.snapshot.shape import check_columns, check_shape, row_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -223,9 +223,32 @@ def _manifest(document: dict[str, Any]) -> Manifest:
 
 
 def check_file(path: Path) -> tuple[Manifest, int]:
-    """Read every byte and compare with the manifest's checksums; return it and the body's place.
+    """Check a whole file against its manifest: bytes, tables, columns, each row, their number.
 
-    Raises SnapshotDamagedError for one byte too many, too few or changed.
+    Returns the manifest and where the body begins. Raises SnapshotDamagedError.
+    """
+    manifest, offset = check_digest(path)
+    counted: dict[str, int] = {}
+    for table in read_tables(path, offset, manifest.body):
+        check_columns(path, manifest, table)
+        counted[table.key] = sum(block.count(b"\n") for block in table.blocks)
+    if counted != dict(manifest.stats) or counted.keys() != manifest.schema.keys():
+        raise SnapshotDamagedError(
+            f"{path.name} is damaged: it holds {counted} rows, its manifest says "
+            f"{dict(manifest.stats)}. Build or create it again"
+        )
+    if fingerprint_schema(manifest.schema) != manifest.schema_fingerprint:
+        raise SnapshotDamagedError(
+            f"{path.name} is damaged: its schema fingerprint is not that of its schema. "
+            "Build or create it again"
+        )
+    return manifest, offset
+
+
+def check_digest(path: Path) -> tuple[Manifest, int]:
+    """Compare every byte with the manifest's checksum; return it and where the body begins.
+
+    Raises SnapshotDamagedError for one byte too many, too few or changed. The rows are not read.
     """
     manifest, offset = read_manifest(path)
     digest, size = hashlib.sha256(), 0
@@ -261,12 +284,15 @@ def read_tables(
     offset: int,
     body: Body,
     tell_statistics: Callable[[Statistics], None] = lambda _found: None,
+    *,
+    checked: bool = False,
 ) -> Iterator[TableBody]:
     """Yield the tables of a body that begins at ``offset``, in their order in the file.
 
     ``tell_statistics`` is given the planner's statistics, where there are any, after the last one.
-    Raises SnapshotDamagedError at the end where what was read is not ``body``: the file may have
-    been replaced since it was checked.
+    Each block of rows is checked as it is read (see row_pattern), unless ``checked`` says that
+    check_file has read this very body. Raises SnapshotDamagedError, at the end also where what was
+    read is not ``body``: the file may have been replaced since it was checked.
     """
     with _damage(path), path.open("rb") as file:
         file.seek(offset)
@@ -278,9 +304,15 @@ def read_tables(
             lines = _Lines(_whole_lines(path, stream))
             if lines.next() != b'"tables": {\n':
                 raise ValueError("the body does not begin with its tables")
+            keys: set[str] = set()
             while (line := lines.next()) not in _TABLES_END:
                 ((key, head),) = json.loads(b"{" + line + b"]}}").items()
-                yield TableBody(key, head["columns"], head["types"], lines.rows())
+                if key in keys:
+                    raise ValueError(f"table {key} comes twice")
+                keys.add(key)
+                columns = head["columns"]
+                rows = _rows(path, key, len(columns), lines, checked=checked)
+                yield TableBody(key, columns, head["types"], rows)
                 if lines.next() not in {b"]},\n", b"]}\n"}:
                     raise ValueError(f"table {key} does not end")
             if line == b"},\n":
@@ -289,6 +321,17 @@ def read_tables(
             pass
         if digesting.digest.hexdigest() != body.sha256:
             raise ValueError("it was replaced while it was read")
+
+
+def _rows(path: Path, key: str, columns: int, lines: _Lines, *, checked: bool) -> Iterator[bytes]:
+    """Yield a table's blocks; raise SnapshotDamagedError for what is no row of so many columns."""
+    pattern, ended = None if checked else row_pattern(columns), False
+    with _damage(path):
+        for block in lines.rows():
+            if pattern is not None and (ended or pattern.fullmatch(block) is None):
+                raise ValueError(f"a row of {key} is not one line with an array of {columns} texts")
+            ended = not block.endswith(b",\n")
+            yield block
 
 
 def _statistics(lines: _Lines) -> Statistics:

@@ -35,7 +35,7 @@ from perfdata.database.templates import (
 )
 from perfdata.errors import ConnectError, LoadError, ServerRefusedError
 from perfdata.snapshot.filling import open_room
-from perfdata.snapshot.format import check_file
+from perfdata.snapshot.format import check_digest
 from perfdata.snapshot.looking import (
     Asked,
     UnableError,
@@ -206,8 +206,11 @@ def make_template(
 
 
 def _check_unchanged(snapshot: Snapshot) -> None:
-    """Read every byte of a snapshot; raise LoadError where it is not the one that was looked at."""
-    if check_file(snapshot.path)[0].body != snapshot.manifest.body:
+    """Read every byte of a snapshot; raise LoadError where it is not the one that was looked at.
+
+    Its rows are checked while they are loaded: an error there throws the new database away.
+    """
+    if check_digest(snapshot.path)[0].body != snapshot.manifest.body:
         raise LoadError(f"snapshot {snapshot.name} was replaced meanwhile; run it again")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from perfdata.errors import SnapshotDamagedError
 from perfdata.snapshot.buckets import BUCKETS, Buckets, hashed
+from perfdata.snapshot.shape import VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from perfdata.snapshot.sides import Columns, Side
 
     Row = dict[str, str | None]
-
-# A value of a line of JSON: null, or a text with its escapes.
-_VALUE = rb'(?:null|"[^"\\]*(?:\\.[^"\\]*)*")'
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class _Table:
         """Match a line up to its key's last value, with each value of the key as a group."""
         last = max(list(self.columns).index(name) for name in self.key)
         parts = [
-            b"(%b)" % _VALUE if name in self.key else _VALUE for name in self.columns[: last + 1]
+            b"(%b)" % VALUE if name in self.key else VALUE for name in self.columns[: last + 1]
         ]
         return re.compile(rb"\[" + b",".join(parts))
 

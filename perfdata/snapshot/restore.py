@@ -196,11 +196,11 @@ def table_loads(
     catalog: Catalog,
     tell_statistics: Callable[[Statistics], None] = lambda _found: None,
 ) -> Iterator[TableLoad]:
-    """Yield a checked snapshot's tables for the loader, in the order of the file.
+    """Yield the tables of a snapshot that check_file passed, in the order of the file.
 
     ``tell_statistics`` is given the planner's statistics, where there are any, after the last one.
     """
-    for body in read_tables(path, offset, manifest.body, tell_statistics):
+    for body in read_tables(path, offset, manifest.body, tell_statistics, checked=True):
         yield table_load(path, manifest, catalog, body)
 
 

@@ -59,7 +59,7 @@ class FileSide:
 
     def read(self, wanted: Columns, take: Take) -> None:
         """Read the body once."""
-        for body in read_tables(self.path, self._offset, self.manifest.body):
+        for body in read_tables(self.path, self._offset, self.manifest.body, checked=True):
             columns = wanted.get(body.key)
             for block in body.blocks:
                 if columns is not None:

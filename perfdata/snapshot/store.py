@@ -95,12 +95,12 @@ def find_snapshot(
 
 
 def _read(name: str, settings: Settings) -> Snapshot:
-    from perfdata.snapshot.format import check_file, read_manifest
+    from perfdata.snapshot.format import check_digest, read_manifest
 
     path = snapshot_path(name, settings)
     manifest, _ = read_manifest(path)
     if manifest.name != name:
-        check_file(path)  # damage comes first: another name is of no use to such a file
+        check_digest(path)  # damage comes first: another name is of no use to such a file
         raise SnapshotDamagedError(
             f"{path.name} holds a snapshot named {manifest.name!r}: give it its own name again"
         )

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from perfdata.config import Settings
 from perfdata.database.connection import first, open_link
 from perfdata.database.locks import LOCK_TIMEOUT_S, one_moment
-from perfdata.errors import SnapshotDamagedError, SnapshotDiffersError
+from perfdata.errors import SnapshotDiffersError
 from perfdata.progress import silent
 from perfdata.snapshot.diff import common_columns, read_digests
-from perfdata.snapshot.format import check_file, fingerprint_schema, read_tables
+from perfdata.snapshot.format import check_file
 from perfdata.snapshot.sides import DatabaseSide, FileSide
 from perfdata.snapshot.store import find_snapshot
 
@@ -88,23 +88,5 @@ def _differing(ours: Side, theirs: Side, report: Report) -> dict[str, str]:
 def verify_file(name: str, settings: Settings) -> Snapshot:
     """Read a snapshot's file whole against its own checksums and counts."""
     snapshot = find_snapshot(name, settings)
-    manifest, offset = check_file(snapshot.path)
-    counted: dict[str, int] = {}
-    columns: dict[str, list[str]] = {}
-    for table in read_tables(snapshot.path, offset, manifest.body):
-        columns[table.key] = list(table.columns)
-        counted[table.key] = sum(block.count(b"\n") for block in table.blocks)
-    if counted != dict(manifest.stats):
-        raise SnapshotDamagedError(
-            f"{snapshot.path.name} is damaged: it holds {counted}, its manifest says "
-            f"{dict(manifest.stats)}"
-        )
-    if columns != {key: list(one) for key, one in manifest.schema.items()}:
-        raise SnapshotDamagedError(
-            f"{snapshot.path.name} is damaged: its columns are not those of its manifest"
-        )
-    if fingerprint_schema(manifest.schema) != manifest.schema_fingerprint:
-        raise SnapshotDamagedError(
-            f"{snapshot.path.name} is damaged: its schema fingerprint is not that of its schema"
-        )
+    check_file(snapshot.path)
     return snapshot

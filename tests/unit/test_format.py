@@ -34,7 +34,11 @@ TABLES: Tables = {
     "other.none": ([], [], [[], []]),
 }
 REQUIRED = {"constraint": "k", "table": "t", "columns": ["a"], "keys": [["1"]], "complete": True}
-SCHEMA = {"staffs": {"id": "uuid not null", "name": "text"}}
+SCHEMA = {
+    "staffs": {"id": "uuid not null", "name": "text"},
+    "empty": {"id": "integer"},
+    "other.none": {},
+}
 
 
 def write(path: Path, tables: Tables, known: Statistics | None = None) -> Manifest:
@@ -44,7 +48,7 @@ def write(path: Path, tables: Tables, known: Statistics | None = None) -> Manife
         for key, (columns, types, rows) in tables.items():
             writer.table(key, columns, types)
             for row in rows:
-                writer.rows(json.dumps(row).encode() + b"\n")
+                writer.rows(json.dumps(row, separators=(",", ":")).encode() + b"\n")
         body = writer.finish(known)
     manifest = Manifest(
         name="x",
@@ -85,7 +89,7 @@ def test_the_file_is_one_json_document_of_two_frames(path: Path) -> None:
     }
     assert list(document)[:2] == ["format", "name"]
     assert list(document)[-2:] == ["body", "tables"]
-    assert whole.count(b'\n["2", null]\n') == 1
+    assert whole.count(b'\n["2",null]\n') == 1
 
 
 def test_both_frames_carry_a_checksum(path: Path) -> None:
@@ -128,6 +132,74 @@ def test_statistics_stand_behind_the_tables(
     for table in read_tables(path, read_manifest(path)[1], manifest.body, told.append):
         assert b"".join(table.blocks).count(b"\n") == len(tables[table.key][2])
     assert told == [known]
+
+
+REAL = b'["9","evil],\n["2","REAL: keep me"],\n["]\n'  # to COPY one row, to a reader of lines three
+NO_ROWS = {
+    "a_string_over_lines": [REAL],
+    "an_escape_outside": [b'["1",nu\\nll]\n'],
+    "a_bare_word": [b'["1",t]\n'],
+    "a_number": [b"[1,null]\n"],
+    "a_value_too_many": [b'["1","2","3"]\n'],
+    "a_value_too_few": [b'["1"]\n'],
+    "a_blank": [b'["1", "2"]\n'],
+    "two_rows_on_a_line": [b'["1","2"],["3","4"]\n'],
+    "an_unknown_escape": [b'["1","\\x"]\n'],
+    "half_a_pair": [b'["1","\\ud83d"]\n'],
+    "a_nul": [b'["1","\\u0000"]\n'],
+    "no_array": [b'{"1":"2"}\n'],
+    "the_third_of_many": [b'["1","2"]\n', b'["3","4"]\n', b'["5",6]\n', b'["7","8"]\n'],
+}
+
+
+@pytest.mark.parametrize("blocks", NO_ROWS.values(), ids=NO_ROWS)
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_what_is_no_row_of_texts_on_one_line_is_damage(
+    path: Path, blocks: list[bytes], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(format_, "_BLOCK_BYTES", size)
+    schema = {"t": {"id": "integer", "name": "text"}}
+    manifest = write(path, {})
+    body_path = path.with_suffix(".body")
+    with body_path.open("wb") as file:
+        writer = BodyWriter(file)
+        writer.table("t", ["id", "name"], ["integer", "text"])
+        for block in blocks:
+            writer.rows(block)
+        body = writer.finish()
+    manifest = replace(
+        manifest,
+        stats={"t": len(blocks)},
+        schema=schema,
+        schema_fingerprint=fingerprint_schema(schema),
+        body=body,
+    )
+    path.write_bytes(manifest_frame(manifest) + body_path.read_bytes())
+    with pytest.raises(SnapshotDamagedError, match="a row of t is not one line"):
+        check_file(path)
+
+
+def test_more_rows_than_the_manifest_counts_are_damage(path: Path) -> None:
+    manifest = write(path, TABLES)
+    offset = read_manifest(path)[1]
+    fewer = replace(manifest, stats={**manifest.stats, "staffs": 1})
+    path.write_bytes(manifest_frame(fewer) + path.read_bytes()[offset:])
+    with pytest.raises(SnapshotDamagedError, match=r"it holds .* rows, its manifest says"):
+        check_file(path)
+
+
+def test_a_table_that_comes_twice_is_damage(path: Path) -> None:
+    manifest = write(path, TABLES)
+    body_path = path.with_suffix(".body")
+    with body_path.open("wb") as file:
+        writer = BodyWriter(file)
+        for _ in range(2):
+            writer.table("staffs", ["id", "name"], ["uuid", "text"])
+            writer.rows(b'["1","2"]\n')
+        body = writer.finish()
+    path.write_bytes(manifest_frame(replace(manifest, body=body)) + body_path.read_bytes())
+    with pytest.raises(SnapshotDamagedError, match="table staffs comes twice"):
+        check_file(path)
 
 
 def test_a_body_of_no_table_is_read(path: Path) -> None:
