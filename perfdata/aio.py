@@ -77,6 +77,7 @@ async def restore_snapshot(
     fresh: bool = False,
     terminate: bool = False,
     allow_drift: bool = False,
+    rebuild_indexes: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
     report: Report = silent,
@@ -95,6 +96,7 @@ async def restore_snapshot(
         fresh=fresh,
         terminate=terminate,
         allow_drift=allow_drift,
+        rebuild_indexes=rebuild_indexes,
         lock_timeout_s=lock_timeout_s,
     )
     if fresh:

@@ -23,8 +23,6 @@ VERSION_TABLE = "alembic_version"
 
 _TABLES = """
 SELECT n.nspname, c.relname, c.relkind = 'p', c.oid::bigint,
-  EXISTS (SELECT FROM pg_constraint k
-          WHERE k.conrelid = c.oid AND k.contype IN ('c', 'n') AND NOT k.convalidated),
   row_security_active(c.oid),
   ARRAY(SELECT a.attname::text FROM pg_index i
         CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY u (attnum, n)
@@ -166,12 +164,10 @@ class Versions(Relation):
 class Table(Relation):
     """One table (for partitions: the root), with its columns in order.
 
-    ``unchecked`` tells that rows may be there that a NOT VALID check would not let in again,
-    ``hidden`` that row-level security keeps rows from this role.
+    ``hidden`` tells that row-level security keeps rows from this role.
     """
 
     oid: int
-    unchecked: bool
     hidden: bool
     primary_key: Sequence[str]
     columns: Sequence[Column]

@@ -1,4 +1,4 @@
-"""What a load does with the rows that are there: counted, moved aside or deleted, put back."""
+"""What a load does with the rows that are there: which stay, and how the others are removed."""
 
 from __future__ import annotations
 
@@ -11,32 +11,27 @@ from perfdata.database.plan import Existing
 from perfdata.errors import LoadError, RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from perfdata.database.catalog import Table
     from perfdata.database.link import Asked, Later, Link, Rows
     from perfdata.database.plan import Plan
-
-MAY_MOVE = "SELECT has_database_privilege(current_database(), 'TEMP')"
 
 
 @dataclass(frozen=True)
 class Before:
     """How many rows of a table stay, how many go, and how they are made to.
 
-    ``staying`` are those without the flag, ``kept`` those with it that stay too.
+    ``staying`` are those without the flag, ``kept`` those with it that stay too. ``rebuild`` says
+    that its indexes are dropped and built again.
     """
 
     table: Table
     staying: int
     going: int
     truncate: bool
+    rebuild: bool
     kept: int = 0
-
-    @property
-    def aside(self) -> sql.Identifier | None:
-        """The temporary table that keeps the staying rows while the table is emptied."""
-        return sql.Identifier(f"perfdata_kept_{self.table.oid}") if self.staying else None
 
 
 def counting(plan: Plan) -> list[Asked]:
@@ -54,13 +49,24 @@ def counting(plan: Plan) -> list[Asked]:
     ]
 
 
-def look(plan: Plan, counts: Sequence[Rows], *, may_move: bool) -> list[Before]:
-    """Choose for each table how it is emptied: by TRUNCATE wherever that costs less.
+def look(
+    plan: Plan, counts: Sequence[Rows], *, owned: bool, published: Collection[int]
+) -> list[Before]:
+    """Choose for each table how its rows are removed, and whether its indexes are built again.
+
+    TRUNCATE and dropped indexes are the fastest, and neither is for tables that others read: a
+    transaction with an older snapshot sees a truncated table as empty, and a dump that waited for
+    the load misses the indexes. So tables with real rows are deleted from, with their indexes in
+    place; in a database that perfdata does not own all of them, as soon as one has real rows.
+    Subscribers of a ``published`` table (by oid) would lose their own rows to a TRUNCATE.
 
     Raises RefusedError where there may be no rows, and there are.
     """
     if plan.existing is Existing.ALL:
-        return [Before(table, 0, 0, truncate=True) for table in plan.tables]
+        return [
+            Before(table, 0, 0, truncate=True, rebuild=_more_come(plan, table, 0))
+            for table in plan.tables
+        ]
     found = [(table, *rows[0]) for table, rows in zip(plan.tables, counts, strict=True)]
     if plan.existing is Existing.NONE and any(total for _, _, total in found):
         full = ", ".join(f"{table.key} has {total:,} rows" for table, _, total in found if total)
@@ -68,21 +74,41 @@ def look(plan: Plan, counts: Sequence[Rows], *, may_move: bool) -> list[Before]:
             f"refused, nothing was touched: a snapshot of all rows is restored into empty tables "
             f"only, and {full}. Empty them, or replace the whole database with --fresh"
         )
-    return [_choose(plan, *one, may_move=may_move) for one in found]
+    real = {
+        table.oid
+        for table, staying, total in found
+        if staying or (table.oid in plan.whole and total)
+    }
+    read = real if owned else {table.oid for table, _, _ in found if real}
+    return [
+        _choose(plan, *one, owned=owned, read=one[0].oid in read, published=one[0].oid in published)
+        for one in found
+    ]
 
 
-def _choose(plan: Plan, table: Table, staying: int, total: int, *, may_move: bool) -> Before:
-    if plan.existing is Existing.KEEP and table.oid not in plan.whole:
-        return Before(table, staying, 0, truncate=False, kept=total - staying)
-    coming = plan.counts.get(table.key, 0) if plan.counts is not None else total - staying
-    # Rows that are deleted leave their room behind; fewer are quicker moved than deleted around.
-    aside = staying < coming and may_move and _movable(table)
-    return Before(table, staying, total - staying, truncate=staying == 0 or aside)
+def _choose(
+    plan: Plan,
+    table: Table,
+    staying: int,
+    total: int,
+    *,
+    owned: bool,
+    read: bool,
+    published: bool,
+) -> Before:
+    keeps = plan.existing is Existing.KEEP and table.oid not in plan.whole
+    # Of a published table the primary key may be the replica identity that deletes need.
+    may_rebuild = not published and (plan.rebuild_indexes or (owned and not read))
+    rebuild = may_rebuild and _more_come(plan, table, total if keeps else staying)
+    if keeps:
+        return Before(table, staying, 0, truncate=False, rebuild=rebuild, kept=total - staying)
+    truncate = not staying and not read and not published
+    return Before(table, staying, total - staying, truncate=truncate, rebuild=rebuild)
 
 
-def _movable(table: Table) -> bool:
-    """Tell whether rows that are taken out and put back are as they were."""
-    return not table.unchecked and not any(column.generated for column in table.columns)
+def _more_come(plan: Plan, table: Table, left: int) -> bool:
+    """Tell whether more rows come than are left; where nobody knows, whether none is."""
+    return left < plan.counts.get(table.key, 0) if plan.counts is not None else not left
 
 
 def _staying(flag_column: str) -> sql.Composed:
@@ -90,43 +116,14 @@ def _staying(flag_column: str) -> sql.Composed:
 
 
 def clear(link: Link, plan: Plan, before: Iterable[Before]) -> None:
-    """Take out the rows that go; those that stay in an emptied table are kept aside."""
-    emptied = []
+    """Remove the rows that go."""
+    flagged = sql.Identifier(plan.flag_column)
     for one in before:
-        if one.truncate:
-            emptied.append(one.table)
-            if one.aside:
-                link.later(
-                    sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WHERE {}")
-                    .format(one.aside, _stored(one.table), one.table.only,
-                            _staying(plan.flag_column))
-                )  # fmt: skip
-        elif one.going:
-            link.later(
-                sql.SQL("DELETE FROM {} WHERE {}").format(
-                    one.table.only, sql.Identifier(plan.flag_column)
-                )
-            )
-    if emptied:
-        names = sql.SQL(", ").join(table.only for table in emptied)
-        link.later(sql.SQL("TRUNCATE {}").format(names))
-
-
-def _stored(table: Table) -> sql.Composed:
-    return sql.SQL(", ").join(sql.Identifier(column.name) for column in table.stored)
-
-
-def put_back(link: Link, before: Iterable[Before]) -> None:
-    """Put the rows that were kept aside into their tables again."""
-    for one in before:
-        if one.truncate and one.aside:
-            columns = _stored(one.table)
-            link.later(
-                sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}").format(
-                    one.table.identifier, columns, columns, one.aside
-                )
-            )
-            link.later(sql.SQL("DROP TABLE pg_temp.{}").format(one.aside))
+        if one.going and not one.truncate:
+            goes = sql.SQL("true") if one.table.oid in plan.whole else flagged
+            link.later(sql.SQL("DELETE FROM {} WHERE {}").format(one.table.only, goes))
+    if emptied := [one.table.only for one in before if one.truncate]:
+        link.later(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(emptied)))
 
 
 def count_unflagged(link: Link, plan: Plan, before: Iterable[Before]) -> list[tuple[Before, Later]]:
@@ -147,14 +144,4 @@ def check_flags(plan: Plan, counted: Iterable[tuple[Before, Later]]) -> None:
                 f"{extra:,} rows came for {one.table.key} whose {plan.flag_column} is not true; "
                 "everything was rolled back. All rows that a load brings carry the flag: mend what "
                 "makes them, and build or create the snapshot again"
-            )
-
-
-def bloat(before: Iterable[Before]) -> Iterator[str]:
-    """Say where deleted rows leave their room behind."""
-    for one in before:
-        if one.going and not one.truncate:
-            yield (
-                f"{one.table.key}: {one.going:,} rows were deleted beside {one.staying:,} that "
-                "stay; their room is used again by later rows, not given back"
             )

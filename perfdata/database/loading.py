@@ -9,21 +9,18 @@ from typing import TYPE_CHECKING
 from perfdata.database.catalog import read_catalog
 from perfdata.database.checks import run_checks
 from perfdata.database.connection import first
-from perfdata.database.emptying import (
-    MAY_MOVE,
-    bloat,
-    check_flags,
-    clear,
-    count_unflagged,
-    counting,
-    look,
-    put_back,
-)
+from perfdata.database.emptying import check_flags, clear, count_unflagged, counting, look
 from perfdata.database.guard import check_boundary
 from perfdata.database.locks import hold_off, lock_tables, lock_timeout, waits_told
+from perfdata.database.marks import THIS_DATABASE, is_owned
 from perfdata.database.plan import Existing, Loaded, Plan, Strategy, TableLoad
 from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
-from perfdata.database.rebuild import worth_rebuilding
+from perfdata.database.readers import (
+    Publications,
+    deletion_of,
+    publications_of,
+    refuse_dumps,
+)
 from perfdata.database.sequences import advance_sequences
 from perfdata.database.statistics import environment_of, restore_statistics
 from perfdata.database.structure import survey_check, taken_off
@@ -66,36 +63,34 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
         if catalog != plan.catalog:
             raise SchemaError("the tables changed while the load waited for them; run it again")
         plan = replace(plan, catalog=catalog)  # the oids of its keys are those of now
-        before = _look(link, plan, privileges)
-        rebuilt = worth_rebuilding(plan, before)
-        taken = taken_off(link, plan.catalog, plan.tables, rebuilt, old_rows=not plan.flagged)
-        with taken as off:
+        before, read_notes = _look(link, plan, privileges)
+        with taken_off(link, plan, before) as off:
             clear(link, plan, before)
             rows = _copy_all(link, plan, before, loads, report)
-            put_back(link, before)
             unflagged = count_unflagged(link, plan, before)
             views, environment = views_of(link, plan.tables), environment_of(link)
             off.put_back(link)
-            advance_sequences(
-                *(link, plan.catalog, plan.tables, plan.sequences),
-                anew=plan.existing is Existing.ALL,
-            )
+            advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=False)
             check_flags(plan, unflagged)
             stale = refresh_views(link, views, plan.populated)
         statistics, known = plan.statistics(), frozenset[int]()
         if statistics is not None:
-            whole = [one.table for one in before if one.truncate and not one.staying]
+            whole = [one.table for one in before if one.truncate]
             known = restore_statistics(link, statistics, whole, environment)
-    notes = [*plan.notes, *bloat(before), *off.notes, *stale]
+        deletion = deletion_of(link, before)
+        if off.indexes and plan.rebuild_indexes:
+            refuse_dumps(link)  # one that came while the load worked
+    notes = [*plan.notes, *read_notes, *off.notes, *stale]
     if not link.joined:
-        notes += tend(link, plan, rows, statistics, known)
+        notes += tend(link, plan, rows, statistics, known, deletion)
     return Loaded(rows, _strategy(plan, before), tuple(notes))
 
 
-def foresee(link: Link, plan: Plan) -> list[Before]:
-    """Make the checks that a load makes before its first change, and say what it would do.
+def foresee(link: Link, plan: Plan) -> tuple[list[Before], list[str]]:
+    """Make the checks that a load makes before its first change.
 
-    Nothing is locked or changed. Raises what a load would raise.
+    Returns what it would do with each table, and notes. Nothing is locked or changed. Raises what a
+    load would raise.
     """
     _refuse_old_views(link)
     timeout_s = plan.lock_timeout_s
@@ -103,22 +98,28 @@ def foresee(link: Link, plan: Plan) -> list[Before]:
         survey = survey_check(plan.catalog, plan.tables)
         (privileges,) = run_checks(link, [], privileges_of(plan))
         check_privileges(privileges, plan)
-        before = _look(link, plan, privileges)
+        seen = _look(link, plan, privileges)
         run_checks(link, [survey])
-    return before
+    return seen
 
 
-def _look(link: Link, plan: Plan, privileges: Rows) -> list[Before]:
-    """Make every check, and choose for each table what becomes of its rows."""
+def _look(link: Link, plan: Plan, privileges: Rows) -> tuple[list[Before], list[str]]:
+    """Make every check, choose for each table what becomes of its rows, and note who reads it."""
     refuse_hidden(plan.tables)
-    (may_move, *counts) = run_checks(link, plan.checks, MAY_MOVE, *counting(plan))
+    this, published, *counts = run_checks(
+        link, plan.checks, THIS_DATABASE, publications_of(plan.tables), *counting(plan)
+    )
     if plan.last_check is not None:
         plan.last_check(link)
-    before = look(plan, counts, may_move=may_move[0][0])
+    publications = Publications.of(published)
+    before = look(plan, counts, owned=is_owned(*this[0]), published=publications.tables)
     check_emptying(privileges, before)
+    publications.refuse_unidentified(before)
+    if plan.rebuild_indexes and any(one.rebuild for one in before):
+        refuse_dumps(link)
     if plan.existing is Existing.REPLACE:
         check_boundary(link, plan.catalog, plan.flag_column, before, plan.whole)
-    return before
+    return before, list(publications.notes(before))
 
 
 def _strategy(plan: Plan, before: Iterable[Before]) -> Strategy:

@@ -23,6 +23,10 @@ CLONE_PREFIX = "perfdata_clone_"
 NAME_MAX_BYTES = 63
 # 128 bits of a sha256: enough to tell snapshots apart, and a name of 50 bytes.
 _KEY_DIGITS = 32
+# The connected database, as is_owned takes it.
+THIS_DATABASE = """
+SELECT oid::bigint, datname, shobj_description(oid, 'pg_database')
+FROM pg_database WHERE datname = current_database()"""
 _STAMPED = re.compile(r"_before_(\d{8}_\d{6}(?:_\d+)?)\Z")
 
 
@@ -98,6 +102,12 @@ def read_mark(comment: str | None, oid: int) -> Mark | None:
     except (ValueError, TypeError, KeyError):
         return None
     return mark if mark.oid == oid and mark.sound else None
+
+
+def is_owned(oid: int, name: str, comment: str | None) -> bool:
+    """Tell whether perfdata made a database to be used: all in it is perfdata's."""
+    mark = read_mark(comment, oid)
+    return mark is not None and mark.kind is Kind.MADE and mark.names(name)
 
 
 def own_words(comment: str | None) -> str:

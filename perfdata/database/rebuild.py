@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from perfdata.database.catalog import ForeignKey
-    from perfdata.database.emptying import Before
     from perfdata.database.link import Link
-    from perfdata.database.plan import Plan
 
 # Indexes that their definition alone brings back whole: no partition, comment, mark, option of a
 # constraint's, own statistics target or dependant that a new index would not have. What depends on
@@ -78,21 +76,6 @@ class PlainIndex(NamedTuple):
             sql.Identifier(self.constraint),
             sql.SQL(self.definition),
         )
-
-
-def worth_rebuilding(plan: Plan, before: Iterable[Before]) -> list[int]:
-    """Return the tables (their oids) whose indexes are to be built again.
-
-    Those where more rows come than stay; where nobody knows how many come, those where none stay.
-    Few rows and many, built, restored and in templates, lie in pages that are as full.
-    """
-    coming = plan.counts
-    return [
-        one.table.oid
-        for one in before
-        for staying in [one.staying + one.kept]
-        if (staying < coming.get(one.table.key, 0) if coming is not None else not staying)
-    ]
 
 
 def plain_indexes(

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from perfdata.database.catalog import Catalog, ForeignKey, Table
+    from perfdata.database.emptying import Before
     from perfdata.database.link import Link, Rows
+    from perfdata.database.plan import Plan
     from perfdata.database.rebuild import PlainIndex
 
 # What can't be taken off and put back, and what would happen besides: rules, keys of tables that
@@ -107,6 +109,7 @@ FROM pg_trigger t JOIN part ON part.oid = t.tgrelid JOIN pg_constraint k ON k.oi
 WHERE k.conparentid <> 0 GROUP BY t.tgrelid, t.tgfoid, t.tgenabled"""
 
 _FOREIGN_KEY_VIOLATION = "23503"
+_NOT_ENFORCED_SINCE = 180000
 
 
 _DEFERRABLE = """
@@ -125,11 +128,13 @@ class _Deferrable(NamedTuple):
 class TakenOff:
     """What was taken off, and is put back at the end, unless that was done before (``rebuilt``).
 
-    ``resting`` are the keys that were left, on empty tables. ``notes`` is what a user should know.
+    ``suspended`` are the keys that are NOT ENFORCED meanwhile, ``resting`` those that were left, on
+    empty tables. ``notes`` is what a user should know.
     """
 
     indexes: Sequence[PlainIndex]
     keys: Sequence[ForeignKey]
+    suspended: Sequence[ForeignKey]
     resting: Sequence[ForeignKey]
     notes: Sequence[str]
     rebuilt: bool = False
@@ -140,29 +145,27 @@ class TakenOff:
             build_indexes(link, self.indexes)
             for key in self.keys:
                 add_key(link, key)
+            for key in self.suspended:
+                _enforce(link, key, "ENFORCED")
             self.rebuilt = True
 
 
 @contextmanager
-def taken_off(
-    link: Link,
-    catalog: Catalog,
-    tables: Collection[Table],
-    rebuilt: Sequence[int] = (),
-    *,
-    old_rows: bool = False,
-) -> Iterator[TakenOff]:
-    """Take foreign keys, user triggers and (of the tables ``rebuilt``) indexes off; put all back.
+def taken_off(link: Link, plan: Plan, before: Collection[Before]) -> Iterator[TakenOff]:
+    """Take foreign keys, user triggers and the indexes that are to be rebuilt off; put all back.
 
-    To be used inside a transaction, or where all is thrown away after an error. ``old_rows`` come
-    past checks that are NOT VALID. Raises SchemaError where something about a table would not be as
-    it was.
+    To be used inside a transaction, or where all is thrown away after an error. Where no table is
+    truncated and no index rebuilt, PostgreSQL 18 keeps the keys, NOT ENFORCED for as long. Raises
+    SchemaError where something about a table would not be as it was.
     """
+    catalog, tables = plan.catalog, plan.tables
     oids = [table.oid for table in tables]
     keys = _keys_of(catalog, oids)
     touched = sorted({*oids, *(key.child for key in keys), *(key.parent for key in keys)})
-    survey, deferrables, states_before, user_triggers, checks, described = link.together(
+    old_rows = not plan.flagged  # they come past checks that are NOT VALID
+    version, survey, deferrables, states_before, user_triggers, checks, described = link.together(
         [
+            "SELECT current_setting('server_version_num')::int",
             (_SURVEY, {"oids": oids, "keys": [key.oid for key in keys]}),
             (_DEFERRABLE, (touched,)),
             key_triggers(keys),
@@ -175,7 +178,13 @@ def taken_off(
     states = KeyStates(link, keys, states_before)
     resting = states.resting(catalog, tables)
     keys = [key for key in keys if key not in resting]
-    indexes = plain_indexes(link, rebuilt, keys)
+    suspended: list[ForeignKey] = []
+    if version[0][0] >= _NOT_ENFORCED_SINCE and not any(
+        one.truncate or one.rebuild for one in before
+    ):
+        suspended = [key for key in keys if not key.unchecked]
+    dropped = [key for key in keys if key not in suspended]
+    indexes = plain_indexes(link, [one.table.oid for one in before if one.rebuild], dropped)
     triggers = [user_trigger(row) for row in user_triggers]
     unproven = [UnprovenCheck(*row) for row in checks]
     deferrable = [_Deferrable(*row) for row in deferrables]
@@ -183,13 +192,17 @@ def taken_off(
     _set_constraints(link, deferrable, "IMMEDIATE")
     with _quiet(link, found), _dangling_told(catalog, keys):
         disable_triggers(link, triggers)
-        for key in keys:
+        for key in dropped:
             drop = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}")
             link.later(drop.format(key.referencing.identifier, sql.Identifier(key.name)))
+        for key in suspended:
+            _enforce(link, key, "NOT ENFORCED")
         drop_unproven(link, unproven)
         drop_indexes(link, indexes)
         touching = indexes or triggers or keys or unproven
-        off = TakenOff(indexes, keys, resting, _event_notes(found) if touching else ())
+        off = TakenOff(
+            indexes, dropped, suspended, resting, _event_notes(found) if touching else ()
+        )
         yield off
         add_unproven(link, unproven)
         off.put_back(link)
@@ -271,6 +284,12 @@ def _compare(before: set[str], after: set[str]) -> None:
             f"the load would not have left the tables as they were ({first(differing)}); "
             "everything was rolled back"
         )
+
+
+def _enforce(link: Link, key: ForeignKey, how: LiteralString) -> None:
+    alter = sql.SQL("ALTER TABLE {} ALTER CONSTRAINT {} {}")
+    name = sql.Identifier(key.name)
+    link.later(alter.format(key.referencing.identifier, name, sql.SQL(how)))
 
 
 def add_key(link: Link, key: ForeignKey, *, unchecked: bool = False) -> None:

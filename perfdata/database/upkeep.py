@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from perfdata.database.known import Statistics
     from perfdata.database.link import Link
     from perfdata.database.plan import Plan
+    from perfdata.database.readers import Deletion
 
 
 # ANALYZE reads so many rows for each unit of the target, which is 100 unless a server or a column
@@ -30,12 +31,14 @@ def tend(
     rows: Mapping[str, int],
     statistics: Statistics | None,
     known: Collection[int],
+    deletion: Deletion | None = None,
 ) -> list[str]:
     """Set the visibility map, give back pages that were taken too many, and analyse.
 
     ``rows`` came in by table; ``known`` are the oids of the tables that restore_statistics gave
-    theirs: these are vacuumed alone, which reads next to nothing where COPY froze the rows. The
-    rows are committed by now: what goes wrong is returned as a note.
+    theirs: these are vacuumed alone, which reads next to nothing where COPY froze the rows. Who
+    keeps VACUUM from reclaiming the rows of ``deletion`` is named. The rows are committed by now:
+    what goes wrong is returned as a note.
     """
     freeze = sql.SQL("FREEZE, " if plan.sealed else "")
     try:
@@ -50,9 +53,9 @@ def tend(
                     link.execute(vacuum.format(freeze, sql.SQL(way), names))
             if statistics is not None:
                 restore_sizes(link, statistics, known)
+        return deletion.unreclaimed(link) if deletion is not None else []
     except ServerRefusedError as error:
         return [f"the rows are in, but VACUUM and statistics are not done: {error.__cause__}"]
-    return []
 
 
 def settle(link: Link) -> None:

@@ -14,7 +14,7 @@ from perfdata.database.fingerprint import fingerprint_database
 from perfdata.database.guard import allowed_by_name
 from perfdata.database.loading import Existing
 from perfdata.database.locks import lock_timeout, waits_told
-from perfdata.database.marks import Kind, read_mark
+from perfdata.database.marks import THIS_DATABASE, is_owned
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.sessions import refuse_sessions
 from perfdata.database.space import space_check
@@ -47,10 +47,6 @@ if TYPE_CHECKING:
 # Part of every key: templates that were loaded in another way are not found.
 _WAY = 5
 _NOT_ALLOWED = "42501"
-
-_TARGET = """
-SELECT oid::bigint, datname, shobj_description(oid, 'pg_database'), current_user
-FROM pg_database WHERE datname = current_database()"""
 
 # By whoever was gone from the database before; a temporary table is only its session's.
 _ROWS_WRITTEN = """
@@ -114,9 +110,8 @@ def ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) ->
     manifest = snapshot.manifest
     plan = prepare(link, manifest, settings, options)
     plan = replace(plan, existing=Existing.ALL, sealed=True)
-    oid, name, comment, role = link.rows(_TARGET)[0]
-    mark = read_mark(comment, oid)
-    made = mark is not None and mark.kind is Kind.MADE and mark.names(name)
+    this, ((role,),) = link.together([THIS_DATABASE, "SELECT current_user"])
+    name, made = this[0][1], is_owned(*this[0])
     before = link.value(_ROWS_WRITTEN)
     # Tables that were taken whole are compared in a temporary one, which no reader may make.
     timeout_s = options.lock_timeout_s

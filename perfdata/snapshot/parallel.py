@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 from psycopg import sql
 
 from perfdata.database.connection import first
-from perfdata.database.emptying import Before
+from perfdata.database.emptying import look
 from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
-from perfdata.database.rebuild import worth_rebuilding
 from perfdata.database.sequences import advance_sequences
 from perfdata.database.statistics import environment_of, restore_statistics
 from perfdata.database.structure import add_key, taken_off
@@ -123,11 +122,9 @@ def load_parallel(
     (privileges,) = link.together([privileges_of(plan)])
     check_privileges(privileges, plan)
     refuse_hidden(plan.tables)
-    before = [Before(table, 0, 0, truncate=True) for table in plan.tables]
+    before = look(plan, [], owned=True, published=())
     check_emptying(privileges, before)
-    rebuilt = worth_rebuilding(plan, before)
-    taken = taken_off(link, plan.catalog, plan.tables, rebuilt, old_rows=not plan.flagged)
-    with taken as off:
+    with taken_off(link, plan, before) as off:
         job = _job(room, plan, snapshot, off)
         # The others are emptied when they are filled, which FREEZE asks for.
         left = [one for one in plan.tables if not job.counts[one.key] and one.key not in job.tied]

@@ -152,6 +152,7 @@ def provide_dataset(
     fresh: bool = False,
     terminate: bool = False,
     allow_drift: bool = False,
+    rebuild_indexes: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
 ) -> Provided:
@@ -168,6 +169,7 @@ def provide_dataset(
         fresh=fresh,
         terminate=terminate,
         allow_drift=allow_drift,
+        rebuild_indexes=rebuild_indexes,
         lock_timeout_s=lock_timeout_s,
     )
 

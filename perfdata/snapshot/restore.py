@@ -50,6 +50,7 @@ class Options:
     fresh: bool = False
     terminate: bool = False
     allow_drift: bool = False
+    rebuild_indexes: bool = False
     lock_timeout_s: float = LOCK_TIMEOUT_S
 
     def __post_init__(self) -> None:
@@ -79,6 +80,7 @@ def restore_snapshot(
     fresh: bool = False,
     terminate: bool = False,
     allow_drift: bool = False,
+    rebuild_indexes: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
     report: Report = silent,
@@ -89,6 +91,8 @@ def restore_snapshot(
     caller's open transaction is joined: nothing is committed or vacuumed. Unflagged rows are
     afterwards as they were. ``clean_existing`` False adds to the flagged rows that are there.
     ``allow_drift`` lets migrations and columns pass that came since, where every row still fits.
+    ``rebuild_indexes`` drops indexes and builds them again also beside other data, which is faster
+    from a million rows on; it is refused (RefusedError) while pg_dump reads the database.
     Locks are waited for ``lock_timeout_s`` at most: then LoadError names who holds them.
 
     ``fresh`` replaces the whole database, which is to be given as a URL or an Engine, by the clone
@@ -109,6 +113,7 @@ def restore_snapshot(
         fresh=fresh,
         terminate=terminate,
         allow_drift=allow_drift,
+        rebuild_indexes=rebuild_indexes,
         lock_timeout_s=lock_timeout_s,
     )
     return restore_into(database, snapshot, settings, options, report)
@@ -185,6 +190,7 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options
         _plan(manifest, catalog, flag, clean_existing=options.clean_existing),
         checks=(present, required_check(catalog, manifest.requires, flag)),
         lock_timeout_s=options.lock_timeout_s,
+        rebuild_indexes=options.rebuild_indexes,
         notes=drift.notes(),
     )
 

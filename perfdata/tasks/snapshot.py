@@ -115,6 +115,8 @@ def _lacking(snapshot: Snapshot) -> list[str]:
         "fresh": "replace the whole database by the clone of a template, made at the first time",
         "terminate": "with --fresh: end the sessions that are open in the database",
         "allow-drift": "let newer migrations and columns pass, where every row still fits",
+        "rebuild-indexes": "drop indexes and build them again beside other data too; faster from a "
+        "million rows on, refused while pg_dump runs",
         "lock-timeout": LOCK_TIMEOUT,
     },
     required=_REQUIRED,
@@ -128,6 +130,7 @@ def restore(
     fresh: bool = False,
     terminate: bool = False,
     allow_drift: bool = False,
+    rebuild_indexes: bool = False,
     lock_timeout: str = "",
 ) -> None:
     """Load a snapshot's rows into the database, in place of its flagged rows."""
@@ -142,6 +145,7 @@ def restore(
             fresh=fresh,
             terminate=terminate,
             allow_drift=allow_drift,
+            rebuild_indexes=rebuild_indexes,
             lock_timeout_s=lock_timeout_s,
         )
         with reporting() as report:
@@ -162,6 +166,7 @@ def restore(
             fresh=fresh,
             terminate=terminate,
             allow_drift=allow_drift,
+            rebuild_indexes=rebuild_indexes,
             lock_timeout_s=lock_timeout_s,
             report=report,
         )

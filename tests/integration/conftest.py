@@ -24,7 +24,9 @@ from perfdata import (
     restore_snapshot,
 )
 from perfdata.database.binaries import find_binaries
+from perfdata.database.link import PsycopgLink
 from perfdata.database.server import EmbeddedServer
+from perfdata.database.templates import mark_made
 from tests.integration.inner import PROJECT
 
 if TYPE_CHECKING:
@@ -138,6 +140,18 @@ def schema_of(settings: Settings) -> Callable[[str], str]:
         return re.sub(r"^\\(un)?restrict .*$", "", done.stdout, flags=re.MULTILINE)
 
     return dump
+
+
+@pytest.fixture(scope="session")
+def own(server: EmbeddedServer) -> Callable[[str], None]:
+    """Return a function that marks a database, by its URL, as one that perfdata made."""
+
+    def mark(url: str) -> None:
+        name = str(conninfo_to_dict(url)["dbname"])
+        with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
+            mark_made(PsycopgLink(connection), name)
+
+    return mark
 
 
 @pytest.fixture

@@ -200,7 +200,7 @@ def test_a_key_that_a_staying_row_has_is_named(saved: str, refused: Callable[...
     """Integer keys start at 1 again: a real row may have any of them."""
     run(saved, "DELETE FROM child WHERE id = 7", "UPDATE child SET is_test_data = NULL, id = 7,"
         " parent_id = NULL WHERE id = 8")  # fmt: skip
-    refused(BoundaryError, r"constraint child_pkey: Key \(id\)=\(7\) is duplicated")
+    refused(BoundaryError, r"constraint child_pkey: Key \(id\)=\(7\) already exists")
 
 
 def test_keeping_rows_beside_a_snapshot_of_all_is_refused(

@@ -622,6 +622,7 @@ def test_emptying_a_table_leaves_those_that_inherit_from_it(
 def test_indexes_are_built_where_they_were(
     round_trip: RoundTrip,
     settings: Settings,
+    own: Callable[[str], None],
     schema_of: Callable[[str], str],
 ) -> None:
     """Not in a database's default tablespace; one that hangs on an extension is left alone."""
@@ -647,6 +648,7 @@ def test_indexes_are_built_where_they_were(
         f"ALTER DATABASE \"{name}\" SET default_tablespace = '{space}'")  # fmt: skip
     oids = "SELECT relname, oid FROM pg_class WHERE relkind IN ('i', 'I') AND relnamespace = 2200"
     before, indexes = schema_of(target), dict(run(target, oids))
+    own(target)
     restore_snapshot(target, "round_trip", settings=settings)
     assert schema_of(target) == before
     rebuilt = {key for key, oid in run(target, oids) if indexes[key] != oid}
