@@ -39,7 +39,9 @@ from perfdata import (
 )
 from perfdata.database import loading
 from perfdata.database.binaries import find_binaries
+from perfdata.database.link import PsycopgLink
 from perfdata.database.server import DATABASE, EmbeddedServer
+from perfdata.database.templates import mark_made
 from perfdata.welfare.models import Base
 
 if TYPE_CHECKING:
@@ -97,6 +99,11 @@ class Bench:
         """Make a database, in the place of one of that name."""
         self.drop(name)
         self.execute("postgres", named("CREATE DATABASE {} TEMPLATE {}", name, template))
+
+    def own(self, name: str) -> None:
+        """Mark a database as one that perfdata made, as the embedded server's own is."""
+        with psycopg.connect(self.conninfo("postgres"), autocommit=True) as connection:
+            mark_made(PsycopgLink(connection), name)
 
     def drop(self, name: str) -> None:
         """Drop a database, and what perfdata keeps of it."""
@@ -170,6 +177,7 @@ def restore_whole(bench: Bench) -> Pair:
     Statistics and VACUUM are not counted: pg_restore leaves both to others.
     """
     bench.make("peers_restored", DATABASE)
+    bench.own("peers_restored")
     bench.make("peers_dumped", "template0")
     found: list[float] = []
     aftercare: list[float] = []
@@ -366,7 +374,7 @@ ROWS = {
     "beside": Row(
         "restore beside 32,000 unflagged rows",
         "DELETE and COPY with constraints in place",
-        {}, 0.1, restore_beside,
+        {}, 0.15, restore_beside,
     ),
 }  # fmt: skip
 
