@@ -143,6 +143,17 @@ def test_rows_put_into_a_fresh_database_are_kept_until_they_are_collected(
     assert Kind.BEFORE not in others(maintenance, shop)
 
 
+def test_the_first_copy_of_a_database_that_perfdata_never_made_stays_until_it_is_collected(
+    fresh: Callable[..., Restored], shop: str, maintenance: str
+) -> None:
+    """Whatever else was in it (functions, other schemas) is nowhere else."""
+    fresh()
+    (first,) = others(maintenance, shop)[Kind.BEFORE]
+    for _ in range(3):
+        fresh()
+        assert first in others(maintenance, shop)[Kind.BEFORE]
+
+
 def test_rows_that_a_snapshot_of_all_has_are_not_lost_and_others_are(
     fresh: Callable[..., Restored], shop: str, settings: Settings
 ) -> None:

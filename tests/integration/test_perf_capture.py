@@ -127,6 +127,16 @@ def test_psycopg(perf):
 
 
 @pytest.mark.perf(on="psycopg")
+def test_pipeline(perf):
+    def piped(connection):
+        with connection.pipeline():
+            staff = connection.execute("SELECT id FROM staffs")
+            offices = connection.execute("SELECT id FROM offices WHERE name <> %s", ("a",))
+        return len(staff.fetchall()), len(offices.fetchall())
+    assert perf(piped) == (51, 10)
+
+
+@pytest.mark.perf(on="psycopg")
 def test_async_psycopg(perf):
     async def plain(connection):
         found = await connection.execute("SELECT FROM offices WHERE name = 'x'")
@@ -308,6 +318,8 @@ def test_every_form_is_captured(found: Results) -> None:
         assert counted == [(1, 0), (1, 0), (1, 10), (1, 10), (1, 51), (1, 7)]
         assert ("", 2, updates) in _plans(found[name])
         assert ("", 1, ["Seq Scan on staffs"]) in _plans(found[name])
+    piped = [(one["calls"], one["rows"]) for one in found["test_pipeline"]["statements"]]
+    assert piped == [(1, 51), (1, 10)]
     session = found["test_async_session"]["statements"][0]
     assert session["sources"][0]["function"].endswith("inner")
     for name in ("test_async_session", "test_measured_engine", "test_measured_connection"):

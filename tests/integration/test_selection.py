@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from invoke.context import Context
+from invoke.exceptions import Exit
 
 from perfdata import (
     BoundaryError,
@@ -18,6 +20,7 @@ from perfdata import (
     find_snapshot,
     restore_snapshot,
 )
+from perfdata.tasks import snapshot
 from perfdata.tasks.snapshot import _lacking, _print_info
 
 if TYPE_CHECKING:
@@ -211,6 +214,23 @@ def test_rows_that_match_by_period_are_required_and_held(
     with pytest.raises(BoundaryError, match="sales → prices"):
         restore_snapshot(url, NAME, settings=settings)
     made.path.unlink()
+
+
+def test_a_snapshot_with_whole_tables_is_not_one_of_flagged_rows_alone(
+    pair: tuple[str, str],
+    chosen: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What ``snapshot.verify --flagged`` is asked by a job that restores a file it was handed."""
+    monkeypatch.setenv("PERFDATA_HOME", str(chosen.home))
+    create_snapshot(pair[0], NAME, settings=chosen, replace=True)
+    with pytest.raises(Exit, match=r"holds every row of .*, not only the flagged ones") as caught:
+        snapshot.verify(Context(), name=NAME, flagged=True)
+    assert caught.value.code == 1
+    create_snapshot(pair[0], NAME, settings=replace(chosen, whole_tables=()), replace=True)
+    snapshot.verify(Context(), name=NAME, flagged=True)
+    assert capsys.readouterr().out.startswith("good: ")
 
 
 def test_a_pattern_that_names_no_table_is_told(pair: tuple[str, str], chosen: Settings) -> None:

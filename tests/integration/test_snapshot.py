@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -28,6 +30,7 @@ from perfdata import (
     restore_snapshot,
     verify_snapshot,
 )
+from perfdata.snapshot.format import compressor, read_manifest
 from perfdata.tasks import snapshot
 
 if TYPE_CHECKING:
@@ -251,6 +254,95 @@ def test_create_sees_what_a_callers_transaction_did(loaded: str, settings: Setti
         connection.rollback()
     made.path.unlink()
     assert made.manifest.stats["support_plan_cycles"] == 90
+
+
+def test_an_idle_connections_own_lock_timeout_is_as_before(loaded: str, settings: Settings) -> None:
+    with psycopg.connect(loaded, autocommit=True) as connection:
+        connection.execute("SET lock_timeout = '7s'")
+        create_snapshot(connection, "timed", settings=settings, lock_timeout_s=3).path.unlink()
+        assert connection.execute("SHOW lock_timeout").fetchone() == ("7s",)
+
+
+def test_a_joined_create_lets_nobody_write_between_two_tables(
+    loaded: str, settings: Settings
+) -> None:
+    """A caller's transaction is read committed: what others commit meanwhile it would see."""
+    kept_out = []
+
+    def write_elsewhere(event: Event) -> None:
+        if event.text == "offices" and not kept_out:
+            try:
+                run(loaded, "SET lock_timeout = '50ms'", "DELETE FROM support_plan_cycles")
+            except psycopg.errors.LockNotAvailable as error:
+                kept_out.append(error)
+
+    with psycopg.connect(loaded) as connection:
+        made = create_snapshot(connection, "held", settings=settings, report=write_elsewhere)
+    made.path.unlink()
+    assert kept_out
+    assert made.manifest.stats["support_plan_cycles"] == 100
+
+
+@pytest.mark.parametrize("moment", ["while it reads", "when it gives the file its name"])
+def test_a_name_that_is_taken_meanwhile_is_not_taken_away(
+    loaded: str, settings: Settings, moment: str
+) -> None:
+    other = settings.home / "snapshots" / "late.json.zst"
+    waiting = [moment]
+
+    def take(_event: Event) -> None:
+        if waiting == ["while it reads"]:
+            other.write_bytes(b"somebody's")
+
+    def named(event: str, args: tuple[Any, ...]) -> None:
+        # No check can come between this and the call itself.
+        if waiting and event in {"os.link", "os.rename"} and str(args[1]) == str(other):
+            waiting.clear()
+            other.write_bytes(b"somebody's")
+
+    sys.addaudithook(named)
+    with pytest.raises(SnapshotExistsError, match="'late' already"):
+        create_snapshot(loaded, "late", settings=settings, report=take)
+    waiting.clear()
+    assert other.read_bytes() == b"somebody's"
+    other.unlink()
+    assert not list(settings.home.glob("snapshots/.*.tmp"))
+
+
+def test_a_required_row_that_is_flagged_itself_is_missing(
+    database_url: str, loaded: str, settings: Settings
+) -> None:
+    """The restore would remove it, and what references it would dangle."""
+    run(loaded, *[statement.format(creator=REAL_STAFF) for statement in REAL])
+    run(loaded, "UPDATE support_plan_cycles SET office_id = '00000000-0000-4000-8000-000000000002'"
+        " WHERE id = 1")  # fmt: skip
+    path = create_snapshot(loaded, "needs", settings=settings).path
+    run(database_url, *[statement.format(creator=REAL_STAFF) for statement in REAL])
+    run(database_url, "UPDATE offices SET is_test_data = true")
+    before = state(database_url)
+    with pytest.raises(RefusedError, match=r"offices \(support_plan_cycles_office_id_fkey\)"):
+        restore_snapshot(database_url, "needs", settings=settings)
+    assert state(database_url) == before
+    path.unlink()
+
+
+def test_another_body_of_the_same_length_is_refused_before_any_transaction(
+    small: str, database_url: str, settings: Settings
+) -> None:
+    """A good zstd frame of as many bytes, with other rows in it."""
+    path = settings.home / "snapshots" / f"{small}.json.zst"
+    manifest, offset = read_manifest(path)
+    head, stored = path.read_bytes()[:offset], path.read_bytes()[offset:]
+    text = zstandard.ZstdDecompressor().decompressobj().decompress(stored)
+    found = re.compile(rb"\d{4}-\d\d-\d\d").finditer(text)
+    others = (text[: one.start()] + b"2001-01-01" + text[one.end() :] for one in found)
+    forged = (compressor().compress(one) for one in others if one != text)
+    body = next(one for one in forged if len(one) == manifest.body.compressed_bytes)
+    path.write_bytes(head + body)
+    with psycopg.connect(database_url) as connection:
+        with pytest.raises(SnapshotDamagedError, match="its checksum is not the manifest's"):
+            restore_snapshot(connection, small, settings=settings)
+        assert connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
 
 
 def test_other_migrations_are_refused_and_named(

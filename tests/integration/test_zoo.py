@@ -90,6 +90,26 @@ def test_a_key_that_is_disabled_in_part_is_put_back_by_a_superuser(round_trip: R
     assert {state for *_, state, _ in run(target, KEY_STATES)} == {"D", "O"}
 
 
+def test_a_key_of_which_one_check_is_disabled_still_finds_rows_that_break_it(
+    round_trip: RoundTrip, settings: Settings
+) -> None:
+    """It checks new rows or changed ones: half a key is no key that may stay as it is."""
+    disabled = [*REFERENCING, "ALTER TABLE child DISABLE TRIGGER ALL"]
+    _, target, _ = round_trip(disabled, [*REFERENCING_ROWS, ORPHAN])
+    run(target, "TRUNCATE parent, child", "ALTER TABLE child ENABLE TRIGGER ALL")
+    ((check,),) = run(
+        target,
+        "SELECT tgname FROM pg_trigger JOIN pg_proc p ON p.oid = tgfoid"
+        " WHERE tgrelid = 'child'::regclass AND p.proname = 'RI_FKey_check_ins'",
+    )
+    run(target, f'ALTER TABLE child DISABLE TRIGGER "{check}"')
+    before = run(target, KEY_STATES)
+    with pytest.raises(LoadError, match="rows of child reference rows that are not there"):
+        restore_snapshot(target, "round_trip", settings=settings)
+    assert run(target, KEY_STATES) == before
+    assert run(target, "SELECT count(*) FROM child") == [(0,)]
+
+
 def test_a_disabled_key_on_a_partition_alone_stays_disabled(round_trip: RoundTrip) -> None:
     schema = [
         REFERENCING[0],

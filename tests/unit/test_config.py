@@ -60,6 +60,17 @@ def test_the_environment_wins(tmp_path: Path) -> None:
     assert Settings.load(tmp_path, {}).home == tmp_path / "a"
 
 
+def test_a_relative_folder_is_below_where_it_was_said(tmp_path: Path) -> None:
+    """In the environment that is the current folder, in pyproject.toml the folder of that."""
+    write(tmp_path, '[tool.perfdata]\nhome = "a"\npg_bin = "pg"\n')
+    below = tmp_path / "below"
+    below.mkdir()
+    said = Settings.load(below, {"PERFDATA_HOME": "b", "PERFDATA_PG_BIN": "bin"})
+    assert (said.root, said.home, said.pg_bin) == (tmp_path, below / "b", below / "bin")
+    written = Settings.load(below, {})
+    assert (written.home, written.pg_bin) == (tmp_path / "a", tmp_path / "pg")
+
+
 def test_a_variable_that_is_no_setting_is_named_with_the_near_one() -> None:
     environ = {"PERFDATA_HOME": "b", "PERFDATA_COMPARE": "{}", "PERFDATABASE": "", "HOME": "/"}
     assert unknown_variables(environ) == []

@@ -111,6 +111,7 @@ def _written(tmp_path: Path) -> Path:
         (lambda text: f"<<<<<<< HEAD\n{text}", "holds a merge conflict"),
         (lambda text: text.replace("baseline/1", "baseline/2"), "'perfdata-baseline/2'.*newer"),
         (lambda text: text.replace('"report"', '"other"'), "is the baseline of other on 100_off"),
+        (lambda text: text.replace('"100_offices"', '"9_offices"'), "baseline of report on 9_off"),
     ],
 )
 def test_a_file_that_is_not_what_was_written_is_refused(
