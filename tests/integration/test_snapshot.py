@@ -267,7 +267,7 @@ def test_a_joined_create_lets_nobody_write_between_two_tables(
     loaded: str, settings: Settings
 ) -> None:
     """A caller's transaction is read committed: what others commit meanwhile it would see."""
-    kept_out = []
+    kept_out: list[Exception] = []
 
     def write_elsewhere(event: Event) -> None:
         if event.text == "offices" and not kept_out:
