@@ -36,6 +36,7 @@ from perfdata.snapshot.format import (
     fingerprint_schema,
     manifest_frame,
 )
+from perfdata.snapshot.frames import STATISTICS_MAX_BYTES, listed_bytes
 from perfdata.snapshot.longest import long_rows_named, reading
 from perfdata.snapshot.required import describe_requirements, find_requirements
 from perfdata.snapshot.selection import Selection, whole_tables
@@ -262,7 +263,7 @@ def _read(
             if (names := [column.name for column in table.columns if column.generated])
         },
         primary_keys={one.key: list(one.primary_key) for one in tables if one.primary_key},
-        body=writer.finish(_statistics(link, tables, selection, stats)),
+        body=writer.finish(_statistics(link, tables, selection, stats, report)),
     )
 
 
@@ -275,13 +276,23 @@ def _select(request: Request, settings: Settings, catalog: Catalog, flag: str) -
 
 
 def _statistics(
-    link: Link, tables: Sequence[Table], selection: Selection, stats: Mapping[str, int]
+    link: Link,
+    tables: Sequence[Table],
+    selection: Selection,
+    stats: Mapping[str, int],
+    report: Report,
 ) -> Statistics | None:
     """Read the planner's statistics of the tables that the snapshot has all rows of."""
     query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE ({}) IS NOT TRUE)")
     others = link.together(query.format(one.only, selection.where(one)) for one in tables)
     whole = [table for table, ((more,),) in zip(tables, others, strict=True) if not more]
-    return read_statistics(link, {table.oid: stats[table.key] for table in whole})
+    found = read_statistics(link, {table.oid: stats[table.key] for table in whole})
+    if found is None or sum(listed_bytes(line, 1) for line in found.relations) <= (
+        STATISTICS_MAX_BYTES
+    ):
+        return found
+    report(Event("the planner's statistics are left out, as they are too long: a restore analyses"))
+    return None
 
 
 def _hold_still(link: Link, tables: Sequence[Table]) -> None:

@@ -7,17 +7,28 @@ carries its checksum, and the manifest holds the body's length and digest.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 import zstandard
 
 from perfdata.database.known import Statistics
 from perfdata.errors import SnapshotDamagedError, SnapshotError, SnapshotStaleError
 from perfdata.project import Migration
+from perfdata.snapshot.frames import (
+    BLOCK_BYTES,
+    HEAD_MAX_BYTES,
+    MANIFEST_MAX_BYTES,
+    MANIFEST_MAX_VALUES,
+    STATISTICS_MAX_BYTES,
+    WINDOW_LOG,
+    damage,
+    is_too_large,
+    listed_bytes,
+    read_first_frame,
+    read_second_frame,
+)
 from perfdata.snapshot.shape import check_columns, check_shape, row_pattern
 
 if TYPE_CHECKING:
@@ -32,7 +43,7 @@ FORMAT = "perfdata/1"
 # (2.6 s); tables for more of them: 69 and 1.09 MB (3.6 s). Windows of up to 2^26 find nothing more;
 # 2^27 does (66 MB), and costs 174 MB of memory where this takes 11.
 _COMPRESSION = {
-    "window_log": 23,
+    "window_log": WINDOW_LOG,
     "strategy": zstandard.STRATEGY_DFAST,
     "hash_log": 18,
     "chain_log": 15,
@@ -43,11 +54,8 @@ _COMPRESSION = {
     "ldm_hash_rate_log": 4,
     "ldm_bucket_size_log": 3,
 }
-_BLOCK_BYTES = 1 << 20
 # What ends the tables: the document itself, or a comma and the statistics.
 _TABLES_END = {b"}}\n", b"},\n"}
-# A manifest describes tables, not rows: one of 500 tables is under 1 MB.
-_MANIFEST_MAX_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -179,9 +187,19 @@ class BodyWriter:
 
 
 def manifest_frame(manifest: Manifest) -> bytes:
-    """Make the first frame: the manifest's entries, one a line, and the comma before the body."""
+    """Make the first frame: the manifest's entries, one a line, and the comma before the body.
+
+    Raises SnapshotError for a manifest that is larger than read_manifest takes.
+    """
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in asdict(manifest).items()]
-    return compressor().compress(("{" + ",\n ".join(lines) + ",\n").encode())
+    text = ("{" + ",\n ".join(lines) + ",\n").encode()
+    if is_too_large(text):
+        raise SnapshotError(
+            f"snapshot {manifest.name} can't be saved: what describes its {len(manifest.schema):,} "
+            f"tables takes {len(text):,} bytes, and no more than {MANIFEST_MAX_BYTES:,} with "
+            f"{MANIFEST_MAX_VALUES:,} values are read again"
+        )
+    return compressor().compress(text)
 
 
 def read_manifest(path: Path) -> tuple[Manifest, int]:
@@ -190,26 +208,16 @@ def read_manifest(path: Path) -> tuple[Manifest, int]:
     Raises SnapshotDamagedError, SnapshotStaleError for a format of another version, and
     SnapshotError where the file can't be read.
     """
-    with _damage(path), path.open("rb") as file:
-        text, offset = _first_frame(file)
-        document = json.loads(text.rstrip(b",\n") + b"}")
+    with damage(path), path.open("rb") as file:
+        text, offset = read_first_frame(file)
+        if is_too_large(text):
+            raise ValueError("its manifest has more values than any that perfdata writes")
+        document = json.loads(text.decode("ascii").rstrip(",\n") + "}")
         if document.get("format") != FORMAT:
             raise SnapshotStaleError(
                 f"{path.name} is of format {document.get('format')!r}; this perfdata reads {FORMAT}"
             )
         return _manifest(document), offset
-
-
-def _first_frame(file: IO[bytes]) -> tuple[bytes, int]:
-    frame = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
-    text, consumed = io.BytesIO(), 0
-    while not frame.eof:
-        chunk = file.read(1 << 16)
-        if not chunk or text.tell() > _MANIFEST_MAX_BYTES:
-            raise EOFError("the manifest does not end")
-        consumed += len(chunk)
-        text.write(frame.decompress(chunk))
-    return text.getvalue(), consumed - len(frame.unused_data)
 
 
 def _manifest(document: dict[str, Any]) -> Manifest:
@@ -252,9 +260,9 @@ def check_digest(path: Path) -> tuple[Manifest, int]:
     """
     manifest, offset = read_manifest(path)
     digest, size = hashlib.sha256(), 0
-    with _damage(path), path.open("rb") as file:
+    with damage(path), path.open("rb") as file:
         file.seek(offset)
-        while chunk := file.read(_BLOCK_BYTES):
+        while chunk := file.read(BLOCK_BYTES):
             digest.update(chunk)
             size += len(chunk)
     if size != manifest.body.compressed_bytes:
@@ -294,30 +302,27 @@ def read_tables(
     check_file has read this very body. Raises SnapshotDamagedError, at the end also where what was
     read is not ``body``: the file may have been replaced since it was checked.
     """
-    with _damage(path), path.open("rb") as file:
+    with damage(path), path.open("rb") as file:
         file.seek(offset)
         digesting = _Digesting(file)
-        decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-        with decompressor.stream_reader(
-            cast("IO[bytes]", digesting), read_size=_BLOCK_BYTES, closefd=False
-        ) as stream:
-            lines = _Lines(_whole_lines(path, stream))
-            if lines.next() != b'"tables": {\n':
-                raise ValueError("the body does not begin with its tables")
-            keys: set[str] = set()
-            while (line := lines.next()) not in _TABLES_END:
-                ((key, head),) = json.loads(b"{" + line + b"]}}").items()
-                if key in keys:
-                    raise ValueError(f"table {key} comes twice")
-                keys.add(key)
-                columns = head["columns"]
-                rows = _rows(path, key, len(columns), lines, checked=checked)
-                yield TableBody(key, columns, head["types"], rows)
-                if lines.next() not in {b"]},\n", b"]}\n"}:
-                    raise ValueError(f"table {key} does not end")
-            if line == b"},\n":
-                tell_statistics(_statistics(lines))
-        while digesting.read(_BLOCK_BYTES):
+        lines = _Lines(read_second_frame(path, digesting, body.bytes))
+        if lines.next() != b'"tables": {\n':
+            raise ValueError("the body does not begin with its tables")
+        keys: set[str] = set()
+        while (line := lines.next()) not in _TABLES_END:
+            ((key, head),) = _head(line).items()
+            if key in keys:
+                raise ValueError(f"table {key} comes twice")
+            keys.add(key)
+            columns = head["columns"]
+            rows = _rows(path, key, len(columns), lines, checked=checked)
+            yield TableBody(key, columns, head["types"], rows)
+            if lines.next() not in {b"]},\n", b"]}\n"}:
+                raise ValueError(f"table {key} does not end")
+        if line == b"},\n":
+            tell_statistics(_statistics(lines))
+        lines.end()
+        while digesting.read(BLOCK_BYTES):
             pass
         if digesting.digest.hexdigest() != body.sha256:
             raise ValueError("it was replaced while it was read")
@@ -326,7 +331,7 @@ def read_tables(
 def _rows(path: Path, key: str, columns: int, lines: _Lines, *, checked: bool) -> Iterator[bytes]:
     """Yield a table's blocks; raise SnapshotDamagedError for what is no row of so many columns."""
     pattern, ended = None if checked else row_pattern(columns), False
-    with _damage(path):
+    with damage(path):
         for block in lines.rows():
             if pattern is not None and (ended or pattern.fullmatch(block) is None):
                 raise ValueError(f"a row of {key} is not one line with an array of {columns} texts")
@@ -334,12 +339,25 @@ def _rows(path: Path, key: str, columns: int, lines: _Lines, *, checked: bool) -
             yield block
 
 
+def _head(line: bytes) -> dict[str, Any]:
+    if len(line) > HEAD_MAX_BYTES:
+        raise ValueError("the head of a table is too long")
+    head: dict[str, Any] = json.loads(b"{" + line + b"]}}")
+    return head
+
+
 def _statistics(lines: _Lines) -> Statistics:
-    head = json.loads(b"{" + lines.next() + b"]}}")["statistics"]
-    relations = [line.rstrip(b",\n") for block in lines.rows() for line in block.splitlines()]
+    head = _head(lines.next())["statistics"]
+    relations: list[bytes] = []
+    size_bytes = 0
+    for block in lines.rows():
+        size_bytes += listed_bytes(block, block.count(b"\n"))
+        if size_bytes > STATISTICS_MAX_BYTES:
+            raise ValueError("its planner statistics are too long")
+        relations += [line.rstrip(b",") for line in block.split(b"\n") if line]
     if lines.next() != b"]}}\n":
         raise ValueError("the statistics do not end")
-    return Statistics(head["environment"], [line for line in relations if line])
+    return Statistics(head["environment"], relations)
 
 
 class _Digesting:
@@ -381,37 +399,15 @@ class _Lines:
             end = end or len(self._block)
             block, self._block = self._block[:end], self._block[end:]
             yield block
+            del block  # a row may be of any size: not held while the next is read
+
+    def end(self) -> None:
+        """Raise ValueError where a line is left."""
+        if self._block or next(self._blocks, b""):
+            raise ValueError("something stands behind its end")
 
     def _fill(self) -> None:
         if not self._block:
             self._block = next(self._blocks, b"")
         if not self._block:
             raise EOFError("the body ends too early")
-
-
-def _whole_lines(path: Path, stream: zstandard.ZstdDecompressionReader) -> Iterator[bytes]:
-    pieces: list[bytes] = []
-    with _damage(path):
-        while chunk := stream.read(_BLOCK_BYTES):
-            cut = chunk.rfind(b"\n") + 1
-            if cut:
-                whole = b"".join((*pieces, chunk[:cut]))
-                pieces = []  # before the yield: a row may be of any size
-                yield whole
-            pieces.append(chunk[cut:])
-
-
-@contextmanager
-def _damage(path: Path) -> Iterator[None]:
-    """Turn what reading a file that is no snapshot runs into, into one error."""
-    try:
-        yield
-    except OSError as error:
-        raise SnapshotError(f"{path} can't be read: {error.strerror}") from error
-    except (
-        zstandard.ZstdError, EOFError, ValueError, KeyError, TypeError, AttributeError,
-        RecursionError,
-    ) as error:  # fmt: skip
-        raise SnapshotDamagedError(
-            f"{path.name} is damaged or no snapshot: {error}. Build or create it again"
-        ) from error

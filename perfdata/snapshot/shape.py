@@ -54,7 +54,8 @@ def check_shape(document: Mapping[str, Any]) -> None:
 
 def check_columns(path: Path, manifest: Manifest, body: TableBody) -> None:
     """Raise SnapshotDamagedError where a table of the body has not the manifest's columns."""
-    if list(body.columns) != list(manifest.schema.get(body.key, ())):
+    columns = manifest.schema.get(body.key)
+    if columns is None or list(body.columns) != list(columns):
         raise SnapshotDamagedError(
             f"{path.name} is damaged: table {body.key} has other columns in its body than in its "
             "manifest. Build or create it again"

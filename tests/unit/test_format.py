@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from perfdata import Manifest, Migration, SnapshotDamagedError, SnapshotError
 from perfdata.database.known import Statistics
-from perfdata.snapshot import format as format_
+from perfdata.snapshot import frames
 from perfdata.snapshot.format import (
     BodyWriter,
     Requirement,
@@ -214,7 +214,7 @@ def test_rows_longer_than_a_block_and_blocks_cut_anywhere_are_read(
     write(path, {"staffs": (["id", "name"], ["int", "text"], rows), "empty": (["id"], ["int"], [])})
     found, offset = read_manifest(path)
     for size in (1, 2, 3, 7, 64, 4096):
-        monkeypatch.setattr(format_, "_BLOCK_BYTES", size)
+        monkeypatch.setattr(frames, "BLOCK_BYTES", size)
         tables = read_tables(path, offset, found.body)
         read = {table.key: b"".join(table.blocks) for table in tables}
         assert json.loads(b"[" + read["staffs"] + b"]") == rows
