@@ -26,11 +26,11 @@ BLOCK_BYTES = 1 << 20
 HEAD_MAX_BYTES = 1 << 20
 # At the default target a table has 10 to 50 kB; a restore without them analyses its tables.
 STATISTICS_MAX_BYTES = 32 << 20
-# A manifest of 4,000 tables of 20 columns is 4 MB. Parsed, its values take 110 bytes each at most,
-# so that listing stays under 64 MB.
+# A manifest of 3,500 tables of 20 columns fits. Parsed, a value takes up to 210 bytes, so that
+# listing stays under 64 MB, of which Python and this package take 36.
 MANIFEST_MAX_BYTES = 4 << 20
-MANIFEST_MAX_VALUES = 200_000
-_LINE_MAX_BYTES = 1 << 30  # no server makes a row of more
+MANIFEST_MAX_VALUES = 100_000
+_ROW_MAX_BYTES = 1 << 30  # no server makes a row of more
 _OR_REPLACED = ", as its manifest says, or it was replaced while it was read"
 _FEED_BYTES = 64  # four bytes of a frame become 128 kB at most, so these 2 MB
 
@@ -85,19 +85,24 @@ def read_second_frame(path: Path, source: object, size_bytes: int) -> Iterator[b
             read_bytes += len(chunk)
             if read_bytes > size_bytes:
                 raise ValueError(f"its body has more than {size_bytes:,} bytes{_OR_REPLACED}")
-            find = chunk.find if line.tell() > BLOCK_BYTES else chunk.rfind
-            cut = find(b"\n") + 1
-            line.write(chunk[:cut] if cut else chunk)
-            if line.tell() > _LINE_MAX_BYTES:
-                raise ValueError("a line of its body is longer than any row")
-            if cut:
-                whole, line = [line.getvalue()], io.BytesIO(chunk[cut:])
-                line.seek(0, io.SEEK_END)
+            ends, begin = {chunk.rfind(b"\n") + 1}, 0
+            if line.tell() > BLOCK_BYTES:
+                ends.add(chunk.find(b"\n") + 1)
+            for end in sorted(ends - {0}):
+                line.write(chunk[begin:end])
+                whole, line, begin = [line.getvalue()], io.BytesIO(), end
                 yield whole.pop()  # nothing here holds it while it is used
+            line.write(chunk[begin:])
+            if line.tell() > (_ROW_MAX_BYTES if _is_row(line) else STATISTICS_MAX_BYTES):
+                raise ValueError("a line of its body is longer than any that perfdata writes")
         if line.tell():
             yield line.getvalue()
         if read_bytes < size_bytes:
             raise EOFError(f"its body has {read_bytes:,} of {size_bytes:,} bytes{_OR_REPLACED}")
+
+
+def _is_row(line: io.BytesIO) -> bool:
+    return line.getbuffer()[:1] == b"["
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:
