@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 from urllib.parse import parse_qsl, quote, urlencode
 
 from perfdata.database.link import Link, PsycopgLink
-from perfdata.errors import ConfigError, ConnectError, RefusedError
+from perfdata.errors import ConfigError, ConnectError, PerfdataError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,6 +26,8 @@ _DRIVER_PARAMETERS = {
     "command_timeout",
 }
 
+_SECRETS = ("password", "sslpassword", "oauth_client_secret")
+_PORT_MAX = 65_535
 _SSL = {"true": "require", "false": "disable"}  # asyncpg takes both
 _OURS: dict[str, Any] = {
     "autocommit": True,
@@ -97,20 +99,27 @@ def normalise_url(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if separator:
         name, _, driver = scheme.partition("+")
+        if not scheme.replace("+", "").isalnum():  # a password may hold "://" too
+            raise _unreadable()
         if name not in {"postgresql", "postgres"}:
             raise ConfigError(
                 f"the database URL begins with {scheme!r}; perfdata takes postgresql:// "
                 "(also with +psycopg, +asyncpg, …)"
             )
-        # An unencoded slash ends the host early: the rest of the password would pass for a name.
-        if "@" in rest.partition("/")[2].partition("?")[0]:
+        # An unencoded @ or / ends the password early: its rest would pass for a host or a name.
+        place, _, path = rest.partition("/")
+        if place.count("@") > 1 or "@" in path.partition("?")[0]:
             raise _unreadable()
         url = f"postgresql://{_without_driver(rest) if driver else rest}"
     try:
         parts = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         raise _unreadable() from None
-    if not all(port.isdigit() or not port for port in str(parts.get("port", "")).split(",")):
+    ports = [port for port in str(parts.get("port", "")).split(",") if port]
+    # postgresql://user:password, without a host, has the password where a port is.
+    if not all(port.isdecimal() and 0 < int(port) <= _PORT_MAX for port in ports):
+        raise _unreadable()
+    if "://" in str(parts.get("dbname", "")):  # a URL in the place of a name
         raise _unreadable()
     return make_conninfo("", **parts)
 
@@ -118,7 +127,7 @@ def normalise_url(url: str) -> str:
 def _unreadable() -> ConfigError:
     return ConfigError(
         "the database URL can't be read (it is not repeated here, as it may hold a password); "
-        "special characters in a password must be percent-encoded"
+        "special characters in a password must be percent-encoded: @ is %40, / is %2F, % is %25"
     )
 
 
@@ -245,10 +254,14 @@ def _open_sqlalchemy(database: object) -> Iterator[Link]:
         )
 
 
-def unreachable(url: sqlalchemy.URL, error: Exception) -> ConnectError:
+def unreachable(url: sqlalchemy.URL, error: Exception) -> PerfdataError:
     """Make the error for an engine that can't connect, with no password."""
+    # SQLAlchemy takes what follows an unencoded @ for a host, and a password alone for a port.
+    if "@" in f"{url.host} {url.database}" or (url.port or 0) > _PORT_MAX:
+        return _unreadable()
     reason = " ".join(str(getattr(error, "orig", None) or error).split())
-    return ConnectError(f"can't connect to {url.render_as_string(hide_password=True)}: {reason}")
+    shown = url.difference_update_query(_SECRETS).render_as_string(hide_password=True)
+    return ConnectError(f"can't connect to {shown}: {reason}")
 
 
 def first(values: Sequence[object], limit: int = 5) -> str:

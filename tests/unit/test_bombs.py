@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +18,7 @@ from perfdata.snapshot.frames import MANIFEST_MAX_VALUES, STATISTICS_MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 
@@ -152,8 +152,12 @@ ROW = [b'["', *[b"a" * MIB] * 300, b'"],\n']
         ([HEAD[:30], b', "a"' * MIB, b'], "types": [], "rows": [', END], None, "the head of", 0),
         ([HEAD, END[1:5], b"}" + END[5:], *[b"\n" * MIB] * 4200], None, "damaged", 0),
         (
-            [HEAD[:12], numbered(b'"#": {"columns": [], "types": [], "rows": [\n]},\n', 40_000)]
-            + [HEAD[12:], END],
+            [
+                HEAD[:12],
+                numbered(b'"#": {"columns": [], "types": [], "rows": [\n]},\n', 40000),
+                HEAD[12:],
+                END,
+            ],
             None,
             "table 000000 is in it twice, or not in its manifest",
             0,
