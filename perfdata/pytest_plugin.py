@@ -32,6 +32,7 @@ from perfdata.config import Settings
 from perfdata.errors import ConfigError, PerfdataError, RegressedError
 from perfdata.perf.junit import properties
 from perfdata.perf.marker import Marker
+from perfdata.perf.redaction import REDACTION_PLUGIN, Redaction
 from perfdata.perf.summary import SUMMARY_PLUGIN, Announcer, Summary, attach, attach_notes
 
 if TYPE_CHECKING:
@@ -65,12 +66,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and what sums up the session."""
+    """Register the marker, what sums up the session, and what keeps passwords out of it."""
     config.addinivalue_line(
         "markers",
         'perf(dataset="100_offices", max_queries=None, max_rows=None): the dataset that a perf '
         "test runs on, and what its scenario may do at most",
     )
+    config.pluginmanager.register(Redaction(), REDACTION_PLUGIN)
     if "PERFDATA_COMPARE" in os.environ:
         from perfdata.perf.rounds import CHILD_PLUGIN, take_part
 

@@ -28,18 +28,6 @@ if TYPE_CHECKING:
     from perfdata.snapshot.provide import Built, Provided
 
 
-class SecretUrl(str):
-    """A URL that a failing test's output shows without its password."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        """Show the URL with stars in the place of the password."""
-        from sqlalchemy import make_url
-
-        return repr(make_url(str(self)).render_as_string(hide_password=True))
-
-
 @dataclass(frozen=True)
 class Scene:
     """Where a test runs: on which dataset, at which URL, and what makes another clone of it.
@@ -148,7 +136,10 @@ class Stage:
         self._stack.close()
         self._loaded, self._clones, self._why_not = None, None, ""
         self._templates.clear()
+        if settings.database_url is not None:
+            self._announcer.redaction.learn(settings.database_url)
         self._target = open_target(settings, self._announcer.report)
+        self._announcer.redaction.learn(self._target.conninfo)
         return self._target
 
     def _template(self, target: Target, name: str) -> Sealed:
@@ -246,7 +237,7 @@ class Stage:
 def _url(conninfo: str) -> str:
     from perfdata.database.url import make_url
 
-    return SecretUrl(make_url(conninfo, "psycopg"))
+    return make_url(conninfo, "psycopg")
 
 
 def _last_write(target: Target) -> str:

@@ -14,6 +14,7 @@ from perfdata.perf.history import append_history
 from perfdata.perf.markdown import markdown
 from perfdata.perf.model import ScenarioResult, Verdict
 from perfdata.perf.orphans import orphans, whole_folders
+from perfdata.perf.redaction import REDACTION_PLUGIN
 from perfdata.perf.results import write_results, write_whole
 from perfdata.perf.telling import notices, warnings
 from perfdata.perf.terminal import table
@@ -21,6 +22,7 @@ from perfdata.perf.terminal import table
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from perfdata.perf.redaction import Redaction
     from perfdata.progress import Event
 
 _ATTRIBUTE, _NOTES = "perfdata", "perfdata_notes"
@@ -36,6 +38,7 @@ class Announcer:
         self._reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
         self._capture: Any = config.pluginmanager.get_plugin("capturemanager")
         self._summary: Summary | None = config.pluginmanager.get_plugin(SUMMARY_PLUGIN)
+        self.redaction: Redaction = config.pluginmanager.get_plugin(REDACTION_PLUGIN)
 
     def report(self, event: Event) -> None:
         """Write an event that is a line; how far a work has come is not for a test's terminal."""
@@ -44,6 +47,7 @@ class Announcer:
 
     def line(self, text: str) -> None:
         """Write a line of perfdata's own, and keep it for the summary."""
+        text = self.redaction.text(text)
         if self._summary is not None:
             self._summary.notes.append(text)
         if self._reporter is None:
