@@ -30,6 +30,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from perfdata.printable import make_printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -38,8 +40,9 @@ class PerfdataError(Exception):
     """perfdata could not do what was asked."""
 
     def __init__(self, message: str | None = None) -> None:
-        """Take the message, or the first line of the class's docstring."""
-        super().__init__(message or (type(self).__doc__ or "").splitlines()[0])
+        """Take the message, or the first line of the class's docstring; it is made printable."""
+        message = message or (type(self).__doc__ or "").splitlines()[0]
+        super().__init__(make_printable(message))
 
 
 class ConfigError(PerfdataError):

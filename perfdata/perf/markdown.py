@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from perfdata.perf.model import Verdict, broken_budgets
 from perfdata.perf.telling import notices, red_lines, warnings
 from perfdata.perf.terminal import counted, seconds
+from perfdata.printable import blank_out, make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,7 +86,7 @@ def _details(result: ScenarioResult, root: Path) -> str:
 
 
 def _folded(title: str, text: str, *, shown: bool = False) -> str:
-    lines = text.splitlines()
+    lines = make_printable(text).splitlines()
     if (more := len(lines) - _LINES_SHOWN) > 0:
         lines = [*lines[:_LINES_SHOWN], f"… {more} more lines"]
     # A fence is ended by as many backquotes: one longer than any in the text is not.
@@ -93,7 +94,7 @@ def _folded(title: str, text: str, *, shown: bool = False) -> str:
     opened = " open" if shown else ""
     body = "\n".join([fence, *lines, fence])
     # In HTML up to the next empty line: Markdown's own signs mean nothing there.
-    title = html.escape(" ".join(title.split()))
+    title = html.escape(make_printable(" ".join(title.split())))
     return f"<details{opened}><summary>{title}</summary>\n\n{body}\n\n</details>"
 
 
@@ -107,5 +108,5 @@ def _longest_run(line: str) -> int:
 
 def _escape(text: str) -> str:
     """Make a text mean itself in a table's cell, in a list and in HTML."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
+    text = blank_out(text).replace("&", "&amp;").replace("<", "&lt;")
     return "".join(f"\\{char}" if char in "\\`*_[]|" else char for char in text)

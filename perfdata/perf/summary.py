@@ -18,6 +18,7 @@ from perfdata.perf.redaction import REDACTION_PLUGIN
 from perfdata.perf.results import write_results, write_whole
 from perfdata.perf.telling import notices, warnings
 from perfdata.perf.terminal import table
+from perfdata.printable import make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,7 +48,7 @@ class Announcer:
 
     def line(self, text: str) -> None:
         """Write a line of perfdata's own, and keep it for the summary."""
-        text = self.redaction.text(text)
+        text = make_printable(self.redaction.text(text))
         if self._summary is not None:
             self._summary.notes.append(text)
         if self._reporter is None:
@@ -182,12 +183,12 @@ class Summary:
                 table(results, writer.fullwidth, colour=bool(writer.hasmarkup))
             )
         for warning in warnings(results):
-            terminalreporter.write_line(f"warning: {warning}", yellow=True)
+            terminalreporter.write_line(make_printable(f"warning: {warning}"), yellow=True)
         root = self._settings.root if self._settings else Path.cwd()
         for notice in notices(results, root):
-            terminalreporter.write_line(notice, bold=True)
+            terminalreporter.write_line(make_printable(notice), bold=True)
         for said in self._said:
-            terminalreporter.write_line(said)
+            terminalreporter.write_line(make_printable(said))
 
 
 def _tail(report: pytest.TestReport) -> str:

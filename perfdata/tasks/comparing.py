@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from perfdata.perf.terminal import seconds
 from perfdata.perf.trees import side_by_side
-from perfdata.tasks.output import aligned, one_line, print_table
+from perfdata.printable import make_printable
+from perfdata.tasks.output import aligned, one_line, print_table, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,13 +34,13 @@ def print_comparison(found: Comparison) -> None:
         )
     for one in found.scenarios:
         for line in _differences(one, rev):
-            print(line)
+            show(line)
     if found.dirty:
         print("this tree was compared as it lies there, with what is not committed")
     for note in found.notes:
-        print(_indented(note))
+        show(_indented(note))
     for error in found.errors:
-        print(f"error: {_indented(error)}", file=sys.stderr)
+        print(make_printable(f"error: {_indented(error)}"), file=sys.stderr)
 
 
 def _row(one: Compared) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import ConfigError, MigrationError
 from perfdata.tasks.base import is_dry, task
-from perfdata.tasks.output import human_size, print_facts, print_json
+from perfdata.tasks.output import human_size, print_facts, print_json, show
 from perfdata.tasks.progress import reporting
 from perfdata.tasks.target import load_settings, untouched_target
 
@@ -139,9 +139,9 @@ def gc(context: Context, *, lost_rows: bool = False, json: bool = False) -> None
         return
     would = "would have " if dry else ""
     for one in done.removed:
-        print(f"{would}removed {one.name} ({human_size(one.size_bytes)}): {one.reason}")
+        show(f"{would}removed {one.name} ({human_size(one.size_bytes)}): {one.reason}")
     for line in done.left:
-        print(f"left: {line}")
+        show(f"left: {line}")
     print(f"{would}given back {human_size(done.size_bytes)}")
 
 

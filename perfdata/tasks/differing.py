@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from perfdata.errors import ConfigError
-from perfdata.tasks.output import human_rows, one_line, print_table
+from perfdata.tasks.output import human_rows, one_line, print_table, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def print_difference(difference: Difference) -> None:
     for one in difference.tables:
         for kind, samples in one.samples.items():
             for sample in samples:
-                print(f"{_SIGNS[kind]} {one.table} {_sample(sample)}")
+                show(f"{_SIGNS[kind]} {one.table} {_sample(sample)}")
 
 
 def _rows(one: TableDifference) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perfdata.tasks.base import would_fail
-from perfdata.tasks.output import human_rows, human_size, print_notes, print_table, shown_path
+from perfdata.tasks.output import human_rows, human_size, print_notes, print_table, show, shown_path
 from perfdata.tasks.target import flagged_rows, shadowing, tell_guard, untouched_target
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _tell_foreseen(found: Foreseen, *, keep: bool) -> None:
         print(f"would put a fresh database in its place, and keep what is there until {until}")
     if found.lost:
         rows = lost_words(found.snapshot.manifest)
-        print(f"would have these {rows} in the kept one alone: {first(found.lost)}")
+        show(f"would have these {rows} in the kept one alone: {first(found.lost)}")
     table = []
     for one in found.tables:
         before = ["-", "-"]

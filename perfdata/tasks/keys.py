@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from perfdata.tasks.output import print_table
+from perfdata.tasks.output import print_table, show
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
@@ -74,5 +74,5 @@ def explain_key(key: CacheKey, name: str, compared: Compared) -> None:
         print(f"snapshot {name} was made with the same")
     else:
         for part, (now, then) in compared.items():
-            print(f"snapshot {name} differs in {part}: {then or 'not there'}")
-            print(f"  now: {now or 'not there'}")
+            show(f"snapshot {name} differs in {part}: {then or 'not there'}")
+            show(f"  now: {now or 'not there'}")

@@ -7,14 +7,18 @@ never a colour code in a pipe.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perfdata.printable import blank_out, make_printable
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+_UNPRINTABLE = re.compile(r"[^ -~\n]")  # all that may be unprintable, and is to be looked at
 _MINUTE_S = 60
 # From 0.9 of a unit on it is used, so that a list's sizes compare at a glance; from ten of it
 # a decimal tells nothing.
@@ -23,8 +27,21 @@ _WHOLE_FROM = 10
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON; what JSON does not know (paths, dates) as its text."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """Print a value as JSON; what JSON does not know (paths, dates) as its text.
+
+    What can't be printed is escaped, and so is what GitHub's runner takes for a command.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    print(_UNPRINTABLE.sub(_escaped, text).replace("##[", "#\\u0023["))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
+
+
+def show(text: str) -> None:
+    """Print a text that may come from anywhere: lines without control characters or commands."""
+    print(make_printable(text))
 
 
 def print_table(
@@ -36,19 +53,19 @@ def print_table(
         _print_rich(headings, cells, right)
     else:
         for line in aligned([list(headings), *cells], [heading in right for heading in headings]):
-            print(line)
+            show(line)
 
 
 def print_facts(facts: Mapping[str, object]) -> None:
     """Print names and values, one a line."""
     for line in aligned([[name, one_line(str(value))] for name, value in facts.items()]):
-        print(line)
+        show(line)
 
 
 def print_notes(notes: Iterable[str]) -> None:
     """Print what a user should know besides the result, below it."""
     for note in notes:
-        print(f"  {note}")
+        show(f"  {note}")
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool] = ()) -> list[str]:
@@ -79,8 +96,8 @@ def text_width(text: str) -> int:
 
 
 def one_line(text: str) -> str:
-    """Make a text that is safe to print: a snapshot's description may come from anywhere."""
-    return "".join(char if char.isprintable() else " " for char in text)
+    """Make one line of a text, for a cell: a snapshot's description may come from anywhere."""
+    return blank_out(text)
 
 
 def _print_rich(

@@ -6,15 +6,15 @@ import hashlib
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import zstandard
 
-from perfdata import Manifest, SnapshotError
-from perfdata.snapshot.format import Body, fingerprint_schema, manifest_frame
+from perfdata import SnapshotError
+from perfdata.snapshot.format import Body, manifest_frame
 from perfdata.snapshot.frames import MANIFEST_MAX_VALUES, STATISTICS_MAX_BYTES
+from tests.unit.snapshot_parts import make_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 
 MIB = 1 << 20
-SCHEMA = {"t": {"a": "text"}}
 HEAD = b'"tables": {\n"t": {"columns": ["a"], "types": ["text"], "rows": [\n'
 END = b"\n]}\n}}\n"
 # The peak of this program alone: what ru_maxrss says begins with the memory of who started it.
@@ -66,27 +65,6 @@ def compressed(parts: Iterable[bytes]) -> tuple[int, bytes]:
     return size, data
 
 
-def manifest(body: Body, name: str = "bomb") -> Manifest:
-    return Manifest(
-        name=name,
-        description="",
-        created_at="2026-01-01T00:00:00+00:00",
-        stats={"t": 1},
-        as_of=None,
-        all_rows=False,
-        flag_column="a",
-        server_version="18.6",
-        server_encoding="UTF8",
-        schema_fingerprint=fingerprint_schema(SCHEMA),
-        migrations=(),
-        dataset_fingerprint=None,
-        requires=(),
-        left_out=[],
-        schema=SCHEMA,
-        body=body,
-    )
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     (tmp_path / "snapshots").mkdir()
@@ -123,9 +101,7 @@ def test_listing_takes_under_64_mb_whatever_a_manifest_expands_to(
 
 def test_a_manifest_of_many_tables_is_listed_in_under_64_mb(path: Path) -> None:
     schema = {f"t{number}": {"a": "text"} for number in range(MANIFEST_MAX_VALUES // 4)}
-    one = replace(
-        manifest(Body(1, 1, "")), schema=schema, stats=dict.fromkeys(schema, 0), left_out=()
-    )
+    one = make_manifest(Body(1, 1, ""), schema=schema, stats=dict.fromkeys(schema, 0))
     path.write_bytes(manifest_frame(one))
     said, peak_mib = run(path.parents[1], "snapshot.list")
     assert "bomb" in said
@@ -136,7 +112,7 @@ def test_a_manifest_of_many_tables_is_listed_in_under_64_mb(path: Path) -> None:
 def test_what_could_not_be_read_again_is_not_written() -> None:
     schema = {f"t{number}": {"a": "text"} for number in range(MANIFEST_MAX_VALUES)}
     with pytest.raises(SnapshotError, match=r"can't be saved: what describes its 100,000 tables"):
-        manifest_frame(replace(manifest(Body(1, 1, "")), schema=schema))
+        manifest_frame(make_manifest(Body(1, 1, ""), schema=schema))
 
 
 ROW = [b'["', *[b"a" * MIB] * 300, b'"],\n']
@@ -177,7 +153,7 @@ def test_verifying_takes_under_200_mb_and_the_longest_row(
 ) -> None:
     size, data = compressed(parts)
     body = Body(declared or size, len(data), hashlib.sha256(data).hexdigest())
-    path.write_bytes(manifest_frame(manifest(body)) + data)
+    path.write_bytes(manifest_frame(make_manifest(body)) + data)
     found, peak_mib = run(path.parents[1], "snapshot.verify", "--name", "bomb")
     assert "damaged" in found
     assert said in found

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
     from perfdata.perf.results import Results
 
-# No XML document may hold them, and no browser shows them.
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+# No XML document may hold them, and no browser shows them; the last ones turn the direction.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff"
+    "\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 
 
 def write_report(
