@@ -16,7 +16,8 @@ An own perf_session requests perf_engine, and joins a connection's transaction w
 perf_url itself, and perf_clone_url is that.
 
 ``@pytest.mark.perf(dataset="100_offices", max_queries=…, max_rows=…)`` stands on tests, classes
-and modules; the nearest counts. Nothing heavy is imported before a fixture needs it: every pytest
+and modules; the nearest counts. A test that passes without its budgets being judged, as perf was
+not called in it, fails. Nothing heavy is imported before a fixture needs it: every pytest
 of an environment that has perfdata loads this module.
 """
 
@@ -31,7 +32,7 @@ import pytest
 from perfdata.config import Settings
 from perfdata.errors import ConfigError, PerfdataError, RegressedError
 from perfdata.perf.junit import properties
-from perfdata.perf.marker import Marker
+from perfdata.perf.marker import Marker, stated_limits
 from perfdata.perf.redaction import REDACTION_PLUGIN, Redaction
 from perfdata.perf.summary import SUMMARY_PLUGIN, Announcer, Summary, attach, attach_notes
 
@@ -104,6 +105,24 @@ def _marker(item: pytest.Item) -> Marker:
         return marker.on_dataset(dataset) if dataset else marker
     except ConfigError as error:
         raise pytest.UsageError(f"{item.nodeid}: {error}") from error
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test that passed, and whose budgets nothing was held to."""
+    result = yield
+    limits = stated_limits(one.kwargs for one in item.iter_markers("perf"))
+    _, results = item.stash.get(_results_key, (None, []))
+    if limits and not results:
+        pytest.fail(
+            f"the marker perf sets {', '.join(limits)}, and nothing was measured in this test: "
+            "only perf counts statements. Run a function with perf(scenario), also a coroutine "
+            "function, or count a block: with perf.measure(): …, or "
+            "async with perf.measure(of=perf_async_session): … "
+            f"(a test that is to have no limit says {limits[0]}=None)",
+            pytrace=False,
+        )
+    return result
 
 
 @pytest.hookimpl(wrapper=True)

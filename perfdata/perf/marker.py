@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 DEFAULT_DATASET = "100_offices"
 TARGETS = ("session", "engine", "psycopg")
 BUDGETS = tuple(one.name for one in fields(Budgets))
+_THRESHOLDS = ("growth", "buffers_percent", "buffers_blocks")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,17 @@ class Marker:
         kept = self.budgets
         budgets = Budgets(max_queries=kept.max_queries, max_repeats=kept.max_repeats)
         return replace(self, dataset=name, budgets=budgets)
+
+
+def stated_limits(given: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Name the budgets and thresholds that markers set, the nearest marker first; None sets none.
+
+    They need not be perf markers of perfdata's: what else they hold is not looked at.
+    """
+    merged: dict[str, Any] = {}
+    for kwargs in reversed(list(given)):
+        merged.update(kwargs)
+    return [name for name in (*BUDGETS, *_THRESHOLDS) if merged.get(name) is not None]
 
 
 def _names(value: str | Iterable[str]) -> tuple[str, ...]:

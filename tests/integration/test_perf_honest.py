@@ -180,3 +180,113 @@ def test_what_workers_say_is_told_once(tmp_path: Path, own_home: Path) -> None:
     code, said = inner.run("-n2", "-k", "rolls_back or second")
     assert code == 0, said
     assert said.count("cloning 10_offices from a template that is there") == 1
+
+
+UNJUDGED = """
+import pytest
+from sqlalchemy import text
+
+pytestmark = pytest.mark.perf(dataset="10_offices", max_queries=1)
+QUERY = text("SELECT count(*) FROM offices")
+
+
+@pytest.mark.asyncio
+async def test_async_session(perf_async_session):
+    for _ in range(3):
+        assert (await perf_async_session.execute(QUERY)).scalar_one() == 10
+
+
+def test_session(perf_session):
+    perf_session.execute(QUERY)
+
+
+def test_engine(perf_engine):
+    with perf_engine.connect() as connection:
+        connection.execute(QUERY)
+
+
+def test_url(perf_clone_url):
+    pass
+
+
+def test_not_called(perf):
+    perf.session.execute(QUERY)
+
+
+def test_caught(perf):
+    with pytest.raises(ZeroDivisionError), perf.measure():
+        1 / 0
+
+
+def test_no_fixture():
+    pass
+
+
+@pytest.mark.perf(max_queries=None, buffers_percent=5)
+def test_threshold(perf_session):
+    pass
+
+
+@pytest.mark.asyncio
+async def test_too_many(perf, perf_async_session):
+    async with perf.measure(of=perf_async_session):
+        for _ in range(3):
+            await perf_async_session.execute(QUERY)
+
+
+@pytest.mark.asyncio
+async def test_measured(perf, perf_async_session):
+    async with perf.measure(of=perf_async_session):
+        await perf_async_session.execute(QUERY)
+
+
+@pytest.mark.perf(max_queries=None)
+def test_no_limit(perf_session):
+    pass
+
+
+def test_skipped(perf_session):
+    pytest.skip("not here")
+
+
+@pytest.mark.xfail(raises=ZeroDivisionError, strict=True)
+def test_fails_as_expected(perf_session):
+    1 / 0
+
+
+@pytest.mark.perf("slow")
+@pytest.mark.perf(max_queries=None)
+def test_of_another_plugin():
+    pass
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=("here", "in workers"))
+def test_a_test_whose_budgets_nothing_was_held_to_fails(
+    tmp_path: Path, own_home: Path, workers: tuple[str, ...]
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
+    inner = Pytest(tmp_path, own_home)
+    inner.write(test_unjudged=UNJUDGED)
+    loop = ("-p", "asyncio", "-o", "asyncio_default_fixture_loop_scope=function")
+    code, said = inner.run("-rA", *loop, *workers)
+    assert code == 1, said
+    lines = said.partition("short test summary info")[2].splitlines()
+    ended = {
+        name.partition(" ")[0]: outcome
+        for outcome, _, name in (line.partition(" test_unjudged.py::test_") for line in lines)
+        if name
+    }
+    unjudged = {
+        "async_session", "session", "engine", "url", "not_called", "caught", "no_fixture",
+        "threshold",
+    }  # fmt: skip
+    assert ended == {
+        **dict.fromkeys({*unjudged, "too_many"}, "FAILED"),
+        **dict.fromkeys(("measured", "no_limit", "of_another_plugin"), "PASSED"),
+        "fails_as_expected": "XFAIL",
+    }
+    assert said.count("and nothing was measured in this test: only perf counts statements") >= 8
+    assert "the marker perf sets buffers_percent, and nothing" in said
+    assert "too_many on 10_offices: 3 queries, max_queries is 1" in said
+    assert "pytest_plugin.py" not in said
