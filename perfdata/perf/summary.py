@@ -39,7 +39,8 @@ class Announcer:
         self._reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
         self._capture: Any = config.pluginmanager.get_plugin("capturemanager")
         self._summary: Summary | None = config.pluginmanager.get_plugin(SUMMARY_PLUGIN)
-        self.redaction: Redaction = config.pluginmanager.get_plugin(REDACTION_PLUGIN)
+        redaction: Any = config.pluginmanager.get_plugin(REDACTION_PLUGIN)
+        self.redaction: Redaction = redaction
 
     def report(self, event: Event) -> None:
         """Write an event that is a line; how far a work has come is not for a test's terminal."""

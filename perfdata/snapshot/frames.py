@@ -102,7 +102,7 @@ def read_second_frame(path: Path, source: object, size_bytes: int) -> Iterator[b
 
 
 def _is_row(line: io.BytesIO) -> bool:
-    return line.getbuffer()[:1] == b"["
+    return line.getbuffer()[:1].tobytes() == b"["
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:
