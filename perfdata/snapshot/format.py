@@ -340,6 +340,7 @@ def _rows(path: Path, key: str, columns: int, lines: _Lines, *, checked: bool) -
                 raise ValueError(f"a row of {key} is not one line with an array of {columns} texts")
             ended = not block.endswith(b",\n")
             yield block
+            del block  # a row may be of any size: it is not held while the next is read
 
 
 def _head(line: bytes) -> dict[str, Any]:

@@ -135,7 +135,7 @@ ROW = [b'["', *[b"a" * MIB] * 300, b'"],\n']
                 END,
             ],
             None,
-            "table 000000 is in it twice, or not in its manifest",
+            "table 000000 has other columns in its body than in its manifest",
             0,
         ),
         (

@@ -157,7 +157,7 @@ NO_ROWS = {
 def test_what_is_no_row_of_texts_on_one_line_is_damage(
     path: Path, blocks: list[bytes], size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(format_, "_BLOCK_BYTES", size)
+    monkeypatch.setattr(frames, "BLOCK_BYTES", size)
     schema = {"t": {"id": "integer", "name": "text"}}
     manifest = write(path, {})
     body_path = path.with_suffix(".body")
