@@ -36,10 +36,10 @@ class Settings:
 
     ``root`` is the folder of the pyproject.toml that was found; ``configured`` tells whether one
     was. ``home`` holds snapshots, results and the embedded server. ``database_url`` None means the
-    embedded server. ``allow`` lists the databases (``host/database``, wildcards allowed) that may
-    be deleted from, ``allow_environ`` those of them that PERFDATA_ALLOW lists. ``flag_column`` goes
-    over the project's own; ``whole_tables`` names tables (wildcards allowed) of which a snapshot of
-    flagged rows takes every row.
+    embedded server. ``allow`` lists the databases (``host:port/database``, wildcards in the latter)
+    that may be deleted from, ``allow_environ`` those of them that PERFDATA_ALLOW lists.
+    ``flag_column`` goes over the project's own; ``whole_tables`` names tables (wildcards allowed)
+    of which a snapshot of flagged rows takes, and a restore brings, every row.
     """
 
     root: Path

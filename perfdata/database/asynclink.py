@@ -15,13 +15,13 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from sqlalchemy.util import await_only
 
+from perfdata.database.address import Address, dialled, real_folder
 from perfdata.database.link import (
     OUT_DELIMITER,
     OUT_QUOTE,
     Blocks,
     Link,
     PsycopgLink,
-    answering_host,
     copy_in_query,
     copy_out_query,
     joins,
@@ -141,9 +141,9 @@ class AsyncPsycopgLink(Link):
         """Tell whether a transaction is open, or about to be."""
         return self._begun or self.connection.info.transaction_status != TransactionStatus.IDLE
 
-    def address(self) -> tuple[str, str]:
-        """Return the host and the database that really answer."""
-        return answering_host(self.connection.info), self.connection.info.dbname
+    def address(self) -> Address:
+        """Return where it was connected to."""
+        return dialled(self.connection.info)
 
     def _copy_in(
         self,
@@ -212,12 +212,15 @@ class AsyncpgLink(Link):
         """Tell whether a transaction is open."""
         return bool(self.connection.is_in_transaction())
 
-    def address(self) -> tuple[str, str]:
-        """Return the host and the database that really answer."""
-        # Not the engine's URL: a creator may have connected elsewhere. A socket is its path.
+    def address(self) -> Address:
+        """Return where it was connected to."""
+        # Not the engine's URL: a creator may have connected elsewhere.
         where = self.connection._addr  # noqa: SLF001  asyncpg tells it nowhere else
-        host = where if isinstance(where, str) else where[0]
-        return str(host), str(self.value("SELECT current_database()"))
+        if not isinstance(where, str):
+            host, port = where
+            return Address(host, port)
+        folder, _, name = where.rpartition("/")  # a socket's file is FOLDER/.s.PGSQL.PORT
+        return Address(real_folder(folder), int(name.rpartition(".")[2]))
 
     def _copy_in(
         self,

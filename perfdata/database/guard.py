@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from perfdata.database.allowlist import Location
 from perfdata.database.connection import first
+from perfdata.database.link import READ_IDENTIFIER
 from perfdata.database.server import EmbeddedServer
 from perfdata.errors import BoundaryError, GuardError
 
@@ -22,28 +24,58 @@ if TYPE_CHECKING:
 
 _SAMPLE = 5
 
+# What the DBA set for the database, for this role or for all; a session can hide it with SET. Any
+# value counts, so that a misspelt one protects too. The session's own says what the server's
+# configuration file does.
+_FORBIDDEN = """
+SELECT pg_catalog.current_database(), ARRAY(
+  SELECT pg_catalog.split_part(c.setting, '=', 2)
+  FROM pg_catalog.pg_db_role_setting s CROSS JOIN pg_catalog.unnest(s.setconfig) c (setting)
+  WHERE s.setdatabase IN (0, d.oid)
+    AND s.setrole IN (SELECT 0 UNION ALL SELECT r.oid FROM pg_catalog.pg_roles r
+                      WHERE r.rolname IN (current_user, session_user))
+    AND c.setting ILIKE 'perfdata.restore=_%'
+  UNION ALL SELECT f.setting FROM pg_catalog.current_setting('perfdata.restore', true) f (setting)
+  WHERE f.setting <> '')
+FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()"""
+
 
 def check_guard(link: Link, settings: Settings) -> None:
-    """Raise GuardError unless this is the embedded server or a database that is listed.
+    """Raise GuardError unless rows of this database may be replaced (see refusal)."""
+    if reason := refusal(link, settings):
+        raise GuardError(reason)
 
-    A host proves nothing (tunnels end on loopback): the embedded server is known by its cluster's
-    own identifier, every other by ``host/database`` in PERFDATA_ALLOW or ``[tool.perfdata] allow``.
+
+def refusal(link: Link, settings: Settings) -> str | None:
+    """Say why rows of this database may not be replaced; None: they may.
+
+    They may on the embedded server, known by its cluster's own identifier, and in a database that
+    PERFDATA_ALLOW or ``[tool.perfdata] allow`` lists (see allowlist); but nowhere where
+    ``perfdata.restore`` is set.
     """
+    database, forbidden = link.rows(_FORBIDDEN)[0]
+    if forbidden:
+        return (
+            f"refused, whatever is allowed: perfdata.restore is set to {forbidden[0]}; no row of "
+            f"{database} is replaced while it is. Who set it takes it back, as by "
+            f"ALTER DATABASE {_quoted(database)} RESET perfdata.restore"
+        )
     if EmbeddedServer(settings).owns(link):
-        return
-    name = database_name(link)
-    if any(name == pattern or fnmatchcase(name, pattern) for pattern in settings.allow):
-        return
-    raise GuardError(
+        return None
+    location = Location(link, link.address(), database)
+    if location.listed(settings.allow):
+        return None
+    entry = location.entry
+    return (
         f"refused: perfdata replaces rows only on its embedded server or in databases that are "
-        f"listed, and {name} is not. {_listed(settings)}. If its flagged rows may be replaced, set "
-        f"PERFDATA_ALLOW={shlex.quote(name)} or, in pyproject.toml, [tool.perfdata] "
-        f"allow = [{name!r}]"
+        f"listed, and {entry} is not. {_listed(location, settings)}. If its flagged rows may be "
+        f"replaced, set PERFDATA_ALLOW={shlex.quote(entry)} or, in pyproject.toml, "
+        f"[tool.perfdata] allow = [{json.dumps(entry, ensure_ascii=False)}]"
     )
 
 
-def _listed(settings: Settings) -> str:
-    """Say what is listed, and where."""
+def _listed(location: Location, settings: Settings) -> str:
+    """Say what is listed, and where; and which entries of an earlier form miss it now."""
     pyproject = f"allow in {settings.root / 'pyproject.toml'}"
     if not settings.allow:
         return "The list is empty: nothing in PERFDATA_ALLOW" + (
@@ -53,21 +85,33 @@ def _listed(settings: Settings) -> str:
     entries = [
         f"{one!r} ({'PERFDATA_ALLOW' if one in environ else pyproject})" for one in settings.allow
     ]
-    return (
-        f"The list has {first(entries)}; entries are host/database, with no port, wildcards "
-        "allowed, and a socket's host is local"
-    )
+    form = "host:port/database as they are dialled, port 5432 where none is written"
+    wildcards = "with wildcards in the database's name only"
+    said = [f"The list has {first(entries)}; entries are {form}, {wildcards}"]
+    renewed = [(one, location.renewed(one)) for one in settings.allow]
+    said += [f"{old!r} covers it no longer: write {new!r}" for old, new in renewed if new]
+    if any("@" in one for one in settings.allow):
+        identifier = location.link.server_identifier
+        said.append(
+            f"This server's identifier is {identifier}"
+            if identifier
+            else f"This role may not read the server's identifier: {READ_IDENTIFIER}"
+        )
+    return ". ".join(said)
+
+
+def _quoted(name: str) -> str:
+    return sql.Identifier(name).as_string(None)
+
+
+def locate(link: Link) -> Location:
+    """Return where a database is, by the address dialled and the server's own name for it."""
+    return Location(link, link.address(), str(link.value("SELECT pg_catalog.current_database()")))
 
 
 def allowed_by_name(link: Link, settings: Settings) -> bool:
     """Tell whether this very database is listed, by its full name with no wildcard."""
-    return database_name(link) in settings.allow
-
-
-def database_name(link: Link) -> str:
-    """Return ``host/database`` of the server that really answers; a socket's host is ``local``."""
-    host, name = link.address()
-    return f"{'local' if not host or host.startswith(('/', '@')) else host}/{name}"
+    return locate(link).listed_by_name(settings.allow)
 
 
 def check_boundary(

@@ -13,12 +13,14 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from perfdata.database.address import dialled
 from perfdata.database.script import script
 from perfdata.errors import ServerRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from perfdata.database.address import Address
     from perfdata.database.script import Params, Query
 
     Asked = Query | tuple[Query, Params]  # a statement, with its parameters where it has any
@@ -93,6 +95,8 @@ SELECT set_config(s.name, w.value, %s) FROM pg_settings s
 JOIN unnest(%s::text[], %s::text[]) AS w (name, value) ON w.name = lower(s.name)"""
 
 
+# What a role lacks for which server_identifier is None.
+READ_IDENTIFIER = "GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO the role"
 _PATH = "SELECT set_config('search_path', %s, true)"
 
 
@@ -139,8 +143,8 @@ class Link(ABC):
         """Tell whether a transaction is open."""
 
     @abstractmethod
-    def address(self) -> tuple[str, str]:
-        """Return the host (a folder for a socket) and the database that really answer."""
+    def address(self) -> Address:
+        """Return where it was connected to."""
 
     @abstractmethod
     def _copy_in(
@@ -346,9 +350,9 @@ class PsycopgLink(Link):
         """Tell whether a transaction is open, or about to be."""
         return self._begun or self.connection.info.transaction_status != TransactionStatus.IDLE
 
-    def address(self) -> tuple[str, str]:
-        """Return the host and the database that really answer."""
-        return answering_host(self.connection.info), self.connection.info.dbname
+    def address(self) -> Address:
+        """Return where it was connected to."""
+        return dialled(self.connection.info)
 
     def _copy_in(
         self,
@@ -397,22 +401,6 @@ class Blocks:
         if self._pieces:
             self._write(b"".join(self._pieces))
             self._pieces, self._size = [], 0
-
-
-def answering_host(info: psycopg.ConnectionInfo) -> str:
-    """Return the host that was named, or its address where the name means another one.
-
-    A connection may name one host and, by hostaddr, go to another.
-    """
-    import socket
-
-    if not info.host or info.host.startswith(("/", "@")):
-        return info.host
-    try:
-        meant = {str(one[4][0]) for one in socket.getaddrinfo(info.host, None)}
-    except OSError:
-        meant = set()
-    return info.host if info.hostaddr in meant else info.hostaddr
 
 
 def joins(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:

@@ -99,7 +99,7 @@ class Bench:
         are those of the side ``like``, or, where no migrations make them, of the target.
         """
         from perfdata.database.connection import open_link
-        from perfdata.database.guard import database_name
+        from perfdata.database.guard import locate
         from perfdata.database.url import make_url
 
         tree = tree or self.origin
@@ -111,7 +111,7 @@ class Bench:
         source = self._database(like) if like else "" if migrates else _name(self.target)
         conninfo = _make_database(self.target, self._database(name), source)
         with open_link(conninfo) as link:
-            allow = database_name(link)
+            allow = locate(link).entry
         made = Side(name, label, tree, root, home, make_url(conninfo), allow)
         if not source:
             _migrate(made, self.origin)

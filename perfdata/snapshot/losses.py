@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 from psycopg import sql
 
 from perfdata.database.connection import first
-from perfdata.database.guard import database_name
+from perfdata.database.guard import locate
 from perfdata.errors import BoundaryError, RefusedError
 from perfdata.snapshot.format import read_manifest
 from perfdata.snapshot.whole import lost_rows
@@ -52,13 +52,13 @@ def _unflagged(link: Link, plan: Plan) -> list[str]:
 
 def refuse_losses(link: Link, lost: list[str], manifest: Manifest) -> NoReturn:
     """Refuse, as rows would not come back."""
-    full = database_name(link)
-    name = full.partition("/")[2]
+    location = locate(link)
+    name, entry = location.database, shlex.quote(location.entry)
     raise RefusedError(
         f"refused, nothing was touched: {name} has {lost_words(manifest)}, and they "
         f"would not be in a fresh database, or not as they are here ({first(lost)}), and it was "
         "not made by perfdata. Restore without --fresh, which keeps them; or allow it by its full "
-        f"name, PERFDATA_ALLOW={shlex.quote(full)} with no wildcard: what is replaced is then kept "
+        f"name, PERFDATA_ALLOW={entry} with no wildcard: what is replaced is then kept "
         f"as {name}_before_… until db.gc --lost-rows"
     )
 

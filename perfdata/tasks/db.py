@@ -216,8 +216,12 @@ def _embedded(settings: Settings) -> dict[str, object]:
 
 
 def _reached(settings: Settings) -> dict[str, object]:
-    """Connect to the database of the URL and say what answered, in the form of _embedded."""
+    """Connect to the database of the URL and say what answered, in the form of _embedded.
+
+    And how ``allow`` names it, and why its rows may not be replaced, if so.
+    """
     from perfdata.database.connection import open_link
+    from perfdata.database.guard import locate, refusal
 
     with open_link(settings.database_url) as link:
         shown = link.rows(
@@ -228,6 +232,9 @@ def _reached(settings: Settings) -> dict[str, object]:
             "running": True,
             "url": untouched_target(settings).described(),
             "version": link.value("SELECT current_setting('server_version')"),
+            "identifier": link.server_identifier,
+            "allow_entry": locate(link).entry,
+            "refusal": refusal(link, settings),
             "settings": dict(shown),
         }
 

@@ -1,4 +1,4 @@
-"""Whole pytest sessions of a project, run as a user would run them."""
+"""Whole pytest sessions of a project, run as a user would run them; entries of ``allow``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
+
+from psycopg.conninfo import conninfo_to_dict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +20,15 @@ FAST = (
     *("--benchmark-max-time=0", "--benchmark-min-rounds=3", "-W", "error"),
     *(f"-pno:{name}" for name in ("cacheprovider", "asyncio", "faker", "hypothesispytest")),
 )
+
+
+def entry(conninfo: str, name: str | None = None) -> str:
+    """Write a database's entry of ``allow``, or one of other databases of its server."""
+    parts = conninfo_to_dict(conninfo)
+    host, port = str(parts["host"]), parts.get("port", 5432)
+    if host.startswith("/"):
+        host = os.path.realpath(host)
+    return f"{host}:{port}/{name or parts['dbname']}"
 
 
 class Pytest:

@@ -9,6 +9,7 @@ import pytest
 
 from perfdata import PerfdataError, PrivilegesError, Settings, create_snapshot, restore_snapshot
 from perfdata.database.link import PsycopgLink
+from tests.integration.inner import entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -197,7 +198,7 @@ def test_who_owns_the_tables_needs_nothing_more(
     state: State,
     beside: bool,
 ) -> None:
-    allowed = Settings(root=settings.root, home=settings.home, allow=("local/*",))
+    allowed = Settings(root=settings.root, home=settings.home, allow=(entry(owner, "*"),))
     if beside:
         run(prepared, STAYING)
     schema = state(prepared)[0]
@@ -239,7 +240,7 @@ def test_each_privilege_that_is_missing_is_named_with_what_gives_it(
 ) -> None:
     run(prepared, *statements)
     before = state(prepared)
-    allowed = Settings(root=settings.root, home=settings.home, allow=("local/*",))
+    allowed = Settings(root=settings.root, home=settings.home, allow=(entry(owner, "*"),))
     with pytest.raises(PrivilegesError) as caught:
         restore_snapshot(owner, NAME, settings=allowed)
     first, *lines = str(caught.value).splitlines()
@@ -259,7 +260,7 @@ def test_of_a_neighbour_nothing_is_asked_that_empties_it(
         'CREATE SCHEMA "o.ther"; CREATE TABLE "o.ther"."ki.nds" (id int PRIMARY KEY)',
         'ALTER TABLE child ADD kind int REFERENCES "o.ther"."ki.nds"',
     )
-    allowed = Settings(root=settings.root, home=settings.home, allow=("local/*",))
+    allowed = Settings(root=settings.root, home=settings.home, allow=(entry(owner, "*"),))
     create_snapshot(prepared, "neighbour", settings=allowed, replace=True)
     with pytest.raises(PrivilegesError) as caught:
         restore_snapshot(owner, "neighbour", settings=allowed)

@@ -23,6 +23,7 @@ from perfdata.database.connection import normalise_url
 from perfdata.snapshot.foresee import Foreseen, foresee_dataset
 from perfdata.snapshot.restore import Options
 from perfdata.tasks.dry import tell_restore
+from tests.integration.inner import entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +60,7 @@ def here(settings: Settings, tmp_path: Path, empty_url: str) -> Target:
     own = replace(
         settings,
         home=tmp_path,
-        allow=("local/test_*",),
+        allow=(entry(empty_url, "test_*"),),
         whole_tables=("countries",),
         database_url=empty_url,
         configured=False,
@@ -127,8 +128,7 @@ def test_a_damaged_body_is_found(here: Target) -> None:
 def test_a_fresh_database_is_foreseen(here: Target) -> None:
     with pytest.raises(RefusedError, match="rows that are not test data, and they would not be in"):
         foresee(here, fresh=True)
-    name = here.conninfo.partition("dbname=")[2].split()[0]
-    allowed = replace(here, settings=replace(here.settings, allow=(f"local/{name}",)))
+    allowed = replace(here, settings=replace(here.settings, allow=(entry(here.conninfo),)))
     found = foresee(allowed, fresh=True)
     assert found.fresh
     assert found.lost == ("shops: 2",)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from tests.integration.inner import entry
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -198,7 +200,7 @@ def test_tables_that_are_there_already_are_not_taken_for_the_metadatas(
     (from_metadata / "shop_perf.py").write_text(PROJECT.format(tables=tables))
     said = perfdata(from_metadata, "db.migrate", code=2)
     assert "customers are there already, and nothing tells whether from the metadata" in said
-    other = {"PERFDATA_DATABASE_URL": url, "PERFDATA_ALLOW": "*/*"}
+    other = {"PERFDATA_DATABASE_URL": url, "PERFDATA_ALLOW": entry(url)}
     said = perfdata(from_metadata, "dataset.build", "--name", "some", code=2, **other)
     assert (
         "were not made from the present metadata of project shop; run: perfdata db.migrate" in said

@@ -19,7 +19,7 @@ from perfdata.database.connection import open_link
 from perfdata.database.server import EmbeddedServer
 from perfdata.progress import silent
 from perfdata.snapshot.clones import Clones
-from tests.integration.inner import PROJECT, Pytest
+from tests.integration.inner import PROJECT, Pytest, entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -410,10 +410,11 @@ def test_a_role_that_may_not_clone_restores_in_place_and_says_so(
 ) -> None:
     """Its plans come from EXPLAIN; buffers and plans are not judged."""
     inner.write(test_forms=FORMS)
+    url = owned("plain", "")
     code, said = inner.run(
         *("-k", "reader or executemany or psycopg"),
-        PERFDATA_DATABASE_URL=owned("plain", ""),
-        PERFDATA_ALLOW="local/plain",
+        PERFDATA_DATABASE_URL=url,
+        PERFDATA_ALLOW=entry(url),
     )
     assert code == 0, said
     assert "no clones, so that buffers and plans are not judged: role plain may not" in said
@@ -439,10 +440,11 @@ def test_zone(perf):
     assert perf.session.scalar(text("SELECT current_database()")).startswith("perfdata_clone_")
 """
     inner.write(test_forms=FORMS + zone)
+    url = owned("creator", "CREATEDB")
     code, said = inner.run(
         *("-k", "reader or writer or zone"),
-        PERFDATA_DATABASE_URL=owned("creator", "CREATEDB"),
-        PERFDATA_ALLOW="local/creator",
+        PERFDATA_DATABASE_URL=url,
+        PERFDATA_ALLOW=entry(url),
     )
     assert code == 0, said
     assert "no clones" not in said

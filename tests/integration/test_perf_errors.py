@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from tests.integration.inner import PROJECT, Pytest
+from tests.integration.inner import PROJECT, Pytest, entry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,8 +71,7 @@ def test_an_error_before_a_test_is_one_sentence(
         connection.execute("CREATE ROLE poor LOGIN")
         try:
             url = re.sub("//[^@]*@", f"//{role}@", database_url)
-            allowed = f"local/{connection.info.dbname}"
-            code, said = inner.run(PERFDATA_DATABASE_URL=url, PERFDATA_ALLOW=allowed)
+            code, said = inner.run(PERFDATA_DATABASE_URL=url, PERFDATA_ALLOW=entry(url))
         finally:
             connection.execute("DROP ROLE poor")
     assert code == 1

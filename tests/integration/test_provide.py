@@ -37,6 +37,7 @@ from perfdata.snapshot.current import check_current
 from perfdata.snapshot.provide import _reason
 from perfdata.tasks.target import configured_project
 from perfdata.welfare import project
+from tests.integration.inner import entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,9 +49,9 @@ NAME = "10_offices"
 
 
 @pytest.fixture
-def own(settings: Settings, tmp_path: Path) -> Settings:
+def own(settings: Settings, target: Target, tmp_path: Path) -> Settings:
     """Snapshots of the test's own; its databases are allowed by name."""
-    return replace(settings, home=tmp_path / "home", allow=("local/test_*",))
+    return replace(settings, home=tmp_path / "home", allow=(entry(target.conninfo, "test_*"),))
 
 
 @pytest.fixture
@@ -211,14 +212,15 @@ def test_another_hash_seed_gives_the_same_bytes(here: Target, tmp_path: Path) ->
     code = (
         "import sys\nfrom pathlib import Path\n"
         "from perfdata import Settings, Target, build_dataset\n"
-        "settings = Settings(Path(sys.argv[1]), Path(sys.argv[2]), allow=('local/test_*',))\n"
+        "settings = Settings(Path(sys.argv[1]), Path(sys.argv[2]), allow=(sys.argv[4],))\n"
         f"build_dataset(Target(settings, sys.argv[3], embedded=True), {NAME!r})\n"
     )
     bodies = set()
     for seed in ("1", "2"):
         home = tmp_path / seed
         subprocess.run(
-            [sys.executable, "-c", code, here.settings.root, home, here.conninfo],
+            [sys.executable, "-c", code, here.settings.root, home, here.conninfo,
+             entry(here.conninfo)],
             check=True, env={"PYTHONHASHSEED": seed},
         )  # fmt: skip
         made = find_snapshot(NAME, replace(here.settings, home=home))

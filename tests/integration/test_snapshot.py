@@ -32,6 +32,7 @@ from perfdata import (
 )
 from perfdata.snapshot.format import compressor, read_manifest
 from perfdata.tasks import snapshot
+from tests.integration.inner import entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -465,11 +466,10 @@ def test_another_server_is_refused_unless_it_is_listed(
     home = tmp_path_factory.mktemp("other")
     (home / "snapshots").symlink_to(settings.home / "snapshots")
     stranger = Settings(root=settings.root, home=home)
-    name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
-    with pytest.raises(GuardError, match=f"PERFDATA_ALLOW=local/{name}"):
+    with pytest.raises(GuardError, match=f"PERFDATA_ALLOW={entry(database_url)}"):
         restore_snapshot(database_url, small, settings=stranger)
     assert run(database_url, "SELECT count(*) FROM offices") == [(0,)]
-    allowed = Settings(root=settings.root, home=home, allow=("local/test_*",))
+    allowed = Settings(root=settings.root, home=home, allow=(entry(database_url, "test_*"),))
     restore_snapshot(database_url, small, settings=allowed)
     assert run(database_url, "SELECT count(*) FROM offices") == [(10,)]
 

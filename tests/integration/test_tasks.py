@@ -17,6 +17,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import create_engine
 
+from tests.integration.inner import entry
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -194,7 +196,7 @@ def test_create_info_list_exists_verify_delete(shell: Shell) -> None:
 def test_a_snapshot_under_a_datasets_name_is_noted(tmp_path: Path, url: str) -> None:
     """It is taken for the dataset's, and never built over unless that is asked for."""
     create = ("snapshot.create", "--name", SMALL)
-    with_url = {"PERFDATA_DATABASE_URL": url, "PERFDATA_ALLOW": "local/*"}
+    with_url = {"PERFDATA_DATABASE_URL": url, "PERFDATA_ALLOW": entry(url, "*")}
     own = Shell(tmp_path)
     noted = f"{SMALL} is a dataset's name: snapshot.restore takes this one in the place of"
     assert noted in own.invoke("--dry", *create, **with_url)
@@ -311,6 +313,20 @@ def test_a_database_by_url_is_reached_told_and_guarded(shell: Shell, url: str) -
     unreached = shell.fails(2, "db.status", PERFDATA_DATABASE_URL=nowhere)
     assert "ann@127.0.0.1:1/shop" in unreached
     assert "s3cret" not in unreached
+
+
+def test_the_status_of_a_database_by_url_has_its_line_for_the_list(
+    url: str, tmp_path: Path
+) -> None:
+    """And an old entry with its new form; of one that is listed there is no refusal."""
+    other = Shell(tmp_path)
+    status, there = ("db.status", "--json"), {"PERFDATA_DATABASE_URL": url}
+    facts = json.loads(other.invoke(*status, **there, PERFDATA_ALLOW="local/perfdata"))
+    assert facts["allow_entry"] == entry(url)
+    assert f"'local/perfdata' covers it no longer: write '{entry(url)}'" in facts["refusal"]
+    assert f"PERFDATA_ALLOW={entry(url)}" in other.invoke("db.status", **there)
+    listed = f"{entry(url)}@{facts['identifier']}"
+    assert json.loads(other.invoke(*status, **there, PERFDATA_ALLOW=listed))["refusal"] is None
 
 
 def test_the_server_is_stopped_started_and_told_of(shell: Shell, url: str) -> None:

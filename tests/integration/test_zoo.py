@@ -17,6 +17,7 @@ from perfdata import (
     delete_snapshot,
     restore_snapshot,
 )
+from tests.integration.inner import entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,9 +54,9 @@ def owning(url: str, *tables: str) -> Iterator[psycopg.Connection[Any]]:
         connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
-def allowing(settings: Settings) -> Settings:
+def allowing(settings: Settings, url: str) -> Settings:
     """Allow what the guard allows a superuser of the embedded server."""
-    return Settings(root=settings.root, home=settings.home, allow=("local/*",))
+    return Settings(root=settings.root, home=settings.home, allow=(entry(url, "*"),))
 
 
 REFERENCING = (
@@ -135,8 +136,8 @@ def test_a_disabled_key_that_a_role_cannot_put_back_is_refused(
     )
     create_snapshot(source, NAME, settings=settings, replace=True)
     run(target, "ALTER TABLE child DISABLE TRIGGER ALL")
-    allowed = allowing(settings)
     with owning(target, "parent", "child") as owner:
+        allowed = allowing(settings, target)
         before = run(target, KEY_STATES)
         with pytest.raises(SchemaError, match="child_p_fkey of child; nothing was touched"):
             restore_snapshot(owner, NAME, settings=allowed)
@@ -230,11 +231,11 @@ def test_what_would_not_come_back_is_found_before_the_commit(
         EVENT[2])  # fmt: skip
     with owning(target, "parent", "child", "seen") as owner:
         with pytest.raises(SchemaError, match=r"left the tables as they were \(table child\)"):
-            restore_snapshot(owner, "round_trip", settings=allowing(settings))
+            restore_snapshot(owner, "round_trip", settings=allowing(settings, target))
         assert run(target, "SELECT count(*) FROM child") == [(0,)]
         see = EVENT[1].format("NULL").replace("CREATE", "CREATE OR REPLACE", 1)
         run(target, see, "TRUNCATE parent, child")
-        restored = restore_snapshot(owner, "round_trip", settings=allowing(settings))
+        restored = restore_snapshot(owner, "round_trip", settings=allowing(settings, target))
         assert "event triggers fired" in restored.notes[0]
 
 
@@ -370,7 +371,7 @@ def test_a_materialised_view_of_another_owner_is_told(
     _, target, _ = round_trip(REFERENCING, REFERENCING_ROWS)
     run(target, "TRUNCATE parent, child", view)
     with owning(target, "parent", "child") as owner:
-        restored = restore_snapshot(owner, "round_trip", settings=allowing(settings))
+        restored = restore_snapshot(owner, "round_trip", settings=allowing(settings, target))
     assert restored.notes == ("materialised views of another owner were not refreshed: theirs",)
 
 
@@ -472,12 +473,14 @@ def test_rows_that_row_security_hides_are_an_error_not_a_smaller_snapshot(
                 create_snapshot(owner, NAME, all_rows=True, settings=settings, replace=True)
             create_snapshot(empty_url, NAME, all_rows=True, settings=settings, replace=True)
             with pytest.raises(SchemaError, match="hides rows from this role: secret"):
-                restore_snapshot(owner, NAME, settings=allowing(settings))
+                restore_snapshot(owner, NAME, settings=allowing(settings, empty_url))
         else:
             made = create_snapshot(owner, NAME, all_rows=True, settings=settings, replace=True)
             assert made.manifest.stats == {"secret": 10}
             run(empty_url, "TRUNCATE secret")
-            assert restore_snapshot(owner, NAME, settings=allowing(settings)).rows == {"secret": 10}
+            assert restore_snapshot(owner, NAME, settings=allowing(settings, empty_url)).rows == {
+                "secret": 10
+            }
 
 
 ZOO = (
