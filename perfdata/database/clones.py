@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.database.locks import ADVISORY_LOCK
-from perfdata.database.marks import CLONE_PREFIX, UNMARKED_LIMIT, Kind, Mark, read_mark
+from perfdata.database.marks import CLONE_PREFIX, Kind, Mark
 from perfdata.database.properties import put_properties, read_properties
 from perfdata.database.templates import (
     Found,
@@ -56,7 +56,7 @@ def make_clone(place: Place, template: Found, run: int, settings: Mapping[str, s
     create_clone(place, template, name, settled=True)
     oid = link.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,))
     mark = Mark(Kind.CLONE, oid, place.name, template.key)
-    made = Found(oid, name, None, UNMARKED_LIMIT, ours=True, held=True)
+    made = Found.new(link, oid, name, None)
     try:
         write_mark(link, name, "", mark)
         wanted = read_properties(link, place.oid)
@@ -92,7 +92,7 @@ def left_clones(link: Link, number: int, own_run: int | None = None) -> list[Fou
     return [
         one
         for one in list_databases(link)
-        if one.held and _is_clone(one, number) and _is_left(link, one.name, own_run)
+        if one.removable and _is_clone(one, number) and _is_left(link, one.name, own_run)
     ]
 
 
@@ -101,7 +101,7 @@ def _is_clone(one: Found, number: int) -> bool:
         return False
     if one.mark is not None:
         return one.mark.kind is Kind.CLONE
-    return one.limit == UNMARKED_LIMIT and read_mark(one.comment, one.oid) is None
+    return one.unmarked
 
 
 def _is_left(link: Link, name: str, own_run: int | None) -> bool:

@@ -9,6 +9,7 @@ from perfdata.database.clones import left_clones
 from perfdata.database.connection import open_link
 from perfdata.database.guard import check_guard
 from perfdata.database.marks import CLONE_PREFIX, UNMARKED_LIMIT, WORK_PREFIX, Kind
+from perfdata.database.ownership import complete_marks
 from perfdata.database.templates import (
     drop_database,
     list_databases,
@@ -20,7 +21,7 @@ from perfdata.database.templates import (
     unfinished,
     unlock,
 )
-from perfdata.errors import ServerRefusedError
+from perfdata.errors import GuardError, ServerRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,16 +64,22 @@ def collect_databases(
     On the embedded server of all databases; else of the one of ``conninfo``, which the guard must
     allow. Only what carries perfdata's mark is removed; the templates last used stay, and so does
     what holds rows that were lost to the database in its place, unless ``lost_rows``. ``dry``
-    removes nothing, and returns what would be. Raises GuardError, ConnectError.
+    removes nothing, and returns what would be. What perfdata.restore protects stays, and all that
+    belongs to it. Raises GuardError, ConnectError.
     """
     with open_link(conninfo) as link:
         check_guard(link, settings)
         target = str(link.value("SELECT current_database()"))
+        server = link.server_identifier
     removed: list[Removed] = []
     left: list[str] = []
     with maintenance_link(conninfo) as (link, _):
+        if link.server_identifier != server:
+            raise GuardError(f"{target} is reached by way of a pooler: give the server's own URL")
         numbers = {lock_number(target)}
         if settings.database_url is None:
+            if not dry:
+                complete_marks(link)
             numbers = set(_numbers(list_databases(link)))
         for number in sorted(numbers):
             if not try_lock(link, number):
@@ -105,6 +112,12 @@ def _collect(
     dry: bool,
     lost_rows: bool,
 ) -> None:
+    found = list_databases(link)
+    if forbidden := [
+        one.name for one in found if one.protected and lock_number(one.name) == number
+    ]:
+        left.append(f"what belongs to {forbidden[0]}: perfdata.restore is set in that")
+        return
     for one, reason in _superfluous(link, number):
         held = _held(one)
         if held and not lost_rows:
@@ -118,10 +131,22 @@ def _collect(
             left.append(f"{one.name}: {'; '.join(filter(None, (error.reason, error.detail)))}")
         else:
             removed.append(Removed(one.name, f"{reason}; {held}" if held else reason, size))
-    for one in list_databases(link):
-        if one.strayed is not None and lock_number(one.strayed.target) == number:
-            kind = one.strayed.kind.value
-            left.append(f"{one.name}: carries a mark ({kind}) but another name than perfdata gave")
+    left += [f"{one.name}: {why}" for one in found if (why := _kept(one, number))]
+
+
+def _kept(one: Found, number: int) -> str:
+    """Say why a database with a mark for the target of this lock stays, if it always does."""
+    mark = one.mark or one.strayed
+    if mark is None or mark.kind is Kind.MADE or lock_number(mark.target) != number:
+        return ""
+    if one.protected:
+        return "perfdata.restore is set in it"
+    if one.mark is None:
+        return (
+            f"carries a mark ({mark.kind.value}) of another name, database or server, or one "
+            "without the server's identifier: where it is yours to remove, DROP DATABASE"
+        )
+    return ""
 
 
 def _held(one: Found) -> str:

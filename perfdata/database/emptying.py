@@ -49,9 +49,7 @@ def counting(plan: Plan) -> list[Asked]:
     ]
 
 
-def look(
-    plan: Plan, counts: Sequence[Rows], *, owned: bool, published: Collection[int]
-) -> list[Before]:
+def look(plan: Plan, counts: Sequence[Rows], published: Collection[int] = ()) -> list[Before]:
     """Choose for each table how its rows are removed, and whether its indexes are built again.
 
     TRUNCATE and dropped indexes are the fastest, and neither is for tables that others read: a
@@ -79,9 +77,9 @@ def look(
         for table, staying, total in found
         if staying or (table.oid in plan.whole and total)
     }
-    read = real if owned else {table.oid for table, _, _ in found if real}
+    read = real if plan.owned else {table.oid for table, _, _ in found if real}
     return [
-        _choose(plan, *one, owned=owned, read=one[0].oid in read, published=one[0].oid in published)
+        _choose(plan, *one, read=one[0].oid in read, published=one[0].oid in published)
         for one in found
     ]
 
@@ -92,13 +90,12 @@ def _choose(
     staying: int,
     total: int,
     *,
-    owned: bool,
     read: bool,
     published: bool,
 ) -> Before:
     keeps = plan.existing is Existing.KEEP and table.oid not in plan.whole
     # Of a published table the primary key may be the replica identity that deletes need.
-    may_rebuild = not published and (plan.rebuild_indexes or (owned and not read))
+    may_rebuild = not published and (plan.rebuild_indexes or (plan.owned and not read))
     rebuild = may_rebuild and _more_come(plan, table, total if keeps else staying)
     if keeps:
         return Before(table, staying, 0, truncate=False, rebuild=rebuild, kept=total - staying)

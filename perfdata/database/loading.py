@@ -12,7 +12,6 @@ from perfdata.database.connection import first
 from perfdata.database.emptying import check_flags, clear, count_unflagged, counting, look
 from perfdata.database.guard import check_boundary
 from perfdata.database.locks import hold_off, lock_tables, lock_timeout, waits_told
-from perfdata.database.marks import THIS_DATABASE, is_owned
 from perfdata.database.plan import Existing, Loaded, Plan, Strategy, TableLoad
 from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
 from perfdata.database.readers import (
@@ -106,13 +105,13 @@ def foresee(link: Link, plan: Plan) -> tuple[list[Before], list[str]]:
 def _look(link: Link, plan: Plan, privileges: Rows) -> tuple[list[Before], list[str]]:
     """Make every check, choose for each table what becomes of its rows, and note who reads it."""
     refuse_hidden(plan.tables)
-    this, published, *counts = run_checks(
-        link, plan.checks, THIS_DATABASE, publications_of(plan.tables), *counting(plan)
+    published, *counts = run_checks(
+        link, plan.checks, publications_of(plan.tables), *counting(plan)
     )
     if plan.last_check is not None:
         plan.last_check(link)
     publications = Publications.of(published)
-    before = look(plan, counts, owned=is_owned(*this[0]), published=publications.tables)
+    before = look(plan, counts, published=publications.tables)
     check_emptying(privileges, before)
     publications.refuse_unidentified(before)
     if plan.rebuild_indexes and any(one.rebuild for one in before):

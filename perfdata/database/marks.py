@@ -1,7 +1,8 @@
 """Marks: what perfdata writes into the comment of a database, to know its own again. Pure.
 
-A mark is the comment's last line, so that what somebody wrote above it stays. It names the
-database's oid: a dump that carries the comment elsewhere carries no right to be removed.
+A mark is the comment's last line, so that what somebody wrote above it stays. It names the server's
+system identifier and the database's oid: a dump that carries the comment elsewhere carries no right
+to be removed.
 """
 
 from __future__ import annotations
@@ -23,10 +24,6 @@ CLONE_PREFIX = "perfdata_clone_"
 NAME_MAX_BYTES = 63
 # 128 bits of a sha256: enough to tell snapshots apart, and a name of 50 bytes.
 _KEY_DIGITS = 32
-# The connected database, as is_owned takes it.
-THIS_DATABASE = """
-SELECT oid::bigint, datname, shobj_description(oid, 'pg_database')
-FROM pg_database WHERE datname = current_database()"""
 _STAMPED = re.compile(r"_before_(\d{8}_\d{6}(?:_\d+)?)\Z")
 
 
@@ -48,6 +45,7 @@ _PREFIXES = {Kind.WORK: WORK_PREFIX, Kind.CLONE: CLONE_PREFIX}
 class Mark:
     """What a mark says: for which database (by name), of which key, and when last used.
 
+    ``server`` is the server's system identifier; 0 where the mark was written without it.
     ``snapshot`` is the digest of the rows, ``used`` in seconds since 1970. ``first`` tells of a
     replaced database that perfdata had not made, or in which something stands that is nowhere else;
     ``lost`` names by table its rows that were lost to what took its place.
@@ -61,6 +59,7 @@ class Mark:
     used: float = 0.0
     first: bool = False
     lost: str = ""
+    server: int = 0
 
     def of(self, **changes: Any) -> Mark:
         """Return the mark with some of it changed."""
@@ -74,6 +73,7 @@ class Mark:
             all(isinstance(text, str) for text in texts)
             and type(self.used) in {int, float}
             and isinstance(self.first, bool)
+            and type(self.oid) is type(self.server) is int
         )
 
     def names(self, name: str) -> bool:
@@ -91,8 +91,8 @@ class Mark:
         return stamped is not None and name == replaced_name(self.target, stamped[1])
 
 
-def read_mark(comment: str | None, oid: int) -> Mark | None:
-    """Return the mark of a comment where it is of the database with this oid."""
+def parse_mark(comment: str | None) -> Mark | None:
+    """Return the mark of a comment, whichever database of whichever server it was written for."""
     line = (comment or "").rpartition("\n")[2]
     if not line.startswith(_BEGINS):
         return None
@@ -101,13 +101,18 @@ def read_mark(comment: str | None, oid: int) -> Mark | None:
         mark = Mark(**{**facts, "kind": Kind(facts["kind"])})
     except (ValueError, TypeError, KeyError):
         return None
-    return mark if mark.oid == oid and mark.sound else None
+    return mark if mark.sound else None
 
 
-def is_owned(oid: int, name: str, comment: str | None) -> bool:
-    """Tell whether perfdata made a database to be used: all in it is perfdata's."""
-    mark = read_mark(comment, oid)
-    return mark is not None and mark.kind is Kind.MADE and mark.names(name)
+def read_mark(comment: str | None, oid: int, server: int | None) -> Mark | None:
+    """Return the mark of a comment where it is of the database with this oid on this server.
+
+    None also where the server's identifier is not known, or the mark was written without.
+    """
+    mark = parse_mark(comment)
+    if mark is None or not mark.server or (mark.oid, mark.server) != (oid, server):
+        return None
+    return mark
 
 
 def own_words(comment: str | None) -> str:

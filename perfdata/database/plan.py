@@ -55,8 +55,8 @@ class Plan:
     the tables ``whole`` (by oid) every row is replaced: a check has seen that none is lost.
     ``sequences`` and ``populated`` (materialised views) are as the rows were with where they come
     from; so are ``statistics``, the planner's, which are asked for when all rows are in. Locks are
-    waited for ``lock_timeout_s`` at most. ``rebuild_indexes`` drops indexes and builds them again
-    also where others read the tables. What is ``sealed`` will be measured: all rows are frozen,
+    waited for ``lock_timeout_s`` at most. ``owned`` tells that the database is perfdata's own;
+    ``rebuild_indexes`` drops indexes and builds them again also where others read the tables. What is ``sealed`` will be measured: all rows are frozen,
     and statistics that must be gathered are of every row. ``notes`` are told with the result.
     """
 
@@ -74,6 +74,7 @@ class Plan:
     lock_timeout_s: float = LOCK_TIMEOUT_S
     notes: tuple[str, ...] = ()
     statistics: Callable[[], Statistics | None] = lambda: None
+    owned: bool = False
     rebuild_indexes: bool = False
     sealed: bool = False
 

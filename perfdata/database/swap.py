@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
+from perfdata.database.link import READ_IDENTIFIER
 from perfdata.database.marks import Kind, Mark, own_words, read_mark, replaced_name
 from perfdata.database.properties import put_properties, read_properties
 from perfdata.database.sessions import emptied
 from perfdata.database.templates import MAINTENANCE, list_databases, write_mark
-from perfdata.errors import PerfdataError, ServerRefusedError
+from perfdata.errors import GuardError, PerfdataError, ServerRefusedError
 
 if TYPE_CHECKING:
     from perfdata.database.link import Link
@@ -49,9 +50,18 @@ def obstacle(place: Place) -> str | None:
 
     What only trying tells (settings, grants) is tried on the target and rolled back.
     """
-    link = place.link
     if place.name == MAINTENANCE:
         return f"{place.name} is the database that others are replaced from"
+    if not place.oid:
+        return f"the server has no database {place.name}: a pooler gives that name to another"
+    return _lacking(place) or _rehearse(place)
+
+
+def _lacking(place: Place) -> str | None:
+    """Say what the role, or the database, lacks."""
+    link = place.link
+    if link.server_identifier is None:
+        return f"marks name the server, whose identifier this role can't read: {READ_IDENTIFIER}"
     version = link.value("SELECT current_setting('server_version_num')::int")
     way = "SET" if version >= _SET_SINCE else "MEMBER"
     may_create, holds, may_give, role, owner = link.rows(_ROLE, (way, place.oid))[0]
@@ -61,9 +71,8 @@ def obstacle(place: Place) -> str | None:
         return f"database {place.name} is {owner}'s, and role {role} is no member of that"
     if not may_give:
         return f"role {role} may not give a database to {owner}, who owns {place.name}"
-    if bound := [row[0] for row in link.rows(_BOUND, {"oid": place.oid})]:
-        return f"{bound[0]} hangs on database {place.name} itself"
-    return _rehearse(place)
+    bound = [row[0] for row in link.rows(_BOUND, {"oid": place.oid})]
+    return f"{bound[0]} hangs on database {place.name} itself" if bound else None
 
 
 def _rehearse(place: Place) -> str | None:
@@ -111,10 +120,13 @@ def swap(
         # More than rows is counted (an ANALYZE): reason to keep the copy, none to refuse.
         changed = seen is None or written(link, place.oid) != seen
         wanted = read_properties(link, place.oid)
+        if any(setting.lower().startswith("perfdata.restore=") for _, setting in wanted.settings):
+            raise GuardError(f"perfdata.restore was set in {place.name} meanwhile: it stays")
         _run(link, "ALTER DATABASE {} IS_TEMPLATE false", before)
         put_properties(link, new.name, wanted, new.oid)
         _run(link, "ALTER DATABASE {} RENAME TO {}", new.name, place.name)
-        words, mark = own_words(wanted.comment), read_mark(wanted.comment, place.oid)
+        words = own_words(wanted.comment)
+        mark = read_mark(wanted.comment, place.oid, link.server_identifier)
         made = mark is not None and mark.kind is Kind.MADE and mark.names(place.name)
         first = bool(lost) or changed or not made
         write_mark(link, place.name, words, Mark(Kind.MADE, new.oid, place.name, template.key))

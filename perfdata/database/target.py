@@ -13,8 +13,11 @@ from perfdata.database.connection import connect, describe, normalise_url, open_
 from perfdata.database.link import PsycopgLink
 from perfdata.database.metadata import create_tables
 from perfdata.database.migrate import database_heads, migrate, read_history
+from perfdata.database.ownership import complete_marks
 from perfdata.database.server import DATABASE, EmbeddedServer
-from perfdata.database.templates import mark_made
+from perfdata.database.templates import (
+    mark_made,
+)
 from perfdata.errors import MigrationError
 from perfdata.progress import silent
 from perfdata.project import load_project
@@ -117,6 +120,8 @@ def _make_database(server: EmbeddedServer) -> None:
         if connection.execute(_DATABASE, (DATABASE,)).fetchone() is None:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
             mark_made(PsycopgLink(connection), DATABASE)
+        else:
+            complete_marks(PsycopgLink(connection))
 
 
 def _unmigrated(target: Target) -> Project | None:

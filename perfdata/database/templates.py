@@ -24,6 +24,7 @@ from perfdata.database.marks import (
     WORK_PREFIX,
     Kind,
     Mark,
+    parse_mark,
     read_mark,
     template_name,
     write_comment,
@@ -54,13 +55,19 @@ SELECT pg_database_size(%s::oid), EXISTS (SELECT FROM pg_settings
 
 _DATABASES = """
 SELECT d.oid::bigint, d.datname, shobj_description(d.oid, 'pg_database'), d.datconnlimit,
-  d.datdba = current_user::regrole, pg_has_role(d.datdba, 'USAGE')
+  d.datdba = current_user::regrole, pg_has_role(d.datdba, 'USAGE'),
+  EXISTS (SELECT FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) c (setting)
+          WHERE s.setdatabase = d.oid AND c.setting ILIKE 'perfdata.restore=_%')
 FROM pg_database d ORDER BY d.datname"""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A database of the server; ``ours``: this role's own, ``held``: one that it may remove."""
+    """A database of the server with this identifier (None: it won't say).
+
+    ``ours``: this role's own, ``held``: one that it may remove, ``protected``: perfdata.restore is
+    set in it, so that it stays.
+    """
 
     oid: int
     name: str
@@ -68,20 +75,37 @@ class Found:
     limit: int
     ours: bool
     held: bool
+    protected: bool
+    server: int | None
+
+    @classmethod
+    def new(cls, link: Link, oid: int, name: str, comment: str | None) -> Found:
+        """Return a database that this role has just made, sealed by its limit."""
+        return cls(
+            oid, name, comment, UNMARKED_LIMIT,
+            ours=True, held=True, protected=False, server=link.server_identifier,
+        )  # fmt: skip
 
     @property
     def mark(self) -> Mark | None:
         """What perfdata wrote into its comment, as long as the name is the one it goes with."""
-        mark = read_mark(self.comment, self.oid)
+        mark = read_mark(self.comment, self.oid, self.server)
         return mark if mark is not None and mark.names(self.name) else None
 
     @property
     def strayed(self) -> Mark | None:
-        """The mark of a database that was to be removed, until somebody gave it another name."""
-        mark = read_mark(self.comment, self.oid)
-        if mark is None or mark.kind is Kind.MADE or mark.names(self.name):
-            return None
-        return mark
+        """A mark that does not hold here, of a database that was to be removed.
+
+        Somebody gave it another name, or the mark was written on another server, for another
+        database, or without the server's identifier.
+        """
+        mark = parse_mark(self.comment)
+        return None if mark is None or mark.kind is Kind.MADE or self.mark else mark
+
+    @property
+    def removable(self) -> bool:
+        """Whether this role may remove it, and nobody forbade that."""
+        return self.held and not self.protected
 
     @property
     def key(self) -> str:
@@ -92,9 +116,12 @@ class Found:
         """Tell whether it was made by a run for the target of this lock, and never finished."""
         if self.mark is not None:
             return self.mark.kind is Kind.WORK and lock_number(self.mark.target) == number
-        marked = read_mark(self.comment, self.oid) is not None
-        named = self.name.startswith(_work_prefix(number))
-        return named and not marked and self.limit == UNMARKED_LIMIT
+        return self.unmarked and self.name.startswith(_work_prefix(number))
+
+    @property
+    def unmarked(self) -> bool:
+        """Whether a run was killed between making it and writing its mark."""
+        return self.comment is None and self.limit == UNMARKED_LIMIT
 
 
 @dataclass(frozen=True)
@@ -162,7 +189,7 @@ def unlock(link: Link, number: int) -> None:
 
 def list_databases(link: Link) -> list[Found]:
     """Return the databases of the server, whoever made them."""
-    return [Found(*row) for row in link.rows(_DATABASES)]
+    return [Found(*[*row, link.server_identifier]) for row in link.rows(_DATABASES)]
 
 
 def likely_template(link: Link, target: str, snapshot: str) -> Found | None:
@@ -198,9 +225,8 @@ def clone(place: Place, source: Found, *, settled: bool = False) -> Found:
     with emptied(place.link, place.conninfo, source.oid, source.name, terminate=terminate):
         create_clone(place, source, name, settled=settled)
     oid = place.link.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,))
-    mark = Mark(Kind.WORK, oid, place.name)
-    write_mark(place.link, name, "", mark)
-    return Found(oid, name, write_comment("", mark), UNMARKED_LIMIT, ours=True, held=True)
+    comment = write_mark(place.link, name, "", Mark(Kind.WORK, oid, place.name))
+    return Found.new(place.link, oid, name, comment)
 
 
 def create_clone(place: Place, source: Found, name: str, *, settled: bool) -> None:
@@ -257,17 +283,20 @@ def seal_template(
     with emptied(link, place.conninfo, work.oid, work.name, terminate=others), link.transaction():
         _run(link, "ALTER DATABASE {} RENAME TO {}", work.name, name)
         _run(link, "ALTER DATABASE {} ALLOW_CONNECTIONS false IS_TEMPLATE true", name)
-        write_mark(link, name, "", mark)
-    return Found(work.oid, name, write_comment("", mark), UNMARKED_LIMIT, ours=True, held=True)
+        comment = write_mark(link, name, "", mark)
+    return Found.new(link, work.oid, name, comment)
 
 
-def write_mark(link: Link, name: str, words: str, mark: Mark) -> None:
-    """Write a database's comment anew: what somebody wrote, and the mark."""
+def write_mark(link: Link, name: str, words: str, mark: Mark) -> str:
+    """Write a database's comment anew: what somebody wrote, and the mark, of this very server.
+
+    Returns the comment.
+    """
+    comment = write_comment(words, mark.of(server=link.server_identifier or 0))
     link.execute(
-        sql.SQL("COMMENT ON DATABASE {} IS {}").format(
-            sql.Identifier(name), sql.Literal(write_comment(words, mark))
-        )
+        sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment))
     )
+    return comment
 
 
 def mark_made(link: Link, name: str) -> None:
@@ -292,7 +321,7 @@ def drop_database(link: Link, one: Found, *, force: bool) -> None:
 
 def unfinished(link: Link, number: int) -> list[Found]:
     """Return what killed runs left for a target; to be asked only under its lock."""
-    return [one for one in list_databases(link) if one.held and one.unfinished_for(number)]
+    return [one for one in list_databases(link) if one.removable and one.unfinished_for(number)]
 
 
 def superfluous_templates(
@@ -302,7 +331,7 @@ def superfluous_templates(
 
     ``coming``: templates that are about to be made, for which there is to be room.
     """
-    marked = [(one.mark, one) for one in found if one.held]
+    marked = [(one.mark, one) for one in found if one.removable]
     templates = sorted(
         (-mark.used, one.name, one)
         for mark, one in marked
@@ -315,7 +344,7 @@ def superfluous_templates(
 
 def replaced(found: list[Found], target: str) -> list[Found]:
     """Return what restores of a target have replaced, oldest first."""
-    marked = [(one.mark, one) for one in found if one.held]
+    marked = [(one.mark, one) for one in found if one.removable]
     ordered = sorted(
         (mark.used, one.name, one)
         for mark, one in marked

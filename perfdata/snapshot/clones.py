@@ -18,6 +18,7 @@ from perfdata.database.connection import database_in, open_link
 from perfdata.database.guard import check_guard
 from perfdata.database.loading import Existing
 from perfdata.database.marks import Kind
+from perfdata.database.ownership import leads_to
 from perfdata.database.properties import read_properties
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.swap import obstacle, written
@@ -106,16 +107,18 @@ class Clones:
 
     def _enter(self) -> Place:
         conninfo, settings = self._target.conninfo, self._target.settings
-        with open_link(conninfo) as link:
-            check_guard(link, settings)
         name = database_in(conninfo)
-        try:
-            link, there = self._stack.enter_context(maintenance_link(conninfo))
-        except ConnectError as error:
-            raise NoClonesError(str(error)) from error
-        oid = next((one.oid for one in list_databases(link) if one.name == name), 0)
-        embedded = EmbeddedServer(settings).owns(link)
-        place = Place(link, there, oid, name, embedded, terminate=False)
+        with open_link(conninfo) as target:
+            check_guard(target, settings)
+            try:
+                link, there = self._stack.enter_context(maintenance_link(conninfo))
+            except ConnectError as error:
+                raise NoClonesError(str(error)) from error
+            oid = next((one.oid for one in list_databases(link) if one.name == name), 0)
+            embedded = EmbeddedServer(settings).owns(link)
+            place = Place(link, there, oid, name, embedded, terminate=False)
+            if not leads_to(target, place):
+                raise NoClonesError(f"{name} is reached by way of a pooler, which names another so")
         if reason := obstacle(place):
             raise NoClonesError(reason)
         return place

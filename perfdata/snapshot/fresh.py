@@ -72,7 +72,7 @@ def restore_fresh(
         rows, strategy, notes = _replace(conninfo, snapshot, settings, options, report)
     except UnableError as error:
         with open_link(conninfo) as link:
-            done = restore(link, snapshot, settings, options, report)
+            done = restore(link, snapshot, settings, options.in_place, report)
         note = f"restored without --fresh: {error}"
         return replace(done, notes=(note, *done.notes))
     return Restored(snapshot.name, rows, strategy, time.perf_counter() - began, notes)
@@ -128,7 +128,7 @@ def _ask_and_begin(
         early = pool.submit(_begin, place, snapshot)
         try:
             with open_link(conninfo) as link:
-                asked = ask(link, snapshot, settings, options)
+                asked = ask(link, place, snapshot, settings, options)
         except BaseException:
             begun = early.result()
             _discard(place, begun.new)

@@ -14,7 +14,7 @@ from perfdata.database.fingerprint import fingerprint_database
 from perfdata.database.guard import allowed_by_name
 from perfdata.database.loading import Existing
 from perfdata.database.locks import lock_timeout, waits_told
-from perfdata.database.marks import THIS_DATABASE, is_owned
+from perfdata.database.ownership import is_owned, leads_to
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.sessions import refuse_sessions
 from perfdata.database.space import space_check
@@ -99,25 +99,29 @@ def look_at(
         if not options.terminate:
             refuse_sessions(place.link, place.oid, place.name)
         with open_link(conninfo) as link:
-            asked = ask(link, snapshot, settings, options)
+            asked = ask(link, place, snapshot, settings, options)
         if find_template(place.link, asked.key) is None:
             run_checks(place.link, [twice_the_room(place.link, manifest)])
     return asked
 
 
-def ask(link: Link, snapshot: Snapshot, settings: Settings, options: Options) -> Asked:
+def ask(
+    link: Link, place: Place, snapshot: Snapshot, settings: Settings, options: Options
+) -> Asked:
     """Make every check that can be made, and find out which template it takes."""
+    if not leads_to(link, place):
+        raise UnableError(f"{place.name} is reached by way of a pooler, which names another so")
     manifest = snapshot.manifest
     plan = prepare(link, manifest, settings, options)
     plan = replace(plan, existing=Existing.ALL, sealed=True)
-    this, ((role,),) = link.together([THIS_DATABASE, "SELECT current_user"])
-    name, made = this[0][1], is_owned(*this[0])
+    name, role = link.rows("SELECT current_database(), current_user")[0]
+    owned = is_owned(link)
     before = link.value(_ROWS_WRITTEN)
     # Tables that were taken whole are compared in a temporary one, which no reader may make.
     timeout_s = options.lock_timeout_s
     with waits_told(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
         lost = losses(link, plan, snapshot)
-        if lost and not (made or allowed_by_name(link, settings)):
+        if lost and not (owned or allowed_by_name(link, settings)):
             refuse_losses(link, lost, manifest)
     with (
         waits_told(link, timeout_s),

@@ -17,6 +17,7 @@ from perfdata.database.loading import Existing, Plan, TableLoad, load
 from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off
 from perfdata.database.metadata import check_tables
 from perfdata.database.migrate import database_heads, read_history
+from perfdata.database.ownership import is_owned
 from perfdata.errors import (
     DatasetNotFoundError,
     MigrationError,
@@ -273,7 +274,9 @@ def _check_current(link: Link, project: Project, target: Target) -> None:
 def _loading(link: Link, project: Project, dataset: Dataset) -> tuple[Plan, Iterator[TableLoad]]:
     catalog = read_catalog(link)
     flag = project.flag_column
-    plan = Plan(catalog, catalog.flagged(flag), Existing.REPLACE, flag, sealed=True)
+    plan = Plan(
+        catalog, catalog.flagged(flag), Existing.REPLACE, flag, owned=is_owned(link), sealed=True
+    )
     return plan, _table_loads(catalog, dataset, flag)
 
 

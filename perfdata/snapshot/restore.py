@@ -16,6 +16,7 @@ from perfdata.database.guard import check_guard
 from perfdata.database.loading import Existing, Loaded, Plan, TableLoad, load
 from perfdata.database.locks import LOCK_TIMEOUT_S
 from perfdata.database.migrate import read_history
+from perfdata.database.ownership import is_owned
 from perfdata.database.sequences import SequenceState, sequences_check
 from perfdata.database.space import space_check
 from perfdata.database.target import project_of
@@ -190,6 +191,7 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options
         _plan(manifest, catalog, flag, clean_existing=options.clean_existing),
         checks=(present, required_check(catalog, manifest.requires, flag)),
         lock_timeout_s=options.lock_timeout_s,
+        owned=is_owned(link),
         rebuild_indexes=options.rebuild_indexes,
         notes=drift.notes(),
     )

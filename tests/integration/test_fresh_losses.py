@@ -28,6 +28,7 @@ from perfdata.progress import silent
 from perfdata.snapshot import fresh as fresh_module
 from perfdata.snapshot import looking
 from perfdata.snapshot.clones import Clones
+from tests.integration.inner import entry
 from tests.integration.test_templates import (
     CLONED,
     MADE,
@@ -69,6 +70,12 @@ def shop(empty_url: str, settings: Settings, maintenance: str) -> Iterator[str]:
             if unfinished or (one.name != name and mark and mark.target == name):
                 connection.execute(f'ALTER DATABASE "{one.name}" IS_TEMPLATE false')
                 connection.execute(f'DROP DATABASE "{one.name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def allowed(shop: str, settings: Settings) -> Settings:
+    """Settings that list the shop by its full name."""
+    return replace(settings, allow=(entry(shop),))
 
 
 @pytest.fixture
@@ -311,11 +318,10 @@ def test_only_what_the_role_may_not_read_leads_to_an_ordinary_restore(
 
 
 def test_rows_that_reference_rows_that_go_are_named_before_anything_is_done(
-    shop: str, settings: Settings
+    shop: str, allowed: Settings
 ) -> None:
     run(shop, REAL, "CREATE TABLE audit (id int, customer_id int REFERENCES customers)")
     run(shop, "INSERT INTO audit VALUES (1, 1000)")
-    allowed = replace(settings, allow=(f"local/{database_of(shop)}",))
     with pytest.raises(BoundaryError, match=r"audit → customers .*1 rows"):
         restore_snapshot(shop, NAME, fresh=True, settings=allowed, allow_drift=True)
     assert count(shop, "audit") == 1

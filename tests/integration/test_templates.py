@@ -37,10 +37,11 @@ from perfdata import (
 )
 from perfdata.database.collect import collect_databases
 from perfdata.database.link import PsycopgLink
-from perfdata.database.marks import Kind, read_mark
+from perfdata.database.marks import Kind, parse_mark
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.templates import list_databases, lock_number, mark_made
 from perfdata.snapshot import filling, helper, parallel
+from tests.integration.inner import entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,6 +101,12 @@ def shop(empty_url: str, settings: Settings, maintenance: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def allowed(shop: str, settings: Settings) -> Settings:
+    """Settings that list the shop by its full name."""
+    return replace(settings, allow=(entry(shop),))
+
+
+@pytest.fixture
 def fresh(shop: str, settings: Settings) -> Callable[..., Restored]:
     def restore(**options: Any) -> Restored:
         return restore_snapshot(
@@ -116,12 +123,11 @@ def database_of(url: str) -> str:
 def others(maintenance: str, shop: str) -> dict[Kind, list[str]]:
     """The databases that perfdata made for the shop, by what for."""
     found: dict[Kind, list[str]] = {}
-    for oid, name, comment in run(
+    for name, comment in run(
         maintenance,
-        "SELECT oid::bigint, datname, shobj_description(oid, 'pg_database') FROM pg_database"
-        " ORDER BY datname",
+        "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database ORDER BY datname",
     ):
-        mark = read_mark(comment, oid)
+        mark = parse_mark(comment)
         if mark is not None and mark.target == database_of(shop):
             found.setdefault(mark.kind, []).append(name)
     return found
@@ -320,12 +326,15 @@ def test_unflagged_rows_are_not_lost(
 
 
 def test_a_database_that_is_allowed_by_its_full_name_is_replaced_and_kept(
-    fresh: Callable[..., Restored], shop: str, settings: Settings, maintenance: str
+    fresh: Callable[..., Restored],
+    shop: str,
+    settings: Settings,
+    maintenance: str,
+    allowed: Settings,
 ) -> None:
     run(shop, REAL)
     with pytest.raises(RefusedError, match="no wildcard"):
-        fresh(settings=replace(settings, allow=("local/*",)))
-    allowed = replace(settings, allow=(f"local/{database_of(shop)}",))
+        fresh(settings=replace(settings, allow=(entry(shop, "*"),)))
     done = fresh(settings=allowed)
     (kept,) = others(maintenance, shop)[Kind.BEFORE]
     assert kept in " ".join(done.notes)
@@ -350,7 +359,7 @@ def test_a_database_that_perfdata_made_may_be_replaced(
 
 
 def test_all_rows_go_into_a_database_that_is_not_empty(
-    shop: str, settings: Settings, fresh: Callable[..., Restored]
+    shop: str, settings: Settings, fresh: Callable[..., Restored], allowed: Settings
 ) -> None:
     run(shop, REAL)
     create_snapshot(shop, NAME, settings=settings, all_rows=True, replace=True)
@@ -359,7 +368,6 @@ def test_all_rows_go_into_a_database_that_is_not_empty(
         RefusedError, match=r"or not as they are here .countries: 1, e.g. .*ch.*PERFDATA_ALLOW"
     ):
         fresh()
-    allowed = replace(settings, allow=(f"local/{database_of(shop)}",))
     run(shop, "DELETE FROM orders", "DELETE FROM customers WHERE id = 1000")
     assert fresh(settings=allowed).strategy == MADE
     assert (count(shop), count(shop, "countries")) == (21, 2)
@@ -377,12 +385,11 @@ def test_rows_that_the_snapshot_has_are_no_loss(
 
 
 def test_rows_that_need_unflagged_ones_are_refused(
-    shop: str, settings: Settings, maintenance: str
+    shop: str, settings: Settings, maintenance: str, allowed: Settings
 ) -> None:
     run(shop, REAL, "INSERT INTO orders (customer_id, is_test_data) VALUES (1000, true)")
     create_snapshot(shop, NAME, settings=settings, replace=True)
     before = state(shop, maintenance)
-    allowed = replace(settings, allow=(f"local/{database_of(shop)}",))
     with pytest.raises(RefusedError, match="orders_customer_id_fkey"):
         restore_snapshot(shop, NAME, fresh=True, settings=allowed)
     assert state(shop, maintenance) == before
@@ -513,11 +520,10 @@ def plain_role(maintenance: str, shop: str) -> Iterator[Callable[[str], str]]:
 
 
 def test_a_role_without_createdb_restores_in_the_ordinary_way_and_is_told(
-    plain_role: Callable[[str], str], settings: Settings, maintenance: str, shop: str
+    plain_role: Callable[[str], str], maintenance: str, shop: str, allowed: Settings
 ) -> None:
     url = plain_role("")
-    name = f"local/{database_of(shop)}"
-    done = restore_snapshot(url, NAME, fresh=True, settings=replace(settings, allow=(name,)))
+    done = restore_snapshot(url, NAME, fresh=True, settings=allowed)
     assert done.strategy == "whole tables"
     assert "without --fresh" in done.notes[0]
     assert "CREATEDB" in done.notes[0]
@@ -525,21 +531,22 @@ def test_a_role_without_createdb_restores_in_the_ordinary_way_and_is_told(
 
 
 def test_a_role_that_may_create_databases_and_owns_this_one_is_enough(
-    plain_role: Callable[[str], str], settings: Settings, shop: str
+    plain_role: Callable[[str], str], allowed: Settings
 ) -> None:
     url = plain_role("CREATEDB")
-    allowed = replace(settings, allow=(f"local/{database_of(shop)}",))
     assert restore_snapshot(url, NAME, fresh=True, settings=allowed).strategy == MADE
     assert restore_snapshot(url, NAME, fresh=True, settings=allowed).strategy == CLONED
     assert count(url) == 20
 
 
 def test_settings_that_the_role_may_not_give_are_found_before_anything_is_made(
-    plain_role: Callable[[str], str], settings: Settings, maintenance: str, shop: str
+    plain_role: Callable[[str], str],
+    maintenance: str,
+    shop: str,
+    allowed: Settings,
 ) -> None:
     url = plain_role("CREATEDB")
     run(maintenance, f"ALTER DATABASE \"{database_of(shop)}\" SET log_statement TO 'ddl'")
-    allowed = replace(settings, allow=(f"local/{database_of(shop)}",))
     done = restore_snapshot(url, NAME, fresh=True, settings=allowed)
     assert "log_statement" in done.notes[0]
     assert done.strategy == "whole tables"
@@ -758,18 +765,22 @@ def test_keys_that_rest_on_empty_tables_stay_as_they_are(
 
 @pytest.mark.usefixtures("by_two")
 def test_a_role_that_may_have_no_second_connection_does_without(
-    plain_role: Callable[[str], str], settings: Settings, shop: str, monkeypatch: pytest.MonkeyPatch
+    plain_role: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    allowed: Settings,
 ) -> None:
     monkeypatch.setattr(parallel, "_CHECK_TOGETHER_ROWS", 1)
     url = plain_role("CREATEDB CONNECTION LIMIT 2")
-    allowed = replace(settings, allow=(f"local/{database_of(shop)}",))
     assert restore_snapshot(url, NAME, fresh=True, settings=allowed).strategy == MADE
     assert count(url) == count(url, "orders") == 20
 
 
 @pytest.mark.usefixtures("by_two")
 def test_what_a_role_is_set_to_counts_for_nothing(
-    plain_role: Callable[[str], str], settings: Settings, maintenance: str, shop: str
+    plain_role: Callable[[str], str],
+    maintenance: str,
+    shop: str,
+    allowed: Settings,
 ) -> None:
     """Its tablespace is not where the indexes go."""
     url = plain_role("CREATEDB")
@@ -778,7 +789,6 @@ def test_what_a_role_is_set_to_counts_for_nothing(
         f"CREATE TABLESPACE {space} LOCATION ''",
         f"GRANT CREATE ON TABLESPACE {space} TO {role}",
         f"ALTER ROLE {role} SET default_tablespace = '{space}'")  # fmt: skip
-    allowed = replace(settings, allow=(f"local/{database_of(shop)}",))
     assert restore_snapshot(url, NAME, fresh=True, settings=allowed).strategy == MADE
     assert run(shop, "SELECT relname FROM pg_class WHERE reltablespace <> 0 AND oid > 16384") == []
     run(maintenance, f"REVOKE ALL ON TABLESPACE {space} FROM {role}", f"DROP TABLESPACE {space}")
