@@ -78,6 +78,7 @@ async def restore_snapshot(
     terminate: bool = False,
     allow_drift: bool = False,
     rebuild_indexes: bool = False,
+    unflagged_rows: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
     report: Report = silent,
@@ -97,6 +98,7 @@ async def restore_snapshot(
         terminate=terminate,
         allow_drift=allow_drift,
         rebuild_indexes=rebuild_indexes,
+        unflagged_rows=unflagged_rows,
         lock_timeout_s=lock_timeout_s,
     )
     if fresh:

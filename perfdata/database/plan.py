@@ -56,8 +56,9 @@ class Plan:
     ``sequences`` and ``populated`` (materialised views) are as the rows were with where they come
     from; so are ``statistics``, the planner's, which are asked for when all rows are in. Locks are
     waited for ``lock_timeout_s`` at most. ``owned`` tells that the database is perfdata's own;
-    ``rebuild_indexes`` drops indexes and builds them again also where others read the tables. What is ``sealed`` will be measured: all rows are frozen,
-    and statistics that must be gathered are of every row. ``notes`` are told with the result.
+    ``rebuild_indexes`` drops indexes and builds them again also where others read the tables. What
+    is ``sealed`` will be measured: all rows are frozen, and statistics that must be gathered are of
+    every row. ``notes`` are told with the result.
     """
 
     catalog: Catalog

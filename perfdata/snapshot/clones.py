@@ -184,7 +184,8 @@ class Clones:
 
     def _ask(self, link: Link, snapshot: Snapshot) -> Asked:
         manifest = snapshot.manifest
-        plan = prepare(link, manifest, self._target.settings, Options())
+        # Whatever rows the file has: they go into perfdata's own clone, not into the target.
+        plan = prepare(link, manifest, self._target.settings, Options(unflagged_rows=True))
         plan = replace(plan, existing=Existing.ALL, sealed=True)
         try:
             with link.transaction(reading=True):

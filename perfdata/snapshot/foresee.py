@@ -77,7 +77,7 @@ def _foresee(target: Target, snapshot: Snapshot, options: Options, report: Repor
         else:
             return _foreseen(snapshot, asked.plan, {}, asked.lost)
     with open_link(target.conninfo) as link:
-        plan, _, _ = check_all(link, snapshot, target.settings, options)
+        plan, _, _ = check_all(link, snapshot, target.settings, options.in_place)
         found, read_notes = foresee(link, plan)
     before = {one.table.oid: one for one in found}
     return _foreseen(snapshot, plan, before, notes=(*notes, *read_notes))

@@ -154,6 +154,7 @@ def provide_dataset(
     terminate: bool = False,
     allow_drift: bool = False,
     rebuild_indexes: bool = False,
+    unflagged_rows: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
 ) -> Provided:
@@ -171,6 +172,7 @@ def provide_dataset(
         terminate=terminate,
         allow_drift=allow_drift,
         rebuild_indexes=rebuild_indexes,
+        unflagged_rows=unflagged_rows,
         lock_timeout_s=lock_timeout_s,
     )
 

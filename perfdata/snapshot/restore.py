@@ -23,6 +23,7 @@ from perfdata.database.target import project_of
 from perfdata.errors import ConfigError, RefusedError, SchemaError, SnapshotDamagedError
 from perfdata.progress import silent
 from perfdata.project import flag_of
+from perfdata.snapshot.consent import check_consent
 from perfdata.snapshot.drift import Drift
 from perfdata.snapshot.format import check_file, read_tables
 from perfdata.snapshot.required import required_check
@@ -52,7 +53,13 @@ class Options:
     terminate: bool = False
     allow_drift: bool = False
     rebuild_indexes: bool = False
+    unflagged_rows: bool = False
     lock_timeout_s: float = LOCK_TIMEOUT_S
+
+    @property
+    def in_place(self) -> Options:
+        """The same, for a restore that does not replace the database."""
+        return replace(self, fresh=False, terminate=False)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for what does not go together."""
@@ -82,6 +89,7 @@ def restore_snapshot(
     terminate: bool = False,
     allow_drift: bool = False,
     rebuild_indexes: bool = False,
+    unflagged_rows: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
     report: Report = silent,
@@ -94,6 +102,8 @@ def restore_snapshot(
     ``allow_drift`` lets migrations and columns pass that came since, where every row still fits.
     ``rebuild_indexes`` drops indexes and builds them again also beside other data, which is faster
     from a million rows on; it is refused (RefusedError) while pg_dump reads the database.
+    ``unflagged_rows`` lets the file bring rows without the flag: of tables that it has whole and
+    the setting ``whole_tables`` does not name, and all rows beside those of other tables.
     Locks are waited for ``lock_timeout_s`` at most: then LoadError names who holds them.
 
     ``fresh`` replaces the whole database, which is to be given as a URL or an Engine, by the clone
@@ -104,8 +114,9 @@ def restore_snapshot(
 
     Before the first change these are checked, and each raises an error of its own: the file
     (SnapshotDamagedError), the guard (GuardError), the migrations (SnapshotStaleError), the tables
-    (SchemaError), the boundary (BoundaryError), the rows that it requires, the role's privileges
-    and, where the server's disk can be seen, its room (RefusedError).
+    (SchemaError), the boundary (BoundaryError), what it brings beside flagged rows, the rows that
+    it requires, the role's privileges and, where the server's disk can be seen, its room
+    (RefusedError).
     """
     settings = settings or Settings.load()
     snapshot = find_snapshot(name, settings)
@@ -115,6 +126,7 @@ def restore_snapshot(
         terminate=terminate,
         allow_drift=allow_drift,
         rebuild_indexes=rebuild_indexes,
+        unflagged_rows=unflagged_rows,
         lock_timeout_s=lock_timeout_s,
     )
     return restore_into(database, snapshot, settings, options, report)
@@ -187,8 +199,10 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options
             f"snapshot {manifest.name} holds the rows with {manifest.flag_column}, and here the "
             f"flag is {flag}; nothing was touched"
         )
+    plan = _plan(manifest, catalog, flag, clean_existing=options.clean_existing)
+    check_consent(link, catalog, manifest, settings, options)
     return replace(
-        _plan(manifest, catalog, flag, clean_existing=options.clean_existing),
+        plan,
         checks=(present, required_check(catalog, manifest.requires, flag)),
         lock_timeout_s=options.lock_timeout_s,
         owned=is_owned(link),

@@ -11,7 +11,7 @@ from psycopg import sql
 from perfdata.errors import SchemaError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from perfdata.database.catalog import Catalog, Table
     from perfdata.snapshot.format import Manifest
@@ -59,13 +59,17 @@ def whole_tables(catalog: Catalog, patterns: Sequence[str]) -> frozenset[str]:
 
     A pattern is a table's name as snapshots write it, wildcards allowed.
     """
-    found: set[str] = set()
     for pattern in patterns:
-        named = {key for key in catalog.by_key if key == pattern or fnmatchcase(key, pattern)}
-        if not named:
+        if not named_tables(catalog.by_key, [pattern]):
             raise SchemaError(
                 f"[tool.perfdata] whole_tables names {pattern!r}, and the database has no such "
                 f"table; a table of another schema than public is written schema.table"
             )
-        found |= named
-    return frozenset(found)
+    return named_tables(catalog.by_key, patterns)
+
+
+def named_tables(keys: Iterable[str], patterns: Sequence[str]) -> frozenset[str]:
+    """Return those of the keys of tables that patterns name."""
+    return frozenset(
+        key for key in keys for pattern in patterns if key == pattern or fnmatchcase(key, pattern)
+    )

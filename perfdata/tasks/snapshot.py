@@ -117,6 +117,7 @@ def _lacking(snapshot: Snapshot) -> list[str]:
         "allow-drift": "let newer migrations and columns pass, where every row still fits",
         "rebuild-indexes": "drop indexes and build them again beside other data too; faster from a "
         "million rows on, refused while pg_dump runs",
+        "unflagged-rows": "let it bring rows without the flag that whole_tables does not allow",
         "lock-timeout": LOCK_TIMEOUT,
     },
     required=_REQUIRED,
@@ -131,6 +132,7 @@ def restore(
     terminate: bool = False,
     allow_drift: bool = False,
     rebuild_indexes: bool = False,
+    unflagged_rows: bool = False,
     lock_timeout: str = "",
 ) -> None:
     """Load a snapshot's rows into the database, in place of its flagged rows."""
@@ -146,6 +148,7 @@ def restore(
             terminate=terminate,
             allow_drift=allow_drift,
             rebuild_indexes=rebuild_indexes,
+            unflagged_rows=unflagged_rows,
             lock_timeout_s=lock_timeout_s,
         )
         with reporting() as report:
@@ -167,6 +170,7 @@ def restore(
             terminate=terminate,
             allow_drift=allow_drift,
             rebuild_indexes=rebuild_indexes,
+            unflagged_rows=unflagged_rows,
             lock_timeout_s=lock_timeout_s,
             report=report,
         )

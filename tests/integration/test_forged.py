@@ -18,6 +18,8 @@ from perfdata import (
     restore_snapshot,
     verify_snapshot,
 )
+from perfdata.database.link import PsycopgLink
+from perfdata.database.templates import mark_made
 from perfdata.snapshot.format import (
     BodyWriter,
     fingerprint_schema,
@@ -79,10 +81,16 @@ def forge_body(path: Path, lines: dict[str, bytes], **schema: dict[str, str]) ->
 
 
 @pytest.fixture
+def consenting(settings: Settings) -> Settings:
+    """Settings that take the tables whole that the tests say the file has whole."""
+    return replace(settings, whole_tables=("cust", "pair"))
+
+
+@pytest.fixture
 def refused(
-    settings: Settings, forge: Callable[..., None], digests: Callable[[str], Any]
+    consenting: Settings, forge: Callable[..., None], digests: Callable[[str], Any]
 ) -> Callable[..., None]:
-    """Return a context in which a forged manifest is refused, and nothing is touched."""
+    """Return a function that has a forged manifest refused, with nothing touched."""
 
     def attempt(
         url: str, error: type[PerfdataError], said: str, *, keep: bool = False, **entries: Any
@@ -90,7 +98,7 @@ def refused(
         before = digests(url)
         forge(**entries)
         with pytest.raises(error, match=said):
-            restore_snapshot(url, NAME, clean_existing=not keep, settings=settings)
+            restore_snapshot(url, NAME, clean_existing=not keep, settings=consenting)
         assert digests(url) == before
 
     return attempt
@@ -155,18 +163,18 @@ def test_a_body_with_other_columns_names_its_file(saved: str, refused: Callable[
 
 
 def test_whole_tables_are_compared_by_name_whatever_the_order_of_columns(
-    databases: Any, settings: Settings, refused: Callable[..., None]
+    databases: Any, consenting: Settings, refused: Callable[..., None]
 ) -> None:
     """Swapped values of an unflagged row are no such row, the same values by name are."""
     source, target = databases.make("template0"), databases.make("template0")
     rest = "CREATE TABLE item (is_test_data boolean)"
     run(source, rest, "CREATE TABLE pair (a text, b text)", "INSERT INTO pair VALUES ('1', '2')")
     run(target, rest, "CREATE TABLE pair (b text, a text)")
-    create_snapshot(source, NAME, settings=replace(settings, whole_tables=("pair",)))
+    create_snapshot(source, NAME, settings=replace(consenting, whole_tables=("pair",)))
     run(target, "INSERT INTO pair (a, b) VALUES ('2', '1')")
     refused(target, RefusedError, r'pair: 1, e\.g\. \["2","1"\]')
     run(target, "UPDATE pair SET a = '1', b = '2'")
-    restore_snapshot(target, NAME, settings=settings)
+    restore_snapshot(target, NAME, settings=consenting)
     assert run(target, "SELECT a, b FROM pair") == [("1", "2")]
 
 
@@ -194,3 +202,83 @@ def test_a_row_over_several_lines_removes_no_real_row(
     with pytest.raises(SnapshotDamagedError, match="a row of pair is not one line"):
         verify_snapshot(NAME, whole)
     path.unlink()
+
+
+@pytest.fixture
+def mallory(databases: Any, settings: Settings) -> Iterator[str]:
+    """A database without a row, and a snapshot that has an unflagged one in a table taken whole."""
+    source, target = databases.make("template0"), databases.make("template0")
+    run(source, *TABLES, "INSERT INTO cust (name) VALUES ('mallory')")
+    run(target, *TABLES[:2])
+    made = create_snapshot(source, NAME, settings=replace(settings, whole_tables=("cust",)))
+    yield target
+    made.path.unlink()
+
+
+def test_a_table_comes_whole_only_where_it_is_taken_whole_here(
+    mallory: str, settings: Settings
+) -> None:
+    """The file alone does not say so: an unflagged row of it could not be told from a real one."""
+    for fresh in (False, True):
+        with pytest.raises(RefusedError, match=r"every row of cust, not only flagged ones, and"):
+            restore_snapshot(mallory, NAME, settings=settings, fresh=fresh)
+    others = replace(settings, whole_tables=("customers", "reference.*"))
+    with pytest.raises(RefusedError, match=r"whole_tables does not name that here\. Name it"):
+        restore_snapshot(mallory, NAME, settings=others)
+    assert run(mallory, "SELECT count(*) FROM cust") == [(0,)]
+    restore_snapshot(mallory, NAME, settings=replace(settings, whole_tables=("c*",)))
+    assert run(mallory, "SELECT count(*) FROM cust") == [(3,)]
+
+
+def test_an_option_allows_a_table_to_come_whole(mallory: str, settings: Settings) -> None:
+    restore_snapshot(mallory, NAME, settings=settings, unflagged_rows=True)
+    assert run(mallory, "SELECT count(*) FROM cust") == [(3,)]
+
+
+@pytest.fixture
+def of_item(databases: Any, settings: Settings) -> Iterator[str]:
+    """A database with two real customers, and a snapshot of all rows of item."""
+    source, target = databases.make("template0"), databases.make("template0")
+    run(source, TABLES[0], TABLES[2])
+    run(target, *TABLES[:2], TABLES[3])
+    made = create_snapshot(source, NAME, settings=settings, all_rows=True)
+    yield target
+    made.path.unlink()
+
+
+def test_every_row_of_some_tables_does_not_come_beside_those_of_others(
+    of_item: str, settings: Settings, digests: Callable[[str], Any]
+) -> None:
+    before = digests(of_item)
+    with pytest.raises(RefusedError, match=r"where no table holds rows; here these do: cust\. "):
+        restore_snapshot(of_item, NAME, settings=settings)
+    assert digests(of_item) == before
+    restore_snapshot(of_item, NAME, settings=settings, unflagged_rows=True)
+    assert run(of_item, "SELECT count(*) FROM item") == [(2,)]
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_every_row_comes_where_all_is_perfdatas_or_nothing_is_there(
+    of_item: str, settings: Settings, *, owned: bool
+) -> None:
+    if owned:
+        with psycopg.connect(of_item, autocommit=True) as connection:
+            mark_made(PsycopgLink(connection), connection.info.dbname)
+    else:
+        run(of_item, "DELETE FROM cust")
+    assert restore_snapshot(of_item, NAME, settings=settings).rows == {"item": 2}
+
+
+@pytest.mark.parametrize("options", [{}, {"unflagged_rows": True}, {"fresh": True}])
+def test_a_sequence_of_a_table_that_the_file_lacks_is_never_moved(
+    of_item: str, settings: Settings, options: dict[str, Any]
+) -> None:
+    """The application's next insert would find it used up."""
+    path = settings.home / "snapshots" / f"{NAME}.json.zst"
+    manifest, offset = read_manifest(path)
+    forged = {**manifest.sequences, "cust_id_seq": (2147483647, True)}
+    frame = manifest_frame(replace(manifest, sequences=forged))
+    path.write_bytes(frame + path.read_bytes()[offset:])
+    with pytest.raises(RefusedError, match=r"that it does not have: cust_id_seq of cust\. "):
+        restore_snapshot(of_item, NAME, settings=settings, **options)
+    assert run(of_item, "INSERT INTO cust (name) VALUES ('c') RETURNING id") == [(3,)]

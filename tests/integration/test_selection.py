@@ -137,11 +137,12 @@ def test_a_whole_tables_row_that_the_snapshot_has_twice_may_be_there_twice(
     url = databases.make("template0")
     run(url, "CREATE TABLE f (is_test_data boolean)", "CREATE TABLE twice (a int)",
         "INSERT INTO twice VALUES (1), (1)")  # fmt: skip
-    create_snapshot(url, NAME, settings=replace(settings, whole_tables=("twice",)))
-    restore_snapshot(url, NAME, settings=settings)
+    chosen = replace(settings, whole_tables=("twice",))
+    create_snapshot(url, NAME, settings=chosen)
+    restore_snapshot(url, NAME, settings=chosen)
     run(url, "INSERT INTO twice VALUES (1)")
     with pytest.raises(RefusedError, match="twice: 1, "):
-        restore_snapshot(url, NAME, settings=settings)
+        restore_snapshot(url, NAME, settings=chosen)
     delete_snapshot(NAME, settings)
 
 

@@ -1,0 +1,80 @@
+"""Consent: what a snapshot file brings beside flagged rows takes effect only where that is allowed.
+
+A file can be made by anybody, and its checksums with it. Unflagged rows can't be told from real
+ones once they are in, so they are agreed to here: by settings, by an option, or because nothing but
+perfdata's own is in the database.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from perfdata.database.catalog import table_key
+from perfdata.database.connection import first
+from perfdata.database.ownership import is_owned
+from perfdata.errors import RefusedError
+from perfdata.snapshot.selection import named_tables
+
+if TYPE_CHECKING:
+    from perfdata.config import Settings
+    from perfdata.database.catalog import Catalog
+    from perfdata.database.link import Link
+    from perfdata.snapshot.format import Manifest
+    from perfdata.snapshot.restore import Options
+
+
+def check_consent(
+    link: Link, catalog: Catalog, manifest: Manifest, settings: Settings, options: Options
+) -> None:
+    """Raise RefusedError where a file brings more than flagged rows, and nothing here allows it.
+
+    ``whole_tables`` are allowed by the setting of that name. Every row is allowed in a fresh
+    database, in one that perfdata made, and where no table holds a row. The option
+    ``unflagged_rows`` allows both. Sequences of other tables than the file's are never moved.
+    """
+    _refuse_sequences(catalog, manifest)
+    if options.unflagged_rows:
+        return
+    allowed = named_tables(manifest.whole_tables, settings.whole_tables)
+    if others := [key for key in manifest.whole_tables if key not in allowed]:
+        raise RefusedError(
+            f"refused, nothing was touched: snapshot {manifest.name} has every row of "
+            f"{first(others)}, not only flagged ones, and [tool.perfdata] whole_tables does not "
+            "name that here. Name it there, or restore with --unflagged-rows"
+        )
+    if manifest.all_rows and not (options.fresh or is_owned(link)):
+        _refuse_beside(link, catalog, manifest)
+
+
+def _refuse_sequences(catalog: Catalog, manifest: Manifest) -> None:
+    """Refuse a file that says where a sequence of another table stands; a free one feeds none."""
+    feeding: dict[str, set[str]] = {}
+    for one in catalog.sequences:
+        tables = feeding.setdefault(table_key(one.schema, one.name), set())
+        tables.add(catalog.by_oid[one.table].key)
+    others = [
+        f"{key} of {first(sorted(feeding[key]))}"
+        for key in manifest.sequences
+        if key in feeding and not feeding[key] & manifest.stats.keys()
+    ]
+    if others:
+        raise RefusedError(
+            f"refused, nothing was touched: snapshot {manifest.name} moves sequences of tables "
+            f"that it does not have: {first(others)}. Create it again"
+        )
+
+
+def _refuse_beside(link: Link, catalog: Catalog, manifest: Manifest) -> None:
+    """Refuse every row of some tables where others, which the file does not have, hold rows."""
+    others = [table for table in catalog.tables if table.key not in manifest.stats]
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {})")
+    answers = link.together(query.format(table.only) for table in others)
+    filled = [table.key for table, ((rows,),) in zip(others, answers, strict=True) if rows]
+    if filled:
+        raise RefusedError(
+            f"refused, nothing was touched: {manifest.name} is a snapshot of all rows, and goes "
+            f"only into a database where no table holds rows; here these do: {first(filled)}. "
+            "Restore with --fresh, or let it stand beside them with --unflagged-rows"
+        )
