@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from perfdata.driver_hooks import confined
 from perfdata.errors import ConfigError
 from perfdata.sources import imported_sources, named_sources
 
@@ -72,7 +73,8 @@ class Dataset:
                 sources |= imported_sources(self.defined_in)
         parts |= {f"source {module}": digest for module, digest in sources.items()}
         if self.pools is not None:
-            parts["pools"] = self.pools()
+            with confined(f"dataset {self.name}", None):
+                parts["pools"] = self.pools()
         return parts
 
 

@@ -16,6 +16,7 @@ PerfdataError
 ├── SchemaError               the database's tables are not the ones expected
 ├── RefusedError              nothing was touched, because it might have cost data
 │   ├── PrivilegesError       the role may not do all that this needs
+│   ├── ElsewhereError        a project's code went for another database
 │   ├── GuardError            this database is not one to delete from
 │   └── BoundaryError         unflagged rows hang on flagged ones
 ├── LoadError                 the server refused the rows; all was rolled back
@@ -112,6 +113,16 @@ class PrivilegesError(RefusedError):
     def __init__(self, message: str, statements: Sequence[str]) -> None:
         """Take what was found, and the statements."""
         super().__init__("\n  ".join([message, *statements]))
+        self.message = message
+        self.statements = tuple(statements)
+
+
+class ElsewhereError(RefusedError):
+    """A project's code went for another database; ``statements`` are lines that mend it."""
+
+    def __init__(self, message: str, statements: Sequence[str]) -> None:
+        """Take what was refused, and what mends it."""
+        super().__init__("\n".join([message, *statements]))
         self.message = message
         self.statements = tuple(statements)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from perfdata.driver_hooks import confined
 from perfdata.errors import ConfigError, DatasetNotFoundError
 
 if TYPE_CHECKING:
@@ -90,12 +92,17 @@ class Project:
 
 
 def load_project(settings: Settings) -> Project:
-    """Import the project that the settings name; its folder is put on the import path."""
+    """Import the project that the settings name; its folder is put on the import path.
+
+    Raises ElsewhereError where it connects to another database than theirs meanwhile; to the
+    embedded server's it can't connect: that may not run yet.
+    """
     root = str(settings.root)
     if root not in sys.path:
         sys.path.insert(0, root)
     reference = settings.project if ":" in settings.project else f"{settings.project}:project"
-    found = import_object(reference, "[tool.perfdata] project")
+    with confined(f"project {reference}", _libpq_url(settings.database_url)):
+        found = import_object(reference, "[tool.perfdata] project")
     if not isinstance(found, Project):
         raise ConfigError(
             f"[tool.perfdata] project {reference!r} is a {type(found).__name__}, not a Project"
@@ -105,6 +112,11 @@ def load_project(settings: Settings) -> Project:
     datasets = tuple(replace(one, defined_in=module) for one in found.datasets)
     migrations = found.migrations and settings.root / found.migrations
     return replace(found, datasets=datasets, migrations=migrations)
+
+
+def _libpq_url(url: str | None) -> str | None:
+    """Write a URL without the driver that SQLAlchemy's form names."""
+    return url and re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", url)
 
 
 def flag_of(project: Project | None, settings: Settings) -> str:

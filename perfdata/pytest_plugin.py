@@ -162,7 +162,7 @@ def _shown_error(
 
 
 def _own_lines(found: pytest.ExceptionInfo[BaseException]) -> Any:
-    from perfdata.perf.callers import Callers
+    from perfdata.callers import Callers
 
     callers = Callers(Path.cwd())
     return found.traceback.filter(lambda entry: callers.shown(str(entry.path)) is not None)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString
 from urllib.parse import parse_qsl, quote, urlencode
 
+from perfdata.addresses import libpq_environment
 from perfdata.database.link import Link, PsycopgLink
+from perfdata.driver_hooks import own_connection
 from perfdata.errors import ConfigError, ConnectError, PerfdataError, RefusedError
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ def connect(conninfo: str) -> psycopg.Connection[Any]:
     """Connect in autocommit mode, or raise ConnectError saying what was tried, no password."""
     import psycopg
 
-    with _reasons(conninfo):
+    with _reasons(conninfo), own_connection():
         return psycopg.connect(conninfo, **_OURS)
 
 
@@ -50,10 +53,12 @@ def make_engine(conninfo: str) -> sqlalchemy.Engine:
     import psycopg
     import sqlalchemy
 
+    def open_own() -> psycopg.Connection[Any]:
+        with own_connection():
+            return psycopg.connect(conninfo, fallback_application_name="perfdata")
+
     return sqlalchemy.create_engine(
-        "postgresql+psycopg://",
-        creator=lambda: psycopg.connect(conninfo, fallback_application_name="perfdata"),
-        poolclass=sqlalchemy.NullPool,
+        "postgresql+psycopg://", creator=open_own, poolclass=sqlalchemy.NullPool
     )
 
 
@@ -61,7 +66,7 @@ async def connect_async(conninfo: str) -> psycopg.AsyncConnection[Any]:
     """Connect in autocommit mode as connect does."""
     import psycopg
 
-    with _reasons(conninfo):
+    with _reasons(conninfo), own_connection():
         return await psycopg.AsyncConnection.connect(conninfo, **_OURS)
 
 
@@ -216,6 +221,22 @@ def _conninfo(link: Link) -> str | None:
         return None
     info = link.connection.info
     return make_conninfo("", **{**info.get_parameters(), "password": info.password or None})
+
+
+def explicit_conninfo(conninfo: str) -> str:
+    """Write out what libpq takes from its environment, or from a service file.
+
+    For a process that has neither. Raises ConnectError where a service can't be asked.
+    """
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    parts = conninfo_to_dict(conninfo)
+    if "service" not in parts and "PGSERVICE" not in os.environ:
+        return make_conninfo("", **libpq_environment() | parts)
+    with _closing(connect(conninfo)) as connection:
+        found = conninfo_to_dict(_conninfo(PsycopgLink(connection)) or "")
+    named = {key: value for key, value in found.items() if not key.startswith("service")}
+    return make_conninfo("", **named)
 
 
 @contextmanager

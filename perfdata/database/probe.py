@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfdata.database.cluster import SUPERUSER
 from perfdata.database.processes import listener_of
+from perfdata.driver_hooks import own_connection
 from perfdata.errors import ServerError
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ def _connect(socket: Path, port: int) -> psycopg.Connection[Any]:
 
     conninfo = make_conninfo(socket, port, "postgres")
     try:
-        return psycopg.connect(conninfo, autocommit=True, **_PLAIN)
+        with own_connection():
+            return psycopg.connect(conninfo, autocommit=True, **_PLAIN)
     except psycopg.errors.ConnectionTimeout as error:
         raise ServerError(
             f"the embedded server does not answer on {socket} within {_TIMEOUT_S} s"

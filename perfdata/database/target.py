@@ -71,23 +71,32 @@ def open_target(settings: Settings, report: Report = silent) -> Target:
     The embedded server is started, its database made and migrated. One that is given by URL is
     only connected to: it is migrated by ``db.migrate`` alone.
     """
-    if settings.database_url is not None:
-        target = Target(settings, normalise_url(settings.database_url), embedded=False)
-        connect(target.conninfo).close()
+    target = start_target(settings, report)
+    if not target.embedded:
         return target
-    server = EmbeddedServer(settings, report)
-    server.start()
-    target = Target(settings, server.conninfo(DATABASE), embedded=True)
-    # A file, not an advisory lock: whoever waits for one keeps an index from being built
-    # concurrently, as migrations do.
-    with FileLock(settings.make_home() / "migrate.lock"):
-        _make_database(server)
+    with _migrate_lock(settings):
         project = target.project
         if project is not None and project.tables_from_metadata:
             create_tables(target, project, report)
         elif (behind := _unmigrated(target)) is not None:
             migrate(target.conninfo, behind, report)
     return target
+
+
+def start_target(settings: Settings, report: Report = silent) -> Target:
+    """Return the database of the settings, there to be connected to; nothing is migrated.
+
+    The embedded server is started, and an empty database made where there is none.
+    """
+    if settings.database_url is not None:
+        target = Target(settings, normalise_url(settings.database_url), embedded=False)
+        connect(target.conninfo).close()
+        return target
+    server = EmbeddedServer(settings, report)
+    server.start()
+    with _migrate_lock(settings):
+        _make_database(server)
+    return Target(settings, server.conninfo(DATABASE), embedded=True)
 
 
 def standing_target(settings: Settings) -> Target | None:
@@ -115,6 +124,15 @@ def reachable_target(settings: Settings) -> Target | None:
     return target
 
 
+def _migrate_lock(settings: Settings) -> FileLock:
+    """Return the lock under which the embedded database is made and migrated.
+
+    A file, not an advisory lock: whoever waits for one keeps an index from being built
+    concurrently, as migrations do.
+    """
+    return FileLock(settings.make_home() / "migrate.lock")
+
+
 def _make_database(server: EmbeddedServer) -> None:
     with connect(server.conninfo("postgres")) as connection:
         if connection.execute(_DATABASE, (DATABASE,)).fetchone() is None:
@@ -136,17 +154,16 @@ def waiting_migrations(target: Target, project: Project) -> list[str]:
     """Return the revisions that have not run; MigrationError where it stands on strange ones."""
     history = read_history(project)
     with open_link(target.conninfo) as link:
-        applied = history.led_to(database_heads(link))
+        heads = database_heads(link)
     remedy = ""
     if target.embedded:
         remedy = (
             f", or remove the embedded server's data ({target.settings.command('db.stop')}, then "
             "delete the folder that db.status names)"
         )
-    if strange := [one.revision for one in applied if one.sha256 is None]:
+    if strange := [one.revision for one in history.led_to(heads) if one.sha256 is None]:
         raise MigrationError(
             f"{target.described()} stands on migration {', '.join(strange)}, which project "
             f"{project.name} does not have: another branch was here? Go back to it{remedy}"
         )
-    ran = {one.revision for one in applied}
-    return [one.revision for one in history.migrations if one.revision not in ran]
+    return history.waiting(heads)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from perfdata.perf.callers import Callers
+    from perfdata.callers import Callers
 
     Taken = tuple[Capture, Facts]
 

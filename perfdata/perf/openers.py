@@ -20,7 +20,7 @@ from perfdata.perf.tally import Tally
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from perfdata.perf.callers import Callers
+    from perfdata.callers import Callers
     from perfdata.perf.runs import Loop
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from perfdata.callers import Callers
 from perfdata.errors import ConfigError
-from perfdata.perf.callers import Callers
 from perfdata.perf.engine import make_async_engine, make_engine
 from perfdata.perf.growth import Point
 from perfdata.perf.measuring import Measuring

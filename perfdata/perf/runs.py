@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
     from sqlalchemy.orm import Session
 
-    from perfdata.perf.callers import Callers
+    from perfdata.callers import Callers
     from perfdata.perf.engine import Facts
     from perfdata.perf.openers import Opener
 

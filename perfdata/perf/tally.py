@@ -15,7 +15,7 @@ from perfdata.perf.statements import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from perfdata.perf.callers import Caller, Callers
+    from perfdata.callers import Caller, Callers
     from perfdata.perf.plans import SeenPlan
 
 # A text of one such statement: with others behind it, it is sent for those.

@@ -7,6 +7,7 @@ import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from perfdata.database.catalog import read_catalog
@@ -18,6 +19,7 @@ from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off
 from perfdata.database.metadata import check_tables
 from perfdata.database.migrate import database_heads, read_history
 from perfdata.database.ownership import is_owned
+from perfdata.driver_hooks import confine
 from perfdata.errors import (
     DatasetNotFoundError,
     MigrationError,
@@ -104,7 +106,7 @@ def build_dataset(
         check_guard(link, settings)
         _check_current(link, project, target)
         with loads_held_off(link, shared=False, timeout_s=lock_timeout_s):
-            plan, rows = _loading(link, project, dataset)
+            plan, rows = _loading(link, target, project, dataset)
             plan = dataclasses.replace(plan, lock_timeout_s=lock_timeout_s)
             loaded = load(link, plan, rows, report)
             saved = None
@@ -264,30 +266,34 @@ def _project(target: Target, name: str) -> Project:
 def _check_current(link: Link, project: Project, target: Target) -> None:
     if project.tables_from_metadata:
         check_tables(link, project, target)
-    history = read_history(project)
-    applied = {one.revision for one in history.led_to(database_heads(link))}
-    if missing := [one.revision for one in history.migrations if one.revision not in applied]:
+    if missing := read_history(project).waiting(database_heads(link)):
         raise MigrationError(
             f"{target.described()} lacks migrations {', '.join(missing)} of project "
             f"{project.name}; run: {target.settings.command('db.migrate')}"
         )
 
 
-def _loading(link: Link, project: Project, dataset: Dataset) -> tuple[Plan, Iterator[TableLoad]]:
+def _loading(
+    link: Link, target: Target, project: Project, dataset: Dataset
+) -> tuple[Plan, Iterator[TableLoad]]:
     catalog = read_catalog(link)
     flag = project.flag_column
     plan = Plan(
         catalog, catalog.flagged(flag), Existing.REPLACE, flag, owned=is_owned(link), sealed=True
     )
-    return plan, _table_loads(catalog, dataset, flag)
+    return plan, _table_loads(catalog, dataset, flag, target.conninfo)
 
 
-def _table_loads(catalog: Catalog, dataset: Dataset, flag: str) -> Iterator[TableLoad]:
-    for rows in dataset.generate(dataset):
+def _table_loads(
+    catalog: Catalog, dataset: Dataset, flag: str, conninfo: str
+) -> Iterator[TableLoad]:
+    code = f"dataset {dataset.name}"
+    for rows in confine(lambda: dataset.generate(dataset), code, conninfo):
         table = catalog.table(rows.table)
         if not table.has_flag(flag):
             raise SchemaError(
                 f"dataset {dataset.name} has rows for {rows.table}, which has no column {flag}: "
                 "they could never be told from other rows"
             )
-        yield TableLoad(table, rows.columns, rows.blocks, TEXT)
+        blocks = confine(partial(iter, rows.blocks), code, conninfo)
+        yield TableLoad(table, rows.columns, blocks, TEXT)

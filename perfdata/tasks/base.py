@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 import invoke.tasks
 from invoke.exceptions import Exit
 
-from perfdata.errors import ConfigError, PerfdataError, PrivilegesError, RefusedError
+from perfdata.errors import (
+    ConfigError,
+    ElsewhereError,
+    PerfdataError,
+    PrivilegesError,
+    RefusedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -111,8 +117,8 @@ def _exit_codes() -> Iterator[None]:
 
 
 def _in_one_line(error: PerfdataError) -> str:
-    """Put a message into one line; below it stand the statements that mend it, where it has any."""
-    if isinstance(error, PrivilegesError):
+    """Put a message into one line; below it stand the lines that mend it, where it has any."""
+    if isinstance(error, (ElsewhereError, PrivilegesError)):
         return str(error)
     return " ".join(str(error).split())
 

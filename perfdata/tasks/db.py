@@ -78,14 +78,14 @@ def status(_context: Context, *, json: bool = False) -> None:
 
 @task(options={"driver": "asyncpg, psycopg or psycopg2: SQLAlchemy's URL; libpq's where not given"})
 def url(_context: Context, *, driver: str = "") -> None:
-    """Print the database's URL, with its password; start and migrate the embedded one."""
+    """Print the database's URL, with its password; the embedded server is started if need be."""
     from perfdata.database.server import EmbeddedServer
-    from perfdata.database.target import open_target
+    from perfdata.database.target import start_target
     from perfdata.database.url import check_driver, make_url
 
     check_driver(driver)
     with reporting() as report:
-        target = open_target(load_settings(), report)
+        target = start_target(load_settings(), report)
     conninfo = target.conninfo
     if target.embedded:  # over its port where db.start gave it one: that is for other tools
         conninfo = EmbeddedServer(target.settings).status().url(password=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from perfdata.perf.callers import Callers
+from perfdata.callers import Callers
 from perfdata.perf.lists import values_of
 from perfdata.perf.tally import Tally
 

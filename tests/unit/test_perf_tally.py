@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from perfdata.perf.callers import Callers
+from perfdata.callers import Callers
 from perfdata.perf.tally import Tally
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_plans.json").read_text(encoding="utf-8"))
