@@ -44,31 +44,36 @@ class Addresses:
         )
 
 
-def conninfo_addresses(conninfo: str, folders: Iterable[str] = ()) -> Addresses:
-    """Return what libpq could reach with a conninfo in the present environment.
+def effective_parameters(conninfo: str | Mapping[str, object]) -> dict[str, str]:
+    """Return what libpq would go by: a conninfo or its parameters, and the present environment.
 
-    ``folders`` are where else it may look for a socket where no host is named: they count where a
-    socket is there. Raises psycopg.ProgrammingError for what libpq can't read.
+    Where a service is named, that alone: what its file says is not read here, and could name any
+    server. Raises psycopg.ProgrammingError for what libpq can't read.
     """
     from psycopg.conninfo import conninfo_to_dict
 
-    return parameter_addresses(conninfo_to_dict(conninfo), folders)
-
-
-def parameter_addresses(parameters: Mapping[str, object], folders: Iterable[str] = ()) -> Addresses:
-    """Return what libpq could reach with these parameters (see conninfo_addresses)."""
-    parts = {key: str(value) for key, value in parameters.items() if value is not None}
-    # What a service file says is not read here: it could name any server.
+    given = conninfo_to_dict(conninfo) if isinstance(conninfo, str) else conninfo
+    parts = {key: str(value) for key, value in given.items() if value is not None}
     if service := parts.get("service") or os.environ.get("PGSERVICE"):
-        return Addresses(None, "", f"service {service}")
-    parts = libpq_environment() | parts
-    user = parts.get("user", "")
-    hosts = list(_hosts(parts))
+        return {"service": service}
+    return _environment() | parts
+
+
+def resolve(parameters: Mapping[str, str], folders: Iterable[str] = ()) -> Addresses:
+    """Return what a connection with effective parameters could reach.
+
+    ``folders`` are where else libpq may look for a socket where no host is named: they count where
+    a socket is there.
+    """
+    if "service" in parameters:
+        return Addresses(None, "", f"service {parameters['service']}")
+    hosts = list(_hosts(parameters))
     places: set[str] = set()
     for host, number, port in hosts:
         places |= _places(number or host, port) if number or host else _default(port, folders)
+    user = parameters.get("user", "")
     pairs = [(host or number, port) for host, number, port in hosts]
-    return _addresses(pairs, places, parts.get("dbname") or user or _libpq("user"), user)
+    return _addresses(pairs, places, parameters.get("dbname") or user or _libpq("user"), user)
 
 
 def address_of(address: str | tuple[str, int], database: str, user: str) -> Addresses:
@@ -80,7 +85,7 @@ def address_of(address: str | tuple[str, int], database: str, user: str) -> Addr
     return _addresses([(host, port)], _places(host, port), database, user)
 
 
-def libpq_environment() -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """Return the parameters that libpq takes from its variables in the environment."""
     from psycopg import pq
 

@@ -20,8 +20,8 @@ from perfdata.addresses import (
     SOCKET_FOLDERS,
     Addresses,
     address_of,
-    conninfo_addresses,
-    parameter_addresses,
+    effective_parameters,
+    resolve,
 )
 from perfdata.errors import ElsewhereError, RefusedError
 
@@ -56,12 +56,12 @@ class _Confinement:
         self.code = code
         self.fix = fix
         self.refused: RefusedError | None = None
-        self._conninfo = conninfo
+        self._parameters = _read(conninfo)
 
     @functools.cached_property
     def target(self) -> Addresses | None:
-        """The target's addresses: looked up when something connects, which is seldom."""
-        return None if self._conninfo is None else conninfo_addresses(self._conninfo)
+        """The target's addresses, which are looked up when something connects."""
+        return None if self._parameters is None else resolve(self._parameters)
 
     def allows(self, asked: Addresses) -> bool:
         return self.target is not None and self.target.covers(asked)
@@ -123,6 +123,18 @@ def own_connection() -> Iterator[None]:
         _own.reset(token)
 
 
+def _read(conninfo: str | None) -> dict[str, str] | None:
+    """Read where the target is, as the environment is now: the confined code could change that."""
+    if conninfo is None:
+        return None
+    import psycopg
+
+    try:
+        return effective_parameters(conninfo)
+    except psycopg.ProgrammingError:
+        return None  # whoever connects to it will say so
+
+
 def _judge(addresses: Callable[[], Addresses]) -> None:
     if not _confinements or _own.get():
         return
@@ -138,17 +150,12 @@ def _line() -> str:
     return f" ({found.file}, line {found.line})" if found else ""
 
 
-def _judge_psycopg(conninfo: str) -> None:
-    _judge(lambda: conninfo_addresses(conninfo))
-
-
-def _judge_attempts(params: Mapping[str, Any]) -> None:
-    """Judge all hosts of a list before the first of them is tried."""
-    _judge(lambda: parameter_addresses(params))
+def _judge_psycopg(conninfo: str | Mapping[str, Any]) -> None:
+    _judge(lambda: resolve(effective_parameters(conninfo)))
 
 
 def _judge_psycopg2(dsn: str, *_: Any, **__: Any) -> None:
-    _judge(lambda: conninfo_addresses(dsn, SOCKET_FOLDERS))
+    _judge(lambda: resolve(effective_parameters(dsn), SOCKET_FOLDERS))
 
 
 def _judge_asyncpg(*, addr: Any, params: Any, **_: Any) -> None:
@@ -186,8 +193,9 @@ def _judge_program(program: Any, *_: object, **__: object) -> None:
 
 _DRIVERS: dict[str, tuple[str, Callable[..., None]]] = {
     "psycopg.generators": ("connect", _judge_psycopg),
-    "psycopg.connection": ("conninfo_attempts", _judge_attempts),
-    "psycopg.connection_async": ("conninfo_attempts_async", _judge_attempts),
+    # All hosts of a list, before the first of them is tried.
+    "psycopg.connection": ("conninfo_attempts", _judge_psycopg),
+    "psycopg.connection_async": ("conninfo_attempts_async", _judge_psycopg),
     "psycopg2": ("_connect", _judge_psycopg2),
     "asyncpg.connect_utils": ("_connect_addr", _judge_asyncpg),
 }

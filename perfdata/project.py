@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import re
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode
 
 from perfdata.driver_hooks import confined
 from perfdata.errors import ConfigError, DatasetNotFoundError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 FLAG_COLUMN = "is_test_data"
+_PLACE = {"dbname", "host", "hostaddr", "port", "service", "user"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def load_project(settings: Settings) -> Project:
     if root not in sys.path:
         sys.path.insert(0, root)
     reference = settings.project if ":" in settings.project else f"{settings.project}:project"
-    with confined(f"project {reference}", _libpq_url(settings.database_url)):
+    with confined(f"project {reference}", _place(settings.database_url)):
         found = import_object(reference, "[tool.perfdata] project")
     if not isinstance(found, Project):
         raise ConfigError(
@@ -114,9 +115,14 @@ def load_project(settings: Settings) -> Project:
     return replace(found, datasets=datasets, migrations=migrations)
 
 
-def _libpq_url(url: str | None) -> str | None:
-    """Write a URL without the driver that SQLAlchemy's form names."""
-    return url and re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", url)
+def _place(url: str | None) -> str | None:
+    """Write of a URL, whichever driver it is for, what says where the database is."""
+    scheme, separator, rest = (url or "").partition("://")
+    if not separator:
+        return url
+    place, _, query = rest.partition("?")
+    kept = [(key, value) for key, value in parse_qsl(query) if key in _PLACE]
+    return f"{scheme.partition('+')[0]}://{place}?{urlencode(kept)}"
 
 
 def flag_of(project: Project | None, settings: Settings) -> str:

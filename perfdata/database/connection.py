@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString
 from urllib.parse import parse_qsl, quote, urlencode
 
-from perfdata.addresses import libpq_environment
+from perfdata.addresses import effective_parameters
 from perfdata.database.link import Link, PsycopgLink
 from perfdata.driver_hooks import own_connection
 from perfdata.errors import ConfigError, ConnectError, PerfdataError, RefusedError
@@ -230,9 +229,9 @@ def explicit_conninfo(conninfo: str) -> str:
     """
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-    parts = conninfo_to_dict(conninfo)
-    if "service" not in parts and "PGSERVICE" not in os.environ:
-        return make_conninfo("", **libpq_environment() | parts)
+    parts = effective_parameters(conninfo)
+    if "service" not in parts:
+        return make_conninfo("", **parts)
     with _closing(connect(conninfo)) as connection:
         found = conninfo_to_dict(_conninfo(PsycopgLink(connection)) or "")
     named = {key: value for key, value in found.items() if not key.startswith("service")}

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from perfdata.database.catalog import read_catalog
-from perfdata.database.connection import open_link
+from perfdata.database.connection import explicit_conninfo, open_link
 from perfdata.database.guard import check_guard
 from perfdata.database.link import TEXT
 from perfdata.database.loading import Existing, Plan, TableLoad, load
@@ -281,7 +281,7 @@ def _loading(
     plan = Plan(
         catalog, catalog.flagged(flag), Existing.REPLACE, flag, owned=is_owned(link), sealed=True
     )
-    return plan, _table_loads(catalog, dataset, flag, target.conninfo)
+    return plan, _table_loads(catalog, dataset, flag, explicit_conninfo(target.conninfo))
 
 
 def _table_loads(

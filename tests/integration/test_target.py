@@ -18,6 +18,7 @@ from perfdata import (
     ConnectError,
     GuardError,
     MigrationError,
+    Project,
     Settings,
     build_dataset,
     open_target,
@@ -49,6 +50,7 @@ def port(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Iterat
         role = sql.SQL("CREATE ROLE app LOGIN PASSWORD {}").format(sql.Literal(PASSWORD))
         connection.execute(role)
         connection.execute('CREATE DATABASE "shop perf" OWNER app')
+        connection.execute("CREATE DATABASE plain OWNER app")
     yield port
     server.stop()
 
@@ -142,6 +144,41 @@ def test_it_is_migrated_when_asked_and_filled_when_allowed(port: int, own: Setti
     migrate(allowed.conninfo, allowed.project)
     assert provide_dataset(allowed, "10_offices").built
     assert provide_dataset(allowed, "10_offices").restored
+
+
+@pytest.mark.parametrize("named", ["service=perf", "postgresql://app@/?hostaddr=127.0.0.1"])
+def test_migrations_go_where_a_service_or_the_environment_leads(
+    port: int, own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """Which the process that runs them has not: it is told, with the password, by no argument."""
+    (tmp_path / "services.conf").write_text(f"[perf]\nport={port}\nhost=127.0.0.1\nuser=app\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services.conf"))
+    monkeypatch.setenv("PGPORT", str(port))
+    monkeypatch.setenv("PGDATABASE", "plain")
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    folder = tmp_path / "migrations"
+    (folder / "versions").mkdir(parents=True)
+    (folder / "versions" / "first.py").write_text("revision = 'first'\ndown_revision = None\n")
+    (folder / "env.py").write_text(ENV)
+    target = open_target(replace(own, database_url=named))
+    heads = migrate(target.conninfo, Project(name="shop", migrations=folder))
+    assert heads == ("first",)
+    with psycopg.connect(target.conninfo, autocommit=True) as connection:
+        assert connection.info.dbname == "plain"
+        connection.execute("DROP TABLE alembic_version")
+
+
+ENV = """
+from alembic import context
+from sqlalchemy import create_engine
+
+engine = create_engine(context.config.get_main_option("sqlalchemy.url"))
+with engine.connect() as connection:
+    context.configure(connection=connection, target_metadata=None, transactional_ddl=True)
+    with context.begin_transaction():
+        context.run_migrations()
+    connection.commit()
+"""
 
 
 def test_the_tasks_never_print_the_password(port: int, own: Settings) -> None:
