@@ -158,7 +158,7 @@ def test_migrations_go_where_a_service_or_the_environment_leads(
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     folder = tmp_path / "migrations"
     (folder / "versions").mkdir(parents=True)
-    (folder / "versions" / "first.py").write_text("revision = 'first'\ndown_revision = None\n")
+    (folder / "versions" / "first.py").write_text(REVISION)
     (folder / "env.py").write_text(ENV)
     target = open_target(replace(own, database_url=named))
     heads = migrate(target.conninfo, Project(name="shop", migrations=folder))
@@ -168,6 +168,14 @@ def test_migrations_go_where_a_service_or_the_environment_leads(
         connection.execute("DROP TABLE alembic_version")
 
 
+REVISION = """
+revision = "first"
+down_revision = None
+
+
+def upgrade():
+    pass
+"""
 ENV = """
 from alembic import context
 from sqlalchemy import create_engine
