@@ -34,8 +34,12 @@ class Addresses:
     database: str
     described: str
 
-    def covers(self, other: Addresses) -> bool:
-        """Tell whether every place that the other could reach is one of these, in one database."""
+    def same(self, other: Addresses) -> bool:
+        """Tell whether the other reaches one database at the very same places."""
+        return self.includes(other) and other.includes(self)
+
+    def includes(self, other: Addresses) -> bool:
+        """Tell whether each place that the other could reach is one of these, in one database."""
         return (
             self.places is not None
             and other.places is not None
@@ -73,7 +77,7 @@ def resolve(parameters: Mapping[str, str], folders: Iterable[str] = ()) -> Addre
         places |= _places(number or host, port) if number or host else _default(port, folders)
     user = parameters.get("user", "")
     pairs = [(host or number, port) for host, number, port in hosts]
-    return _addresses(pairs, places, parameters.get("dbname") or user or _libpq("user"), user)
+    return _addresses(pairs, places, parameters.get("dbname") or user or _libpq_defaults()[1], user)
 
 
 def address_of(address: str | tuple[str, int], database: str, user: str) -> Addresses:
@@ -89,9 +93,12 @@ def _environment() -> dict[str, str]:
     """Return the parameters that libpq takes from its variables in the environment."""
     from psycopg import pq
 
-    options = [one for one in pq.Conninfo.get_defaults() if one.envvar is not None]
-    found = {one.keyword.decode(): os.environ.get(one.envvar.decode()) for one in options}
-    return {key: value for key, value in found.items() if value is not None}
+    found = {}
+    for option in pq.Conninfo.get_defaults():
+        value = os.environ.get(option.envvar.decode()) if option.envvar else None
+        if value is not None:
+            found[option.keyword.decode()] = value
+    return found
 
 
 def _hosts(parts: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
@@ -113,7 +120,7 @@ def _addresses(
 
 
 def _places(host: str, port: str) -> set[str]:
-    """Resolve a host; one that has no address stands for itself, and equals no other."""
+    """Resolve a host; one that has no address stands for itself."""
     if host.startswith("@"):  # a name in Linux's abstract namespace
         return {_socket_file(host, port)}
     if host.startswith("/"):
@@ -135,7 +142,7 @@ def _number(text: str, port: object) -> str:
 
 def _default(port: str, folders: Iterable[str]) -> set[str]:
     """Return what is reached where no host is named: libpq's own folder, or localhost."""
-    places = _places(_libpq("host") or "localhost", port)
+    places = _places(_libpq_defaults()[0] or "localhost", port)
     for folder in folders:
         if (file := os.path.realpath(_socket_file(folder, port))) and os.path.exists(file):  # noqa: PTH110  a socket
             places.add(file)
@@ -147,12 +154,10 @@ def _socket_file(folder: str, port: str) -> str:
 
 
 @cache
-def _libpq(option: str) -> str:
-    """Return libpq's own default for host or user, which it tells of a connection alone.
-
-    It gives up at the sslmode, after it worked these out and before it connects.
-    """
+def _libpq_defaults() -> tuple[str, str]:
+    """Return libpq's own defaults for host and user, which it tells of a connection alone."""
     from psycopg import pq
 
+    # It gives up at the sslmode: after it worked these out, and before it connects.
     found = pq.PGconn.connect_start(b"host='' hostaddr='' port=5432 user='' sslmode=none")
-    return {"host": found.host, "user": found.user}[option].decode()
+    return found.host.decode(), found.user.decode()

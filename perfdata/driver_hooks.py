@@ -63,8 +63,29 @@ class _Confinement:
         """The target's addresses, which are looked up when something connects."""
         return None if self._parameters is None else resolve(self._parameters)
 
-    def allows(self, asked: Addresses) -> bool:
-        return self.target is not None and self.target.covers(asked)
+    @functools.cached_property
+    def answering(self) -> frozenset[str] | None:
+        """Which of several places the target answers at: another one may be another server's."""
+        import psycopg
+        from psycopg.conninfo import make_conninfo
+
+        conninfo = make_conninfo("", **self._parameters or {})
+        try:
+            with own_connection(), psycopg.connect(conninfo) as connection:
+                info = connection.info
+                folder = f"{info.host}/.s.PGSQL.{info.port}"
+                found = (info.hostaddr, info.port) if info.hostaddr else folder
+        except psycopg.Error:
+            return None
+        return address_of(found, "", "").places
+
+    def allows(self, asked: Addresses, *, attempt: bool) -> bool:
+        """Tell whether nothing but the target can be reached; ``attempt``: one of a judged list."""
+        if self.target is None:
+            return False
+        return self.target.same(asked) or (
+            self.target.includes(asked) and (attempt or asked.places == self.answering)
+        )
 
     def refuse(self, asked: Addresses) -> ElsewhereError:
         """Make the error, with both addresses and what mends it."""
@@ -135,11 +156,11 @@ def _read(conninfo: str | None) -> dict[str, str] | None:
         return None  # whoever connects to it will say so
 
 
-def _judge(addresses: Callable[[], Addresses]) -> None:
+def _judge(addresses: Callable[[], Addresses], *, attempt: bool = False) -> None:
     if not _confinements or _own.get():
         return
     asked = addresses()
-    if not any(one.allows(asked) for one in _confinements):
+    if not any(one.allows(asked, attempt=attempt) for one in _confinements):
         raise _confinements[-1].refuse(asked)
 
 
@@ -150,8 +171,13 @@ def _line() -> str:
     return f" ({found.file}, line {found.line})" if found else ""
 
 
-def _judge_psycopg(conninfo: str | Mapping[str, Any]) -> None:
-    _judge(lambda: resolve(effective_parameters(conninfo)))
+def _judge_psycopg(parameters: Mapping[str, Any]) -> None:
+    """Judge all hosts of a list, before the first of them is tried."""
+    _judge(lambda: resolve(effective_parameters(parameters)))
+
+
+def _judge_attempt(conninfo: str) -> None:
+    _judge(lambda: resolve(effective_parameters(conninfo)), attempt=True)
 
 
 def _judge_psycopg2(dsn: str, *_: Any, **__: Any) -> None:
@@ -192,10 +218,9 @@ def _judge_program(program: Any, *_: object, **__: object) -> None:
 
 
 _DRIVERS: dict[str, tuple[str, Callable[..., None]]] = {
-    "psycopg.generators": ("connect", _judge_psycopg),
-    # All hosts of a list, before the first of them is tried.
     "psycopg.connection": ("conninfo_attempts", _judge_psycopg),
     "psycopg.connection_async": ("conninfo_attempts_async", _judge_psycopg),
+    "psycopg.generators": ("connect", _judge_attempt),
     "psycopg2": ("_connect", _judge_psycopg2),
     "asyncpg.connect_utils": ("_connect_addr", _judge_asyncpg),
 }

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -58,14 +59,23 @@ def run_job(job: Job, report: Report = silent) -> Any:
 
     Raises ElsewhereError where the project's code connects to anything but the target.
     """
+    python = Path(sys.executable or "")
+    if "python" not in python.name.lower():  # a program that embeds Python
+        python = Path(sys.prefix, "bin", "python")
     paths = [one or str(Path.cwd()) for one in sys.path]
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "perfdata.database.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    )
+    try:
+        process = subprocess.Popen(
+            [python, "-P", "-m", "perfdata.database.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+    except OSError as error:
+        raise MigrationError(
+            f"{python} can't be started ({error.strerror}): a project's migrations and metadata "
+            "run in a process of their own"
+        ) from error
     try:
         return _follow(process, job, report)
     finally:
@@ -74,8 +84,9 @@ def run_job(job: Job, report: Report = silent) -> Any:
 
 def _follow(process: subprocess.Popen[str], job: Job, report: Report) -> Any:
     if process.stdin is not None and process.stdout is not None:
-        process.stdin.write(json.dumps(asdict(job)) + "\n")
-        process.stdin.flush()
+        with suppress(BrokenPipeError):  # its code tells how it ended
+            process.stdin.write(json.dumps(asdict(job)) + "\n")
+            process.stdin.flush()
         for line in process.stdout:
             message = json.loads(line)
             if "event" in message:

@@ -45,14 +45,15 @@ SAME = [
     ("host=db.internal dbname=a", "host=10.0.0.9 hostaddr=10.0.0.7 dbname=a"),
     ("host=127.0.0.1 dbname=a", "host=127.1 dbname=a"),
     ("host=127.0.0.1 dbname=a", "hostaddr=::ffff:127.0.0.1 dbname=a"),
-    ("host=localhost dbname=a", "host=::1 dbname=a"),
-    ("host=10.0.0.7,10.0.0.8 dbname=a", "host=10.0.0.8 dbname=a"),
-    ("host=10.0.0.7,10.0.0.8 port=5433 dbname=a", "host=10.0.0.8 port=5433 dbname=a"),
+    ("host=localhost dbname=a", "host=::1,127.0.0.1 dbname=a"),
+    ("host=10.0.0.7,10.0.0.8 port=5433 dbname=a", "host=10.0.0.8,10.0.0.7 port=5433 dbname=a"),
     ("host=/run/none dbname=me", "host=/run/./none user=me"),
 ]
 OTHER = [
     ("host=127.0.0.1 dbname=a", "host=localhost dbname=a"),  # which is ::1 too
     ("host=::1 dbname=a", "host=127.0.0.1 dbname=a"),
+    ("host=localhost dbname=a", "host=127.0.0.1 dbname=a"),
+    ("host=10.0.0.7,10.0.0.8 dbname=a", "host=10.0.0.8 dbname=a"),
     ("host=db.internal dbname=a", "host=db.internal dbname=b"),
     ("host=db.internal dbname=a", "host=db.internal port=5433 dbname=a"),
     ("host=db.internal dbname=a", "host=db.internal hostaddr=10.0.0.9 dbname=a"),
@@ -71,13 +72,18 @@ OTHER = [
 
 
 @pytest.mark.parametrize(("target", "asked"), SAME)
-def test_what_can_reach_the_target_alone_is_covered(target: str, asked: str) -> None:
-    assert reach(target).covers(reach(asked))
+def test_what_reaches_the_same_places_is_the_same(target: str, asked: str) -> None:
+    assert reach(target).same(reach(asked))
 
 
 @pytest.mark.parametrize(("target", "asked"), OTHER)
-def test_what_could_reach_anything_else_is_not(target: str, asked: str) -> None:
-    assert not reach(target).covers(reach(asked))
+def test_what_could_reach_anything_else_is_another(target: str, asked: str) -> None:
+    assert not reach(target).same(reach(asked))
+
+
+def test_one_of_several_places_is_included_and_not_the_same() -> None:
+    assert reach("host=localhost dbname=a").includes(reach("host=::1 dbname=a"))
+    assert not reach("host=::1 dbname=a").includes(reach("host=localhost dbname=a"))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +104,7 @@ def test_the_environment_counts_as_libpq_has_it(
     conninfo = {**asked, "PGUSER": "host=10.0.0.7"}.get(next(iter(variables)))
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert not target.covers(reach(conninfo or "host=10.0.0.7 dbname=a"))
+    assert not target.same(reach(conninfo or "host=10.0.0.7 dbname=a"))
 
 
 def test_a_socket_counts_by_the_file_that_its_name_leads_to(tmp_path: Path) -> None:
@@ -107,10 +113,10 @@ def test_a_socket_counts_by_the_file_that_its_name_leads_to(tmp_path: Path) -> N
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / ".s.PGSQL.5432").symlink_to(tmp_path / "real" / ".s.PGSQL.5432")
     target = reach(f"host={tmp_path}/real dbname=a")
-    assert target.covers(reach(f"host={tmp_path}/link dbname=a"))
-    assert target.covers(reach(f"host={tmp_path}/other dbname=a"))
-    assert target.covers(address_of(f"{tmp_path}/link/.s.PGSQL.5432", "a", "me"))
-    assert not target.covers(reach(f"host={tmp_path}/other dbname=a port=5433"))
+    assert target.same(reach(f"host={tmp_path}/link dbname=a"))
+    assert target.same(reach(f"host={tmp_path}/other dbname=a"))
+    assert target.same(address_of(f"{tmp_path}/link/.s.PGSQL.5432", "a", "me"))
+    assert not target.same(reach(f"host={tmp_path}/other dbname=a port=5433"))
 
 
 def test_where_no_host_is_named_every_folder_that_has_a_socket_counts(tmp_path: Path) -> None:
