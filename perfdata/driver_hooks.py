@@ -23,6 +23,7 @@ from perfdata.addresses import (
     effective_parameters,
     resolve,
 )
+from perfdata.config import Settings
 from perfdata.errors import ElsewhereError, RefusedError
 
 if TYPE_CHECKING:
@@ -40,10 +41,6 @@ ENV_PY = (
     '    if connection := config.attributes.get("connection"):',
     "        context.configure(connection=connection, target_metadata=target_metadata)",
     "        with context.begin_transaction(): return context.run_migrations()",
-)
-_VARIABLE = (
-    "set the variable that its address is taken from, such as DATABASE_URL, to what "
-    "`perfdata db.url` prints"
 )
 
 _own: ContextVar[bool] = ContextVar("perfdata's own connection", default=False)
@@ -90,12 +87,15 @@ class _Confinement:
     def refuse(self, asked: Addresses) -> ElsewhereError:
         """Make the error, with both addresses and what mends it."""
         target = self.target.described if self.target else "none, as this code is given no database"
-        fixes = [*self.fix, f"Or {_VARIABLE}."] if self.fix else [f"To mend it, {_VARIABLE}."]
+        variable = (
+            f"{'Or' if self.fix else 'To mend it,'} set the variable that its address is taken "
+            f"from, such as DATABASE_URL, to what `{Settings.load().command('db.url')}` prints."
+        )
         error = ElsewhereError(
             f"refused before it was opened: a connection of {self.code}{_line()}\n"
             f"  to:     {asked.described}\n"
             f"  target: {target}",
-            fixes,
+            [*self.fix, variable],
         )
         self.refused = self.refused or error
         return error

@@ -234,7 +234,7 @@ def test_an_env_py_that_connects_elsewhere_is_refused_before_it_does(
     assert f"target: perfdata@{target['host']}:5432/{target['dbname']} (" in said
     assert f"the migrations of project shop ({tmp_path / 'migrations' / 'env.py'}, line " in said
     assert all(line in said for line in ENV_PY)
-    assert "such as DATABASE_URL, to what `perfdata db.url` prints" in said
+    assert "such as DATABASE_URL, to what `invoke db.url` prints" in said
     own = psycopg.conninfo.conninfo_to_dict(places.own)
     named = {"a list of hosts": "127.0.0.1:5432", "PGHOSTADDR": "(127.0.0.1:5432)"}
     if "service" in way:
