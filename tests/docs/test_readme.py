@@ -110,6 +110,7 @@ def test_the_python_example_runs(newcomer: Newcomer) -> None:
 
 
 def test_the_asyncio_example_runs(newcomer: Newcomer) -> None:
+    newcomer.run("invoke snapshot.restore --name 100_offices")
     url = newcomer.run("invoke db.url --driver psycopg").strip()
     tail = f"""
 import asyncio
