@@ -274,3 +274,4 @@ def _csv(body: TableBody) -> Iterator[bytes]:
             yield from csv_blocks(block)
         except UnicodeDecodeError as error:
             raise SnapshotDamagedError(f"table {body.key}: {error}") from error
+        del block  # a row may be of any size: it is not held while the next is read
