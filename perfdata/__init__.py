@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         SnapshotExistsError,
         SnapshotNotFoundError,
         SnapshotStaleError,
+        UserCodeError,
     )
     from perfdata.progress import Event, Report
     from perfdata.project import Migration, Project
@@ -90,6 +91,7 @@ _MODULES = {
         "SnapshotExistsError",
         "SnapshotNotFoundError",
         "SnapshotStaleError",
+        "UserCodeError",
     ),
     "project": ("Migration", "Project"),
     "progress": ("Event", "Report"),
@@ -153,6 +155,7 @@ __all__ = [
     "TableDifference",
     "TableRows",
     "Target",
+    "UserCodeError",
     "append_rows",
     "build_dataset",
     "cache_key",

@@ -50,6 +50,7 @@ async def create_snapshot(
     all_rows: bool = False,
     replace: bool = False,
     strict: bool = False,
+    as_superuser: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
     report: Report = silent,
@@ -63,6 +64,7 @@ async def create_snapshot(
         all_rows=all_rows,
         replace=replace,
         strict=strict,
+        as_superuser=as_superuser,
         lock_timeout_s=lock_timeout_s,
     )
     found = settings or Settings.load()
@@ -79,6 +81,7 @@ async def restore_snapshot(
     allow_drift: bool = False,
     rebuild_indexes: bool = False,
     unflagged_rows: bool = False,
+    as_superuser: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
     report: Report = silent,
@@ -99,6 +102,7 @@ async def restore_snapshot(
         allow_drift=allow_drift,
         rebuild_indexes=rebuild_indexes,
         unflagged_rows=unflagged_rows,
+        as_superuser=as_superuser,
         lock_timeout_s=lock_timeout_s,
     )
     if fresh:
@@ -135,6 +139,7 @@ async def verify_snapshot(
     settings: Settings | None = None,
     *,
     database: object = None,
+    as_superuser: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
 ) -> Snapshot:
@@ -143,9 +148,14 @@ async def verify_snapshot(
 
     snapshot = await asyncio.to_thread(verify.verify_file, name, settings or Settings.load())
     if database is not None:
-        await _with_link(
-            database, lambda link: verify.verify_against(link, snapshot, lock_timeout_s, report)
+        check = partial(
+            verify.verify_against,
+            snapshot=snapshot,
+            lock_timeout_s=lock_timeout_s,
+            report=report,
+            as_superuser=as_superuser,
         )
+        await _with_link(database, check)
     return snapshot
 
 
@@ -155,6 +165,7 @@ async def diff_snapshots(
     *,
     database: object = None,
     limit: int = 5,
+    as_superuser: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
     report: Report = silent,
@@ -170,7 +181,9 @@ async def diff_snapshots(
     snapshot = find_snapshot(name, found)
     return await _with_link(
         database,
-        lambda link: diff.diff_with_database(link, snapshot, limit, lock_timeout_s, report),
+        lambda link: diff.diff_with_database(
+            link, snapshot, limit, lock_timeout_s, report, as_superuser=as_superuser
+        ),
     )
 
 
@@ -199,14 +212,18 @@ async def _with_link(database: object, work: Callable[[Link], T]) -> T:
     from perfdata.database.asynclink import AsyncPsycopgLink, link_within
     from perfdata.database.connection import connect_async, normalise_url, unreachable
 
+    def at_work(link: Link) -> T:
+        with link.at_work():
+            return work(link)
+
     if isinstance(database, async_scoped_session):
         database = database()
     if isinstance(database, AsyncSession):
-        return await database.run_sync(_in_session, work)
+        return await database.run_sync(_in_session, at_work)
     if isinstance(database, AsyncConnection):
-        return await database.run_sync(lambda connection: work(link_within(connection)))
+        return await database.run_sync(lambda connection: at_work(link_within(connection)))
     if isinstance(database, psycopg.AsyncConnection):
-        return await greenlet_spawn(work, AsyncPsycopgLink(database))
+        return await greenlet_spawn(at_work, AsyncPsycopgLink(database))
     if isinstance(database, AsyncEngine):
         try:
             opened = await database.connect()

@@ -17,6 +17,7 @@ PerfdataError
 ├── RefusedError              nothing was touched, because it might have cost data
 │   ├── PrivilegesError       the role may not do all that this needs
 │   ├── ElsewhereError        a project's code went for another database
+│   ├── UserCodeError         code of other roles would run as this one
 │   ├── GuardError            this database is not one to delete from
 │   └── BoundaryError         unflagged rows hang on flagged ones
 ├── LoadError                 the server refused the rows; all was rolled back
@@ -125,6 +126,10 @@ class ElsewhereError(RefusedError):
         super().__init__("\n".join([message, *statements]))
         self.message = message
         self.statements = tuple(statements)
+
+
+class UserCodeError(RefusedError):
+    """Code of other roles would run with the rights of this one."""
 
 
 class GuardError(RefusedError):

@@ -26,6 +26,7 @@ def append_rows(database: object, tables: Iterable[TableRows]) -> dict[str, int]
         catalog = read_catalog(link)
         for one in tables:
             table = catalog.table(one.table)
-            count = link.copy_in(table.identifier, one.columns, one.blocks, TEXT)
+            with link.own_path():
+                count = link.copy_in(table.identifier, one.columns, one.blocks, TEXT)
             rows[one.table] = rows.get(one.table, 0) + count
     return rows

@@ -195,6 +195,12 @@ class AsyncpgLink(Link):
         with _asyncpg_refusals():
             return await_only(run())
 
+    def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
+        if self.in_transaction():
+            return super()._run_all(pairs)
+        with self._nested():  # as the one string is that other drivers send
+            return super()._run_all(pairs)
+
     @contextmanager
     def _nested(self) -> Iterator[None]:
         transaction = self.connection.transaction()

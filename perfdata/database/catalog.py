@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from psycopg import sql
 
@@ -18,37 +18,45 @@ if TYPE_CHECKING:
     from perfdata.database.link import Link
 
 # Alembic's own bookkeeping is compared, never copied: it belongs to the tables, not to the rows.
-# Its one column is version_num; a table of that name with others is one like all others.
+# Its one column is version_num, and no expression hangs on it, which reading it might evaluate; any
+# other table of that name is one like all others.
 VERSION_TABLE = "alembic_version"
+ALEMBICS = """(c.relkind = 'r'
+  AND ARRAY(SELECT a.attname::text FROM pg_attribute a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) = '{version_num}'
+  AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid
+                  AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
+  AND NOT EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid))"""
 
-_TABLES = """
+_TABLES = f"""
 SELECT n.nspname, c.relname, c.relkind = 'p', c.oid::bigint,
   row_security_active(c.oid),
   ARRAY(SELECT a.attname::text FROM pg_index i
         CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY u (attnum, n)
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.attnum
         WHERE i.indrelid = c.oid AND i.indisprimary ORDER BY u.n),
-  ARRAY(SELECT a.attname::text FROM pg_attribute a
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) = '{version_num}',
+  {ALEMBICS},
   CASE WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN quote_ident(current_user) END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
   AND NOT EXISTS (SELECT FROM pg_depend d
                   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-ORDER BY n.nspname <> 'public', n.nspname, c.relname"""
+ORDER BY n.nspname <> 'public', n.nspname, c.relname"""  # noqa: S608  both are constants
 
 # How a column becomes its output text: a cast to text may lose something (bpchar's its blanks, one
 # that somebody made anything: their oids begin at 16384), so these go through the output function.
+# So do all types that somebody made: their owner may make a cast at any time.
 _COLUMNS = """
 WITH RECURSIVE base (oid, base) AS (
   SELECT t.oid, t.oid FROM pg_type t WHERE t.typtype <> 'd'
   UNION ALL SELECT t.oid, b.base FROM base b
     JOIN pg_type t ON t.typbasetype = b.oid AND t.typtype = 'd')
 SELECT a.attrelid::bigint, a.atttypid::bigint, a.attname, format_type(a.atttypid, a.atttypmod),
-  b.base::regtype::text, a.attnotnull, a.attgenerated <> '',
+  format_type(b.base, -1), a.attnotnull, a.attgenerated <> '',
   CASE WHEN b.base = 'bpchar'::regtype THEN 'bpchar'
-       WHEN EXISTS (SELECT FROM pg_cast k WHERE k.castsource = b.base AND k.oid >= 16384
+       WHEN b.base >= 16384 OR EXISTS (
+            SELECT FROM pg_cast k WHERE k.castsource = b.base AND k.oid >= 16384
             AND k.casttarget = 'text'::regtype AND k.castmethod <> 'i') THEN 'format'
        ELSE 'cast' END,
   ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = a.atttypid
@@ -98,12 +106,19 @@ WHERE a.attrelid = ANY (%s)
 ORDER BY 1, 2, 3, 4"""
 
 
+_OUTPUTS: dict[str, LiteralString] = {
+    "cast": "{}::text",
+    "bpchar": "textin(bpcharout({}))",
+    "format": "CASE WHEN {0} IS NOT DISTINCT FROM NULL THEN NULL ELSE format('%s', {0}) END",
+}
+
+
 @dataclass(frozen=True)
 class Column:
     """One column; ``output`` says how its text is taken (cast, bpchar or format).
 
-    ``base`` is the type itself, or what a domain is made of; ``detail`` what a type that somebody
-    made is made of, ``labels`` those of an enum itself.
+    ``base`` is the type itself, or what a domain is made of, with no modifier; ``detail`` what a
+    type that somebody made is made of, ``labels`` those of an enum itself.
     """
 
     name: str
@@ -115,6 +130,20 @@ class Column:
     labels: Sequence[str]
     has_default: bool
     detail: Detail
+
+    def text(self, alias: str | None = None) -> sql.Composed:
+        """Make the expression for its output text, which runs no code of the type's owner."""
+        name = sql.Identifier(*([alias, self.name] if alias else [self.name]))
+        return sql.SQL(_OUTPUTS[self.output]).format(name)
+
+    @property
+    def as_text(self) -> bool:
+        """Whether the column is compared as text: operators of its type stand outside pg_catalog.
+
+        Two citext keys that differ in case alone are then taken for two. What that misses the
+        foreign key itself finds when it is checked at the end: all is rolled back.
+        """
+        return self.output == "format"
 
     def described(self) -> str:
         """Say what decides whether rows fit: the type, what it is made of, whether null may stand.
@@ -217,15 +246,21 @@ class ForeignKey:
         """Whether rows may be there that break it: NOT VALID, or NOT ENFORCED."""
         return self.definition.endswith((" NOT VALID", " NOT ENFORCED"))
 
-    def join(self, child: str, parent: str) -> sql.Composed:
+    def join(self, catalog: Catalog, child: str, parent: str) -> sql.Composed:
         """Make the condition under which a row (alias ``child``) references another."""
-        pairs = list(zip(self.child_columns, self.parent_columns, strict=True))
-        return sql.SQL(" AND ").join(
-            sql.SQL("{} && {}" if self.period and pair == pairs[-1] else "{} = {}").format(
-                sql.Identifier(child, pair[0]), sql.Identifier(parent, pair[1])
-            )
-            for pair in pairs
-        )
+        referencing = map(catalog.by_oid[self.child].column, self.child_columns)
+        referenced = map(catalog.by_oid[self.parent].column, self.parent_columns)
+        conditions = []
+        for one, other in zip(referencing, referenced, strict=True):
+            sides: list[sql.Composable] = [
+                sql.Identifier(child, one.name),
+                sql.Identifier(parent, other.name),
+            ]
+            overlaps = self.period and one.name == self.child_columns[-1]
+            if not overlaps and (one.as_text or other.as_text):
+                sides = [one.text(child), other.text(parent)]
+            conditions.append(sql.SQL(" && " if overlaps else " = ").join(sides))
+        return sql.SQL(" AND ").join(conditions)
 
 
 @dataclass(frozen=True)
@@ -295,7 +330,7 @@ def read_catalog(link: Link) -> Catalog:
 
     Types and definitions come qualified, so that they mean the same on every search path.
     """
-    with link.within_transaction(), link.search_path(""):
+    with link.within_transaction():
         rows = link.rows(_TABLES)
         alembic = [row for row in rows if row[1] == VERSION_TABLE and row[-2]]
         found = {row[3]: row[:-2] for row in rows if row not in alembic}

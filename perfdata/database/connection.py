@@ -171,10 +171,12 @@ def open_link(database: object) -> Iterator[Link]:
         with _closing(connect(normalise_url(database))) as connection:
             yield PsycopgLink(connection)
     elif isinstance(database, psycopg.Connection):
-        yield PsycopgLink(database)
-    else:
-        with _open_sqlalchemy(database) as link:
+        link = PsycopgLink(database)
+        with link.at_work():
             yield link
+    else:
+        with _open_sqlalchemy(database) as found, found.at_work():
+            yield found
 
 
 def whole_database(database: object) -> str:

@@ -17,7 +17,7 @@ from perfdata.database.link import OUT_DELIMITER, OUT_QUOTE, CopyFormat
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from perfdata.database.catalog import Column, Table
+    from perfdata.database.catalog import Table
 
 JSON_CSV = CopyFormat("csv", quote='"', escape="\\", null="null")
 # A row as it stands in a snapshot, into one column of text.
@@ -49,19 +49,10 @@ def json_rows(
     ``columns`` are all stored ones unless they are named.
     """
     chosen = table.stored if columns is None else [table.column(name) for name in columns]
-    values = sql.SQL(", ").join(_output(column) for column in chosen)
+    values = sql.SQL(", ").join(column.text() for column in chosen)
     return sql.SQL("SELECT array_to_json(ARRAY[{}]::text[]) FROM {} WHERE {}").format(
         values, table.only, where
     )
-
-
-def _output(column: Column) -> sql.Composed:
-    forms = {
-        "cast": "{}::text",
-        "bpchar": "textin(bpcharout({}))",
-        "format": "CASE WHEN {0} IS NOT DISTINCT FROM NULL THEN NULL ELSE format('%s', {0}) END",
-    }
-    return sql.SQL(forms[column.output]).format(sql.Identifier(column.name))
 
 
 def rows_to_csv(block: bytes) -> bytes:

@@ -99,7 +99,7 @@ def fingerprint_database(
     filled ones do not feed, and where the sequences stand that feed none of the filled ones and
     are not ``moved`` by the load.
     """
-    with link.transaction({"search_path": ""}):
+    with link.transaction():
         others = (_EXTENSION_TABLES, _SEQUENCES, views_query(filled))
         *described, extension_tables, sequences, views = link.together(
             [_RELATIONS, *_whole(), *others]

@@ -174,7 +174,7 @@ def _crossing(catalog: Catalog, flag_column: str, key: ForeignKey) -> sql.Compos
         keys=row_key(child, "c"),
         child=key.referencing.only,
         parent=key.referenced.only,
-        join=key.join("c", "p"),
+        join=key.join(catalog, "c", "p"),
         stays=stays,
         flag=sql.Identifier(flag_column),
         limit=sql.Literal(_SAMPLE),

@@ -45,11 +45,18 @@ PINNED = {
     "default_tablespace": "",
     "quote_all_identifiers": "off",
     "max_parallel_workers_per_gather": "0",
+    # With it the planner evaluates what partitions' checks call.
+    "constraint_exclusion": "off",
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "transaction_timeout": "0",
 }
+
+# The path of the library's own queries: no operator or function that a table's owner made is on it,
+# whatever fits its arguments best. Temporary tables come last, where they hide nothing.
+SAFE_PATH = "pg_catalog, pg_temp"
+_PATH = "SELECT pg_catalog.set_config('search_path', %s, true)"
 
 # JSON holds no control characters, so that a row passes COPY's csv as it is.
 OUT_QUOTE, OUT_DELIMITER = "\x01", "\x02"
@@ -97,7 +104,6 @@ JOIN unnest(%s::text[], %s::text[]) AS w (name, value) ON w.name = lower(s.name)
 
 # What a role lacks for which server_identifier is None.
 READ_IDENTIFIER = "GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO the role"
-_PATH = "SELECT set_config('search_path', %s, true)"
 
 
 class Later:
@@ -123,6 +129,8 @@ class Link(ABC):
     joined: bool
     # Statements that wait for the next one, to go with it in one round trip.
     waiting: list[Later]
+    # The search path that the open transaction had before it was put on SAFE_PATH.
+    _own_path: Later
     # Set by what changes rows, so that a Session's objects can be told to be read again.
     changed: bool = False
 
@@ -174,22 +182,26 @@ class Link(ABC):
         return self._copy_in(table, columns, blocks, form, freeze=freeze)
 
     def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
-        """Give ``write`` the rows of a query of one text column, in blocks of whole lines."""
+        """Give ``write`` the rows of a query of one text column, in blocks of whole lines.
+
+        To be used in a transaction, which has the safe path.
+        """
         self.flush()
         self._copy_out(select, write)
 
     def together(self, asked: Iterable[Asked]) -> list[Rows]:
-        """Run statements one after the other, in one round trip where the driver can.
+        """Run queries one after the other on SAFE_PATH, in one round trip where the driver can.
 
         Returns the rows of each. A refusal ends it: those behind the refused one are not run.
         """
         pairs = [one if isinstance(one, tuple) else (one, None) for one in asked]
-        return [rows for rows, _ in self._answers(pairs)] if pairs else []
+        return [rows for rows, _ in self._ask(pairs)] if pairs else []
 
     def later(self, query: Query, params: Params | None = None) -> Later:
         """Have a statement run before the next one, whose round trip it shares.
 
-        A refusal is raised by the one that it goes with.
+        Outside a transaction no query may wait: it would not have SAFE_PATH. A refusal is raised by
+        the one that it goes with.
         """
         self.waiting.append(Later(self, query, params))
         return self.waiting[-1]
@@ -198,6 +210,16 @@ class Link(ABC):
         """Run the statements that wait."""
         if self.waiting:
             self._answers([])
+
+    def _ask(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
+        """Run queries on SAFE_PATH, which every transaction has already.
+
+        Outside one it lasts as long as the string that is sent, never as long as the session: a
+        pooler may give that to somebody else.
+        """
+        if not self.in_transaction():
+            self.later(_PATH, (SAFE_PATH,))
+        return self._answers(pairs)
 
     def _answers(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
         """Run what waits, then these; return the answers to these."""
@@ -213,7 +235,10 @@ class Link(ABC):
         """The cluster's own identifier; None where it won't say. Asked once."""
         identifier = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
         if self.in_transaction():  # which a refusal would break: first whether we may
-            may = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'execute')"
+            may = (
+                "SELECT pg_catalog.has_function_privilege("
+                "'pg_catalog.pg_control_system()', 'execute')"
+            )
             return int(self.value(identifier)) if self.value(may) else None
         try:
             return int(self.value(identifier))
@@ -221,15 +246,19 @@ class Link(ABC):
             return None
 
     def rows(self, query: Query, params: Params | None = None) -> Rows:
-        """Run a query and return all its rows."""
-        return self._answers([(query, params)])[0][0]
+        """Run a query on SAFE_PATH and return all its rows."""
+        return self._ask([(query, params)])[0][0]
 
     def value(self, query: Query, params: Params | None = None) -> Any:
-        """Run a query and return the first column of its first row."""
+        """Run a query on SAFE_PATH and return the first column of its first row."""
         return self.rows(query, params)[0][0]
 
     def execute(self, query: Query, params: Params | None = None) -> int:
-        """Run a statement and return the number of rows it touched."""
+        """Run a command and return the number of rows it touched.
+
+        Outside a transaction it has the session's own search path, so that it may be one that
+        runs in no transaction: its names are qualified, and it uses no operator.
+        """
         return self._answers([(query, params)])[0][1]
 
     @contextmanager
@@ -238,9 +267,9 @@ class Link(ABC):
     ) -> Iterator[None]:
         """Run a block in a transaction (in a savepoint where one is open) with settings pinned.
 
-        ``settings`` go over PINNED. An outer transaction has its own back afterwards. One of our
-        own is, where ``reading``, read only and all of one moment; else each of its statements sees
-        what was committed before it, also while it waited for a lock.
+        It has SAFE_PATH. ``settings`` go over PINNED. An outer transaction has its own back
+        afterwards. One of our own is, where ``reading``, read only and all of one moment; else each
+        of its statements sees what was committed before it, also while it waited for a lock.
         """
         if self.joined and not self.in_transaction():
             self.execute("SELECT 1")  # begins the caller's own, which is the caller's to commit
@@ -250,6 +279,7 @@ class Link(ABC):
         with self._nested():
             if not nested:
                 self.later(_READING if reading else _WRITING)
+                self._take_safe_path()
             before = self._set(wanted)
             try:
                 yield
@@ -262,15 +292,41 @@ class Link(ABC):
             # Else what waits goes with COMMIT.
 
     @contextmanager
-    def search_path(self, path: str) -> Iterator[None]:
-        """Run a block of a transaction on another search path, at no round trip's cost.
+    def at_work(self) -> Iterator[None]:
+        """Have a transaction that is joined on SAFE_PATH for a block; to be used around all work.
 
-        A failure leaves it set: the transaction, or its savepoint, is to be rolled back then.
+        Transactions of the library's own take it themselves.
         """
-        before = self.later("SHOW search_path")
-        self.later(_PATH, (path,))
+        if not self.joined:
+            yield
+            return
+        self._take_safe_path()
+        try:
+            self.flush()
+            yield
+            self.flush()
+        finally:
+            self.waiting = []
+            with suppress(ServerRefusedError):  # it is aborted: its rollback gives the path back
+                self.execute(_PATH, (self._own_path.rows[0][0],))
+
+    def _take_safe_path(self) -> None:
+        self._own_path = self.later("SHOW search_path")
+        self.later(_PATH, (SAFE_PATH,))
+
+    @contextmanager
+    def own_path(self) -> Iterator[None]:
+        """Run a block on the search path that the database gives, at no round trip's cost.
+
+        For statements that run users' code, which may find its functions by that path alone: no
+        query of the library may be among them. A failure in a transaction leaves it set: that, or
+        its savepoint, is to be rolled back then.
+        """
+        if self.in_transaction():
+            self.later(_PATH, (self._own_path.rows[0][0],))
         yield
-        self.later(_PATH, (before.rows[0][0],))
+        if self.in_transaction():
+            self.later(_PATH, (SAFE_PATH,))
 
     @contextmanager
     def within_transaction(self) -> Iterator[None]:
@@ -286,6 +342,7 @@ class Link(ABC):
 
         For connections of the library's own.
         """
+        self.later(_PATH, (SAFE_PATH,))
         self._set(PINNED, local=False)
         self.flush()
 

@@ -25,6 +25,7 @@ from perfdata.database.statistics import environment_of, restore_statistics
 from perfdata.database.structure import survey_check, taken_off
 from perfdata.database.unsaved import refuse_hidden
 from perfdata.database.upkeep import tend
+from perfdata.database.user_code import OTHERS, refuse_code_of_load
 from perfdata.database.views import refresh_views, views_of
 from perfdata.errors import BoundaryError, LoadError, RefusedError, SchemaError, ServerRefusedError
 from perfdata.progress import Event
@@ -58,14 +59,17 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
         (privileges,) = hold_off(link, report, privileges_of(plan))
         check_privileges(privileges, plan)
         lock_tables(link, plan.touched)
+        others = link.later(OTHERS)
         catalog = read_catalog(link)
         if catalog != plan.catalog:
             raise SchemaError("the tables changed while the load waited for them; run it again")
         plan = replace(plan, catalog=catalog)  # the oids of its keys are those of now
+        refuse_code_of_load(link, others.rows, plan)
         before, read_notes = _look(link, plan, privileges)
         with taken_off(link, plan, before) as off:
             clear(link, plan, before)
-            rows = _copy_all(link, plan, before, loads, report)
+            with link.own_path():
+                rows = _copy_all(link, plan, before, loads, report)
             unflagged = count_unflagged(link, plan, before)
             views, environment = views_of(link, plan.tables), environment_of(link)
             off.put_back(link)
@@ -95,8 +99,9 @@ def foresee(link: Link, plan: Plan) -> tuple[list[Before], list[str]]:
     timeout_s = plan.lock_timeout_s
     with waits_told(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
         survey = survey_check(plan.catalog, plan.tables)
-        (privileges,) = run_checks(link, [], privileges_of(plan))
+        privileges, others = run_checks(link, [], privileges_of(plan), OTHERS)
         check_privileges(privileges, plan)
+        refuse_code_of_load(link, others, plan)
         seen = _look(link, plan, privileges)
         run_checks(link, [survey])
     return seen

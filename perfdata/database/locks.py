@@ -125,14 +125,13 @@ def lock_tables(link: Link, tables: Sequence[Table]) -> None:
 def one_moment(
     link: Link, timeout_s: float = LOCK_TIMEOUT_S, *, writers_off: bool = False
 ) -> Iterator[None]:
-    """Read for a block in a transaction, with no search path; LoadError where a lock is not had.
+    """Read for a block in a transaction; LoadError where a lock is not had.
 
     ``writers_off`` tells that others' writes are held off in it, so that they are waited for too.
     """
-    settings = {"search_path": "", **lock_timeout(timeout_s)}
     with (
         waits_told(link, timeout_s, writers_off=writers_off),
-        link.transaction(settings, reading=True),
+        link.transaction(lock_timeout(timeout_s), reading=True),
     ):
         yield
 

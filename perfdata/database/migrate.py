@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import sql
 
-from perfdata.database.catalog import VERSION_TABLE, Versions
+from perfdata.database.catalog import ALEMBICS, VERSION_TABLE, Versions
 from perfdata.database.connection import describe, explicit_conninfo, open_link
 from perfdata.database.worker import Job, run_job
 from perfdata.errors import MigrationError, PrivilegesError
@@ -26,14 +26,12 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
     from perfdata.project import Project
 
-_VERSIONS = """
+_VERSIONS = f"""
 SELECT n.nspname, c.relname, false,
   CASE WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN quote_ident(current_user) END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relname = %s AND c.relkind = 'r' AND c.relpersistence <> 't'
-  AND ARRAY(SELECT a.attname::text FROM pg_attribute a
-            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) = '{version_num}'
-ORDER BY 1"""
+WHERE c.relname = %s AND c.relpersistence <> 't' AND {ALEMBICS}
+ORDER BY 1"""  # noqa: S608  both are constants
 
 
 @dataclass(frozen=True)

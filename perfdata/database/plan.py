@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from perfdata.database.catalog import table_key
 from perfdata.database.locks import LOCK_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Plan:
     waited for ``lock_timeout_s`` at most. ``owned`` tells that the database is perfdata's own;
     ``rebuild_indexes`` drops indexes and builds them again also where others read the tables. What
     is ``sealed`` will be measured: all rows are frozen, and statistics that must be gathered are of
-    every row. ``notes`` are told with the result.
+    every row. ``brought`` are the columns that come, by table key, where that is known;
+    ``as_superuser`` lets code of other roles run. ``notes`` are told with the result.
     """
 
     catalog: Catalog
@@ -78,6 +80,20 @@ class Plan:
     owned: bool = False
     rebuild_indexes: bool = False
     sealed: bool = False
+    brought: Mapping[str, Collection[str]] | None = None
+    as_superuser: bool = False
+
+    @property
+    def read(self) -> list[Table]:
+        """The tables that queries look at: those touched, and what shares a sequence with them."""
+        oids = {table.oid for table in self.tables}
+        names = {
+            (one.schema, one.name)
+            for one in self.catalog.sequences
+            if one.table in oids or table_key(one.schema, one.name) in self.sequences
+        }
+        fed = {one.table for one in self.catalog.sequences if (one.schema, one.name) in names}
+        return [*self.touched, *(self.catalog.by_oid[oid] for oid in fed)]
 
     @property
     def touched(self) -> list[Table]:

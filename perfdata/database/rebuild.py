@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from perfdata.database.link import Link
 
 # Indexes that their definition alone brings back whole: no partition, comment, mark, option of a
-# constraint's, own statistics target or dependant that a new index would not have. What depends on
+# constraint's, own statistics target or dependant that a new index would not have. Nor one whose
+# expression calls a function outside pg_catalog: that may need the database's own search path, and
+# from 17 on a build has none. What depends on
 # them through the foreign keys that are taken off besides is no hindrance. In the order in which
 # they were made: of two that cost the same the planner takes the first.
 _PLAIN_INDEXES = """
@@ -46,7 +48,8 @@ WHERE i.indrelid = ANY (%(oids)s) AND c.relkind = 'i' AND NOT c.relispartition
                       SELECT FROM pg_constraint f WHERE f.oid = d.objid AND f.contype = 'f'
                         AND (f.oid = ANY (%(keys)s) OR f.conparentid = ANY (%(keys)s)))))
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
-                  AND d.objid = c.oid AND d.deptype IN ('e', 'x'))
+                  AND d.objid = c.oid AND (d.deptype IN ('e', 'x')
+                    OR d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)))
 ORDER BY i.indrelid, i.indexrelid"""
 
 

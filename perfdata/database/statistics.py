@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 # From so many changed rows on autovacuum, as it is set by default, takes statistics for outdated.
 _CHANGED_ROWS, _CHANGED_SHARE = 50, 0.1
 
-# Definitions and values name what they need by its schema, on both sides.
-_NAMES = {"search_path": ""}
-
 # What must be the same on both sides for the statistics to mean the same: pages and sort order.
 # NULL from a server that takes no statistics.
 _ENVIRONMENT = """
@@ -135,7 +132,7 @@ def read_statistics(link: Link, rows: Mapping[int, int]) -> Statistics | None:
     """Read what the planner knows of tables and their indexes, None from a server before 18.
 
     ``rows`` are the tables' numbers of rows by oid. To be read in a transaction of the library with
-    no search path, whose settings say how values are written. Left out are tables that were not
+    whose settings say how values are written. Left out are tables that were not
     analysed since much of them changed, and those that only ANALYZE can do.
     """
     environment = link.value(_ENVIRONMENT)
@@ -176,8 +173,7 @@ def restore_statistics(
         sql.SQL(_RESTORE_RELATIONS).format(given=sizes),
         sql.SQL(_RESTORE_COLUMNS).format(given=all_known),
     ]
-    with link.search_path(""):
-        _, relations, columns = link.together(queries)
+    _, relations, columns = link.together(queries)
     failed = {oid for oid, done in (*relations, *columns) if not done}
     return frozenset(oid for oid, _ in relations) - failed
 
@@ -189,7 +185,7 @@ def restore_sizes(link: Link, statistics: Statistics, oids: Collection[int]) -> 
     """
     if oids:
         given = _given(statistics.sizes, sorted(oids))
-        with link.transaction(_NAMES):
+        with link.transaction():
             link.later(sql.SQL(_RESTORE_RELATIONS).format(given=given))
 
 

@@ -143,10 +143,11 @@ class TakenOff:
         """Build the indexes and add the keys, where that was not done yet."""
         if not self.rebuilt:
             build_indexes(link, self.indexes)
-            for key in self.keys:
-                add_key(link, key)
-            for key in self.suspended:
-                _enforce(link, key, "ENFORCED")
+            with link.own_path():
+                for key in self.keys:
+                    add_key(link, key)
+                for key in self.suspended:
+                    _enforce(link, key, "ENFORCED")
             self.rebuilt = True
 
 
@@ -204,12 +205,13 @@ def taken_off(link: Link, plan: Plan, before: Collection[Before]) -> Iterator[Ta
             indexes, dropped, suspended, resting, _event_notes(found) if touching else ()
         )
         yield off
-        add_unproven(link, unproven)
-        off.put_back(link)
-        states.put_back(keys)
-        enable_triggers(link, triggers)
-        _set_constraints(link, [one for one in deferrable if one.deferred], "DEFERRED")
-        after = link.rows(_DESCRIBED, {"oids": touched})
+        with link.within_transaction():  # so that definitions are read on the path they came from
+            add_unproven(link, unproven)
+            off.put_back(link)
+            states.put_back(keys)
+            enable_triggers(link, triggers)
+            _set_constraints(link, [one for one in deferrable if one.deferred], "DEFERRED")
+            after = link.rows(_DESCRIBED, {"oids": touched})
     _compare({row[0] for row in described}, {row[0] for row in after})
 
 

@@ -10,7 +10,6 @@ from psycopg import sql
 
 from perfdata.config import BUNDLED_PROJECT
 from perfdata.database.connection import connect, describe, normalise_url, open_link
-from perfdata.database.link import PsycopgLink
 from perfdata.database.metadata import create_tables
 from perfdata.database.migrate import database_heads, migrate, read_history
 from perfdata.database.ownership import complete_marks
@@ -118,8 +117,8 @@ def reachable_target(settings: Settings) -> Target | None:
     if not server.status().running:
         return None
     target = Target(settings, server.conninfo(DATABASE), embedded=True)
-    with connect(server.conninfo("postgres")) as connection:
-        if connection.execute(_DATABASE, (DATABASE,)).fetchone() is None:
+    with open_link(server.conninfo("postgres")) as link:
+        if not link.rows(_DATABASE, (DATABASE,)):
             return None
     return target
 
@@ -134,12 +133,12 @@ def _migrate_lock(settings: Settings) -> FileLock:
 
 
 def _make_database(server: EmbeddedServer) -> None:
-    with connect(server.conninfo("postgres")) as connection:
-        if connection.execute(_DATABASE, (DATABASE,)).fetchone() is None:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
-            mark_made(PsycopgLink(connection), DATABASE)
+    with open_link(server.conninfo("postgres")) as link:
+        if not link.rows(_DATABASE, (DATABASE,)):
+            link.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+            mark_made(link, DATABASE)
         else:
-            complete_marks(PsycopgLink(connection))
+            complete_marks(link)
 
 
 def _unmigrated(target: Target) -> Project | None:

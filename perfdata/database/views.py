@@ -87,10 +87,11 @@ def refresh_views(link: Link, found: Later, populated: Collection[str] = ()) -> 
         for view in (_View(*row) for row in found.rows)
         if (view.fed and view.populated) or (view.key in populated and not view.populated)
     ]
-    for view in wanted:
-        if view.ours:
-            name = sql.Identifier(view.schema, view.name)
-            link.later(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(name))
+    with link.own_path():
+        for view in wanted:
+            if view.ours:
+                name = sql.Identifier(view.schema, view.name)
+                link.later(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(name))
     if others := [view.key for view in wanted if not view.ours]:
         return [f"materialised views of another owner were not refreshed: {first(others)}"]
     return []

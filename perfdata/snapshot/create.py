@@ -25,6 +25,7 @@ from perfdata.database.sequences import read_sequences
 from perfdata.database.statistics import read_statistics
 from perfdata.database.target import project_of
 from perfdata.database.unsaved import unsaved
+from perfdata.database.user_code import OTHERS, refuse_user_code
 from perfdata.database.views import populated_views
 from perfdata.errors import LoadError, RefusedError, SchemaError, SnapshotError
 from perfdata.progress import Event, silent
@@ -68,6 +69,7 @@ class Request:
     all_rows: bool = False
     replace: bool = False
     strict: bool = False
+    as_superuser: bool = False
     lock_timeout_s: float = LOCK_TIMEOUT_S
     dataset: Dataset | None = None
     expected: Mapping[str, int] | None = None
@@ -81,6 +83,7 @@ def create_snapshot(
     all_rows: bool = False,
     replace: bool = False,
     strict: bool = False,
+    as_superuser: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
     report: Report = silent,
@@ -90,10 +93,12 @@ def create_snapshot(
     ``database`` is a URL, a SQLAlchemy Engine, Connection or Session, or a psycopg connection; a
     caller's open transaction is joined, so that its own changes are seen; where it is read
     committed, the tables are locked against writes until it ends. ``strict`` refuses rows that
-    reference unflagged ones. Nothing is seen of the file before it is complete.
+    reference unflagged ones. ``as_superuser`` reads tables whose index expressions, statistics or
+    partition keys call code of other roles, which planning a query runs. Nothing is seen of the
+    file before it is complete.
 
-    Raises SnapshotExistsError without ``replace``, RefusedError, SchemaError, ConnectError, and
-    SnapshotError where the file can't be written.
+    Raises SnapshotExistsError without ``replace``, UserCodeError, RefusedError, SchemaError,
+    ConnectError, and SnapshotError where the file can't be written.
     """
     request = Request(
         name=name,
@@ -101,6 +106,7 @@ def create_snapshot(
         all_rows=all_rows,
         replace=replace,
         strict=strict,
+        as_superuser=as_superuser,
         lock_timeout_s=lock_timeout_s,
     )
     with open_link(database) as link:
@@ -213,6 +219,7 @@ def _read(
         )
     project = project_of(link, settings)
     flag = flag_of(project, settings)
+    others = link.later(OTHERS)
     catalog = read_catalog(link)
     selection = _select(request, settings, catalog, flag)
     tables = selection.tables(catalog)
@@ -220,6 +227,8 @@ def _read(
         raise SchemaError(
             f"the database has no table{'' if request.all_rows else f' with a column {flag}'}"
         )
+    if not request.as_superuser:
+        refuse_user_code(link, others.rows, read=_read_with(catalog, tables))
     check_readable(link, tables, sequences=request.all_rows)
     notes = unsaved(link, tables, all_rows=request.all_rows)
     _hold_still(link, tables)
@@ -265,6 +274,13 @@ def _read(
         primary_keys={one.key: list(one.primary_key) for one in tables if one.primary_key},
         body=writer.finish(_statistics(link, tables, selection, stats, report)),
     )
+
+
+def _read_with(catalog: Catalog, tables: Sequence[Table]) -> list[Table]:
+    """Return the tables, and those that their rows reference: requirements are looked for there."""
+    oids = {table.oid for table in tables}
+    referenced = {key.parent for key in catalog.foreign_keys if key.child in oids}
+    return [catalog.by_oid[oid] for oid in oids | referenced]
 
 
 def _select(request: Request, settings: Settings, catalog: Catalog, flag: str) -> Selection:

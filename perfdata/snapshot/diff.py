@@ -85,6 +85,7 @@ def diff_snapshots(
     *,
     database: object = None,
     limit: int = LIMIT,
+    as_superuser: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
     report: Report = silent,
@@ -93,6 +94,7 @@ def diff_snapshots(
 
     What was added is only in the other one. At most ``limit`` rows of a kind are shown for a
     table. Nothing is changed; a caller's open transaction is joined. Memory stays flat.
+    ``as_superuser`` is that of create_snapshot.
     Locks are waited for ``lock_timeout_s`` at most: then LoadError names who holds them.
 
     Raises SnapshotNotFoundError, SnapshotDamagedError, ConnectError, SchemaError, and ConfigError
@@ -106,7 +108,9 @@ def diff_snapshots(
         after = FileSide(find_snapshot(other, settings))
         return compare(FileSide(snapshot), after, limit, report)
     with open_link(database) as link:
-        return diff_with_database(link, snapshot, limit, lock_timeout_s, report)
+        return diff_with_database(
+            link, snapshot, limit, lock_timeout_s, report, as_superuser=as_superuser
+        )
 
 
 def diff_with_database(
@@ -115,11 +119,14 @@ def diff_with_database(
     limit: int = LIMIT,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
+    *,
+    as_superuser: bool = False,
 ) -> Difference:
     """Compare a snapshot with what it would hold now, over an open link (see diff_snapshots)."""
     before = FileSide(snapshot)
     with one_moment(link, lock_timeout_s):
-        return compare(before, DatabaseSide(link, before.manifest), limit, report)
+        after = DatabaseSide(link, before.manifest, as_superuser=as_superuser)
+        return compare(before, after, limit, report)
 
 
 def compare(before: Side, after: Side, limit: int, report: Report) -> Difference:

@@ -119,11 +119,16 @@ def _fill(link: Link, job: Job, one: TableLoad, report: Report) -> int:
         freeze = key not in job.tied and not one.table.partitioned
         if key not in job.tied:
             link.later(sql.SQL("TRUNCATE {}").format(one.table.only))
-        rows = link.copy_in(one.table.identifier, one.columns, one.blocks, one.form, freeze=freeze)
+        with link.own_path():
+            rows = link.copy_in(
+                one.table.identifier, one.columns, one.blocks, one.form, freeze=freeze
+            )
     if rows != job.counts[key]:
         raise LoadError(f"{key}: {rows:,} rows came where {job.counts[key]:,} are promised")
-    for statement in job.build.get(key, ()):
-        link.execute(sql.SQL(statement))
+    if statements := job.build.get(key):
+        with link.transaction():
+            for statement in statements:
+                link.later(sql.SQL(statement))
     # Gives back pages that COPY took and did not fill, and does what is not frozen yet.
     link.execute(sql.SQL("VACUUM (FREEZE) {}").format(one.table.identifier))
     if key in job.flagged:

@@ -26,6 +26,7 @@ from perfdata.database.templates import (
     lock_target,
     maintenance_link,
 )
+from perfdata.database.user_code import OTHERS, refuse_user_code
 from perfdata.errors import ConnectError, ServerRefusedError
 from perfdata.snapshot.format import check_file
 from perfdata.snapshot.losses import losses, refuse_crossing, refuse_losses, refuse_requirements
@@ -143,7 +144,12 @@ def ask(
 
 
 def fingerprint_for(link: Link, plan: Plan, catalog: Catalog | None = None) -> str:
-    """Hash all that is in a database but what a load by this plan brings or moves."""
+    """Hash all that is in a database but what a load by this plan brings or moves.
+
+    Raises UserCodeError where to read the database would run code of other roles.
+    """
+    if not plan.as_superuser:
+        refuse_user_code(link, link.rows(OTHERS), read=None)
     return fingerprint_database(link, catalog or plan.catalog, plan.tables, plan.sequences)
 
 

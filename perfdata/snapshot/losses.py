@@ -89,7 +89,9 @@ def refuse_crossing(link: Link, plan: Plan) -> None:
     ]
     query = sql.SQL("SELECT count(*) FROM {} c JOIN {} p ON {} WHERE {}")
     counts = link.together(
-        query.format(key.referencing.only, key.referenced.only, key.join("c", "p"), goes)
+        query.format(
+            key.referencing.only, key.referenced.only, key.join(plan.catalog, "c", "p"), goes
+        )
         for key, goes in keys
     )
     tables = plan.catalog.by_oid

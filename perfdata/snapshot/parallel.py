@@ -21,6 +21,7 @@ from perfdata.database.statistics import environment_of, restore_statistics
 from perfdata.database.structure import add_key, taken_off
 from perfdata.database.unsaved import refuse_hidden
 from perfdata.database.upkeep import tend
+from perfdata.database.user_code import OTHERS, refuse_code_of_load
 from perfdata.database.views import refresh_views, views_of
 from perfdata.errors import ConnectError, LoadError
 from perfdata.progress import Event, silent
@@ -119,8 +120,9 @@ def load_parallel(
     Raises what the loader raises.
     """
     link = room.link
-    (privileges,) = link.together([privileges_of(plan)])
+    privileges, others = link.together([privileges_of(plan), OTHERS])
     check_privileges(privileges, plan)
+    refuse_code_of_load(link, others, plan)
     refuse_hidden(plan.tables)
     before = look(plan, [])
     check_emptying(privileges, before)
@@ -145,10 +147,11 @@ def load_parallel(
         if sum(rows.values()) >= _CHECK_TOGETHER_ROWS:
             _put_keys_back(room, off.keys)
             off.rebuilt = True
-        off.put_back(link)
-        views = views_of(link, plan.tables)
-        advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=True)
-        stale = refresh_views(link, views, plan.populated)
+        with link.transaction():
+            off.put_back(link)
+            views = views_of(link, plan.tables)
+            advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=True)
+            stale = refresh_views(link, views, plan.populated)
     return (*off.notes, *stale, *tended)
 
 

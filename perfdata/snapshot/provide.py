@@ -86,14 +86,15 @@ def build_dataset(
     *,
     snapshot: bool = True,
     replace: bool = False,
+    as_superuser: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
 ) -> Built:
     """Generate a dataset's rows into the database in place of its flagged rows, and save them.
 
     An earlier snapshot of the dataset is replaced; one of that name that was created by hand only
-    with ``replace``. Raises DatasetNotFoundError, SnapshotExistsError, MigrationError, and what
-    the loader raises.
+    with ``replace``; ``as_superuser`` is that of restore_snapshot. Raises DatasetNotFoundError,
+    SnapshotExistsError, MigrationError, and what the loader raises.
     """
     project = _project(target, name)
     dataset = project.dataset(name)
@@ -107,7 +108,9 @@ def build_dataset(
         _check_current(link, project, target)
         with loads_held_off(link, shared=False, timeout_s=lock_timeout_s):
             plan, rows = _loading(link, target, project, dataset)
-            plan = dataclasses.replace(plan, lock_timeout_s=lock_timeout_s)
+            plan = dataclasses.replace(
+                plan, lock_timeout_s=lock_timeout_s, as_superuser=as_superuser
+            )
             loaded = load(link, plan, rows, report)
             saved = None
             if snapshot:
@@ -116,6 +119,7 @@ def build_dataset(
                     dataset=dataset,
                     replace=True,
                     expected=loaded.rows,
+                    as_superuser=as_superuser,
                     lock_timeout_s=lock_timeout_s,
                 )
                 with _loaded_told(name, target):
@@ -157,6 +161,7 @@ def provide_dataset(
     allow_drift: bool = False,
     rebuild_indexes: bool = False,
     unflagged_rows: bool = False,
+    as_superuser: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
 ) -> Provided:
@@ -175,6 +180,7 @@ def provide_dataset(
         allow_drift=allow_drift,
         rebuild_indexes=rebuild_indexes,
         unflagged_rows=unflagged_rows,
+        as_superuser=as_superuser,
         lock_timeout_s=lock_timeout_s,
     )
 
@@ -234,8 +240,13 @@ def with_current(
             raise
         if dry:
             return None, None, _reason(error)
-        timeout = options.lock_timeout_s
-        built = build_dataset(target, name, lock_timeout_s=timeout, report=report)
+        built = build_dataset(
+            target,
+            name,
+            as_superuser=options.as_superuser,
+            lock_timeout_s=options.lock_timeout_s,
+            report=report,
+        )
         return None, built, _reason(error)
 
 

@@ -14,7 +14,7 @@ from perfdata.snapshot.format import Requirement
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from perfdata.database.catalog import Catalog, ForeignKey, Table
+    from perfdata.database.catalog import Catalog, Column, ForeignKey, Table
     from perfdata.database.link import Link, Rows
     from perfdata.snapshot.selection import Selection
 
@@ -31,7 +31,7 @@ def find_requirements(link: Link, catalog: Catalog, selection: Selection) -> Ite
         child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
         if child not in taken or selection.takes_whole(parent):
             continue
-        keys = link.rows(_outside(key, child, parent, selection))
+        keys = link.rows(_outside(catalog, key, selection))
         if keys:
             yield Requirement(
                 key.name,
@@ -42,14 +42,13 @@ def find_requirements(link: Link, catalog: Catalog, selection: Selection) -> Ite
             )
 
 
-def _outside(key: ForeignKey, child: Table, parent: Table, selection: Selection) -> sql.Composed:
-    columns = sql.SQL(", ").join(
-        sql.SQL("p.{}::text").format(sql.Identifier(name)) for name in key.parent_columns
-    )
+def _outside(catalog: Catalog, key: ForeignKey, selection: Selection) -> sql.Composed:
+    child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
+    columns = sql.SQL(", ").join(parent.column(name).text("p") for name in key.parent_columns)
     return sql.SQL(
         "SELECT DISTINCT {} FROM {} c JOIN {} p ON {} WHERE {} AND ({}) IS NOT TRUE LIMIT {}"
     ).format(
-        columns, key.referencing.only, key.referenced.only, key.join("c", "p"),
+        columns, key.referencing.only, key.referenced.only, key.join(catalog, "c", "p"),
         selection.where(child, "c"), selection.where(parent, "p"),
         sql.Literal(_REQUIRED_KEYS + 1),
     )  # fmt: skip
@@ -89,8 +88,8 @@ def required_check(catalog: Catalog, requires: Sequence[Requirement], flag: str)
 def _missing_keys(table: Table, one: Requirement, flag: str) -> sql.Composed:
     """Make the query for the required keys that no staying row has."""
     columns = one.columns
-    types = {column.name: column.type for column in table.columns}
-    if gone := sorted(set(columns) - types.keys()):
+    present = {column.name for column in table.columns}
+    if gone := sorted(set(columns) - present):
         raise SchemaError(
             f"the snapshot's rows reference {table.key} by {', '.join(gone)}, which is not there "
             "any more; nothing was touched"
@@ -98,8 +97,7 @@ def _missing_keys(table: Table, one: Requirement, flag: str) -> sql.Composed:
     arrays = [sql.Literal([key[n] for key in one.keys]) for n in range(len(columns))]
     names = [sql.Identifier(f"k{n}") for n in range(len(columns))]
     join = sql.SQL(" AND ").join(
-        sql.SQL("p.{} = k.{}::{}").format(sql.Identifier(column), name, sql.SQL(types[column]))
-        for column, name in zip(columns, names, strict=True)
+        _same(table.column(column), name) for column, name in zip(columns, names, strict=True)
     )
     stays: sql.Composable = sql.SQL("true")
     if table.has_flag(flag):
@@ -114,3 +112,14 @@ def _missing_keys(table: Table, one: Requirement, flag: str) -> sql.Composed:
         join=join,
         stays=stays,
     )
+
+
+def _same(column: Column, key: sql.Identifier) -> sql.Composed:
+    """Compare a column with a key that is text.
+
+    The cast is to what a domain is made of, so that no check of the domain's runs.
+    """
+    if column.as_text:
+        return sql.SQL("{} = k.{}").format(column.text("p"), key)
+    value = sql.Identifier("p", column.name)
+    return sql.SQL("{} = k.{}::{}").format(value, key, sql.SQL(column.base))

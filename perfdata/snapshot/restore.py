@@ -20,6 +20,7 @@ from perfdata.database.ownership import is_owned
 from perfdata.database.sequences import SequenceState, sequences_check
 from perfdata.database.space import space_check
 from perfdata.database.target import project_of
+from perfdata.database.user_code import OTHERS, refuse_code_of_load
 from perfdata.errors import ConfigError, RefusedError, SchemaError, SnapshotDamagedError
 from perfdata.progress import silent
 from perfdata.project import flag_of
@@ -54,6 +55,7 @@ class Options:
     allow_drift: bool = False
     rebuild_indexes: bool = False
     unflagged_rows: bool = False
+    as_superuser: bool = False
     lock_timeout_s: float = LOCK_TIMEOUT_S
 
     @property
@@ -90,6 +92,7 @@ def restore_snapshot(
     allow_drift: bool = False,
     rebuild_indexes: bool = False,
     unflagged_rows: bool = False,
+    as_superuser: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     settings: Settings | None = None,
     report: Report = silent,
@@ -104,6 +107,8 @@ def restore_snapshot(
     from a million rows on; it is refused (RefusedError) while pg_dump reads the database.
     ``unflagged_rows`` lets the file bring rows without the flag: of tables that it has whole and
     the setting ``whole_tables`` does not name, and all rows beside those of other tables.
+    ``as_superuser`` lets code run that other roles wrote (checks, defaults, index expressions):
+    with it they may do whatever the role of this connection may.
     Locks are waited for ``lock_timeout_s`` at most: then LoadError names who holds them.
 
     ``fresh`` replaces the whole database, which is to be given as a URL or an Engine, by the clone
@@ -114,9 +119,9 @@ def restore_snapshot(
 
     Before the first change these are checked, and each raises an error of its own: the file
     (SnapshotDamagedError), the guard (GuardError), the migrations (SnapshotStaleError), the tables
-    (SchemaError), the boundary (BoundaryError), what it brings beside flagged rows, the rows that
-    it requires, the role's privileges and, where the server's disk can be seen, its room
-    (RefusedError).
+    (SchemaError), the boundary (BoundaryError), code of roles that may not act as this one
+    (UserCodeError), what it brings beside flagged rows, the rows that it requires, the role's
+    privileges and, where the server's disk can be seen, its room (RefusedError).
     """
     settings = settings or Settings.load()
     snapshot = find_snapshot(name, settings)
@@ -127,6 +132,7 @@ def restore_snapshot(
         allow_drift=allow_drift,
         rebuild_indexes=rebuild_indexes,
         unflagged_rows=unflagged_rows,
+        as_superuser=as_superuser,
         lock_timeout_s=lock_timeout_s,
     )
     return restore_into(database, snapshot, settings, options, report)
@@ -188,6 +194,7 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options
     project = project_of(link, settings)
     drift = Drift(manifest, allowed=options.allow_drift)
     with link.transaction(reading=True):
+        others = link.later(OTHERS)
         catalog = read_catalog(link)
         present = drift.migrations_check(read_history(project), catalog)
         room = space_check(link, manifest.body.bytes, manifest.rows)
@@ -201,14 +208,18 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options
         )
     plan = _plan(manifest, catalog, flag, clean_existing=options.clean_existing)
     check_consent(link, catalog, manifest, settings, options)
-    return replace(
+    plan = replace(
         plan,
         checks=(present, required_check(catalog, manifest.requires, flag)),
         lock_timeout_s=options.lock_timeout_s,
         owned=is_owned(link),
         rebuild_indexes=options.rebuild_indexes,
         notes=drift.notes(),
+        brought=manifest.schema,
+        as_superuser=options.as_superuser,
     )
+    refuse_code_of_load(link, others.rows, plan)
+    return plan
 
 
 def table_loads(

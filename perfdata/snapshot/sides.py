@@ -11,6 +11,7 @@ from psycopg import sql
 from perfdata.database.catalog import read_catalog
 from perfdata.database.copy import json_rows
 from perfdata.database.privileges import check_readable
+from perfdata.database.user_code import OTHERS, refuse_user_code
 from perfdata.snapshot.format import check_file, read_tables
 from perfdata.snapshot.selection import Selection
 
@@ -82,13 +83,16 @@ def _written(values: list[str | None]) -> bytes:
 class DatabaseSide:
     """The rows of a database that a snapshot's would be taken from, in one transaction."""
 
-    def __init__(self, link: Link, manifest: Manifest) -> None:
-        """Find the tables; the transaction is open, reading, and has no search path."""
+    def __init__(self, link: Link, manifest: Manifest, *, as_superuser: bool = False) -> None:
+        """Find the tables; the transaction is open, and reading."""
         self.name = "the database"
         self._link = link
         self._selection = Selection.of(manifest)
+        others = link.later(OTHERS)
         self._catalog = read_catalog(link)
         tables = self._selection.tables(self._catalog)
+        if not as_superuser:
+            refuse_user_code(link, others.rows, read=tables)
         check_readable(link, tables)
         self.columns: Columns = {
             table.key: [column.name for column in table.stored] for table in tables

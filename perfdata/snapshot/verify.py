@@ -26,13 +26,15 @@ def verify_snapshot(
     settings: Settings | None = None,
     *,
     database: object = None,
+    as_superuser: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
 ) -> Snapshot:
     """Read every byte and row of a snapshot; return it when all is as its manifest says.
 
     With ``database`` also compare each table's rows with those that the snapshot would hold now:
-    their number and an order-independent digest. A caller's open transaction is joined.
+    their number and an order-independent digest. A caller's open transaction is joined;
+    ``as_superuser`` is that of create_snapshot.
     Locks are waited for ``lock_timeout_s`` at most: then LoadError names who holds them.
 
     Raises SnapshotDamagedError, SnapshotNotFoundError, and SnapshotDiffersError for a database
@@ -41,7 +43,7 @@ def verify_snapshot(
     snapshot = verify_file(name, settings or Settings.load())
     if database is not None:
         with open_link(database) as link:
-            verify_against(link, snapshot, lock_timeout_s, report)
+            verify_against(link, snapshot, lock_timeout_s, report, as_superuser=as_superuser)
     return snapshot
 
 
@@ -50,11 +52,14 @@ def verify_against(
     snapshot: Snapshot,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
+    *,
+    as_superuser: bool = False,
 ) -> None:
     """Raise SnapshotDiffersError where a database's rows are not a snapshot's."""
     ours = FileSide(snapshot)
     with one_moment(link, lock_timeout_s):
-        differing = _differing(ours, DatabaseSide(link, ours.manifest), report)
+        theirs = DatabaseSide(link, ours.manifest, as_superuser=as_superuser)
+        differing = _differing(ours, theirs, report)
     if differing:
         said = first([f"{key} ({reason})" for key, reason in differing.items()], 20)
         raise SnapshotDiffersError(

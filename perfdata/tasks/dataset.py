@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perfdata.tasks.base import EXAMPLE_NAME, is_dry, task, would_fail
-from perfdata.tasks.options import LOCK_TIMEOUT, read_lock_timeout
+from perfdata.tasks.options import AS_SUPERUSER, LOCK_TIMEOUT, read_lock_timeout
 from perfdata.tasks.output import (
     human_duration,
     human_rows,
@@ -60,6 +60,7 @@ def list_datasets(_context: Context, *, json: bool = False) -> None:
         "name": "the dataset, as dataset.list names it",
         "no-snapshot": "load the rows, but save no snapshot of them",
         "replace": "replace a snapshot of that name even where it was created by hand",
+        "as-superuser": AS_SUPERUSER,
         "lock-timeout": LOCK_TIMEOUT,
     },
     required={"name": EXAMPLE_NAME},
@@ -70,6 +71,7 @@ def build(
     name: str = "",
     no_snapshot: bool = False,
     replace: bool = False,
+    as_superuser: bool = False,
     lock_timeout: str = "",
 ) -> None:
     """Generate a dataset's rows, load them into the database, and save their snapshot."""
@@ -91,6 +93,7 @@ def build(
             name,
             snapshot=not no_snapshot,
             replace=replace,
+            as_superuser=as_superuser,
             lock_timeout_s=lock_timeout_s,
             report=report,
         )

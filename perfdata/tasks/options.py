@@ -7,6 +7,7 @@ import re
 from perfdata.errors import ConfigError
 
 LOCK_TIMEOUT = "how long to wait for locks that others hold: 10s (the default), 500ms, 30"
+AS_SUPERUSER = "let code of other roles (checks, defaults, indexes) run with this role's rights"
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|min)?", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0}

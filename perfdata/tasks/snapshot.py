@@ -9,7 +9,7 @@ from perfdata.tasks.dataset import print_built
 from perfdata.tasks.differing import LIMIT, difference_facts, print_difference, whole_number
 from perfdata.tasks.dry import in_short, tell_create, tell_restore
 from perfdata.tasks.keys import compared_with_own, explain_key, key_facts
-from perfdata.tasks.options import LOCK_TIMEOUT, read_lock_timeout
+from perfdata.tasks.options import AS_SUPERUSER, LOCK_TIMEOUT, read_lock_timeout
 from perfdata.tasks.output import (
     human_duration,
     human_rows,
@@ -46,6 +46,7 @@ _REQUIRED = {"name": EXAMPLE_NAME}
         "replace": "replace the snapshot of that name",
         "all-rows": "take every row of every table, not only the flagged ones",
         "strict": "refuse where its rows reference rows outside it",
+        "as-superuser": AS_SUPERUSER,
         "lock-timeout": LOCK_TIMEOUT,
     },
     required=_REQUIRED,
@@ -58,6 +59,7 @@ def create(
     replace: bool = False,
     all_rows: bool = False,
     strict: bool = False,
+    as_superuser: bool = False,
     lock_timeout: str = "",
 ) -> None:
     """Save the database's flagged rows as a snapshot."""
@@ -81,6 +83,7 @@ def create(
             all_rows=all_rows,
             replace=replace,
             strict=strict,
+            as_superuser=as_superuser,
             lock_timeout_s=lock_timeout_s,
             settings=settings,
             report=report,
@@ -118,6 +121,7 @@ def _lacking(snapshot: Snapshot) -> list[str]:
         "rebuild-indexes": "drop indexes and build them again beside other data too; faster from a "
         "million rows on, refused while pg_dump runs",
         "unflagged-rows": "let it bring rows without the flag that whole_tables does not allow",
+        "as-superuser": AS_SUPERUSER,
         "lock-timeout": LOCK_TIMEOUT,
     },
     required=_REQUIRED,
@@ -133,6 +137,7 @@ def restore(
     allow_drift: bool = False,
     rebuild_indexes: bool = False,
     unflagged_rows: bool = False,
+    as_superuser: bool = False,
     lock_timeout: str = "",
 ) -> None:
     """Load a snapshot's rows into the database, in place of its flagged rows."""
@@ -149,6 +154,7 @@ def restore(
             allow_drift=allow_drift,
             rebuild_indexes=rebuild_indexes,
             unflagged_rows=unflagged_rows,
+            as_superuser=as_superuser,
             lock_timeout_s=lock_timeout_s,
         )
         with reporting() as report:
@@ -171,6 +177,7 @@ def restore(
             allow_drift=allow_drift,
             rebuild_indexes=rebuild_indexes,
             unflagged_rows=unflagged_rows,
+            as_superuser=as_superuser,
             lock_timeout_s=lock_timeout_s,
             report=report,
         )
@@ -296,6 +303,7 @@ def delete(context: Context, *, name: str = "") -> None:
         "current": "also no where its migrations or its dataset are not the project's present ones",
         "by-hand": "with --current: let one pass that was created by hand under a dataset's name",
         "flagged": "also no where it holds every row, not only the flagged ones",
+        "as-superuser": f"with --database: {AS_SUPERUSER}",
         "lock-timeout": f"with --database: {LOCK_TIMEOUT}",
         "json": "print JSON",
     },
@@ -309,6 +317,7 @@ def verify(
     current: bool = False,
     by_hand: bool = False,
     flagged: bool = False,
+    as_superuser: bool = False,
     lock_timeout: str = "",
     json: bool = False,
 ) -> None:
@@ -325,7 +334,12 @@ def verify(
         with reporting() as report:
             conninfo = _conninfo(settings, report) if database else None
             good = verify_snapshot(
-                name, settings, database=conninfo, lock_timeout_s=timeout_s, report=report
+                name,
+                settings,
+                database=conninfo,
+                as_superuser=as_superuser,
+                lock_timeout_s=timeout_s,
+                report=report,
             )
         if current:
             check_current(good, configured_project(settings), by_hand=by_hand)
@@ -347,6 +361,7 @@ def verify(
         "name": "the snapshot that was before, as snapshot.list names it",
         "other": "the snapshot that came after; not given: the database",
         "limit": "how many rows to show of each kind, for each table (5)",
+        "as-superuser": f"against the database: {AS_SUPERUSER}",
         "lock-timeout": f"against the database: {LOCK_TIMEOUT}",
         "json": "print JSON",
     },
@@ -358,6 +373,7 @@ def diff(
     name: str = "",
     other: str = "",
     limit: str = "",
+    as_superuser: bool = False,
     lock_timeout: str = "",
     json: bool = False,
 ) -> None:
@@ -374,6 +390,7 @@ def diff(
             other or None,
             database=None if other else _conninfo(settings, report),
             limit=whole_number("limit", limit, LIMIT),
+            as_superuser=as_superuser,
             lock_timeout_s=timeout_s,
             settings=settings,
             report=report,

@@ -1,0 +1,161 @@
+"""Code that other roles wrote, and that would run with the rights of this one.
+
+Whoever writes to a table runs what its checks, generated columns, defaults, index expressions and
+domains call; whoever reads it runs, when a query is planned, what index expressions, statistics and
+partition keys call with constants. SET ROLE protects nothing, as such code can RESET it: perfdata
+refuses before it reads or writes such a table.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from perfdata.database.catalog import table_key
+from perfdata.database.connection import first
+from perfdata.errors import UserCodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from perfdata.database.catalog import Table
+    from perfdata.database.link import Link, Rows
+    from perfdata.database.plan import Plan
+
+# What runs in a load. Not triggers: users' are disabled; rules: refused; policies: row_security is
+# off; column defaults on partitions: rows come through the root. Functions are read from the
+# expressions themselves, as pg_depend says nothing of those that initdb made.
+#
+# Harmless is a function of a superuser's that only computes (it is not volatile, and none of those
+# that make XML of a query), or that takes no arguments, of which a table's owner could make use. Of
+# every other both the owner of what calls it and its own owner may choose what it does. They may
+# do no more by it than by themselves where they may act as the roles of this session anyway.
+_CALLED = r"""
+WITH RECURSIVE part (oid, written) AS (
+  SELECT o, true FROM unnest(%(written)s::oid[]) o
+  UNION SELECT c.oid, false FROM pg_class c
+  WHERE c.relkind IN ('r', 'p', 'm') AND c.oid >= 16384 AND c.relpersistence <> 't'
+    AND (%(read)s::oid[] IS NULL OR c.oid = ANY (%(read)s::oid[]))
+  UNION SELECT i.inhrelid, p.written FROM part p JOIN pg_inherits i ON i.inhparent = p.oid
+  JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition),
+expression (rel, kind, name, classid, objid, tree) AS (
+  SELECT k.conrelid, 'check', k.conname, 'pg_constraint'::regclass, k.oid, k.conbin::text
+  FROM part JOIN pg_constraint k ON k.conrelid = part.oid AND k.contype = 'c' WHERE written
+  UNION ALL SELECT d.adrelid, CASE a.attgenerated WHEN '' THEN 'default' ELSE 'column' END,
+    a.attname, 'pg_attrdef'::regclass, d.oid, d.adbin::text
+  FROM part JOIN pg_attrdef d ON d.adrelid = part.oid
+  JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+  JOIN pg_class c ON c.oid = d.adrelid
+  WHERE written AND (a.attgenerated <> '' OR NOT c.relispartition)
+  UNION ALL SELECT i.indrelid, 'index', c.relname, 'pg_class'::regclass, c.oid,
+    concat(i.indexprs, i.indpred)
+  FROM part JOIN pg_index i ON i.indrelid = part.oid JOIN pg_class c ON c.oid = i.indexrelid
+  UNION ALL SELECT s.stxrelid, 'statistics', s.stxname, 'pg_statistic_ext'::regclass, s.oid,
+    to_jsonb(s) ->> 'stxexprs'
+  FROM part JOIN pg_statistic_ext s ON s.stxrelid = part.oid
+  UNION ALL SELECT p.partrelid, 'partition key', c.relname, 'pg_class'::regclass, c.oid,
+    p.partexprs::text
+  FROM part JOIN pg_partitioned_table p ON p.partrelid = part.oid
+  JOIN pg_class c ON c.oid = p.partrelid),
+made (rel, oid) AS (
+  SELECT a.attrelid, a.atttypid FROM part JOIN pg_attribute a ON a.attrelid = part.oid
+  WHERE written AND a.attnum > 0 AND a.atttypid >= 16384
+  UNION SELECT e.rel, d.refobjid FROM expression e
+  JOIN pg_depend d ON d.classid = e.classid AND d.objid = e.objid
+    AND d.refclassid = 'pg_type'::regclass
+  UNION SELECT m.rel, u.oid FROM made m CROSS JOIN LATERAL (
+    SELECT unnest(ARRAY[t.typbasetype, t.typelem]) FROM pg_type t WHERE t.oid = m.oid
+    UNION ALL SELECT a.atttypid FROM pg_type t JOIN pg_attribute a ON a.attrelid = t.typrelid
+    WHERE t.oid = m.oid AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL SELECT unnest(ARRAY[r.rngtypid, r.rngsubtype]) FROM pg_range r
+    WHERE m.oid IN (r.rngtypid, (to_jsonb(r) ->> 'rngmultitypid')::oid)
+    UNION ALL SELECT d.refobjid FROM pg_constraint k
+    JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
+      AND d.refclassid = 'pg_type'::regclass
+    WHERE k.contypid = m.oid) u (oid) WHERE u.oid >= 16384),
+called (rel, kind, name, owner, function) AS (
+  SELECT e.rel, e.kind, e.name, c.relowner, found[1]::oid
+  FROM expression e JOIN pg_class c ON c.oid = e.rel
+  CROSS JOIN LATERAL regexp_matches(e.tree, ':(?:funcid|opfuncid) (\d+)', 'g') found
+  UNION SELECT m.rel, 'domain', t.typname, t.typowner, found[1]::oid
+  FROM made m JOIN pg_type t ON t.oid = m.oid JOIN pg_constraint k ON k.contypid = t.oid
+  CROSS JOIN LATERAL regexp_matches(k.conbin::text, ':(?:funcid|opfuncid) (\d+)', 'g') found
+  UNION SELECT m.rel, 'type', t.typname, t.typowner, u.oid
+  FROM made m JOIN pg_type t ON t.oid = m.oid JOIN pg_range r ON r.rngtypid = t.oid
+  CROSS JOIN LATERAL unnest(ARRAY[r.rngcanonical, r.rngsubdiff]::oid[]) u (oid))
+SELECT DISTINCT n.nspname, c.relname, f.kind, f.name, p.oid::regprocedure::text,
+  quote_ident(author.rolname), quote_ident(session_user)
+FROM called f JOIN pg_class c ON c.oid = f.rel JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_proc p ON p.oid = f.function JOIN pg_roles own ON own.oid = p.proowner
+JOIN pg_roles author ON author.oid IN (f.owner, p.proowner)
+WHERE NOT (own.rolsuper AND (
+    p.provolatile <> 'v' AND p.proname !~ '_to_xml' OR p.pronargs = 0
+    OR p.pronamespace = 'pg_catalog'::regnamespace AND p.proname IN ('nextval', 'random')))
+  AND NOT (pg_has_role(author.oid, session_user, 'MEMBER')
+           AND pg_has_role(author.oid, current_user, 'MEMBER'))
+ORDER BY 1, 2, 3, 4, 5, 6"""
+
+
+# Where every role may act as this one, no code is anybody else's: few databases need more.
+OTHERS = """
+SELECT rolname FROM pg_roles r WHERE r.rolname !~ '^pg_'
+  AND NOT (pg_has_role(r.oid, session_user, 'MEMBER')
+           AND pg_has_role(r.oid, current_user, 'MEMBER'))
+LIMIT 1"""
+
+
+class _Called(NamedTuple):
+    schema: str
+    table: str
+    kind: str
+    name: str
+    function: str
+    author: str
+    role: str
+
+    @property
+    def key(self) -> str:
+        return table_key(self.schema, self.table)
+
+    def said(self) -> str:
+        return f"{self.key}: {self.kind} {self.name} calls {self.function} (role {self.author})"
+
+
+def refuse_user_code(
+    link: Link,
+    others: Rows,
+    *,
+    written: Iterable[Table] = (),
+    read: Iterable[Table] | None = (),
+    brought: Mapping[str, Collection[str]] | None = None,
+) -> None:
+    """Raise UserCodeError where code of roles that may not act as this one would run.
+
+    ``others`` are the rows of OTHERS, ``written`` the tables that rows come into, with the columns
+    ``brought`` (None: nobody knows), ``read`` those that queries read (None: the whole database).
+    """
+    if not others:
+        return
+    params = {
+        "written": [table.oid for table in written],
+        "read": None if read is None else [table.oid for table in read],
+    }
+    found = [
+        one
+        for one in map(_Called._make, link.rows(_CALLED, params))
+        # COPY asks for the defaults of those columns alone that it does not bring.
+        if one.kind != "default" or one.name not in (brought or {}).get(one.key, ())
+    ]
+    if found:
+        authors = first(sorted({one.author for one in found}))
+        raise UserCodeError(
+            f"refused, nothing was touched: role {found[0].role} would run code of roles that may "
+            f"not act as it, with all its rights: {first([one.said() for one in found])}. Use the "
+            f"URL of the role that owns the tables ({authors}), or, where you trust that code, "
+            "--as-superuser"
+        )
+
+
+def refuse_code_of_load(link: Link, others: Rows, plan: Plan) -> None:
+    """Raise UserCodeError where a load by this plan would run such code."""
+    if not plan.as_superuser:
+        refuse_user_code(link, others, written=plan.tables, read=plan.read, brought=plan.brought)
