@@ -337,11 +337,16 @@ class Link(ABC):
             with self.transaction():
                 yield
 
-    def pin(self) -> None:
+    def session_path(self) -> str:
+        """Return the search path that the session has where no transaction is open."""
+        return str(self._answers([("SHOW search_path", None)])[0][0][0][0])
+
+    def pin(self, search_path: str) -> None:
         """Have settings pinned as in a transaction, as long as the connection lasts.
 
-        For connections of the library's own.
+        For connections of the library's own; ``search_path`` becomes the session's (own_path).
         """
+        self.execute("SELECT pg_catalog.set_config('search_path', %s, false)", (search_path,))
         self.later(_PATH, (SAFE_PATH,))
         self._set(PINNED, local=False)
         self.flush()

@@ -197,7 +197,7 @@ class Clones:
             raise NoClonesError(str(error)) from error
         role = str(link.value("SELECT current_user"))
         key = template_key(manifest, fingerprint, self._place.name, role, way=_WAY)
-        return Asked(self._place.name, plan, fingerprint, key, ())
+        return Asked(self._place.name, plan, fingerprint, key, link.session_path(), ())
 
     def _make(self, asked: Asked, snapshot: Snapshot, seen: int | None) -> Found:
         place, conninfo = self._place, self._target.conninfo

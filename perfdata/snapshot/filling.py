@@ -40,13 +40,14 @@ WHERE name = 'event_triggers' AND current_setting('is_superuser') = 'on'"""
 class Job:
     """What both processes are told: it goes from one to the other as JSON, over a pipe.
 
-    ``conninfo`` may hold a password. ``counts`` are the rows that come, ``build`` the statements
-    that make indexes, both by table key. ``flag`` is the column that must be true in the tables
-    ``flagged``. The tables ``tied`` are empty, and keys between them keep them from being emptied
-    one by one.
+    ``conninfo`` may hold a password; ``search_path`` is what users' code runs on. ``counts`` are
+    the rows that come, ``build`` the statements that make indexes, both by table key. ``flag`` is
+    the column that must be true in the tables ``flagged``. The tables ``tied`` are empty, and keys
+    between them keep them from being emptied one by one.
     """
 
     conninfo: str
+    search_path: str
     path: str
     sha256: str
     counts: Mapping[str, int]
@@ -74,14 +75,15 @@ class Filled:
 
 
 @contextmanager
-def open_room(conninfo: str) -> Iterator[Link]:
+def open_room(conninfo: str, search_path: str) -> Iterator[Link]:
     """Open a connection to a database that nobody uses yet, for work that is no one transaction.
 
-    No setting of the role's or the database's counts. Event triggers are quiet where a superuser
+    No setting of the role's or the database's counts, which a clone does not have: users' code runs
+    on ``search_path``. Event triggers are quiet where a superuser
     may have them so, which is from 17 on. Raises ConnectError.
     """
     with open_link(conninfo) as link:
-        link.pin()
+        link.pin(search_path)
         link.rows(_QUIET)
         yield link
 

@@ -193,10 +193,11 @@ def make_template(
             checked.result()
             open_work(place.link, work)
             room = make_conninfo(conninfo, dbname=work.name)
-            with open_room(room) as link:
+            with open_room(room, asked.search_path) as link:
                 if seen is None or written(place.link, place.oid) != seen:
                     _check_same(link, asked)
-                notes = load_parallel(Room(link, room), plan, snapshot, other, report)
+                opened = Room(link, room, asked.search_path)
+                notes = load_parallel(opened, plan, snapshot, other, report)
                 if finish is not None:
                     finish(link)
             return seal_template(place, work, asked.key, manifest.body.sha256, kind), notes

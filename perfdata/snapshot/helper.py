@@ -113,7 +113,7 @@ def main() -> None:
     job = Job.from_json(line)
     with ExitStack() as stack:
         try:
-            link = stack.enter_context(open_room(job.conninfo))
+            link = stack.enter_context(open_room(job.conninfo, job.search_path))
             rows = fill_tables(link, job, read_catalog(link), silent).rows
             answer: dict[str, object] = {"rows": rows}
         except ConnectError:  # this role may have no second connection: all is done there

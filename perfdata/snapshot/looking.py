@@ -64,6 +64,7 @@ class Asked:
     plan: Plan
     fingerprint: str
     key: str
+    search_path: str  # that the target's sessions have
     lost: tuple[str, ...]  # rows that won't be in the new database, and that may be replaced
     changed: bool = False  # others wrote rows while the target was looked at
 
@@ -140,7 +141,7 @@ def ask(
     link.rows("SELECT pg_stat_clear_snapshot()")
     changed = before is None or link.value(_ROWS_WRITTEN) != before
     key = template_key(manifest, fingerprint, name, role)
-    return Asked(name, plan, fingerprint, key, tuple(lost), changed)
+    return Asked(name, plan, fingerprint, key, link.session_path(), tuple(lost), changed)
 
 
 def fingerprint_for(link: Link, plan: Plan, catalog: Catalog | None = None) -> str:

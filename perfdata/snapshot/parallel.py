@@ -53,10 +53,11 @@ _CHECK_TOGETHER_ROWS = 200_000
 
 @dataclass(frozen=True)
 class Room:
-    """The database that is filled: a link to it, and its conninfo for others."""
+    """The database that is filled: a link to it, and for others its conninfo and search path."""
 
     link: Link
     conninfo: str
+    search_path: str
 
 
 class Filler(Protocol):
@@ -92,7 +93,7 @@ class _Thread:
 
     def _fill(self, job: Job) -> dict[str, int]:
         try:
-            link = self._connection.enter_context(open_room(job.conninfo))
+            link = self._connection.enter_context(open_room(job.conninfo, job.search_path))
         except ConnectError:  # this role may have no second connection: all is done by the first
             return {}
         return fill_tables(link, job, self._catalog, silent).rows
@@ -179,6 +180,7 @@ def _job(room: Room, plan: Plan, snapshot: Snapshot, off: TakenOff) -> Job:
         build[keys[index.schema, index.table]].append(index.build().as_string(None))
     return Job(
         conninfo=room.conninfo,
+        search_path=room.search_path,
         path=str(snapshot.path.resolve()),
         sha256=snapshot.manifest.body.sha256,
         counts={table.key: (plan.counts or {}).get(table.key, 0) for table in plan.tables},
@@ -203,7 +205,10 @@ def _put_keys_back(room: Room, keys: Sequence[ForeignKey]) -> None:
         tables.setdefault(key.referencing, []).append(key)
     waiting = deque(tables.values())
     try:
-        with open_room(room.conninfo) as second, ThreadPoolExecutor(1) as pool:
+        with (
+            open_room(room.conninfo, room.search_path) as second,
+            ThreadPoolExecutor(1) as pool,
+        ):
             theirs = pool.submit(_validate, second, waiting)
             _validate(room.link, waiting)
             theirs.result()

@@ -14,7 +14,7 @@ from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import explicit_conninfo, open_link
 from perfdata.database.guard import check_guard
 from perfdata.database.link import TEXT
-from perfdata.database.loading import Existing, Plan, TableLoad, load
+from perfdata.database.loading import Existing, Plan, TableLoad, foresee, load
 from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off
 from perfdata.database.metadata import check_tables
 from perfdata.database.migrate import database_heads, read_history
@@ -126,6 +126,16 @@ def build_dataset(
                     saved = create(link, request, settings, report)
     duration = time.perf_counter() - began
     return Built(name, loaded.rows, loaded.strategy.value, duration, loaded.notes, saved)
+
+
+def foresee_build(target: Target, name: str, *, as_superuser: bool = False) -> None:
+    """Make the checks that a build makes before its first change; raise what it would raise."""
+    project = _project(target, name)
+    with open_link(target.conninfo) as link:
+        check_guard(link, target.settings)
+        _check_current(link, project, target)
+        plan, _ = _loading(link, project, project.dataset(name))
+        foresee(link, dataclasses.replace(plan, as_superuser=as_superuser))
 
 
 def check_replaceable(name: str, settings: Settings, *, replace: bool) -> None:
