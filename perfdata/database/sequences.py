@@ -162,7 +162,8 @@ def _restart(link: Link, name: sql.Identifier, standing: _Standing, free: int | 
         return  # it begins anew: no value of it is ever sure to be free
     # Unlike setval, ALTER SEQUENCE is undone by a rollback: it makes a new file, in which the
     # nextval that uses up the last value is undone too.
-    link.later(sql.SQL("ALTER SEQUENCE {} RESTART WITH {}").format(name, sql.Literal(within)))
+    with link.own_path():
+        link.later(sql.SQL("ALTER SEQUENCE {} RESTART WITH {}").format(name, sql.Literal(within)))
     if within != free:
         link.later(
             sql.SQL("SELECT nextval({}::regclass)").format(sql.Literal(name.as_string(None)))

@@ -142,8 +142,8 @@ class TakenOff:
     def put_back(self, link: Link) -> None:
         """Build the indexes and add the keys, where that was not done yet."""
         if not self.rebuilt:
-            build_indexes(link, self.indexes)
             with link.own_path():
+                build_indexes(link, self.indexes)
                 for key in self.keys:
                     add_key(link, key)
                 for key in self.suspended:
@@ -192,26 +192,28 @@ def taken_off(link: Link, plan: Plan, before: Collection[Before]) -> Iterator[Ta
     # What is deferred is checked now: tables with such events waiting can't be altered.
     _set_constraints(link, deferrable, "IMMEDIATE")
     with _quiet(link, found), _dangling_told(catalog, keys):
-        disable_triggers(link, triggers)
-        for key in dropped:
-            drop = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}")
-            link.later(drop.format(key.referencing.identifier, sql.Identifier(key.name)))
-        for key in suspended:
-            _enforce(link, key, "NOT ENFORCED")
-        drop_unproven(link, unproven)
-        drop_indexes(link, indexes)
+        with link.own_path():  # event triggers may find what they use by it
+            disable_triggers(link, triggers)
+            for key in dropped:
+                drop = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}")
+                link.later(drop.format(key.referencing.identifier, sql.Identifier(key.name)))
+            for key in suspended:
+                _enforce(link, key, "NOT ENFORCED")
+            drop_unproven(link, unproven)
+            drop_indexes(link, indexes)
         touching = indexes or triggers or keys or unproven
         off = TakenOff(
             indexes, dropped, suspended, resting, _event_notes(found) if touching else ()
         )
         yield off
-        with link.within_transaction():  # so that definitions are read on the path they came from
+        with link.own_path():
             add_unproven(link, unproven)
-            off.put_back(link)
-            states.put_back(keys)
+        off.put_back(link)
+        states.put_back(keys)
+        with link.own_path():
             enable_triggers(link, triggers)
-            _set_constraints(link, [one for one in deferrable if one.deferred], "DEFERRED")
-            after = link.rows(_DESCRIBED, {"oids": touched})
+        _set_constraints(link, [one for one in deferrable if one.deferred], "DEFERRED")
+        after = link.rows(_DESCRIBED, {"oids": touched})
     _compare({row[0] for row in described}, {row[0] for row in after})
 
 

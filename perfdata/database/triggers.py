@@ -145,11 +145,12 @@ class KeyStates:
         if not disabled:
             return
         states = {one.place: one.state for one in self._before if one.state != _ENABLED}
-        for row in self._link.rows(*key_triggers(disabled)):
-            one = _KeyTrigger(*row)
-            if state := states.get(one.place):
-                relation = Relation(one.on_schema, one.on, partitioned=False)
-                _set_state(self._link, relation, one.name, state)
+        found = [_KeyTrigger(*row) for row in self._link.rows(*key_triggers(disabled))]
+        with self._link.own_path():
+            for one in found:
+                if state := states.get(one.place):
+                    relation = Relation(one.on_schema, one.on, partitioned=False)
+                    _set_state(self._link, relation, one.name, state)
 
 
 def key_triggers(keys: Collection[ForeignKey]) -> tuple[LiteralString, Sequence[list[str]]]:

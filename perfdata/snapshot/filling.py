@@ -127,10 +127,8 @@ def _fill(link: Link, job: Job, one: TableLoad, report: Report) -> int:
             )
     if rows != job.counts[key]:
         raise LoadError(f"{key}: {rows:,} rows came where {job.counts[key]:,} are promised")
-    if statements := job.build.get(key):
-        with link.transaction():
-            for statement in statements:
-                link.later(sql.SQL(statement))
+    for statement in job.build.get(key, ()):
+        link.execute(sql.SQL(statement))
     # Gives back pages that COPY took and did not fill, and does what is not frozen yet.
     link.execute(sql.SQL("VACUUM (FREEZE) {}").format(one.table.identifier))
     if key in job.flagged:

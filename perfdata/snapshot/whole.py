@@ -83,7 +83,9 @@ def _lost(link: Link, table: Table, others: sql.Composable, body: TableBody) -> 
     stands behind, and tells every row apart.
     """
     columns = [*body.columns, *(c.name for c in table.stored if c.name not in body.columns)]
-    link.execute(sql.SQL("CREATE TEMP TABLE {} (line text) ON COMMIT DROP").format(_STAGED))
+    staged = sql.SQL("CREATE TEMP TABLE {} (line pg_catalog.text) ON COMMIT DROP")
+    with link.own_path():
+        link.later(staged.format(_STAGED))
     link.copy_in(_STAGED, ["line"], _lines(body), JSON_LINES)
     found = link.rows(
         sql.SQL(
@@ -91,7 +93,8 @@ def _lost(link: Link, table: Table, others: sql.Composable, body: TableBody) -> 
             "EXCEPT ALL SELECT line FROM {}) AS l (line) LIMIT {}"
         ).format(json_rows(table, others, columns), _STAGED, sql.Literal(_SAMPLE))
     )
-    link.execute(sql.SQL("DROP TABLE {}").format(_STAGED))
+    with link.own_path():
+        link.later(sql.SQL("DROP TABLE {}").format(_STAGED))
     if found:
         samples = ", ".join(line[:_SAMPLE_CHARACTERS] for line, _ in found)
         yield f"{table.key}: {found[0][1]:,}, e.g. {samples}"

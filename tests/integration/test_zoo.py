@@ -230,7 +230,8 @@ def test_what_would_not_come_back_is_found_before_the_commit(
         EVENT[1].format("EXECUTE format('COMMENT ON TABLE child IS %L', clock_timestamp())"),
         EVENT[2])  # fmt: skip
     with owning(target, "parent", "child", "seen") as owner:
-        with pytest.raises(SchemaError, match=r"left the tables as they were \(table child\)"):
+        said = r"left the tables as they were \(table public\.child\)"
+        with pytest.raises(SchemaError, match=said):
             restore_snapshot(owner, "round_trip", settings=allowing(settings, target))
         assert run(target, "SELECT count(*) FROM child") == [(0,)]
         see = EVENT[1].format("NULL").replace("CREATE", "CREATE OR REPLACE", 1)
