@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
     from perfdata.project import Project
 
-_DATABASE = "SELECT FROM pg_database WHERE datname = %s"
+_DATABASE = "SELECT oid FROM pg_database WHERE datname = %s"
 
 
 @dataclass(frozen=True)
