@@ -134,7 +134,7 @@ def foresee_build(target: Target, name: str, *, as_superuser: bool = False) -> N
     with open_link(target.conninfo) as link:
         check_guard(link, target.settings)
         _check_current(link, project, target)
-        plan, _ = _loading(link, project, project.dataset(name))
+        plan, _ = _loading(link, target, project, project.dataset(name))
         foresee(link, dataclasses.replace(plan, as_superuser=as_superuser))
 
 
