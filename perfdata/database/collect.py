@@ -63,9 +63,9 @@ def collect_databases(
 
     On the embedded server of all databases; else of the one of ``conninfo``, which the guard must
     allow. Only what carries perfdata's mark is removed; the templates last used stay, and so does
-    what holds rows that were lost to the database in its place, unless ``lost_rows``. ``dry``
-    removes nothing, and returns what would be. What perfdata.restore protects stays, and all that
-    belongs to it. Raises GuardError, ConnectError.
+    what holds, or may hold, rows that the database in its place does not have, unless
+    ``lost_rows``. ``dry`` removes nothing, and returns what would be. What perfdata.restore
+    protects stays, and all that belongs to it. Raises GuardError, ConnectError.
     """
     with open_link(conninfo) as link:
         check_guard(link, settings)
@@ -121,7 +121,7 @@ def _collect(
     for one, reason in _superfluous(link, number):
         held = _held(one)
         if held and not lost_rows:
-            left.append(f"{one.name}: {held}; db.gc --lost-rows removes it with them")
+            left.append(f"{one.name}: {held}; db.gc --lost-rows removes it")
             continue
         size = link.value("SELECT pg_database_size(%s::oid)", (one.oid,))
         try:
@@ -150,10 +150,15 @@ def _kept(one: Found, number: int) -> str:
 
 
 def _held(one: Found) -> str:
-    """Say which rows a replaced database has that were lost to the one in its place."""
-    if one.mark is None or not one.mark.lost:
+    """Say which rows a replaced database has, or may have, that the one in its place lacks."""
+    mark = one.mark
+    if mark is None:
         return ""
-    return f"has rows that were not taken over into {one.mark.target}: {one.mark.lost}"
+    if mark.lost:
+        return f"has rows that were not taken over into {mark.target}: {mark.lost}"
+    if mark.changed:
+        return f"was written to during the restore of {mark.target} that replaced it"
+    return ""
 
 
 _UNFINISHED = "left by a restore that was killed"

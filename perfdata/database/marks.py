@@ -48,7 +48,8 @@ class Mark:
     ``server`` is the server's system identifier; 0 where the mark was written without it.
     ``snapshot`` is the digest of the rows, ``used`` in seconds since 1970. ``first`` tells of a
     replaced database that perfdata had not made, or in which something stands that is nowhere else;
-    ``lost`` names by table its rows that were lost to what took its place.
+    ``lost`` names by table its rows that were lost to what took its place, and ``changed`` says
+    that somebody wrote to it while it was being replaced.
     """
 
     kind: Kind
@@ -59,6 +60,7 @@ class Mark:
     used: float = 0.0
     first: bool = False
     lost: str = ""
+    changed: bool = False
     server: int = 0
 
     def of(self, **changes: Any) -> Mark:
@@ -73,6 +75,7 @@ class Mark:
             all(isinstance(text, str) for text in texts)
             and type(self.used) in {int, float}
             and isinstance(self.first, bool)
+            and isinstance(self.changed, bool)
             and type(self.oid) is type(self.server) is int
         )
 

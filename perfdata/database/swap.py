@@ -117,7 +117,7 @@ def swap(
     ):
         # From here on nobody new gets into the target, and in the end nobody is in it.
         _run(link, "ALTER DATABASE {} RENAME TO {}", place.name, before)
-        # More than rows is counted (an ANALYZE): reason to keep the copy, none to refuse.
+        # More than rows is counted (an ANALYZE): reason to keep the copy, not to refuse.
         changed = seen is None or written(link, place.oid) != seen
         wanted = read_properties(link, place.oid)
         if any(setting.lower().startswith("perfdata.restore=") for _, setting in wanted.settings):
@@ -130,8 +130,8 @@ def swap(
         made = mark is not None and mark.kind is Kind.MADE and mark.names(place.name)
         first = bool(lost) or changed or not made
         write_mark(link, place.name, words, Mark(Kind.MADE, new.oid, place.name, template.key))
-        replaced = Mark(Kind.BEFORE, place.oid, place.name, used=now, first=first, lost=lost)
-        write_mark(link, before, words, replaced)
+        replaced = Mark(Kind.BEFORE, place.oid, place.name, used=now, first=first)
+        write_mark(link, before, words, replaced.of(lost=lost, changed=changed))
         if template.mark is not None:
             write_mark(link, template.name, "", template.mark.of(used=now))
     return before, changed

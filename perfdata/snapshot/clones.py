@@ -172,17 +172,17 @@ class Clones:
                 drop_database(place.link, one, force=True)
             seen = written(place.link, place.oid)
             with open_link(self._target.conninfo) as link:
-                asked = self._ask(link, snapshot)
+                asked = self._ask(link, snapshot, seen)
             if found := find_template(place.link, asked.key, Kind.PERF):
                 self._use(found)
                 return Sealed(found, None, "current", None, time.perf_counter() - began)
-            found = self._make(asked, snapshot, seen)
+            found = self._make(asked, snapshot)
         finally:
             unlock(place.link, lock_number(place.name))
         rows = snapshot.manifest.rows
         return Sealed(found, None, "current", rows, time.perf_counter() - began)
 
-    def _ask(self, link: Link, snapshot: Snapshot) -> Asked:
+    def _ask(self, link: Link, snapshot: Snapshot, seen: int | None) -> Asked:
         manifest = snapshot.manifest
         # Whatever rows the file has: they go into perfdata's own clone, not into the target.
         plan = prepare(link, manifest, self._target.settings, Options(unflagged_rows=True))
@@ -197,16 +197,14 @@ class Clones:
             raise NoClonesError(str(error)) from error
         role = str(link.value("SELECT current_user"))
         key = template_key(manifest, fingerprint, self._place.name, role, way=_WAY)
-        return Asked(self._place.name, plan, fingerprint, key, link.session_path(), ())
+        return Asked(self._place.name, plan, fingerprint, key, link.session_path(), (), seen)
 
-    def _make(self, asked: Asked, snapshot: Snapshot, seen: int | None) -> Found:
+    def _make(self, asked: Asked, snapshot: Snapshot) -> Found:
         place, conninfo = self._place, self._target.conninfo
         old = superfluous_templates(list_databases(place.link), place.name, Kind.PERF, 1)
         _remove(place.link, old, force=False)
         found, _ = make_template(
-            *(place, conninfo, asked, snapshot, seen, self._report),
-            kind=Kind.PERF,
-            finish=settle,
+            place, conninfo, asked, snapshot, self._report, kind=Kind.PERF, finish=settle
         )
         return found
 

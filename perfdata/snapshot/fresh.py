@@ -82,10 +82,7 @@ def _replace(
     conninfo: str, snapshot: Snapshot, settings: Settings, options: Options, report: Report
 ) -> tuple[dict[str, int], str, tuple[str, ...]]:
     with place_of(conninfo, settings, options, report) as place:
-        before_look = written(place.link, place.oid)
         asked, begun = _ask_and_begin(place, conninfo, snapshot, settings, options)
-        seen = _seen(place, asked, before_look)
-        unless_changed = None if asked.changed else before_look
         template, new, told = begun.template, begun.new, asked.plan.notes
         if template is None or template.key != asked.key:
             _discard(place, new)
@@ -94,13 +91,11 @@ def _replace(
         with _older_removed(place, template) as removed:
             if template is None:
                 strategy = "a new template and its clone"
-                template, more = make_template(
-                    *(place, conninfo, asked, snapshot, unless_changed, report)
-                )
+                template, more = make_template(place, conninfo, asked, snapshot, report)
                 told = tuple(dict.fromkeys((*told, *more)))
             new = new or clone(place, template)
             try:
-                before, changed = swap(place, new, template, seen, lost=first(asked.lost))
+                before, changed = swap(place, new, template, asked.seen, lost=first(asked.lost))
             except BaseException:
                 _discard(place, new)
                 raise
@@ -155,21 +150,11 @@ def _discard(place: Place, new: Found | None) -> None:
         drop_database(place.link, new, force=True)
 
 
-def _seen(place: Place, asked: Asked, before: int | None) -> int | None:
-    """Return what had been written in the target when it had been looked at; None where unsure.
-
-    Whatever the look itself wrote, in temporary tables and the catalog, is nothing to keep.
-    """
-    after = written(place.link, place.oid)
-    return None if before is None or asked.changed else after
-
-
 def make_template(
     place: Place,
     conninfo: str,
     asked: Asked,
     snapshot: Snapshot,
-    seen: int | None,
     report: Report,
     *,
     kind: Kind = Kind.TEMPLATE,
@@ -177,8 +162,7 @@ def make_template(
 ) -> tuple[Found, tuple[str, ...]]:
     """Clone the target, load a snapshot into that, and seal it; return what a user should know.
 
-    ``seen`` is what was written in the target when it was looked at (see swap.written); ``finish``
-    is done in the template when the rows are loaded.
+    ``finish`` is done in the template when the rows are loaded.
     """
     from psycopg.conninfo import make_conninfo
 
@@ -194,7 +178,7 @@ def make_template(
             open_work(place.link, work)
             room = make_conninfo(conninfo, dbname=work.name)
             with open_room(room, asked.search_path) as link:
-                if seen is None or written(place.link, place.oid) != seen:
+                if asked.seen is None or written(place.link, place.oid) != asked.seen:
                     _check_same(link, asked)
                 opened = Room(link, room, asked.search_path)
                 notes = load_parallel(opened, plan, snapshot, other, report)
@@ -228,7 +212,7 @@ def _check_same(link: Link, asked: Asked) -> None:
 def _kept(
     name: str, before: str, lost: tuple[str, ...], manifest: Manifest, *, changed: bool
 ) -> tuple[str, ...]:
-    until = "db.gc --lost-rows" if lost else "db.gc"
+    until = "db.gc --lost-rows" if lost or changed else "db.gc"
     notes = [f"what was replaced is kept as {before} until {until}"]
     if lost:
         notes.append(

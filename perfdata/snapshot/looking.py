@@ -18,7 +18,7 @@ from perfdata.database.ownership import is_owned, leads_to
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.sessions import refuse_sessions
 from perfdata.database.space import space_check
-from perfdata.database.swap import obstacle
+from perfdata.database.swap import obstacle, written
 from perfdata.database.templates import (
     Place,
     find_template,
@@ -49,11 +49,14 @@ if TYPE_CHECKING:
 _WAY = 5
 _NOT_ALLOWED = "42501"
 
-# By whoever was gone from the database before; a temporary table is only its session's.
+_TARGET = """
+SELECT oid::bigint, datname, current_user FROM pg_database WHERE datname = current_database()"""
+
+# A temporary table is only its session's.
 _ROWS_WRITTEN = """
-SELECT CASE WHEN current_setting('track_counts')::bool
-  THEN coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint END FROM pg_stat_user_tables
-WHERE schemaname !~ '^pg_temp_'"""
+SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_all_tables
+WHERE schemaname !~ '^pg_(toast|temp_|catalog$)' OR relid = 'pg_catalog.pg_largeobject'::regclass"""
+_FLUSH = "SELECT pg_stat_force_next_flush()"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Asked:
     key: str
     search_path: str  # that the target's sessions have
     lost: tuple[str, ...]  # rows that won't be in the new database, and that may be replaced
-    changed: bool = False  # others wrote rows while the target was looked at
+    seen: int | None = None  # what was written when it was looked at (see swap.written)
 
 
 class UnableError(Exception):
@@ -116,9 +119,9 @@ def ask(
     manifest = snapshot.manifest
     plan = prepare(link, manifest, settings, options)
     plan = replace(plan, existing=Existing.ALL, sealed=True)
-    name, role = link.rows("SELECT current_database(), current_user")[0]
+    oid, name, role = link.rows(_TARGET)[0]
     owned = is_owned(link)
-    before = link.value(_ROWS_WRITTEN)
+    before, rows_before = written(link, oid), link.value(_ROWS_WRITTEN)
     # Tables that were taken whole are compared in a temporary one, which no reader may make.
     timeout_s = options.lock_timeout_s
     with waits_told(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
@@ -138,10 +141,24 @@ def ask(
             if error.sqlstate != _NOT_ALLOWED:
                 raise
             raise UnableError(f"not all of {name} can be read: {error.reason}") from error
-    link.rows("SELECT pg_stat_clear_snapshot()")
-    changed = before is None or link.value(_ROWS_WRITTEN) != before
+    seen = _seen(link, oid, before, rows_before)
     key = template_key(manifest, fingerprint, name, role)
-    return Asked(name, plan, fingerprint, key, link.session_path(), tuple(lost), changed)
+    return Asked(name, plan, fingerprint, key, link.session_path(), tuple(lost), seen)
+
+
+def _seen(link: Link, oid: int, before: int | None, rows_before: int) -> int | None:
+    """Count what was written up to now; None where that is unsure, or others wrote meanwhile.
+
+    The look itself writes to the catalog where it makes temporary tables. What is counted of others
+    is in their tables' counts too by the time that these are read, which is why they come last.
+    """
+    if before is None:
+        return None
+    link.rows(_FLUSH)  # what this session wrote, which else is counted when it ends
+    now = written(link, oid)
+    if now == before or link.value(_ROWS_WRITTEN) == rows_before:
+        return now
+    return None
 
 
 def fingerprint_for(link: Link, plan: Plan, catalog: Catalog | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,7 @@ def test_rows_put_into_a_fresh_database_are_kept_until_they_are_collected(
     for dry in (True, False):
         done = collect_databases(maintenance, settings, dry=dry)
         assert [line for line in done.left if said in line and "--lost-rows" in line] == [
-            f"{held[0]}: {said}; db.gc --lost-rows removes it with them"
+            f"{held[0]}: {said}; db.gc --lost-rows removes it"
         ]
         assert held[0] not in {one.name for one in done.removed}
     assert others(maintenance, shop)[Kind.BEFORE] == held
@@ -180,6 +181,7 @@ def test_rows_that_a_snapshot_of_all_has_are_not_lost_and_others_are(
 def test_rows_written_between_the_look_and_the_swap_are_kept(
     fresh: Callable[..., Restored],
     shop: str,
+    settings: Settings,
     maintenance: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -192,11 +194,69 @@ def test_rows_written_between_the_look_and_the_swap_are_kept(
 
     with monkeypatch.context() as patched:
         patched.setattr(fresh_module, "swap", late)
-        assert "meanwhile" in " ".join(fresh().notes)
+        notes = " ".join(fresh().notes)
+        assert "meanwhile" in notes
+        assert "until db.gc --lost-rows" in notes
     fresh()
     fresh()
     kept = others(maintenance, shop)[Kind.BEFORE]
     assert sorted(count(make_conninfo(shop, dbname=one)) for one in kept).count(21) == 1
+    left = collect_databases(maintenance, settings).left
+    said = f"was written to during the restore of {database_of(shop)} that replaced it"
+    assert sum(said in line for line in left) == 1
+    (held,) = others(maintenance, shop)[Kind.BEFORE]
+    assert count(make_conninfo(shop, dbname=held)) == 21
+    assert any(
+        said in one.reason
+        for one in collect_databases(maintenance, settings, lost_rows=True).removed
+    )
+
+
+def test_rows_committed_while_a_database_is_replaced_survive_gc(
+    fresh: Callable[..., Restored], shop: str, settings: Settings, maintenance: str
+) -> None:
+    """A writer that commits at another moment of each of 16 restores, and what gc leaves of it."""
+    fresh()
+    collect_databases(maintenance, settings, lost_rows=True)
+    committed, named = set(), 0
+
+    def write(key: int) -> bool:
+        time.sleep(0.008 * (key % 16))
+        try:
+            with psycopg.connect(shop) as connection:
+                connection.execute("INSERT INTO customers VALUES (%s, 'real', false)", (key,))
+        except psycopg.OperationalError:  # there was no database of this name, or it was ended
+            return False
+        return True
+
+    for key in range(1000, 1016):
+        with ThreadPoolExecutor(1) as pool:
+            writer = pool.submit(write, key)
+            notes = " ".join(fresh(terminate=True).notes)
+        if writer.result():
+            committed.add(key)
+        named += "until db.gc --lost-rows" in notes
+        collect_databases(maintenance, settings)
+    kept = [make_conninfo(shop, dbname=one) for one in others(maintenance, shop)[Kind.BEFORE]]
+    look = "SELECT id FROM customers WHERE id >= 1000"
+    assert {row[0] for url in (shop, *kept) for row in run(url, look)} == committed
+    assert named == len(kept) > 0
+    done = collect_databases(maintenance, settings)
+    assert len([line for line in done.left if "db.gc --lost-rows removes it" in line]) == len(kept)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["flagged rows", "all rows"])
+def test_what_a_quiet_database_was_replaced_by_again_and_again_is_removed_by_gc(
+    shop: str, settings: Settings, maintenance: str, *, whole: bool
+) -> None:
+    if whole:
+        create_snapshot(shop, NAME, settings=settings, replace=True, all_rows=True)
+    for strategy in (MADE, *[CLONED] * 5):
+        done = restore_snapshot(shop, NAME, fresh=True, settings=settings)
+        assert done.strategy == strategy
+        assert "--lost-rows" not in " ".join(done.notes)
+        assert collect_databases(maintenance, settings).left == ()
+        assert Kind.BEFORE not in others(maintenance, shop)
 
 
 @pytest.mark.parametrize(
