@@ -174,6 +174,7 @@ def _copy(binaries: Binaries, folder: Path) -> Binaries:
     for old in folder.glob(f"{_COPY}*"):
         shutil.rmtree(old)
     unfinished = folder / f"{name}.new"
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
     unfinished.mkdir()
     shutil.copytree(package / "pginstall", unfinished / _PACKAGE / "pginstall", symlinks=True)
     libraries = package.parent / _LIBRARIES

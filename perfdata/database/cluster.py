@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from perfdata.database.accounts import READABLE, make_folder, run_as
 from perfdata.errors import ServerError
+from perfdata.temporary import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,8 +164,8 @@ class Cluster:
         rules = ["local all all trust\n"]
         if port is not None:
             rules.append("host all all 127.0.0.1/32 scram-sha-256\n")
-        write_whole(self.configuration, "".join(lines), READABLE)
-        write_whole(access, "".join(rules), READABLE)
+        write_file(self.configuration, "".join(lines), READABLE)
+        write_file(access, "".join(rules), READABLE)
 
 
 def _initdb_options(major: int, ctype: str) -> list[str]:
@@ -211,29 +212,13 @@ def socket_fits(folder: Path) -> bool:
     return True
 
 
-def write_whole(path: Path, text: str, mode: int, *, durable: bool = False) -> None:
-    """Write a file whole or not at all, for the owner of its folder; ``durable``: on disk after."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(os.fsencode(text))
-        os.fchmod(file.fileno(), mode)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
-    give_to_owner(path)
+def write_file(path: Path, text: str, mode: int, *, durable: bool = False) -> None:
+    """Write a file whole or not at all, whatever the umask; ``durable``: on disk after."""
+    write_whole(path, text, 0o600, durable=durable)
+    path.chmod(mode)
     if durable:
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-
-def give_to_owner(path: Path) -> None:
-    """Let what root writes in somebody's folder be theirs."""
-    owner = path.parent.stat()
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)

@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING
 
 from perfdata.database.accounts import is_private, run_as
-from perfdata.database.cluster import give_to_owner
 from perfdata.database.processes import is_running, listener_of, works_in
 from perfdata.errors import ConfigError, ServerError
 
@@ -28,6 +27,7 @@ PORTS = range(1024, 65_536)
 _DETACHED = 'exec "$@" </dev/null >&2 & echo $!'
 # Backends that outlived a killed postmaster hold its shared memory until they notice.
 _PASSING = ("pre-existing shared memory block",)
+_FULL = "No space left on device"
 
 
 def check_port(port: int) -> None:
@@ -87,8 +87,9 @@ def launch(cluster: Cluster, binaries: Binaries, log: Path) -> None:
             return
         said = _said(log, before)
         if time.monotonic() > deadline or not any(sign in said for sign in _PASSING):
+            why = ": its disk is full, make room on it" if _FULL in said else ""
             raise ServerError(
-                f"the embedded server did not start; the last lines of {log}:\n{said}"
+                f"the embedded server did not start{why}; the last lines of {log}:\n{said}"
             )
         time.sleep(_RETRY_S)
 
@@ -117,7 +118,6 @@ def _spawn(cluster: Cluster, binaries: Binaries, log: Path) -> int:
     environment = {"PG_GRANDPARENT_PID": str(recorded[0])} if recorded else {}
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "ab") as file:
-        give_to_owner(log)
         shell = ["/bin/sh", "-c", _DETACHED, "sh", *command]
         done = run_as(cluster.account, shell, stderr=file, environment=environment)
     if done.returncode != 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from perfdata.driver_hooks import own_connection
 from perfdata.errors import ServerError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import psycopg
@@ -18,14 +21,18 @@ if TYPE_CHECKING:
     from perfdata.database.link import Link
 
 _TIMEOUT_S = 10
-# What PG* variables of the environment would ask of a server that has none of it.
-_PLAIN: dict[str, Any] = {
-    "connect_timeout": _TIMEOUT_S,
-    "channel_binding": "disable",
-    "require_auth": "",
-    "sslmode": "disable",
-    "sslnegotiation": "postgres",
-    "target_session_attrs": "any",
+# Given in every conninfo, or of no effect on a server that asks for no password.
+_NOT_NEUTRAL = {
+    "service", "host", "port", "user", "dbname", "application_name", "password", "passfile",
+}  # fmt: skip
+# Where libpq has no default of its own, and takes no empty value for it. Options that are empty
+# would be dropped from a URL.
+_NEUTRAL = {
+    "connect_timeout": "0",
+    "max_protocol_version": "3.0",
+    "min_protocol_version": "3.0",
+    "options": " ",
+    "sslcertmode": "disable",
 }
 # What libpq and the server say where nobody takes connections, yet or any more.
 _NOBODY = (
@@ -76,11 +83,27 @@ class Answer:
 
 
 def make_conninfo(socket: Path, port: int, database: str) -> str:
-    """Write the libpq string for a database behind a socket, whatever its name holds."""
+    """Write the libpq string for a database behind a socket, whatever its name holds.
+
+    What the environment says for other servers (PGOPTIONS, PGHOSTADDR, PGSSLMODE, …) is overruled.
+    """
     from psycopg.conninfo import make_conninfo as make
 
-    # An empty hostaddr keeps PGHOSTADDR from sending us elsewhere.
-    return make("", host=str(socket), hostaddr="", port=port, user=SUPERUSER, dbname=database)
+    place = {"host": str(socket), "port": port, "user": SUPERUSER, "dbname": database}
+    return make("", **place, **_neutral_parameters())
+
+
+def _neutral_parameters() -> dict[str, str]:
+    """State each parameter that libpq would take from a variable that is set, or from a service."""
+    from psycopg import pq
+
+    service = "PGSERVICE" in os.environ
+    found = {}
+    for parameter in pq.Conninfo.get_defaults():
+        name, variable = parameter.keyword.decode(), (parameter.envvar or b"").decode()
+        if name not in _NOT_NEUTRAL and variable and (service or variable in os.environ):
+            found[name] = _NEUTRAL.get(name, (parameter.compiled or b"").decode())
+    return found
 
 
 def ask(socket: Path, port: int) -> Answer | None:
@@ -92,7 +115,7 @@ def ask(socket: Path, port: int) -> Answer | None:
     if not (socket / name).exists():
         return None
     try:
-        with _connect(socket, port) as connection:
+        with _connected(socket, port) as connection:
             row = connection.execute(_QUESTION, [list(_SHOWN)]).fetchone()
     except ConnectionError:
         return None
@@ -107,7 +130,7 @@ def set_password(socket: Path, port: int, password: str) -> None:
     """Give the superuser its password; the server and its log see only the hash."""
     from psycopg import sql
 
-    with _connect(socket, port) as connection:
+    with _connected(socket, port) as connection:
         hashed = connection.pgconn.encrypt_password(
             password.encode(), SUPERUSER.encode(), b"scram-sha-256"
         )
@@ -115,19 +138,26 @@ def set_password(socket: Path, port: int, password: str) -> None:
         connection.execute(query.format(sql.Identifier(SUPERUSER), sql.Literal(hashed.decode())))
 
 
-def _connect(socket: Path, port: int) -> psycopg.Connection[Any]:
-    """Connect to the database that every cluster has; ConnectionError where nobody answers."""
+@contextmanager
+def _connected(socket: Path, port: int) -> Iterator[psycopg.Connection[Any]]:
+    """Connect to the database that every cluster has; ConnectionError where nobody answers.
+
+    Every other error, also of the block, is raised as a ServerError.
+    """
     import psycopg
 
     conninfo = make_conninfo(socket, port, "postgres")
+    options: dict[str, Any] = {"autocommit": True, "connect_timeout": _TIMEOUT_S}
     try:
         with own_connection():
-            return psycopg.connect(conninfo, autocommit=True, **_PLAIN)
+            connection = psycopg.connect(conninfo, **options)
+        with connection:
+            yield connection
     except psycopg.errors.ConnectionTimeout as error:
         raise ServerError(
             f"the embedded server does not answer on {socket} within {_TIMEOUT_S} s"
         ) from error
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         text = str(error)
         if "too many clients" in text or "connection slots are reserved" in text:
             raise ServerError(
@@ -135,7 +165,8 @@ def _connect(socket: Path, port: int) -> psycopg.Connection[Any]:
             ) from error
         if not any(sign in text for sign in _NOBODY):
             reason = " ".join(text.split())
-            raise ServerError(f"the embedded server can't be asked: {reason}") from error
+            remedy = "; unset PGSERVICE" if "PGSERVICE" in os.environ else ""
+            raise ServerError(f"the embedded server can't be asked: {reason}{remedy}") from error
         raise ConnectionError(text) from error
 
 

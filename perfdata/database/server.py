@@ -26,6 +26,7 @@ from perfdata.database.launch import (
 )
 from perfdata.database.probe import Answer, ask, identifier_of, make_conninfo, set_password
 from perfdata.database.processes import boot_id, stop_process
+from perfdata.database.reserve import RESERVE_BYTES, give_up_reserve, reserve_room
 from perfdata.database.state import Home, State
 from perfdata.database.status import ServerStatus
 from perfdata.errors import ServerError
@@ -64,6 +65,7 @@ class EmbeddedServer:
         with self._refusals():
             status = self._running(port)
             if status is not None:
+                reserve_room(status.data.parent)
                 return status
             with self._home.locked():
                 self._await_other()
@@ -102,6 +104,16 @@ class EmbeddedServer:
             socket, number = self._home.socket(state, self._home.cluster(state))
         return make_conninfo(socket, number, database)
 
+    @contextmanager
+    def room_made(self) -> Iterator[None]:
+        """Give the reserve of a full disk up, and reserve it again after a block that made room."""
+        with self._refusals():
+            folder = self._home.cluster(self._home.read_state()).folder
+            self._give_up_reserve(folder)
+        yield
+        with self._refusals():
+            reserve_room(folder)
+
     def owns(self, connection: Link | psycopg.Connection[Any]) -> bool:
         """Tell whether a connection or link, by whatever way, ends at this very cluster.
 
@@ -110,7 +122,7 @@ class EmbeddedServer:
         try:
             state = self._home.read_state()
             ours = None if state is None else self._home.cluster(state).identifier()
-        except OSError:
+        except (OSError, ServerError):
             return False
         return ours is not None and identifier_of(connection) == ours
 
@@ -164,6 +176,7 @@ class EmbeddedServer:
         """Start the server under the lock, once what is in its way has been stopped."""
         began = time.monotonic()
         state = self._home.read_state()
+        self._give_up_reserve(self._home.cluster(state).folder)
         cluster = self._home.place_cluster(state)
         cluster.require_major(server_major(self._settings), self._settings)
         binaries = reachable(find_binaries(self._settings), cluster.account, cluster.folder)
@@ -177,12 +190,21 @@ class EmbeddedServer:
         answer = self._ask(state)
         if answer is None:
             raise ServerError(f"the embedded server started but does not answer: {self._home.log}")
+        reserve_room(cluster.folder)
         self._say(
             f"embedded PostgreSQL {answer.version} {'made and ' if made else ''}started in "
             f"{self._settings.home}{f', port {port} of 127.0.0.1' if port else ''} "
             f"({time.monotonic() - began:.1f} s)"
         )
         return self._status(state, cluster, answer)
+
+    def _give_up_reserve(self, folder: Path) -> None:
+        if give_up_reserve(folder):
+            self._say(
+                f"the disk of {folder} is full: the {RESERVE_BYTES >> 20} MB reserved there are "
+                f"released so that the server can run; make room on it "
+                f"(`{self._settings.command('db.gc')}` removes old databases)"
+            )
 
     def _clear_way(self, state: State | None, cluster: Cluster, port: int | None) -> int | None:
         """Stop a server that can't be used as it is, drop data that can't; return the port."""

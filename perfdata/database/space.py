@@ -1,4 +1,4 @@
-"""Room: whether the disk of a server on this machine holds the rows that are to come."""
+"""Room: whether the disk of a server on this machine holds the rows and databases to come."""
 
 from __future__ import annotations
 
@@ -25,25 +25,38 @@ _BEGUN_BYTES = 8_000_000
 # The folder is told to roles that may see it; what lies in another tablespace is on another disk.
 _PLACE = """
 SELECT s.setting FROM pg_catalog.pg_settings s JOIN pg_catalog.pg_database d
-  ON d.datname = current_database() AND d.dattablespace = 1663
+  ON d.datname = coalesce(%s, current_database()) AND d.dattablespace = 1663
 WHERE s.name = 'data_directory' AND s.setting IS NOT NULL"""
 
 
 def space_check(link: Link, text_bytes: int, rows: int) -> Check:
-    """Check that there is room, where the server's own folder is seen from here."""
-    needed = text_bytes + rows * _ROW_BYTES + _BEGUN_BYTES
+    """Check that there is room for rows in the link's database."""
+    needed = rows_bytes(text_bytes, rows)
+    what = f"the rows need about {mb(needed)} ({mb(text_bytes)} of text in {rows:,} rows)"
+    return room_check(link, needed, what)
+
+
+def rows_bytes(text_bytes: int, rows: int) -> int:
+    """Return how many bytes rows take in a database at their most."""
+    return text_bytes + rows * _ROW_BYTES + _BEGUN_BYTES
+
+
+def room_check(link: Link, needed: int, what: str, database: str | None = None) -> Check:
+    """Check that bytes fit where a database lies, if that is seen from here.
+
+    ``what`` says in an error what needs them; ``database`` None is the link's own.
+    """
 
     def judge(answers: Sequence[Rows]) -> None:
         for (folder,) in answers[0]:
             free = _free_bytes(link, Path(folder))
             if free is not None and free < needed:
                 raise RefusedError(
-                    f"refused, nothing was touched: the rows need about {_mb(needed)} "
-                    f"({_mb(text_bytes)} of text in {rows:,} rows), and the disk of {folder} has "
-                    f"{_mb(free)} left. Make room there (old templates and databases: db.gc)"
+                    f"refused, nothing was touched: {what}, and the disk of {folder} has "
+                    f"{mb(free)} left. Make room there (old templates and databases: db.gc)"
                 )
 
-    return Check([_PLACE], judge)
+    return Check([(_PLACE, (database,))], judge)
 
 
 def _free_bytes(link: Link, folder: Path) -> int | None:
@@ -60,5 +73,6 @@ def _free_bytes(link: Link, folder: Path) -> int | None:
         return None
 
 
-def _mb(size: int) -> str:
+def mb(size: int) -> str:
+    """Write a number of bytes for people."""
     return f"{size / 1e6:,.0f} MB"

@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
+import stat
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,12 +27,12 @@ from perfdata.database.binaries import identity
 from perfdata.database.cluster import (
     SOCKET_PORT,
     Cluster,
-    give_to_owner,
     socket_fits,
-    write_whole,
+    write_file,
 )
-from perfdata.database.processes import boot_id, works_in
+from perfdata.database.processes import boot_id
 from perfdata.errors import ServerError
+from perfdata.temporary import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 LOCK_LIMIT_S = 120.0
 # For clusters that root keeps in a home that the server's account can't get into.
 _SYSTEM_FOLDER = Path("/var/lib/perfdata")
+# A temporary folder for a socket, and the file in it that names the home that it was made for.
+_SOCKET_PREFIX, _SOCKET_MARK = "perfdata-", "perfdata-home"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,11 @@ class Home:
         self._mark = self.folder / "perfdata"
 
     def read_state(self) -> State | None:
-        """Return what was recorded; None where nothing is, or nothing that can be read."""
+        """Return what was recorded; None where nothing is, or nothing that can be read.
+
+        Raises ServerError where somebody else may have written it: it names programs to be run.
+        """
+        self._check_owners()
         try:
             facts = json.loads(self._state.read_text(encoding="utf-8"))
             return State(**{**facts, "identity": facts["identity"] and tuple(facts["identity"])})
@@ -98,12 +104,14 @@ class Home:
     def write_state(self, state: State) -> None:
         """Record the state: on disk before anything is done that it warns of."""
         text = json.dumps(asdict(state), indent=2)
-        write_whole(self._state, text, READABLE, durable=True)
+        write_file(self._state, text, READABLE, durable=True)
 
     def refused(self, error: OSError) -> ServerError:
         """Say which file the system refused, and whose it is."""
         path = Path(os.fsdecode(error.filename)) if error.filename else self.folder
         message = f"{path}: {error.strerror or error}"
+        if error.errno in FULL:
+            return ServerError(f"{message}; make room on that disk, and run it again")
         if not isinstance(error, PermissionError):
             return ServerError(message)
         try:
@@ -122,7 +130,7 @@ class Home:
 
         self.settings.make_home()
         self._take_folder()
-        if os.geteuid() == 0 and self.folder.stat().st_uid == 0:
+        if os.geteuid() == 0:
             self.folder.chmod(PUBLIC)  # the server's account must get to its data
         lock = FileLock(self._lock, timeout=LOCK_LIMIT_S)
         try:
@@ -133,16 +141,38 @@ class Home:
                 f"{LOCK_LIMIT_S:.0f} s: see who holds {self._lock}"
             ) from error
         try:
-            give_to_owner(self._lock)
             yield
         finally:
             lock.release()
 
+    def _check_owners(self) -> None:
+        """Raise ServerError where the home or its server folder is in somebody else's hands.
+
+        Whoever owns them could have another server answer, or other programs run. A home may be
+        root's; root itself takes nothing from other users.
+        """
+        us = os.geteuid()
+        for folder, owners in ((self.settings.home, {0, us}), (self.folder, {us})):
+            try:
+                found = folder.stat() if folder is self.settings.home else folder.lstat()
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            if stat.S_ISLNK(found.st_mode):
+                raise ServerError(
+                    f"{folder} is a symbolic link, which perfdata does not follow: nothing was "
+                    "touched. Set PERFDATA_HOME to the folder itself"
+                )
+            if found.st_uid not in owners:
+                raise ServerError(
+                    f"{folder} belongs to user {user_name(found.st_uid)}, not to "
+                    f"{user_name(us)}: nothing was touched. Work as that user, or set "
+                    "PERFDATA_HOME to a folder of your own"
+                )
+
     def _take_folder(self) -> None:
         """Make the folder and mark it as ours; what others put there is never touched."""
-        if not self.folder.exists():
-            self.folder.mkdir(mode=PRIVATE, exist_ok=True)
-            give_to_owner(self.folder)
+        self._check_owners()
+        self.folder.mkdir(mode=PRIVATE, exist_ok=True)
         if self._mark.exists():
             return
         if any(self.folder.iterdir()):
@@ -150,7 +180,7 @@ class Home:
                 f"{self.folder} is not empty and was not made by perfdata: nothing was touched. "
                 "Set PERFDATA_HOME to a folder of its own"
             )
-        write_whole(self._mark, "the embedded server of perfdata\n", READABLE)
+        write_file(self._mark, "the embedded server of perfdata\n", READABLE)
 
     def cluster(self, state: State | None) -> Cluster:
         """Return the cluster that the state speaks of; with no state, the one in the home."""
@@ -183,14 +213,34 @@ class Home:
             make_folder(one, None, PUBLIC)
             if one.lstat().st_uid != 0:
                 raise ServerError(f"{one} does not belong to root: remove it")
-        for note in _SYSTEM_FOLDER.glob("*/home"):
-            _remove_orphan(note)
-        write_whole(folder / "home", f"{self.settings.home}\n", READABLE)
+        write_file(folder / "home", f"{self.settings.home}\n", READABLE)
 
     def socket(self, state: State | None, cluster: Cluster) -> tuple[Path, int]:
         """Return the socket's folder and the number in its name, as recorded; nothing is made."""
-        folder = Path(state.socket) if state and state.socket else cluster.folder / "socket"
+        folder = self._recorded_socket(state, cluster) or cluster.folder / "socket"
         return folder, (state.port if state else None) or SOCKET_PORT
+
+    def _recorded_socket(self, state: State | None, cluster: Cluster) -> Path | None:
+        """Return the temporary folder of the state where it is what was made for this home.
+
+        The state may be damaged or edited: a path in it alone is no right to a folder.
+        """
+        if state is None or state.socket is None:
+            return None
+        folder = Path(state.socket)
+        return folder if self._is_socket_folder(folder, cluster.account) else None
+
+    def _is_socket_folder(self, folder: Path, account: Account | None) -> bool:
+        """Tell whether this is a temporary folder that was made for a socket of this home."""
+        if not (folder.name.startswith(_SOCKET_PREFIX) and is_private(folder, account)):
+            return False
+        try:
+            return (folder / _SOCKET_MARK).read_bytes() == self._socket_mark()
+        except OSError:
+            return False
+
+    def _socket_mark(self) -> bytes:
+        return os.fsencode(self.settings.home.resolve())
 
     def make_socket_folder(self, state: State | None, cluster: Cluster) -> Path:
         """Return an empty folder for the socket that is private to the server's account.
@@ -201,20 +251,39 @@ class Home:
         folder = cluster.folder / "socket"
         if socket_fits(folder):
             make_folder(folder, cluster.account)
-        elif state and state.socket and is_private(Path(state.socket), cluster.account):
-            folder = Path(state.socket)
+        elif recorded := self._recorded_socket(state, cluster):
+            folder = recorded
         else:
-            return _temporary_folder(cluster.account)
-        for left in folder.glob(".s.PGSQL.*"):
-            left.unlink()  # of a killed server, whose process id may be in use again
+            folder = _temporary_folder(cluster.account)
+            (folder / _SOCKET_MARK).write_bytes(self._socket_mark())
+            return folder
+        _remove_sockets(folder)  # of a killed server, whose process id may be in use again
         return folder
 
     def remove_socket_folder(self, state: State, cluster: Cluster) -> State:
-        """Remove a stopped server's socket folder where it is a temporary one."""
-        if state.socket is None or not is_private(Path(state.socket), cluster.account):
-            return state
-        shutil.rmtree(state.socket, ignore_errors=True)
+        """Remove a stopped server's socket folder where it is a temporary one; nothing else."""
+        if folder := self._recorded_socket(state, cluster):
+            self.remove_sockets(folder)
         return replace(state, socket=None)
+
+    def remove_sockets(self, folder: Path) -> None:
+        """Remove a temporary socket folder, but not what somebody else put there."""
+        _remove_sockets(folder)
+        (folder / _SOCKET_MARK).unlink()
+        with suppress(OSError):
+            folder.rmdir()
+
+    def stray_socket_folders(self) -> list[Path]:
+        """Return the temporary socket folders of this home that no start has recorded."""
+        state = self.read_state()
+        account = self.cluster(state).account
+        found = sorted(Path(tempfile.gettempdir()).glob(f"{_SOCKET_PREFIX}*"))
+        return [
+            folder
+            for folder in found
+            if self._is_socket_folder(folder, account)
+            and (state is None or state.socket != str(folder))
+        ]
 
     def password(self) -> str:
         """Return the superuser's password for connections over TCP, made at the first call."""
@@ -222,25 +291,31 @@ class Home:
             return self.password_file.read_text(encoding="ascii")
         except FileNotFoundError:
             password = secrets.token_urlsafe(24)
-            write_whole(self.password_file, password, 0o600)
+            write_file(self.password_file, password, 0o600)
             return password
 
 
-def _remove_orphan(note: Path) -> None:
-    """Remove a cluster whose note names a home that is gone, unless the cluster still runs."""
-    try:
+def homeless_clusters() -> list[tuple[Path, str]]:
+    """Return the folders of clusters in the system's folder whose home is not there, and the home.
+
+    Such a home may be on a disk that is not mounted now: nothing tells that it is gone for good.
+    """
+    found = []
+    for note in sorted(_SYSTEM_FOLDER.glob("*/home")):
         home = os.fsdecode(note.read_bytes()).rstrip("\n")
-    except FileNotFoundError:
-        return  # another process was quicker
-    cluster = Cluster(note.parent, None)
-    recorded = cluster.postmaster()
-    if not Path(home).exists() and not (recorded and works_in(recorded[0], cluster.data)):
-        shutil.rmtree(cluster.folder, ignore_errors=True)
+        if not Path(home).exists():
+            found.append((note.parent, home))
+    return found
+
+
+def _remove_sockets(folder: Path) -> None:
+    for left in folder.glob(".s.PGSQL.*"):
+        left.unlink()
 
 
 def _temporary_folder(account: Account | None) -> Path:
     for parent in (None, "/tmp"):  # noqa: S108 - mkdtemp makes a private folder there
-        folder = Path(tempfile.mkdtemp(prefix="perfdata-", dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=_SOCKET_PREFIX, dir=parent))
         if socket_fits(folder) and can_reach(account, folder.parent):
             make_folder(folder, account)
             return folder

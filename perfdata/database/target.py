@@ -118,9 +118,7 @@ def reachable_target(settings: Settings) -> Target | None:
         return None
     target = Target(settings, server.conninfo(DATABASE), embedded=True)
     with open_link(server.conninfo("postgres")) as link:
-        if not link.rows(_DATABASE, (DATABASE,)):
-            return None
-    return target
+        return target if link.rows(_DATABASE, (DATABASE,)) else None
 
 
 def _migrate_lock(settings: Settings) -> FileLock:

@@ -238,10 +238,7 @@ def create_clone(place: Place, source: Found, name: str, *, settled: bool) -> No
     )
     parts = (sql.Identifier(name), sql.Identifier(source.name))
     limit = sql.Literal(UNMARKED_LIMIT)
-    enough = FILE_COPY_BYTES
-    if place.embedded:
-        enough = 0 if settled else OWN_FILE_COPY_BYTES
-    if size < enough:
+    if size < (0 if place.embedded and settled else _file_copy_bytes(place)):
         link.execute(query.format(*parts, sql.SQL("wal_log"), limit))
         return
     copying = query.format(*parts, sql.SQL("file_copy"), limit)
@@ -256,6 +253,15 @@ def create_clone(place: Place, source: Found, name: str, *, settled: bool) -> No
             raise
         link.execute("SET file_copy_method = copy")
         link.execute(copying)
+
+
+def _file_copy_bytes(place: Place) -> int:
+    return OWN_FILE_COPY_BYTES if place.embedded else FILE_COPY_BYTES
+
+
+def log_bytes(place: Place, size: int) -> int:
+    """Return what a clone of so many bytes writes to the log at its most, beside its files."""
+    return min(size, _file_copy_bytes(place))
 
 
 # System and I/O errors: a file system that can't clone a file says so only when it is asked.

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from perfdata.errors import BaselineError
 from perfdata.perf.environment import signature
 from perfdata.perf.model import PlanSource
-from perfdata.perf.results import write_whole
+from perfdata.temporary import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -10,18 +10,17 @@ docs/schema/perf-results.schema.json describes it.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfdata.errors import ResultsError
 from perfdata.perf.model import ScenarioResult
+from perfdata.temporary import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from perfdata.config import Settings
 
@@ -93,18 +92,3 @@ def read_results(path: Path) -> Results:
         raise ResultsError(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ResultsError(f"{path} is damaged ({error!r}): {_AGAIN}") from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is never seen half-written."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=".perf-", delete=False
-    ) as file:
-        try:
-            file.write(text)
-            file.close()
-            Path(file.name).chmod(0o644)
-            os.replace(file.name, path)  # noqa: PTH105  the name of both is what is at hand
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise

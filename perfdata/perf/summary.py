@@ -15,10 +15,11 @@ from perfdata.perf.markdown import markdown
 from perfdata.perf.model import ScenarioResult, Verdict
 from perfdata.perf.orphans import orphans, whole_folders
 from perfdata.perf.redaction import REDACTION_PLUGIN
-from perfdata.perf.results import write_results, write_whole
+from perfdata.perf.results import write_results
 from perfdata.perf.telling import notices, warnings
 from perfdata.perf.terminal import table
 from perfdata.printable import make_printable
+from perfdata.temporary import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

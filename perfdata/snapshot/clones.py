@@ -38,7 +38,7 @@ from perfdata.database.templates import (
 from perfdata.database.upkeep import settle
 from perfdata.errors import ConnectError, PerfdataError, RefusedError, ServerRefusedError
 from perfdata.snapshot.fresh import make_template
-from perfdata.snapshot.looking import Asked, fingerprint_for, template_key
+from perfdata.snapshot.looking import Asked, fingerprint_for, read_sizes, template_key
 from perfdata.snapshot.losses import refuse_crossing, refuse_requirements
 from perfdata.snapshot.provide import with_current
 from perfdata.snapshot.restore import Options, prepare
@@ -197,7 +197,9 @@ class Clones:
             raise NoClonesError(str(error)) from error
         role = str(link.value("SELECT current_user"))
         key = template_key(manifest, fingerprint, self._place.name, role, way=_WAY)
-        return Asked(self._place.name, plan, fingerprint, key, link.session_path(), (), seen)
+        sizes = read_sizes(link, plan)
+        path = link.session_path()
+        return Asked(self._place.name, plan, fingerprint, key, path, (), seen, *sizes)
 
     def _make(self, asked: Asked, snapshot: Snapshot) -> Found:
         place, conninfo = self._place, self._target.conninfo

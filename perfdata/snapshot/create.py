@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from psycopg import sql
@@ -43,17 +40,17 @@ from perfdata.snapshot.required import describe_requirements, find_requirements
 from perfdata.snapshot.selection import Selection, whole_tables
 from perfdata.snapshot.store import Snapshot, check_free, snapshot_path
 from perfdata.snapshot.turns import Turns
+from perfdata.temporary import give_name, temporary_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from perfdata.database.catalog import Catalog, Table
     from perfdata.database.known import Statistics
     from perfdata.database.link import Link
     from perfdata.dataset import Dataset
     from perfdata.progress import Report
-
-_LEFTOVER_S = 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +124,7 @@ def writable_path(name: str, settings: Settings) -> Path:
     settings.make_home()
     with _written(path):
         path.parent.mkdir(exist_ok=True)
-        _remove_leftovers(path)
-        with _temporary(path):
+        with temporary_beside(path):
             return path
 
 
@@ -145,7 +141,7 @@ def _written(path: Path) -> Iterator[None]:
 def _write(
     link: Link, request: Request, settings: Settings, path: Path, report: Report
 ) -> Snapshot:
-    with _temporary(path) as body_file, _temporary(path) as whole_file:
+    with temporary_beside(path) as body_file, temporary_beside(path) as whole_file:
         timeout_s = request.lock_timeout_s
         with (
             long_rows_named(link),
@@ -158,42 +154,22 @@ def _write(
         shutil.copyfileobj(body_file, whole_file, 1 << 20)
         whole_file.flush()
         os.fsync(whole_file.fileno())
-        whole_file.close()  # Windows renames no open file
-        _publish(Path(whole_file.name), path, request, settings)
+        _publish(whole_file, path, request, settings)
     _sync_folder(path.parent)
     return Snapshot(request.name, path, path.stat().st_size, manifest)
 
 
-def _publish(temporary: Path, path: Path, request: Request, settings: Settings) -> None:
+def _publish(file: IO[bytes], path: Path, request: Request, settings: Settings) -> None:
     """Give the whole file its name; without ``replace`` never in the place of another's."""
     check_free(request.name, settings, replace=request.replace)
     if request.replace:
-        temporary.replace(path)
+        give_name(file, path)
         return
     try:
-        os.link(temporary, path)
+        os.link(file.name, path)
     except FileExistsError:
         check_free(request.name, settings, replace=False)
         raise
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove what killed creates of this snapshot left behind; living ones write all the time."""
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-        if time.time() - leftover.stat().st_mtime > _LEFTOVER_S:
-            leftover.unlink(missing_ok=True)
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside ``path`` that is gone afterwards, unless it was renamed."""
-    # Not tempfile: its files are for their owner alone, and a snapshot is as the umask says.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    with temporary.open("x+b") as file:
-        try:
-            yield file
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

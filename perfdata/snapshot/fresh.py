@@ -40,9 +40,10 @@ from perfdata.snapshot.looking import (
     Asked,
     UnableError,
     ask,
+    clone_room,
     fingerprint_for,
     place_of,
-    twice_the_room,
+    template_room,
 )
 from perfdata.snapshot.losses import lost_words
 from perfdata.snapshot.parallel import Room, load_parallel, second_filler
@@ -142,6 +143,8 @@ def _begin(place: Place, snapshot: Snapshot) -> _Begun:
     for one in unfinished(place.link, lock_number(place.name)):
         drop_database(place.link, one, force=True)
     likely = likely_template(place.link, place.name, snapshot.manifest.body.sha256)
+    if likely:
+        run_checks(place.link, [clone_room(place, likely)])
     return _Begun(None, likely, clone(place, likely, settled=True)) if likely else _Begun()
 
 
@@ -167,7 +170,7 @@ def make_template(
     from psycopg.conninfo import make_conninfo
 
     manifest, plan = snapshot.manifest, asked.plan
-    run_checks(place.link, [twice_the_room(place.link, manifest)])
+    run_checks(place.link, [template_room(place, asked, manifest)])
     target = next(one for one in list_databases(place.link) if one.oid == place.oid)
     with ExitStack() as stack:
         other = stack.enter_context(second_filler(manifest.rows, plan.catalog))

@@ -17,13 +17,14 @@ from perfdata.database.locks import lock_timeout, waits_told
 from perfdata.database.ownership import is_owned, leads_to
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.sessions import refuse_sessions
-from perfdata.database.space import space_check
+from perfdata.database.space import mb, room_check, rows_bytes
 from perfdata.database.swap import obstacle, written
 from perfdata.database.templates import (
     Place,
     find_template,
     list_databases,
     lock_target,
+    log_bytes,
     maintenance_link,
 )
 from perfdata.database.user_code import OTHERS, refuse_user_code
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from perfdata.database.checks import Check
     from perfdata.database.link import Link
     from perfdata.database.loading import Plan
+    from perfdata.database.templates import Found
     from perfdata.progress import Report
     from perfdata.snapshot.format import Manifest
     from perfdata.snapshot.restore import Options
@@ -57,6 +59,9 @@ _ROWS_WRITTEN = """
 SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_all_tables
 WHERE schemaname !~ '^pg_(toast|temp_|catalog$)' OR relid = 'pg_catalog.pg_largeobject'::regclass"""
 _FLUSH = "SELECT pg_stat_force_next_flush()"
+_SIZES = """
+SELECT pg_database_size(current_database()), coalesce(sum(pg_total_relation_size(oid)), 0)::bigint
+FROM unnest(%s::oid[]) t (oid)"""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,8 @@ class Asked:
     search_path: str  # that the target's sessions have
     lost: tuple[str, ...]  # rows that won't be in the new database, and that may be replaced
     seen: int | None = None  # what was written when it was looked at (see swap.written)
+    size_bytes: int = 0  # of the database, and of its tables that the snapshot fills
+    emptied_bytes: int = 0
 
 
 class UnableError(Exception):
@@ -106,7 +113,7 @@ def look_at(
         with open_link(conninfo) as link:
             asked = ask(link, place, snapshot, settings, options)
         if find_template(place.link, asked.key) is None:
-            run_checks(place.link, [twice_the_room(place.link, manifest)])
+            run_checks(place.link, [template_room(place, asked, manifest)])
     return asked
 
 
@@ -143,7 +150,14 @@ def ask(
             raise UnableError(f"not all of {name} can be read: {error.reason}") from error
     seen = _seen(link, oid, before, rows_before)
     key = template_key(manifest, fingerprint, name, role)
-    return Asked(name, plan, fingerprint, key, link.session_path(), tuple(lost), seen)
+    sizes, path = read_sizes(link, plan), link.session_path()
+    return Asked(name, plan, fingerprint, key, path, tuple(lost), seen, *sizes)
+
+
+def read_sizes(link: Link, plan: Plan) -> tuple[int, int]:
+    """Return how many bytes a database has, and its tables that a plan fills."""
+    size, filled = link.rows(_SIZES, ([table.oid for table in plan.tables],))[0]
+    return int(size), int(filled)
 
 
 def _seen(link: Link, oid: int, before: int | None, rows_before: int) -> int | None:
@@ -182,6 +196,27 @@ def template_key(
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def twice_the_room(link: Link, manifest: Manifest) -> Check:
-    """Check for what a template and its clone take."""
-    return space_check(link, 2 * manifest.body.bytes, 2 * manifest.rows)
+def template_room(place: Place, asked: Asked, manifest: Manifest) -> Check:
+    """Check for what a template and its clone take at their most.
+
+    The template begins as a clone of the target; the files of its emptied tables go when the rows
+    are committed, and the finished one is cloned.
+    """
+    rows = rows_bytes(manifest.body.bytes, manifest.rows)
+    template = asked.size_bytes - asked.emptied_bytes + rows
+    needed = max(asked.size_bytes + rows, 2 * template)
+    needed += log_bytes(place, asked.size_bytes) + log_bytes(place, template)
+    what = (
+        f"a fresh database needs about {mb(needed)} (a clone of {place.name}, which has "
+        f"{mb(asked.size_bytes)}, the rows, {mb(rows)}, and a clone of both)"
+    )
+    return room_check(place.link, needed, what, place.name)
+
+
+def clone_room(place: Place, template: Found) -> Check:
+    """Check for what the clone of a template takes."""
+    size = int(place.link.value("SELECT pg_database_size(%s::oid)", (template.oid,)))
+    needed = size + log_bytes(place, size)
+    return room_check(
+        place.link, needed, f"the clone of a template needs about {mb(needed)}", template.name
+    )

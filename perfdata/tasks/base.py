@@ -25,6 +25,7 @@ from perfdata.errors import (
     PrivilegesError,
     RefusedError,
 )
+from perfdata.temporary import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -114,6 +115,12 @@ def _exit_codes() -> Iterator[None]:
     except BrokenPipeError:
         # Whoever read our output has enough. Python would complain when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        message = f"error: {where}{error.strerror}; make room on that disk, and run it again"
+        raise Exit(message, code=Code.ERROR) from error
 
 
 def _in_one_line(error: PerfdataError) -> str:

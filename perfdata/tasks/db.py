@@ -117,23 +117,19 @@ def migrate(context: Context) -> None:
 
 @task(
     options={
-        "lost-rows": "also what was replaced and has rows that were not taken over",
+        "lost-rows": "also what was replaced and has, or may have, rows that were not taken over",
         "json": "print JSON",
     }
 )
 def gc(context: Context, *, lost_rows: bool = False, json: bool = False) -> None:
-    """Remove what restores into fresh databases replaced or left behind, and unused templates."""
+    """Remove databases that restores replaced or left, unused templates, and temporary files."""
     from dataclasses import asdict
 
-    from perfdata.database.collect import Collected, collect_databases
+    from perfdata.database.garbage import collect_garbage
 
     settings, dry = load_settings(), is_dry(context)
-    conninfo = _server(settings, start=not dry)
-    if conninfo is None:
-        stopped = "the embedded server does not run: it would be started to see what is superfluous"
-        done = Collected((), (stopped,))
-    else:
-        done = collect_databases(conninfo, settings, dry=dry, lost_rows=lost_rows)
+    with reporting() as report:
+        done = collect_garbage(settings, report, dry=dry, lost_rows=lost_rows)
     if json:
         print_json({**asdict(done), "size_bytes": done.size_bytes, "dry": dry})
         return
@@ -143,21 +139,6 @@ def gc(context: Context, *, lost_rows: bool = False, json: bool = False) -> None
     for line in done.left:
         show(f"left: {line}")
     print(f"{would}given back {human_size(done.size_bytes)}")
-
-
-def _server(settings: Settings, *, start: bool) -> str | None:
-    """Return the conninfo of a database of the server; None where it does not run, nor may."""
-    from perfdata.database.server import EmbeddedServer
-    from perfdata.database.templates import MAINTENANCE
-
-    if settings.database_url is not None:
-        return untouched_target(settings).conninfo
-    with reporting() as report:
-        server = EmbeddedServer(settings, report)
-        if not start and not server.status().running:
-            return None
-        server.start()
-    return server.conninfo(MAINTENANCE)
 
 
 def _tell_migrate(settings: Settings) -> None:

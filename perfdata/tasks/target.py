@@ -13,14 +13,26 @@ if TYPE_CHECKING:
     from perfdata.database.target import Target
     from perfdata.project import Project
 
+# Of libpq's variables those that no conninfo or no URL overrules: meant for other servers than the
+# embedded one. A process of perfdata's own may do without them.
+_ELSEWHERE = ("PGSERVICE", "PGHOSTADDR", "PGTZ", "PGDATESTYLE", "PGGEQO")
+
 
 def load_settings() -> Settings:
-    """Read the settings that hold in the current folder; warn of variables that are none."""
+    """Read the settings that hold in the current folder; warn of variables that are none.
+
+    Where they mean the embedded server, this process and those that it starts forget the variables
+    that would lead libpq elsewhere.
+    """
     from perfdata.config import Settings, unknown_variables
 
     for warning in unknown_variables(os.environ):
         print(f"warning: {warning}", file=sys.stderr)
-    return Settings.load()
+    settings = Settings.load()
+    if settings.database_url is None:
+        for variable in _ELSEWHERE:
+            os.environ.pop(variable, None)
+    return settings
 
 
 def untouched_target(settings: Settings) -> Target:

@@ -370,9 +370,6 @@ def test_root_with_a_home_that_its_account_cannot_reach(
     assert server.stop() is True
     assert server.start().data == status.data
     server.stop()
-    shutil.rmtree(server.home)
-    make_server("closed/another").start()
-    assert not status.data.parent.exists(), "its home is gone: it is cleared away"
 
 
 @needs_root
@@ -532,14 +529,42 @@ def test_foreign_files_where_the_server_would_be_are_left(folder: Path) -> None:
         ("PGCHANNELBINDING", "require"),
         ("PGTARGETSESSIONATTRS", "standby"),
         ("PGSSLMODE", "verify-full"),
+        ("PGSSLCERTMODE", "require"),
+        ("PGGSSENCMODE", "require"),
+        ("PGREQUIREPEER", "somebody"),
+        ("PGHOSTADDR", "192.0.2.1"),
+        ("PGCONNECT_TIMEOUT", "soon"),
+        ("PGMINPROTOCOLVERSION", "4.0"),
+        ("PGOPTIONS", "-c statement_timeout=1"),
+        ("PGCLIENTENCODING", "LATIN1"),
+        ("PGPASSFILE", "/nowhere"),
     ],
 )
-def test_variables_of_the_environment_do_not_hide_the_server(
+def test_variables_of_the_environment_do_not_reach_the_server(
     running: Server, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     before = running.status().pid
     monkeypatch.setenv(variable, value)
     assert running.start().pid == before
+    with open_link(running.conninfo("postgres")) as link:
+        link.rows("SELECT pg_sleep(0.01)")
+        assert running.owns(link)
+
+
+def test_a_service_of_the_environment_does_not_lead_elsewhere(
+    running: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = running.status().pid
+    (folder / "services").write_text(
+        "[production]\nhost=192.0.2.1\nhostaddr=192.0.2.1\nport=1\ndbname=p\nuser=u\n"
+        "sslmode=verify-full\ntarget_session_attrs=standby\noptions=-cstatement_timeout=1\n"
+    )
+    monkeypatch.setenv("PGSERVICEFILE", str(folder / "services"))
+    monkeypatch.setenv("PGSERVICE", "production")
+    assert running.start().pid == before
+    with open_link(running.conninfo("postgres")) as link:
+        link.rows("SELECT pg_sleep(0.01)")
+        assert running.owns(link)
 
 
 def test_a_server_that_cannot_be_asked_is_not_stopped(
@@ -548,7 +573,7 @@ def test_a_server_that_cannot_be_asked_is_not_stopped(
     """Our own client failed: that is no reason to end everybody's sessions."""
     before = running.status().pid
     monkeypatch.setenv("PGSERVICE", "nope")
-    with pytest.raises(ServerError, match=r"can't be asked: .*nope"):
+    with pytest.raises(ServerError, match=r"can't be asked: .*nope.*unset PGSERVICE"):
         running.start()
     monkeypatch.delenv("PGSERVICE")
     assert running.status().pid == before

@@ -188,7 +188,7 @@ def test_night_5_is_red_and_keeps_snapshot_and_results_all_the_same(
         verdicts = {one["scenario"]: one["verdict"] for one in document["scenarios"]}
         assert [name for name, one in verdicts.items() if one == "regressed"] == ["staff_directory"]
         assert perf.summary.startswith("## ❌ 1 of 8 scenarios regressed")
-        assert "queries where 2 are allowed" in perf.summary
+        assert "queries, max_queries is 2" in perf.summary
 
 
 def test_a_red_night_opens_one_issue_and_a_green_one_closes_it(

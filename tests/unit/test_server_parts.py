@@ -13,7 +13,7 @@ import pytest
 from perfdata.config import Settings
 from perfdata.database.accounts import clean_environment, is_private, make_folder
 from perfdata.database.binaries import find_binaries, server_major
-from perfdata.database.cluster import Cluster, quoted, socket_fits, write_whole
+from perfdata.database.cluster import Cluster, quoted, socket_fits, write_file
 from perfdata.database.launch import check_port
 from perfdata.database.processes import boot_id, is_running, works_in
 from perfdata.database.server import EmbeddedServer, ServerStatus
@@ -140,8 +140,8 @@ def test_private_folders(tmp_path: Path) -> None:
 
 def test_file_is_written_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    write_whole(path, "first", 0o644)
-    write_whole(path, "二", 0o600, durable=True)
+    write_file(path, "first", 0o644)
+    write_file(path, "二", 0o600, durable=True)
     assert path.read_text(encoding="utf-8") == "二"
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [path]

@@ -11,8 +11,9 @@ from perfdata.perf.history import History, read_history
 from perfdata.perf.html.pictures import have_pictures
 from perfdata.perf.html.view import FEWEST_RUNS, ScenarioView, number
 from perfdata.perf.model import Verdict
-from perfdata.perf.results import read_results, write_whole
+from perfdata.perf.results import read_results
 from perfdata.perf.terminal import seconds
+from perfdata.temporary import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
