@@ -54,7 +54,7 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
     with (
         _taken_keys_told(plan),
         waits_told(link, timeout_s, plan.touched),
-        link.transaction(lock_timeout(timeout_s)),
+        link.transaction({**lock_timeout(timeout_s), "application_name": plan.application_name}),
     ):
         (privileges,) = hold_off(link, report, privileges_of(plan))
         check_privileges(privileges, plan)

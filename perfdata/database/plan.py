@@ -61,6 +61,7 @@ class Plan:
     is ``sealed`` will be measured: all rows are frozen, and statistics that must be gathered are of
     every row. ``brought`` are the columns that come, by table key, where that is known;
     ``as_superuser`` lets code of other roles run. ``notes`` are told with the result.
+    ``application_name`` is the session's while it loads.
     """
 
     catalog: Catalog
@@ -80,6 +81,7 @@ class Plan:
     owned: bool = False
     rebuild_indexes: bool = False
     sealed: bool = False
+    application_name: str = "perfdata"
     brought: Mapping[str, Collection[str]] | None = None
     as_superuser: bool = False
 

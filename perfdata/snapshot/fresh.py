@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from psycopg.conninfo import make_conninfo
+
 from perfdata.database.catalog import read_catalog
 from perfdata.database.checks import run_checks
 from perfdata.database.connection import first, open_link
@@ -47,7 +49,7 @@ from perfdata.snapshot.looking import (
 )
 from perfdata.snapshot.losses import lost_words
 from perfdata.snapshot.parallel import Room, load_parallel, second_filler
-from perfdata.snapshot.restore import Restored, restore
+from perfdata.snapshot.restore import Restored, application_name, log_restore, restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,6 +71,7 @@ def restore_fresh(
     A role that can't do that restores in the ordinary way, and the notes say why.
     """
     began = time.perf_counter()
+    conninfo = make_conninfo(conninfo, application_name=application_name(snapshot.name))
     try:
         rows, strategy, notes = _replace(conninfo, snapshot, settings, options, report)
     except UnableError as error:
@@ -100,6 +103,7 @@ def _replace(
             except BaseException:
                 _discard(place, new)
                 raise
+        log_restore(place.link, snapshot.manifest, place.name, strategy)
         kept = _kept(place.name, before, asked.lost, snapshot.manifest, changed=changed)
     return dict(snapshot.manifest.stats), strategy, (*told, *kept, *removed)
 
@@ -167,8 +171,6 @@ def make_template(
 
     ``finish`` is done in the template when the rows are loaded.
     """
-    from psycopg.conninfo import make_conninfo
-
     manifest, plan = snapshot.manifest, asked.plan
     run_checks(place.link, [template_room(place, asked, manifest)])
     target = next(one for one in list_databases(place.link) if one.oid == place.oid)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from perfdata.database.audit import log_change
 from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import explicit_conninfo, open_link
 from perfdata.database.guard import check_guard
@@ -112,6 +113,8 @@ def build_dataset(
                 plan, lock_timeout_s=lock_timeout_s, as_superuser=as_superuser
             )
             loaded = load(link, plan, rows, report)
+            done = f"built dataset {name}"
+            log_change(link, done, link.address()[1], sum(loaded.rows.values()), "generated")
             saved = None
             if snapshot:
                 request = Request(
@@ -300,7 +303,13 @@ def _loading(
     catalog = read_catalog(link)
     flag = project.flag_column
     plan = Plan(
-        catalog, catalog.flagged(flag), Existing.REPLACE, flag, owned=is_owned(link), sealed=True
+        catalog,
+        catalog.flagged(flag),
+        Existing.REPLACE,
+        flag,
+        owned=is_owned(link),
+        sealed=True,
+        application_name=f"perfdata build {dataset.name}",
     )
     return plan, _table_loads(catalog, dataset, flag, explicit_conninfo(target.conninfo))
 

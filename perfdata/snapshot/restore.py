@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from perfdata.config import Settings
+from perfdata.database.audit import log_change
 from perfdata.database.catalog import read_catalog
 from perfdata.database.checks import run_checks
 from perfdata.database.connection import first, open_link, whole_database
@@ -158,7 +159,19 @@ def restore(
     plan, manifest, offset = check_all(link, snapshot, settings, options)
     loaded = load_body(link, plan, snapshot.path, offset, manifest, report)
     duration = time.perf_counter() - began
+    log_restore(link, manifest, link.address()[1], loaded.strategy.value)
     return Restored(snapshot.name, loaded.rows, loaded.strategy.value, duration, loaded.notes)
+
+
+def log_restore(link: Link, manifest: Manifest, database: str, strategy: str) -> None:
+    """Have the server's log say what was restored (see log_change)."""
+    done = f"restored snapshot {manifest.name} (sha256 of its rows {manifest.body.sha256})"
+    log_change(link, done, database, manifest.rows, strategy)
+
+
+def application_name(name: str) -> str:
+    """Return what sessions are called that restore a snapshot; the server cuts it to 63 bytes."""
+    return f"perfdata restore {name}"
 
 
 def load_body(
@@ -217,6 +230,7 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options
         notes=drift.notes(),
         brought=manifest.schema,
         as_superuser=options.as_superuser,
+        application_name=application_name(manifest.name),
     )
     refuse_code_of_load(link, others.rows, plan)
     return plan

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 if TYPE_CHECKING:
@@ -106,6 +107,49 @@ def test_each_has_its_own_datasets_database_and_snapshots(repository: Path, name
     assert "100 rows" in second.stdout
     assert (repository / name / ".perfdata" / "snapshots" / f"{name}_100.json.zst").is_file()
     assert not list(repository.glob("**/deep/.perfdata"))
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PGSERVICE": "nosuch"},
+        {"PGOPTIONS": "-c statement_timeout=1"},
+        {"PGTZ": "nowhere", "PGDATESTYLE": "none", "PGGEQO": "perhaps"},
+        {"PGHOSTADDR": "192.0.2.1", "PGPORT": "1", "PGSSLMODE": "verify-full"},
+        {"PGTARGETSESSIONATTRS": "standby", "PGCONNECT_TIMEOUT": "soon"},
+    ],
+)
+def test_the_embedded_server_is_reached_whatever_libpqs_variables_say(
+    repository: Path, variables: dict[str, str]
+) -> None:
+    """Also by a project's env.py, which opens an engine of its own with the URL that it is given."""
+    shop = repository / "shop"
+    run(shop, "perfdata", "db.start")
+    status = json.loads(run(shop, "perfdata", "db.status", "--json").stdout)
+    with psycopg.connect(status["socket_url"], dbname="postgres", autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS perfdata")
+    for command in (("db.url",), ("dataset.build", "--name", "shop_100"), ("db.gc",)):
+        done = run(shop, "perfdata", *command, **variables)
+        assert done.returncode == 0, done.stderr
+
+
+def test_an_error_of_the_driver_in_a_migration_is_one_line(
+    repository: Path, tmp_path: Path
+) -> None:
+    """Not of SQLAlchemy: a migration that takes the driver's connection has it raised as it is."""
+    broken = tmp_path / "broken"
+    shutil.copytree(repository / "shop", broken, ignore=shutil.ignore_patterns(".perfdata"))
+    revision = broken / "migrations" / "versions" / "first.py"
+    text = revision.read_text()
+    revision.write_text(
+        f"{text}    op.get_bind().connection.driver_connection.execute('SELECT 1 / 0')\n"
+    )
+    done = run(broken, "perfdata", "db.url")
+    run(broken, "perfdata", "db.stop")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last == "error: a migration of project shop failed: division by zero"
 
 
 def test_a_folder_without_a_project_has_the_bundled_one(tmp_path: Path) -> None:

@@ -354,6 +354,35 @@ def test_the_server_is_stopped_started_and_told_of(shell: Shell, url: str) -> No
 
 
 @pytest.mark.usefixtures("url")
+def test_gc_removes_the_temporary_files_of_killed_processes(shell: Shell) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from perfdata.temporary import temporary_beside\n"
+        "for path in sys.argv[1:]:\n"
+        "    temporary_beside(Path(path)).__enter__().write(b'half')\n"
+        "os._exit(9)"
+    )
+    status = shell.json("db.status")
+    places = [
+        shell.home / "snapshots" / "a.json.zst",
+        shell.home / "perf.json",
+        shell.home / "server" / "state.json",
+        Path(status["data"]).parent / "postgresql.conf",
+    ]
+    subprocess.run([sys.executable, "-c", code, *places], check=False)
+
+    def left() -> list[Path]:
+        return [one for place in places for one in place.parent.glob(f".{place.name}.*.tmp")]
+
+    names = set(map(str, left()))
+    assert len(names) == len(places)
+    assert names < set(shell.invoke("--dry", "db.gc").split())
+    assert set(map(str, left())) == names
+    removed = {one["name"]: one["reason"] for one in shell.json("db.gc")["removed"]}
+    assert {name for name, why in removed.items() if "temporary file" in why} == names
+    assert left() == []
+
+
+@pytest.mark.usefixtures("url")
 def test_the_console_script_gives_the_same_tasks(shell: Shell) -> None:
     listed = shell.run("perfdata", "snapshot.list", "--json")
     assert SMALL in [one["name"] for one in json.loads(listed.stdout)]
