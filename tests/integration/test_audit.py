@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from perfdata import build_dataset, create_snapshot, open_target, restore_snapshot
+from perfdata import Target, build_dataset, create_snapshot, restore_snapshot
 from perfdata.database.audit import log_change
 from perfdata.database.connection import open_link
 
@@ -21,12 +21,9 @@ if TYPE_CHECKING:
     from perfdata import Settings
     from perfdata.database.server import EmbeddedServer
     from perfdata.progress import Event
-    from tests.integration.conftest import Databases
 
 NAME = "audited"
-NAMES = (
-    "SELECT DISTINCT application_name FROM pg_stat_activity WHERE backend_type = 'client backend'"
-)
+NAMES = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname IS NOT NULL"
 PERSON = f"operating system user {pwd.getpwuid(os.getuid()).pw_name} on {socket.gethostname()}"
 
 
@@ -54,9 +51,7 @@ class Watch:
 
     def lines(self) -> list[str]:
         text = self._log.read_bytes()[self._began :].decode()
-        return [
-            line.partition("perfdata ")[2] for line in text.splitlines() if "LOG:  perf" in line
-        ]
+        return re.findall(r"^[^\[]*\[\d+\] LOG:  perfdata (.*)$", text, flags=re.MULTILINE)
 
 
 @pytest.fixture
@@ -90,17 +85,15 @@ def test_a_callers_session_has_its_name_back(url: str, settings: Settings, watch
 
 
 def test_a_build_is_named_and_logged(
-    databases: Databases, settings: Settings, watch: Watch, loaded_url: Callable[[str], str]
+    database_url: str, server: EmbeddedServer, settings: Settings, watch: Watch
 ) -> None:
-    assert databases
-    target = open_target(settings.__class__(**{**vars(settings), "database_url": None}))
-    assert loaded_url
+    database = database_url.partition("?")[0].rpartition("/")[2]
+    target = Target(settings, server.conninfo(database), embedded=True)
     build_dataset(target, "10_offices", snapshot=False, report=watch)
     assert "perfdata build 10_offices" in watch.names
     (line,) = watch.lines()
-    assert (
-        line
-        == f"built dataset 10_offices into database perfdata: 411 rows (generated), for {PERSON}"
+    assert line == (
+        f"built dataset 10_offices into database {database}: 411 rows (generated), for {PERSON}"
     )
 
 

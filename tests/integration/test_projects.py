@@ -122,7 +122,7 @@ def test_each_has_its_own_datasets_database_and_snapshots(repository: Path, name
 def test_the_embedded_server_is_reached_whatever_libpqs_variables_say(
     repository: Path, variables: dict[str, str]
 ) -> None:
-    """Also by a project's env.py, which opens an engine of its own with the URL that it is given."""
+    """Also by a project's env.py, which opens an engine with the URL that it is given."""
     shop = repository / "shop"
     run(shop, "perfdata", "db.start")
     status = json.loads(run(shop, "perfdata", "db.status", "--json").stdout)

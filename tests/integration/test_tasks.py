@@ -356,9 +356,10 @@ def test_the_server_is_stopped_started_and_told_of(shell: Shell, url: str) -> No
 @pytest.mark.usefixtures("url")
 def test_gc_removes_the_temporary_files_of_killed_processes(shell: Shell) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from perfdata.temporary import temporary_beside\n"
-        "for path in sys.argv[1:]:\n"
-        "    temporary_beside(Path(path)).__enter__().write(b'half')\n"
+        "import os, sys; from pathlib import Path\n"
+        "from perfdata.temporary import temporary_beside\n"
+        "files = [temporary_beside(Path(path)) for path in sys.argv[1:]]\n"
+        "for file in files: file.__enter__()\n"
         "os._exit(9)"
     )
     status = shell.json("db.status")

@@ -68,9 +68,14 @@ def test_files_of_other_programs_are_not_left_over(tmp_path: Path) -> None:
 def test_what_was_not_finished_is_gone_and_the_file_before_it_stays(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_whole(path, "first")
-    with pytest.raises(KeyboardInterrupt), temporary_beside(path) as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with temporary_beside(path) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
     assert path.read_text() == "first"
     with temporary_beside(path) as file:
