@@ -89,7 +89,7 @@ def make_conninfo(socket: Path, port: int, database: str) -> str:
     """
     from psycopg.conninfo import make_conninfo as make
 
-    place = {"host": str(socket), "port": port, "user": SUPERUSER, "dbname": database}
+    place = {"host": str(socket), "port": str(port), "user": SUPERUSER, "dbname": database}
     return make("", **place, **_neutral_parameters())
 
 

@@ -114,7 +114,8 @@ def build_dataset(
             )
             loaded = load(link, plan, rows, report)
             done = f"built dataset {name}"
-            log_change(link, done, link.address()[1], sum(loaded.rows.values()), "generated")
+            database = link.value("SELECT current_database()")
+            log_change(link, done, database, sum(loaded.rows.values()), "generated")
             saved = None
             if snapshot:
                 request = Request(

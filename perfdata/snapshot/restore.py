@@ -159,7 +159,7 @@ def restore(
     plan, manifest, offset = check_all(link, snapshot, settings, options)
     loaded = load_body(link, plan, snapshot.path, offset, manifest, report)
     duration = time.perf_counter() - began
-    log_restore(link, manifest, link.address()[1], loaded.strategy.value)
+    log_restore(link, manifest, link.value("SELECT current_database()"), loaded.strategy.value)
     return Restored(snapshot.name, loaded.rows, loaded.strategy.value, duration, loaded.notes)
 
 
