@@ -12,6 +12,7 @@ from invoke.exceptions import Exit
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from perfdata import (
+    BoundaryError,
     RefusedError,
     ServerRefusedError,
     TableRows,
@@ -659,3 +660,37 @@ def test_the_least_role_of_the_documentation_is_enough(
     finally:
         _remove_copies(empty_url, name)
         run(empty_url, "DROP OWNED BY app_owner CASCADE; DROP ROLE app_owner")
+
+
+KEYED = (
+    "CREATE TYPE mood AS ENUM ('fine', 'bad')",
+    "CREATE DOMAIN code AS char(4) CHECK (boom(value::text))",
+    f"CREATE TABLE moods (mood mood, code code, PRIMARY KEY (mood, code), {FLAG})",
+    f"CREATE TABLE felt (id int PRIMARY KEY, mood mood, code code, {FLAG},"
+    " FOREIGN KEY (mood, code) REFERENCES moods)",
+    "INSERT INTO moods VALUES ('fine', 'ab', false), ('bad', 'ab', true)",
+    "INSERT INTO felt VALUES (1, 'fine', 'ab', true), (2, 'bad', 'ab', true)",
+)
+
+
+def test_types_of_the_owners_are_compared_without_its_casts_and_checks(
+    empty_url: str, own: Settings, mallory: Callable[..., str]
+) -> None:
+    """Rows that are required, or that reference what goes, are found by them all the same."""
+    url = mallory(BOOM[0], *KEYED)
+    made = create_snapshot(empty_url, NAME, settings=own)
+    assert [one.keys for one in made.manifest.requires] == [[["fine", "ab  "]]]
+    mallory(
+        "CREATE FUNCTION told(m mood) RETURNS text IMMUTABLE LANGUAGE plpgsql AS"
+        " $$BEGIN RAISE EXCEPTION 'mallory ran'; END$$",
+        "CREATE CAST (mood AS text) WITH FUNCTION told AS ASSIGNMENT",
+    )
+    assert create_snapshot(empty_url, "more", settings=own).manifest.requires
+    dry(empty_url, own, as_superuser=True)
+    restore(url, own)
+    mallory("INSERT INTO felt VALUES (3, 'bad', 'ab', false)")
+    with pytest.raises(BoundaryError, match="felt → moods"):
+        dry(empty_url, own, as_superuser=True)
+    mallory("DELETE FROM felt WHERE id IN (1, 3); DELETE FROM moods WHERE mood = 'fine'")
+    with pytest.raises(RefusedError, match=r"moods \(felt_mood_code_fkey\): fine/ab"):
+        dry(empty_url, own, as_superuser=True)
