@@ -23,6 +23,7 @@ from perfdata.config import Settings
 from perfdata.database.accounts import server_account
 from perfdata.database.binaries import find_binaries, reachable
 from perfdata.database.connection import open_link
+from perfdata.database.garbage import collect_garbage
 from perfdata.database.processes import is_running
 from perfdata.database.server import EmbeddedServer
 from perfdata.errors import ServerError
@@ -370,6 +371,107 @@ def test_root_with_a_home_that_its_account_cannot_reach(
     assert server.stop() is True
     assert server.start().data == status.data
     server.stop()
+
+
+@needs_root
+def test_a_cluster_whose_home_is_not_there_is_named_and_never_removed(
+    folder: Path, make_server: Callable[..., Server]
+) -> None:
+    """The home may be on a disk that is not mounted at the moment."""
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+    server, other = make_server("closed/home"), make_server("closed/other")
+    data = server.start().data
+    server.keep_table()
+    server.stop()
+    server.home.rename(closed / "unmounted")
+    other.start()
+    left = collect_garbage(Settings(root=closed, home=other.home)).left
+    assert any(line.startswith(f"{data.parent}: ") and str(server.home) in line for line in left)
+    other.stop()
+    (closed / "unmounted").rename(server.home)
+    server.start()
+    assert server.run("SELECT count(*) FROM kept") == 1
+
+
+NOBODY = 65_534
+
+
+@needs_root
+@pytest.mark.parametrize("whose", ["home", "home/server"])
+def test_root_takes_no_folder_of_another_user(
+    folder: Path, make_server: Callable[..., Server], whose: str
+) -> None:
+    """Whoever owns it could have root run other programs, or talk to another server."""
+    server = make_server()
+    running = server.start()
+    with open_link(server.conninfo("postgres")) as link:
+        os.chown(folder / whose, NOBODY, NOBODY)
+        try:
+            message = rf"{folder / whose} belongs to user \w+, not to root: nothing was touched"
+            for act in (server.start, server.stop, server.status, lambda: server.conninfo("a")):
+                with pytest.raises(ServerError, match=message):
+                    act()
+            assert not server.owns(link)
+        finally:
+            os.chown(folder / whose, 0, 0)
+    assert server.status() == running
+
+
+@needs_root
+def test_a_user_takes_a_home_of_root_but_none_of_others(folder: Path) -> None:
+    shared = folder / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    code = (
+        "import os, sys; from pathlib import Path; from perfdata.config import Settings\n"
+        "from perfdata.database.state import Home\n"
+        "from perfdata.errors import ServerError\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "try: Home(Settings(root=Path('/'), home=Path(sys.argv[1]))).read_state()\n"
+        "except ServerError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, shared]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == ""
+    os.chown(shared, 1, 1)
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "belongs to user daemon, not to nobody" in said
+
+
+def test_a_server_folder_that_is_a_link_is_not_followed(
+    folder: Path, make_server: Callable[..., Server]
+) -> None:
+    (folder / "home").mkdir()
+    (folder / "elsewhere").mkdir()
+    (folder / "home" / "server").symlink_to(folder / "elsewhere")
+    server = make_server()
+    with pytest.raises(ServerError, match="is a symbolic link"):
+        server.start()
+    assert list((folder / "elsewhere").iterdir()) == []
+    (folder / "home" / "server").unlink()
+
+
+def test_a_folder_named_in_an_edited_state_is_not_removed(
+    folder: Path, make_server: Callable[..., Server]
+) -> None:
+    """Though it is private to the server's account, and named as perfdata names its own."""
+    server = make_server("長" * 40)
+    first = server.start()
+    precious = folder / "perfdata-precious"
+    precious.mkdir(mode=0o700)
+    (precious / "customers.db").write_text("precious")
+    (precious / "perfdata-home").write_text(str(folder / "another home"))
+    account = server_account(first.data)
+    if account is not None:
+        os.chown(precious, account.uid, account.gid)
+    server.change_state(socket=str(precious))
+    assert server.stop() is True
+    assert (precious / "customers.db").read_text() == "precious"
+    assert first.socket.exists()
+    done = collect_garbage(Settings(root=folder, home=server.home))
+    assert str(first.socket) in {one.name for one in done.removed}
+    assert not first.socket.exists()
+    assert server.run("SELECT 1") == 1
 
 
 @needs_root
