@@ -431,7 +431,7 @@ def test_a_user_takes_a_home_of_root_but_none_of_others(folder: Path) -> None:
         "try: Home(Settings(root=Path('/'), home=Path(sys.argv[1]))).read_state()\n"
         "except ServerError as error: print(error)"
     )
-    command = [sys.executable, "-c", code, shared]
+    command = [sys.executable, "-c", code, str(shared)]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == ""
     os.chown(shared, 1, 1)
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
