@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -31,7 +32,6 @@ from tests.integration.inner import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from pytest import FixtureRequest, TempPathFactory  # noqa: PT013  types only
 
@@ -65,6 +65,16 @@ def target(settings: Settings) -> Iterator[Target]:
 def server(settings: Settings, target: Target) -> EmbeddedServer:  # noqa: ARG001  it must be started
     """The running embedded server."""
     return EmbeddedServer(settings)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clusters_removed(tmp_path_factory: TempPathFactory) -> Iterator[None]:
+    """Remove what root's servers leave in the system's folder: perfdata itself never does."""
+    yield
+    homes = str(tmp_path_factory.getbasetemp())
+    for note in Path("/var/lib/perfdata").glob("*/home"):
+        if note.read_text(encoding="utf-8").startswith(homes):
+            shutil.rmtree(note.parent)
 
 
 @pytest.fixture(scope="module")
