@@ -31,6 +31,7 @@ from perfdata.database.metadata import create_tables, tables_digest
 from perfdata.database.migrate import migrate, read_history
 from perfdata.driver_hooks import ENV_PY
 from perfdata.project import load_project
+from tests.integration.inner import entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -460,7 +461,7 @@ def test_dataset_code_that_connects_elsewhere_is_refused(
     """And the application that it is part of connects where it will, before and after."""
     with psycopg.connect(places.target) as connection:
         connection.execute("CREATE TABLE rows (id int, is_test_data boolean)")
-    here = Target(replace(settings, allow=("*/*",)), places.target, embedded=False)
+    here = Target(replace(settings, allow=(entry(places.target),)), places.target, embedded=False)
 
     def build(url: str, how: Callable[[str], Any]) -> None:
         dataset = connecting(url, in_a_block=in_a_block, how=how)

@@ -30,6 +30,7 @@ from perfdata.database.connection import normalise_url
 from perfdata.snapshot.provide import foresee_build
 from perfdata.snapshot.restore import Options
 from perfdata.tasks.dry import tell_restore
+from tests.integration.inner import entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,9 +107,8 @@ def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
 @pytest.fixture
 def own(settings: Settings, tmp_path: Path, empty_url: str) -> Settings:
     """Snapshots of the test's own, databases allowed by name, no project."""
-    with psycopg.connect(empty_url) as connection:
-        allowed = (f"local/{connection.info.dbname}",)
-    return replace(settings, home=tmp_path, allow=allowed, database_url=empty_url, configured=False)
+    allow = (entry(empty_url),)
+    return replace(settings, home=tmp_path, allow=allow, database_url=empty_url, configured=False)
 
 
 @pytest.fixture
@@ -595,7 +595,7 @@ def test_a_role_that_has_the_owners_rights_and_its_own_is_refused_too(
 def test_a_build_is_refused_before_it_makes_a_row(
     database_url: str, settings: Settings, tmp_path: Path
 ) -> None:
-    own = replace(settings, home=tmp_path, allow=("local/test_*",))
+    own = replace(settings, home=tmp_path, allow=(entry(database_url),))
     target = Target(own, normalise_url(database_url), embedded=True)
     run(
         database_url,
