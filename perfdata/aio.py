@@ -90,6 +90,7 @@ async def restore_snapshot(
 
     With ``fresh`` the database is a URL or an AsyncEngine, and a thread does the work.
     """
+    from perfdata.snapshot.format import check_file
     from perfdata.snapshot.restore import Options, restore, restore_into
     from perfdata.snapshot.store import find_snapshot
 
@@ -108,7 +109,10 @@ async def restore_snapshot(
     if fresh:
         whole = await _whole_database(database)
         return await asyncio.to_thread(restore_into, whole, snapshot, found, options, report)
-    return await _with_link(database, lambda link: restore(link, snapshot, found, options, report))
+    checked = await asyncio.to_thread(check_file, snapshot.path)
+    return await _with_link(
+        database, lambda link: restore(link, snapshot, checked, found, options, report)
+    )
 
 
 async def list_snapshots(

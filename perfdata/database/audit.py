@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.database.accounts import user_name
+from perfdata.errors import ServerRefusedError
 
 if TYPE_CHECKING:
     from perfdata.database.link import Link
@@ -23,20 +24,33 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_language
   WHERE lanname = 'plpgsql' AND pg_catalog.has_language_privilege(oid, 'USAGE'))"""
 
 
-def log_change(link: Link, done: str, database: str, rows: int, strategy: str) -> None:
+def log_change(
+    link: Link, done: str, rows: int, strategy: str, database: str = ""
+) -> tuple[str, ...]:
     """Write to the server's log what was done, as ``restored snapshot NAME (sha256 …)``.
 
-    A role that may use no PL/pgSQL leaves no line. In a caller's transaction the line stays
-    whether or not the caller commits.
+    ``database`` is that of the link, if not given. A role that may use no PL/pgSQL leaves no line.
+    In a caller's transaction the line stays whether or not the caller commits. The rows are in by
+    now: what goes wrong is returned as a note.
     """
-    if not link.value(_LANGUAGE):
-        return
+    try:
+        if link.value(_LANGUAGE):
+            name = database or link.value("SELECT current_database()")
+            link.execute(_statement(link, done, name, rows, strategy))
+    except ServerRefusedError as error:
+        if link.joined:
+            raise
+        return (f"the rows are in, but the server's log has no line about it: {error.reason}",)
+    return ()
+
+
+def _statement(link: Link, done: str, database: str, rows: int, strategy: str) -> sql.Composed:
     how = f"{strategy}, in a transaction of the caller's" if link.joined else strategy
     text = f"perfdata {done} into database {database}: {rows:,} rows ({how}), for {_person()}"
     # A name with line breaks in it would pass for lines of the server's own.
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     body = f"BEGIN RAISE LOG '%', {sql.Literal(text).as_string()}; END"
-    link.execute(sql.SQL("DO {}").format(sql.Literal(body)))
+    return sql.SQL("DO {}").format(sql.Literal(body))
 
 
 def _person() -> str:

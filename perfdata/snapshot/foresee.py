@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from perfdata.database.connection import open_link
 from perfdata.database.loading import foresee
+from perfdata.snapshot.format import check_file
 from perfdata.snapshot.looking import UnableError, look_at
 from perfdata.snapshot.provide import with_current
-from perfdata.snapshot.restore import check_all
+from perfdata.snapshot.restore import prepare_load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,8 +77,9 @@ def _foresee(target: Target, snapshot: Snapshot, options: Options, report: Repor
             notes = (f"would be restored without --fresh: {error}",)
         else:
             return _foreseen(snapshot, asked.plan, {}, asked.lost)
+    checked = check_file(snapshot.path)
     with open_link(target.conninfo) as link:
-        plan, _, _ = check_all(link, snapshot, target.settings, options.in_place)
+        plan = prepare_load(link, snapshot, checked, target.settings, options.in_place)
         found, read_notes = foresee(link, plan)
     before = {one.table.oid: one for one in found}
     return _foreseen(snapshot, plan, before, notes=(*notes, *read_notes))

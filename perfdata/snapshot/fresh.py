@@ -49,7 +49,7 @@ from perfdata.snapshot.looking import (
 )
 from perfdata.snapshot.losses import lost_words
 from perfdata.snapshot.parallel import Room, load_parallel, second_filler
-from perfdata.snapshot.restore import Restored, application_name, log_restore, restore
+from perfdata.snapshot.restore import Restored, application_name, log_restore, restore_into
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,8 +75,7 @@ def restore_fresh(
     try:
         rows, strategy, notes = _replace(conninfo, snapshot, settings, options, report)
     except UnableError as error:
-        with open_link(conninfo) as link:
-            done = restore(link, snapshot, settings, options.in_place, report)
+        done = restore_into(conninfo, snapshot, settings, options.in_place, report)
         note = f"restored without --fresh: {error}"
         return replace(done, notes=(note, *done.notes))
     return Restored(snapshot.name, rows, strategy, time.perf_counter() - began, notes)
@@ -103,9 +102,9 @@ def _replace(
             except BaseException:
                 _discard(place, new)
                 raise
-        log_restore(place.link, snapshot.manifest, place.name, strategy)
+        logged = log_restore(place.link, snapshot.manifest, strategy, place.name)
         kept = _kept(place.name, before, asked.lost, snapshot.manifest, changed=changed)
-    return dict(snapshot.manifest.stats), strategy, (*told, *kept, *removed)
+    return dict(snapshot.manifest.stats), strategy, (*told, *kept, *removed, *logged)
 
 
 @dataclass(frozen=True)

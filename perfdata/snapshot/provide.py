@@ -114,8 +114,7 @@ def build_dataset(
             )
             loaded = load(link, plan, rows, report)
             done = f"built dataset {name}"
-            database = link.value("SELECT current_database()")
-            log_change(link, done, database, sum(loaded.rows.values()), "generated")
+            logged = log_change(link, done, sum(loaded.rows.values()), "generated")
             saved = None
             if snapshot:
                 request = Request(
@@ -129,7 +128,8 @@ def build_dataset(
                 with _loaded_told(name, target):
                     saved = create(link, request, settings, report)
     duration = time.perf_counter() - began
-    return Built(name, loaded.rows, loaded.strategy.value, duration, loaded.notes, saved)
+    notes = (*loaded.notes, *logged)
+    return Built(name, loaded.rows, loaded.strategy.value, duration, notes, saved)
 
 
 def foresee_build(target: Target, name: str, *, as_superuser: bool = False) -> None:

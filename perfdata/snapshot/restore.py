@@ -147,26 +147,35 @@ def restore_into(
         from perfdata.snapshot.fresh import restore_fresh
 
         return restore_fresh(whole_database(database), snapshot, settings, options, report)
+    checked = check_file(snapshot.path)
     with open_link(database) as link:
-        return restore(link, snapshot, settings, options, report)
+        return restore(link, snapshot, checked, settings, options, report)
 
 
 def restore(
-    link: Link, snapshot: Snapshot, settings: Settings, options: Options, report: Report
+    link: Link,
+    snapshot: Snapshot,
+    checked: tuple[Manifest, int],
+    settings: Settings,
+    options: Options,
+    report: Report,
 ) -> Restored:
-    """Restore a snapshot over an open link (see restore_snapshot)."""
+    """Restore a snapshot, of which check_file told ``checked``, over an open link."""
     began = time.perf_counter()
-    plan, manifest, offset = check_all(link, snapshot, settings, options)
+    manifest, offset = checked
+    plan = prepare_load(link, snapshot, checked, settings, options)
     loaded = load_body(link, plan, snapshot.path, offset, manifest, report)
     duration = time.perf_counter() - began
-    log_restore(link, manifest, link.value("SELECT current_database()"), loaded.strategy.value)
-    return Restored(snapshot.name, loaded.rows, loaded.strategy.value, duration, loaded.notes)
+    notes = (*loaded.notes, *log_restore(link, manifest, loaded.strategy.value))
+    return Restored(snapshot.name, loaded.rows, loaded.strategy.value, duration, notes)
 
 
-def log_restore(link: Link, manifest: Manifest, database: str, strategy: str) -> None:
+def log_restore(
+    link: Link, manifest: Manifest, strategy: str, database: str = ""
+) -> tuple[str, ...]:
     """Have the server's log say what was restored (see log_change)."""
     done = f"restored snapshot {manifest.name} (sha256 of its rows {manifest.body.sha256})"
-    log_change(link, done, database, manifest.rows, strategy)
+    return log_change(link, done, manifest.rows, strategy, database)
 
 
 def application_name(name: str) -> str:
@@ -184,21 +193,22 @@ def load_body(
     return load(link, plan, loads, report)
 
 
-def check_all(
-    link: Link, snapshot: Snapshot, settings: Settings, options: Options
-) -> tuple[Plan, Manifest, int]:
-    """Check a file whole, and that it fits; return how to load it, its manifest, its body's place.
-
-    What is left to be checked is in the plan, for the loader.
-    """
-    manifest, offset = check_file(snapshot.path)
+def prepare_load(
+    link: Link,
+    snapshot: Snapshot,
+    checked: tuple[Manifest, int],
+    settings: Settings,
+    options: Options,
+) -> Plan:
+    """Check that a checked file fits; return how to load it, with what the loader is to check."""
+    manifest, offset = checked
     plan = prepare(link, manifest, settings, options)
     if manifest.whole_tables:
         whole = partial(
             check_whole, catalog=plan.catalog, manifest=manifest, path=snapshot.path, offset=offset
         )
         plan = replace(plan, last_check=whole)
-    return plan, manifest, offset
+    return plan
 
 
 def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options) -> Plan:

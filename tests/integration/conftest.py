@@ -250,8 +250,10 @@ def round_trip(
 
 
 @pytest.fixture(scope="session")
-def _loaded(server: EmbeddedServer, settings: Settings, target: Target) -> Callable[[str], str]:
-    """Make, once a session, a template that holds a dataset; return its name."""
+def _loaded(
+    server: EmbeddedServer, settings: Settings, target: Target, own: Callable[[str], None]
+) -> Callable[[str], str]:
+    """Make, once a session, a template that holds a dataset as perfdata's own has it."""
     made = Databases(server)
     done: dict[str, str] = {}
 
@@ -260,6 +262,7 @@ def _loaded(server: EmbeddedServer, settings: Settings, target: Target) -> Calla
             name = f"loaded_{dataset}"
             made.make(str(conninfo_to_dict(target.conninfo)["dbname"]), name)
             one = Target(settings, server.conninfo(name), embedded=True)
+            own(one.conninfo)
             build_dataset(one, dataset)
             done[dataset] = name
         return done[dataset]

@@ -92,8 +92,13 @@ async def test_a_refusal_leaves_the_session_usable(
 
 @pytest.mark.asyncio
 async def test_create_through_every_driver_gives_the_same_body(
-    engine: AsyncEngine, snapshot: str, settings: Settings, database_url: str
+    engine: AsyncEngine,
+    snapshot: str,
+    settings: Settings,
+    database_url: str,
+    own: Callable[[str], None],
 ) -> None:
+    own(database_url)  # where indexes are rebuilt, so that they have the same pages
     before = perfdata.find_snapshot(snapshot, settings).manifest.body
     perfdata.restore_snapshot(database_url, snapshot, settings=settings)
     async with AsyncSession(engine) as session:

@@ -100,7 +100,7 @@ def test_a_build_is_named_and_logged(
 def test_a_name_can_not_forge_a_line_of_the_log(server: EmbeddedServer, watch: Watch) -> None:
     forged = "it's\n2026-01-01 00:00:00 UTC [1] LOG:  perfdata restored nothing 'E\\n %"
     with open_link(server.conninfo("postgres")) as link:
-        log_change(link, "restored snapshot a", forged, 1, "whole tables")
+        log_change(link, "restored snapshot a", 1, "whole tables", forged)
     (line,) = watch.lines()
     assert "into database it's?2026-01-01 00:00:00 UTC [1] LOG:  " in line
     assert line.endswith(f"'E\\n %: 1 rows (whole tables), for {PERSON}")

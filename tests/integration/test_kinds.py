@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from perfdata import SchemaError, Settings, create_snapshot, restore_snapshot
-from perfdata.snapshot.format import manifest_frame, read_manifest
+from perfdata.snapshot.format import fingerprint_schema, manifest_frame, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,10 @@ def test_older_snapshots_that_describe_less_are_restored(saved: str, settings: S
     short = {**{name: f"public.{name}" for name in TYPES}, "id": "integer"}
     short |= {"amounts": "public.amount[]", "moods": "public.mood[]", "m": "public.mood (a, b)"}
     columns = {name: short.get(name, was) for name, was in manifest.schema["t"].items()}
-    older = replace(manifest, schema={"t": columns}, generated={})
+    schema = {"t": columns}
+    older = replace(
+        manifest, schema=schema, schema_fingerprint=fingerprint_schema(schema), generated={}
+    )
     path.write_bytes(manifest_frame(older) + path.read_bytes()[offset:])
     restore_snapshot(saved, NAME, settings=settings)
     run(saved, "ALTER TYPE mood ADD VALUE 'so, so' BEFORE 'b'")

@@ -464,7 +464,7 @@ def test_own(perf):
     assert said.count("restored 10_offices") == 1, "three tests share one template"
     assert "restored 10_offices" in said
     with open_link(target.conninfo) as link:
-        assert link.value("SELECT count(*) FROM support_plan_cycles") == 0
+        assert link.value("SELECT count(*) FROM public.support_plan_cycles") == 0
 
 
 @pytest.mark.parametrize(

@@ -363,7 +363,7 @@ def test_an_index_that_calls_a_function_of_the_users_is_not_built_again(
     create_snapshot(empty_url, NAME, settings=own)
     indexes = "SELECT relname, oid FROM pg_class WHERE relname LIKE 'words%idx%' ORDER BY 1"
     before = dict(run(empty_url, indexes))
-    restore_snapshot(empty_url, NAME, settings=own)
+    restore_snapshot(empty_url, NAME, rebuild_indexes=True, settings=own)
     after = dict(run(empty_url, indexes))
     same = {name for name in before if before[name] == after[name]}
     assert same == {"words_shout_idx"}

@@ -83,8 +83,9 @@ def loaded(loaded_url: Callable[[str], str]) -> str:
 
 
 def test_statistics_and_plans_are_the_same_and_nothing_is_analysed(
-    loaded: str, database_url: str, settings: Settings, new: bool
+    loaded: str, database_url: str, settings: Settings, own: Callable[[str], None], new: bool
 ) -> None:
+    own(database_url)
     run(loaded, "CREATE INDEX upper_mail ON staffs (upper(email))", "VACUUM ANALYZE")
     run(database_url, "CREATE INDEX upper_mail ON staffs (upper(email))")
     create_snapshot(loaded, "known", replace=True, settings=settings)
@@ -249,9 +250,10 @@ def test_tables_that_are_indexed_otherwise_are_analysed(
 
 
 def test_rows_that_stay_are_analysed_with_the_rest(
-    loaded: str, database_url: str, settings: Settings, new: bool
+    loaded: str, database_url: str, settings: Settings, own: Callable[[str], None], new: bool
 ) -> None:
     """What was known of the snapshot's rows is not true of a table that holds others too."""
+    own(database_url)
     create_snapshot(loaded, "known", replace=True, settings=settings)
     run(
         database_url,
