@@ -19,9 +19,9 @@ from perfdata.errors import ServerRefusedError
 if TYPE_CHECKING:
     from perfdata.database.link import Link
 
-_LANGUAGE = """
-SELECT EXISTS (SELECT FROM pg_catalog.pg_language
-  WHERE lanname = 'plpgsql' AND pg_catalog.has_language_privilege(oid, 'USAGE'))"""
+_ASKED = """
+SELECT current_database(), EXISTS (SELECT FROM pg_language
+  WHERE lanname = 'plpgsql' AND has_language_privilege(oid, 'USAGE'))"""
 
 
 def log_change(
@@ -34,9 +34,9 @@ def log_change(
     now: what goes wrong is returned as a note.
     """
     try:
-        if link.value(_LANGUAGE):
-            name = database or link.value("SELECT current_database()")
-            link.execute(_statement(link, done, name, rows, strategy))
+        ((here, may_log),) = link.rows(_ASKED)
+        if may_log:
+            link.execute(_statement(link, done, database or here, rows, strategy))
     except ServerRefusedError as error:
         if link.joined:
             raise
