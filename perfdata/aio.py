@@ -8,6 +8,8 @@ the file itself happens on the event loop, a block at a time.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import time
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -109,10 +111,12 @@ async def restore_snapshot(
     if fresh:
         whole = await _whole_database(database)
         return await asyncio.to_thread(restore_into, whole, snapshot, found, options, report)
+    began = time.perf_counter()
     checked = await asyncio.to_thread(check_file, snapshot.path)
-    return await _with_link(
+    done = await _with_link(
         database, lambda link: restore(link, snapshot, checked, found, options, report)
     )
+    return dataclasses.replace(done, duration_s=time.perf_counter() - began)
 
 
 async def list_snapshots(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Its one column is version_num, and no expression hangs on it, which reading it might evaluate; any
 # other table of that name is one like all others.
 VERSION_TABLE = "alembic_version"
-ALEMBICS = """(c.relkind = 'r'
+ALEMBICS = """(c.relkind = 'r' AND NOT c.relhassubclass
   AND ARRAY(SELECT a.attname::text FROM pg_attribute a
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) = '{version_num}'
   AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from perfdata.database.clones import left_clones
 from perfdata.database.connection import open_link
 from perfdata.database.guard import check_guard
+from perfdata.database.link import READ_IDENTIFIER
 from perfdata.database.marks import CLONE_PREFIX, UNMARKED_LIMIT, WORK_PREFIX, Kind
 from perfdata.database.ownership import complete_marks
 from perfdata.database.templates import (
@@ -74,6 +75,11 @@ def collect_databases(
     removed: list[Removed] = []
     left: list[str] = []
     with maintenance_link(conninfo) as (link, _):
+        if server is None:
+            raise GuardError(
+                f"what perfdata made on the server of {target} is known by the server's "
+                f"identifier, which this role may not read: {READ_IDENTIFIER}"
+            )
         if link.server_identifier != server:
             raise GuardError(f"{target} is reached by way of a pooler: give the server's own URL")
         numbers = {lock_number(target)}

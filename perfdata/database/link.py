@@ -301,8 +301,8 @@ class Link(ABC):
             yield
             return
         self._take_safe_path()
+        self.flush()  # a transaction that has failed already is refused here
         try:
-            self.flush()
             yield
             self.flush()
         finally:

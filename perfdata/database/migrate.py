@@ -129,7 +129,7 @@ def version_queries(tables: Collection[Versions]) -> list[Asked]:
             "migrations the database stands. Who owns this, or a superuser, may give it by:",
             [f"GRANT SELECT ON {one.written} TO {one.denied};" for one in closed],
         )
-    return [sql.SQL("SELECT version_num FROM {}").format(one.identifier) for one in tables]
+    return [sql.SQL("SELECT version_num FROM {}").format(one.only) for one in tables]
 
 
 def stood_on(answers: Iterable[Rows]) -> tuple[str, ...]:

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 # expressions themselves, as pg_depend says nothing of those that initdb made.
 #
 # Harmless is a function of a superuser's that only computes (it is not volatile, and none of those
-# that make XML of a query), or that takes no arguments, of which a table's owner could make use. Of
-# every other both the owner of what calls it and its own owner may choose what it does. They may
-# do no more by it than by themselves where they may act as the roles of this session anyway.
+# that make XML of a query, or read a text as a type that is named by text), or that takes no
+# arguments, of which a table's owner could make use. JSON's functions and foreign keys use a type's
+# casts without naming them, so each cast of a type counts as called. Of every other function both
+# the owner of what calls it and its own owner may choose what it does. They may do no more by it
+# than by themselves where they may act as the roles of this session anyway.
 _CALLED = r"""
 WITH RECURSIVE part (oid, written) AS (
   SELECT o, true FROM unnest(%(written)s::oid[]) o
@@ -59,6 +61,11 @@ expression (rel, kind, name, classid, objid, tree) AS (
 made (rel, oid) AS (
   SELECT a.attrelid, a.atttypid FROM part JOIN pg_attribute a ON a.attrelid = part.oid
   WHERE written AND a.attnum > 0 AND a.atttypid >= 16384
+  UNION SELECT a.attrelid, a.atttypid FROM part JOIN pg_constraint k ON k.contype = 'f'
+    AND part.oid IN (k.conrelid, k.confrelid)
+  JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+    OR a.attrelid = k.confrelid AND a.attnum = ANY (k.confkey)
+  WHERE written AND a.atttypid >= 16384
   UNION SELECT e.rel, d.refobjid FROM expression e
   JOIN pg_depend d ON d.classid = e.classid AND d.objid = e.objid
     AND d.refclassid = 'pg_type'::regclass
@@ -79,6 +86,9 @@ called (rel, kind, name, owner, function) AS (
   UNION SELECT m.rel, 'domain', t.typname, t.typowner, found[1]::oid
   FROM made m JOIN pg_type t ON t.oid = m.oid JOIN pg_constraint k ON k.contypid = t.oid
   CROSS JOIN LATERAL regexp_matches(k.conbin::text, ':(?:funcid|opfuncid) (\d+)', 'g') found
+  UNION SELECT m.rel, 'cast of type', t.typname, t.typowner, k.castfunc
+  FROM made m JOIN pg_type t ON t.oid = m.oid
+  JOIN pg_cast k ON t.oid IN (k.castsource, k.casttarget) WHERE k.castfunc <> 0
   UNION SELECT m.rel, 'type', t.typname, t.typowner, u.oid
   FROM made m JOIN pg_type t ON t.oid = m.oid JOIN pg_range r ON r.rngtypid = t.oid
   CROSS JOIN LATERAL unnest(ARRAY[r.rngcanonical, r.rngsubdiff]::oid[]) u (oid))
@@ -88,7 +98,7 @@ FROM called f JOIN pg_class c ON c.oid = f.rel JOIN pg_namespace n ON n.oid = c.
 JOIN pg_proc p ON p.oid = f.function JOIN pg_roles own ON own.oid = p.proowner
 JOIN pg_roles author ON author.oid IN (f.owner, p.proowner)
 WHERE NOT (own.rolsuper AND (
-    p.provolatile <> 'v' AND p.proname !~ '_to_xml' OR p.pronargs = 0
+    p.provolatile <> 'v' AND p.proname !~ '_to_xml|^pg_input_' OR p.pronargs = 0
     OR p.pronamespace = 'pg_catalog'::regnamespace AND p.proname IN ('nextval', 'random')))
   AND NOT (pg_has_role(author.oid, session_user, 'MEMBER')
            AND pg_has_role(author.oid, current_user, 'MEMBER'))

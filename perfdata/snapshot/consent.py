@@ -13,39 +13,51 @@ from psycopg import sql
 
 from perfdata.database.catalog import table_key
 from perfdata.database.connection import first
-from perfdata.database.ownership import is_owned
+from perfdata.database.user_code import refuse_user_code
 from perfdata.errors import RefusedError
 from perfdata.snapshot.selection import named_tables
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from perfdata.config import Settings
-    from perfdata.database.catalog import Catalog
-    from perfdata.database.link import Link
+    from perfdata.database.catalog import Catalog, Table
+    from perfdata.database.link import Link, Rows
+    from perfdata.database.plan import Plan
     from perfdata.snapshot.format import Manifest
     from perfdata.snapshot.restore import Options
 
 
 def check_consent(
-    link: Link, catalog: Catalog, manifest: Manifest, settings: Settings, options: Options
+    link: Link,
+    roles: Rows,
+    plan: Plan,
+    manifest: Manifest,
+    settings: Settings,
+    options: Options,
 ) -> None:
     """Raise RefusedError where a file brings more than flagged rows, and nothing here allows it.
 
     ``whole_tables`` are allowed by the setting of that name. Every row is allowed in a fresh
     database, in one that perfdata made, and where no table holds a row. The option
     ``unflagged_rows`` allows both. Sequences of other tables than the file's are never moved.
+    ``roles`` are the rows of user_code.OTHERS: tables that the plan does not have are read.
     """
-    _refuse_sequences(catalog, manifest)
+    _refuse_sequences(plan.catalog, manifest)
     if options.unflagged_rows:
         return
     allowed = named_tables(manifest.whole_tables, settings.whole_tables)
-    if others := [key for key in manifest.whole_tables if key not in allowed]:
+    if whole := [key for key in manifest.whole_tables if key not in allowed]:
         raise RefusedError(
             f"refused, nothing was touched: snapshot {manifest.name} has every row of "
-            f"{first(others)}, not only flagged ones, and [tool.perfdata] whole_tables does not "
+            f"{first(whole)}, not only flagged ones, and [tool.perfdata] whole_tables does not "
             "name that here. Name it there, or restore with --unflagged-rows"
         )
-    if manifest.all_rows and not (options.fresh or is_owned(link)):
-        _refuse_beside(link, catalog, manifest)
+    if manifest.all_rows and not (options.fresh or plan.owned):
+        others = [table for table in plan.catalog.tables if table.key not in manifest.stats]
+        if not plan.as_superuser:
+            refuse_user_code(link, roles, read=others)
+        _refuse_beside(link, others, manifest)
 
 
 def _refuse_sequences(catalog: Catalog, manifest: Manifest) -> None:
@@ -66,9 +78,8 @@ def _refuse_sequences(catalog: Catalog, manifest: Manifest) -> None:
         )
 
 
-def _refuse_beside(link: Link, catalog: Catalog, manifest: Manifest) -> None:
+def _refuse_beside(link: Link, others: Sequence[Table], manifest: Manifest) -> None:
     """Refuse every row of some tables where others, which the file does not have, hold rows."""
-    others = [table for table in catalog.tables if table.key not in manifest.stats]
     query = sql.SQL("SELECT EXISTS (SELECT FROM {})")
     answers = link.together(query.format(table.only) for table in others)
     filled = [table.key for table, ((rows,),) in zip(others, answers, strict=True) if rows]

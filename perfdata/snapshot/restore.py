@@ -147,9 +147,11 @@ def restore_into(
         from perfdata.snapshot.fresh import restore_fresh
 
         return restore_fresh(whole_database(database), snapshot, settings, options, report)
+    began = time.perf_counter()
     checked = check_file(snapshot.path)
     with open_link(database) as link:
-        return restore(link, snapshot, checked, settings, options, report)
+        done = restore(link, snapshot, checked, settings, options, report)
+    return replace(done, duration_s=time.perf_counter() - began)
 
 
 def restore(
@@ -229,10 +231,8 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options
             f"snapshot {manifest.name} holds the rows with {manifest.flag_column}, and here the "
             f"flag is {flag}; nothing was touched"
         )
-    plan = _plan(manifest, catalog, flag, clean_existing=options.clean_existing)
-    check_consent(link, catalog, manifest, settings, options)
     plan = replace(
-        plan,
+        _plan(manifest, catalog, flag, clean_existing=options.clean_existing),
         checks=(present, required_check(catalog, manifest.requires, flag)),
         lock_timeout_s=options.lock_timeout_s,
         owned=is_owned(link),
@@ -243,6 +243,7 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options
         application_name=application_name(manifest.name),
     )
     refuse_code_of_load(link, others.rows, plan)
+    check_consent(link, others.rows, plan, manifest, settings, options)
     return plan
 
 

@@ -16,7 +16,7 @@ from perfdata.tasks.output import (
     shown_path,
 )
 from perfdata.tasks.progress import reporting
-from perfdata.tasks.target import flagged_rows, load_settings, untouched_target
+from perfdata.tasks.target import check_build, flagged_rows, load_settings, untouched_target
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -82,7 +82,7 @@ def build(
     dataset = load_project(settings).dataset(name)
     if is_dry(context):
         _tell_build(settings, dataset, snapshot=not no_snapshot, replace=replace)
-        _check_build(settings, dataset, as_superuser=as_superuser)
+        check_build(settings, dataset.name, as_superuser=as_superuser)
         return
     from perfdata.database.target import open_target
     from perfdata.snapshot.provide import build_dataset
@@ -130,19 +130,6 @@ def _tell_build(settings: Settings, dataset: Dataset, *, snapshot: bool, replace
             raise would_fail(error) from error
         verb = "replace" if snapshot_exists(dataset.name, settings) else "save"
         print(f"would {verb} the snapshot {dataset.name}")
-
-
-def _check_build(settings: Settings, dataset: Dataset, *, as_superuser: bool) -> None:
-    """Exit as a build would where a check before its first change fails."""
-    from perfdata.database.target import standing_target
-    from perfdata.errors import PerfdataError
-    from perfdata.snapshot.provide import foresee_build
-
-    try:
-        if (target := standing_target(settings)) is not None:
-            foresee_build(target, dataset.name, as_superuser=as_superuser)
-    except PerfdataError as error:
-        raise would_fail(error) from error
 
 
 def _parameters(dataset: Dataset) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from perfdata.tasks.base import would_fail
 from perfdata.tasks.output import human_rows, human_size, print_notes, print_table, show, shown_path
-from perfdata.tasks.target import flagged_rows, shadowing, tell_guard, untouched_target
+from perfdata.tasks.target import check_build, flagged_rows, shadowing, untouched_target
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
@@ -48,7 +48,8 @@ def tell_restore(
     named = untouched_target(settings)
     check_known(named.project, name, settings, build=may_build)
     if not snapshot_exists(name, settings):
-        _tell_rebuild(named, f"would build {name}, which has no snapshot yet, and save it")
+        said = f"would build {name}, which has no snapshot yet, and save it"
+        _tell_rebuild(named, name, said, options)
         return
     shown = f"would restore {name} into {named.described()}"
     try:
@@ -63,16 +64,16 @@ def tell_restore(
         print(shown)
         raise would_fail(error) from error
     if found is None:
-        _tell_rebuild(target, f"would build {name} again ({reason}) and save it")
+        _tell_rebuild(target, name, f"would build {name} again ({reason}) and save it", options)
     else:
         print(f"would restore {in_short(found.snapshot)}\ninto {target.described()}")
         _tell_foreseen(found, keep=not options.clean_existing)
 
 
-def _tell_rebuild(target: Target, said: str) -> None:
+def _tell_rebuild(target: Target, name: str, said: str, options: Options) -> None:
     print(f"{said}\ninto {target.described()}")
     print(f"would remove first: {flagged_rows(target)}")
-    tell_guard(target)
+    check_build(target.settings, name, as_superuser=options.as_superuser)
 
 
 def _tell_foreseen(found: Foreseen, *, keep: bool) -> None:

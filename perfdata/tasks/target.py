@@ -69,18 +69,16 @@ def shadowing(target: Target, name: str) -> list[str]:
     return [said]
 
 
-def tell_guard(target: Target) -> None:
-    """Say where the guard, which asks the database, would refuse, and exit as it would."""
-    from perfdata.database.connection import open_link
-    from perfdata.database.guard import check_guard
-    from perfdata.errors import ConnectError, GuardError
+def check_build(settings: Settings, name: str, *, as_superuser: bool) -> None:
+    """Exit as a build of a dataset would where a check before its first change fails."""
+    from perfdata.database.target import standing_target
+    from perfdata.errors import PerfdataError
+    from perfdata.snapshot.provide import foresee_build
 
-    if target.embedded:
-        return
     try:
-        with open_link(target.conninfo) as link:
-            check_guard(link, target.settings)
-    except (GuardError, ConnectError) as error:
+        if (target := standing_target(settings)) is not None:
+            foresee_build(target, name, as_superuser=as_superuser)
+    except PerfdataError as error:
         raise would_fail(error) from error
 
 

@@ -126,7 +126,7 @@ def test_a_fresh_restore_refuses_where_the_clones_do_not_fit(disk: Disk, shop: s
 
 
 @pytest.mark.parametrize("made", [False, True], ids=["made", "migrated"])
-@pytest.mark.parametrize("task", [("db.url",), ("snapshot.restore", "--name", "10_offices")])
+@pytest.mark.parametrize("task", [("db.migrate",), ("snapshot.restore", "--name", "10_offices")])
 def test_a_task_that_meets_a_full_disk_ends_in_one_line(
     disk: Disk, task: tuple[str, ...], *, made: bool
 ) -> None:

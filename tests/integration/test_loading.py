@@ -285,6 +285,17 @@ def test_a_transaction_that_sees_no_commits_is_refused(
             restore_snapshot(connection, NAME, settings=settings)
 
 
+def test_a_transaction_that_has_failed_is_refused_in_the_servers_words(
+    zoo: Callable[..., Any], empty_url: str, settings: Settings
+) -> None:
+    zoo(*PARENT_AND_CHILD)
+    with psycopg.connect(empty_url) as connection:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            connection.execute("SELECT 1 / 0")
+        with pytest.raises(LoadError, match="current transaction is aborted"):
+            restore_snapshot(connection, NAME, settings=settings)
+
+
 def test_real_rows_committed_while_it_waits_stay(
     zoo: Callable[..., Any], empty_url: str, settings: Settings
 ) -> None:

@@ -26,7 +26,8 @@ from perfdata import (
     restore_snapshot,
     verify_snapshot,
 )
-from perfdata.database.connection import normalise_url
+from perfdata.database.connection import normalise_url, open_link
+from perfdata.database.migrate import database_heads
 from perfdata.snapshot.provide import foresee_build
 from perfdata.snapshot.restore import Options
 from perfdata.tasks.dry import tell_restore
@@ -379,6 +380,13 @@ BOOM = (
 )
 PUT = "INSERT INTO things VALUES (1, 'a', 'b', true)"
 DOMAIN = "CREATE DOMAIN checked AS text CHECK (boom(value))"
+CAST = (
+    "CREATE TYPE e AS ENUM ('a')",
+    "CREATE FUNCTION boom(e) RETURNS int LANGUAGE sql AS 'SELECT 1 FROM (SELECT boom(''x'')) b'",
+    "CREATE FUNCTION as_json(e) RETURNS json LANGUAGE sql AS 'SELECT to_json(boom($1))'",
+    "CREATE CAST (e AS int) WITH FUNCTION boom(e) AS IMPLICIT",
+    "CREATE CAST (e AS json) WITH FUNCTION as_json(e)",
+)
 # What calls code in a load, and what names it in the error.
 CODE = {
     "check": (("ALTER TABLE things ADD CHECK (boom(name))",), "check things_name_check"),
@@ -423,6 +431,14 @@ CODE = {
         ),
         "type texts",
     ),
+    "cast that JSON uses": (
+        (*CAST, "ALTER TABLE things ADD e e CHECK (to_json(e)::text IS DISTINCT FROM 'x')"),
+        r"things: cast of type e calls public\.as_json\(public\.e\)",
+    ),
+    "cast that a foreign key uses": (
+        (*CAST, "CREATE TABLE child (thing e REFERENCES things)"),
+        r"child: cast of type e calls public\.as_json\(public\.e\)",
+    ),
     "a function of PostgreSQL's that runs a query": (
         (
             "ALTER TABLE things ADD CHECK"
@@ -457,6 +473,44 @@ def test_code_of_the_owner_is_refused_to_a_superuser(
             assert f"Use the URL of the role that owns the tables ({_role(url)})" in said
             assert "--as-superuser" in said
             assert "mallory ran" not in said
+
+
+def test_a_type_that_is_named_by_text_is_code_too(
+    empty_url: str, own: Settings, mallory: Callable[..., str]
+) -> None:
+    if run(empty_url, "SELECT current_setting('server_version_num')::int")[0][0] < 160000:
+        pytest.skip("pg_input_is_valid came with 16")
+    mallory(*BOOM, PUT)
+    create_snapshot(empty_url, NAME, settings=own)
+    mallory(DOMAIN, "ALTER TABLE things ADD CHECK (pg_input_is_valid(name, 'checked'))")
+    with pytest.raises(UserCodeError, match=r"calls pg_input_is_valid\("):
+        restore(empty_url, own)
+
+
+def test_tables_beside_a_file_of_all_rows_are_judged_before_they_are_read(
+    empty_url: str, own: Settings, mallory: Callable[..., str]
+) -> None:
+    """Whether they hold rows is asked, and planning that question would run the index's code."""
+    mallory(*BOOM)
+    create_snapshot(empty_url, NAME, settings=own, all_rows=True)
+    mallory("CREATE TABLE other (id int)", "CREATE INDEX i ON other ((boom('x')))")
+    with pytest.raises(UserCodeError, match="other: index i calls"):
+        restore(empty_url, own)
+
+
+def test_a_table_that_inherits_from_alembics_is_not_read(
+    empty_url: str, mallory: Callable[..., str]
+) -> None:
+    mallory(
+        BOOM[0],
+        "CREATE TABLE alembic_version (version_num varchar(32) NOT NULL)",
+        "CREATE TABLE kid () INHERITS (alembic_version)",
+        "CREATE INDEX i ON kid ((boom('x')))",
+    )
+    with pytest.raises(psycopg.errors.RaiseException, match="mallory ran as perfdata"):
+        run(empty_url, "SELECT version_num FROM alembic_version")
+    with open_link(empty_url) as link:
+        assert database_heads(link) == ()
 
 
 def test_what_planning_a_query_runs_is_refused_where_rows_are_only_read(
