@@ -14,7 +14,7 @@ from perfdata.database.fingerprint import fingerprint_database
 from perfdata.database.guard import allowed_by_name
 from perfdata.database.loading import Existing
 from perfdata.database.locks import lock_timeout, waits_told
-from perfdata.database.ownership import is_owned, leads_to
+from perfdata.database.ownership import leads_to
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.sessions import refuse_sessions
 from perfdata.database.space import mb, room_check, rows_bytes
@@ -127,13 +127,12 @@ def ask(
     plan = prepare(link, manifest, settings, options)
     plan = replace(plan, existing=Existing.ALL, sealed=True)
     oid, name, role = link.rows(_TARGET)[0]
-    owned = is_owned(link)
     before, rows_before = written(link, oid), link.value(_ROWS_WRITTEN)
     # Tables that were taken whole are compared in a temporary one, which no reader may make.
     timeout_s = options.lock_timeout_s
     with waits_told(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
         lost = losses(link, plan, snapshot)
-        if lost and not (owned or allowed_by_name(link, settings)):
+        if lost and not (plan.owned or allowed_by_name(link, settings)):
             refuse_losses(link, lost, manifest)
     with (
         waits_told(link, timeout_s),

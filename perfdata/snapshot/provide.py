@@ -87,6 +87,7 @@ def build_dataset(
     *,
     snapshot: bool = True,
     replace: bool = False,
+    rebuild_indexes: bool = False,
     as_superuser: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
@@ -94,8 +95,8 @@ def build_dataset(
     """Generate a dataset's rows into the database in place of its flagged rows, and save them.
 
     An earlier snapshot of the dataset is replaced; one of that name that was created by hand only
-    with ``replace``; ``as_superuser`` is that of restore_snapshot. Raises DatasetNotFoundError,
-    SnapshotExistsError, MigrationError, and what the loader raises.
+    with ``replace``; ``rebuild_indexes`` and ``as_superuser`` are those of restore_snapshot. Raises
+    DatasetNotFoundError, SnapshotExistsError, MigrationError, and what the loader raises.
     """
     project = _project(target, name)
     dataset = project.dataset(name)
@@ -110,7 +111,10 @@ def build_dataset(
         with loads_held_off(link, shared=False, timeout_s=lock_timeout_s):
             plan, rows = _loading(link, target, project, dataset)
             plan = dataclasses.replace(
-                plan, lock_timeout_s=lock_timeout_s, as_superuser=as_superuser
+                plan,
+                lock_timeout_s=lock_timeout_s,
+                rebuild_indexes=rebuild_indexes,
+                as_superuser=as_superuser,
             )
             loaded = load(link, plan, rows, report)
             done = f"built dataset {name}"
@@ -257,6 +261,7 @@ def with_current(
         built = build_dataset(
             target,
             name,
+            rebuild_indexes=options.rebuild_indexes,
             as_superuser=options.as_superuser,
             lock_timeout_s=options.lock_timeout_s,
             report=report,

@@ -60,19 +60,24 @@ def beside(empty_url: str, settings: Settings) -> Iterator[str]:
     (settings.home / "snapshots" / f"{NAME}.json.zst").unlink(missing_ok=True)
 
 
-def dump_behind(url: str, settings: Settings, **options: Any) -> str:
-    """Restore, have pg_dump take its snapshot and wait for the locks, commit; return its output."""
+def dump_behind(url: str, settings: Settings) -> str:
+    """Restore while pg_dump, which has its snapshot, waits for the locks; return its output."""
     program = find_binaries(settings).bin / "pg_dump"
     waiting = "SELECT pid FROM pg_locks WHERE NOT granted AND mode = 'AccessShareLock'"
-    with psycopg.connect(url) as connection:
-        restore_snapshot(connection, NAME, settings=settings, **options)
-        dump = subprocess.Popen(
-            [program, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        while not run(url, waiting):
-            time.sleep(0.01)
-    output, errors = dump.communicate(timeout=60)
-    assert (dump.returncode, errors) == (0, "")
+    dumps: list[subprocess.Popen[str]] = []
+
+    def start_dump(_event: object) -> None:
+        if not dumps:
+            dump = subprocess.Popen(
+                [program, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            dumps.append(dump)
+            while not run(url, waiting):
+                time.sleep(0.01)
+
+    restore_snapshot(url, NAME, settings=settings, report=start_dump)
+    output, errors = dumps[0].communicate(timeout=60)
+    assert (dumps[0].returncode, errors) == (0, "")
     return output
 
 
