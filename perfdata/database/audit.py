@@ -25,13 +25,13 @@ SELECT current_database(), EXISTS (SELECT FROM pg_language
 
 
 def log_change(
-    link: Link, done: str, rows: int, strategy: str, database: str = ""
+    link: Link, done: str, rows: int, strategy: str, database: str | None = None
 ) -> tuple[str, ...]:
     """Write to the server's log what was done, as ``restored snapshot NAME (sha256 …)``.
 
-    ``database`` is that of the link, if not given. A role that may use no PL/pgSQL leaves no line.
-    In a caller's transaction the line stays whether or not the caller commits. The rows are in by
-    now: what goes wrong is returned as a note.
+    ``database`` is that of the link where it is None. A role that may use no PL/pgSQL leaves no
+    line. In a caller's transaction the line stays whether or not the caller commits. The rows are
+    in by now: what goes wrong is returned as a note.
     """
     try:
         ((here, may_log),) = link.rows(_ASKED)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, LiteralString
-
-from psycopg import sql
+from typing import TYPE_CHECKING
 
 from perfdata.database.link import READ_IDENTIFIER
 from perfdata.database.marks import Kind, Mark, own_words, read_mark, replaced_name
 from perfdata.database.properties import put_properties, read_properties
 from perfdata.database.sessions import emptied
-from perfdata.database.templates import MAINTENANCE, list_databases, write_mark
+from perfdata.database.templates import MAINTENANCE, list_databases, run_named, write_mark
 from perfdata.errors import GuardError, PerfdataError, ServerRefusedError
 
 if TYPE_CHECKING:
@@ -116,15 +114,15 @@ def swap(
         link.transaction(),
     ):
         # From here on nobody new gets into the target, and in the end nobody is in it.
-        _run(link, "ALTER DATABASE {} RENAME TO {}", place.name, before)
+        run_named(link, "ALTER DATABASE {} RENAME TO {}", place.name, before)
         # More than rows is counted (an ANALYZE): reason to keep the copy, not to refuse.
         changed = seen is None or written(link, place.oid) != seen
         wanted = read_properties(link, place.oid)
         if any(setting.lower().startswith("perfdata.restore=") for _, setting in wanted.settings):
             raise GuardError(f"perfdata.restore was set in {place.name} meanwhile: it stays")
-        _run(link, "ALTER DATABASE {} IS_TEMPLATE false", before)
+        run_named(link, "ALTER DATABASE {} IS_TEMPLATE false", before)
         put_properties(link, new.name, wanted, new.oid)
-        _run(link, "ALTER DATABASE {} RENAME TO {}", new.name, place.name)
+        run_named(link, "ALTER DATABASE {} RENAME TO {}", new.name, place.name)
         words = own_words(wanted.comment)
         mark = read_mark(wanted.comment, place.oid, link.server_identifier)
         made = mark is not None and mark.kind is Kind.MADE and mark.names(place.name)
@@ -145,7 +143,3 @@ def _free_name(link: Link, target: str) -> str:
         n += 1
         name = replaced_name(target, f"{stamp}_{n}")
     return name
-
-
-def _run(link: Link, statement: LiteralString, *names: str) -> None:
-    link.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

@@ -14,9 +14,7 @@ from perfdata.database.metadata import create_tables
 from perfdata.database.migrate import database_heads, migrate, read_history
 from perfdata.database.ownership import complete_marks
 from perfdata.database.server import DATABASE, EmbeddedServer
-from perfdata.database.templates import (
-    mark_made,
-)
+from perfdata.database.templates import mark_made
 from perfdata.errors import MigrationError
 from perfdata.progress import silent
 from perfdata.project import load_project

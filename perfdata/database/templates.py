@@ -287,8 +287,8 @@ def seal_template(
     # Ours are closed and about to end; whoever else looked in is ended, over one connection more.
     others = bool(staying_sessions(link, work.oid))
     with emptied(link, place.conninfo, work.oid, work.name, terminate=others), link.transaction():
-        _run(link, "ALTER DATABASE {} RENAME TO {}", work.name, name)
-        _run(link, "ALTER DATABASE {} ALLOW_CONNECTIONS false IS_TEMPLATE true", name)
+        run_named(link, "ALTER DATABASE {} RENAME TO {}", work.name, name)
+        run_named(link, "ALTER DATABASE {} ALLOW_CONNECTIONS false IS_TEMPLATE true", name)
         comment = write_mark(link, name, "", mark)
     return Found.new(link, work.oid, name, comment)
 
@@ -321,8 +321,8 @@ def drop_database(link: Link, one: Found, *, force: bool) -> None:
         return  # dropped meanwhile, or renamed: then somebody wants it
     # What an interrupted DROP leaves behind takes no ALTER, which would end the connection.
     if found[0][1]:
-        _run(link, "ALTER DATABASE {} IS_TEMPLATE false", one.name)
-    _run(link, "DROP DATABASE {} WITH (FORCE)" if force else "DROP DATABASE {}", one.name)
+        run_named(link, "ALTER DATABASE {} IS_TEMPLATE false", one.name)
+    run_named(link, "DROP DATABASE {} WITH (FORCE)" if force else "DROP DATABASE {}", one.name)
 
 
 def unfinished(link: Link, number: int) -> list[Found]:
@@ -359,5 +359,6 @@ def replaced(found: list[Found], target: str) -> list[Found]:
     return [one for _, _, one in ordered]
 
 
-def _run(link: Link, statement: LiteralString, *names: str) -> None:
+def run_named(link: Link, statement: LiteralString, *names: str) -> None:
+    """Run a statement whose placeholders are names, of databases for example."""
     link.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

@@ -173,7 +173,7 @@ def restore(
 
 
 def log_restore(
-    link: Link, manifest: Manifest, strategy: str, database: str = ""
+    link: Link, manifest: Manifest, strategy: str, database: str | None = None
 ) -> tuple[str, ...]:
     """Have the server's log say what was restored (see log_change)."""
     done = f"restored snapshot {manifest.name} (sha256 of its rows {manifest.body.sha256})"
