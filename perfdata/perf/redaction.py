@@ -32,6 +32,7 @@ _WORDS = "postgresql+psycopg password perfdata test"
 _PLACES = (r"(?<=:)(?:{})(?=@)", r"(?<=password=)(?:{})(?!\w)", r"(?<=password=['\"])(?:{})(?!\w)")
 # A diff begins and ends where the texts differ: a part of a password may be left.
 _PARTS = r"(?:{ends})(?=@)|(?<=:)(?:{beginnings})(?=\.\.\.|…|'?$)"
+_NEVER = "(?!)"
 # What others know a test by is not touched.
 _KEPT = {"nodeid", "location", "keywords"}
 
@@ -43,8 +44,8 @@ class Redaction:
     """
 
     def __init__(self) -> None:
-        self._patterns: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
+        self._known: set[tuple[str, str]] = set()
+        self._whole = self._parts = _any_pattern(())
         self._asked = False
 
     def learn(self, url: str) -> None:
@@ -66,36 +67,45 @@ class Redaction:
     def _add(self, password: str, public: str) -> None:
         if not password:
             return
-        self._patterns.add(_pattern(password, f"{_WORDS} {public}"))
-        # The longest first: what begins with another password is not left half.
-        longest_first = sorted(self._patterns, key=len, reverse=True)
-        self._pattern = re.compile("|".join(longest_first), re.IGNORECASE | re.MULTILINE)
+        self._known.add(_expressions(password, f"{_WORDS} {public}"))
+        self._whole, self._parts = map(_any_pattern, zip(*self._known, strict=True))
 
     def text(self, text: str) -> str:
         """Return a text without the passwords."""
+        return self._whole.sub(_STARS, text) if self._knows_any() else text
+
+    def _knows_any(self) -> bool:
         if not self._asked:
             self._asked = True
             self._add(os.environ.get("PGPASSWORD", ""), "")
             if url := os.environ.get("PERFDATA_DATABASE_URL"):
                 self.learn(url)
-        return self._pattern.sub(_STARS, text) if self._pattern else text
+        return bool(self._known)
 
-    def _redacted(self, value: Any) -> Any:
-        """Redact each text that a report is made of; pytest's own parts are changed in place."""
+    def _redacted(self, value: Any, *, parts: bool = False) -> Any:
+        """Redact each text that a report is made of; pytest's own parts are changed in place.
+
+        ``parts``: also what a diff left of a password. Only the texts of errors are searched for
+        that, as it takes long. What can't be made again, such as a named tuple, is left as it is.
+        """
         if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, (list, tuple)):
-            return type(value)(map(self._redacted, value))
-        if isinstance(value, dict):
-            return {key: self._redacted(one) for key, one in value.items()}
+            whole = self.text(value)
+            return self._parts.sub(_STARS, whole) if parts else whole
+        if type(value) in {list, tuple}:
+            return type(value)(self._redacted(one, parts=parts) for one in value)
+        if type(value) is dict:
+            return {key: self._redacted(one, parts=parts) for key, one in value.items()}
         if hasattr(value, "toterminal"):
-            self._redact(value)
+            self._redact(value, parts=parts)
         return value
 
-    def _redact(self, part: object) -> None:
-        for name, value in list(vars(part).items()):
+    def _redact(self, part: object, *, parts: bool = False) -> None:
+        if not self._knows_any():
+            return
+        facts = getattr(part, "__dict__", {})
+        for name, value in facts.items():
             if name not in _KEPT:
-                setattr(part, name, self._redacted(value))
+                facts[name] = self._redacted(value, parts=parts or name == "longrepr")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -112,21 +122,27 @@ class Redaction:
     def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
         """Redact a warning, which is shown at the end of the session."""
         message = warning_message.message
-        if isinstance(message, Warning):
+        if isinstance(message, Warning) and self._knows_any():
             message.args = self._redacted(message.args)
 
 
-def _pattern(password: str, public: str) -> str:
-    """Make the expression that finds a password in each form in which it may be written."""
+def _expressions(password: str, public: str) -> tuple[str, str]:
+    """Make the expressions that find a password in each form it may have, and parts of these."""
     forms = _forms(password)
     found = _any_of(forms)
     if password.lower() in public.lower() or len(password) < _WORD:
-        return "|".join(place.format(found) for place in _PLACES)
+        return "|".join(place.format(found) for place in _PLACES), ""
     if len(password) < _ANYWHERE:
-        return rf"(?<!\w)(?:{found})(?!\w)"
+        return rf"(?<!\w)(?:{found})(?!\w)", ""
     ends = _any_of(form[start:] for form in forms for start in range(1, len(form) - _WORD + 1))
     beginnings = _any_of(form[:end] for form in forms for end in range(_WORD, len(form)))
-    return f"{found}|{_PARTS.format(ends=ends, beginnings=beginnings)}"
+    return found, _PARTS.format(ends=ends, beginnings=beginnings)
+
+
+def _any_pattern(expressions: Iterable[str]) -> re.Pattern[str]:
+    # The longest first: what begins with another password is not left half.
+    longest_first = sorted(filter(None, expressions), key=len, reverse=True)
+    return re.compile("|".join(longest_first) or _NEVER, re.IGNORECASE | re.MULTILINE)
 
 
 def _forms(password: str) -> set[str]:
