@@ -32,7 +32,7 @@ def temporary_beside(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """
     for leftover in find_leftovers(path.parent):
         if leftover.name.startswith(f".{path.name}."):
-            leftover.unlink(missing_ok=True)
+            remove_leftover(leftover)
     with _open_locked(path, mode) as file:
         try:
             yield file
@@ -68,31 +68,40 @@ def find_leftovers(folder: Path) -> list[Path]:
     ]
 
 
+def remove_leftover(path: Path) -> bool:
+    """Remove a temporary file unless a process writes it; tell whether it was removed."""
+    return _is_left(path, remove=True)
+
+
 def _open_locked(path: Path, mode: int) -> IO[bytes]:
     """Make a temporary file and lock it; make another where it was taken for a leftover before."""
     while True:
         temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}.tmp"
         # Not tempfile: its files are for their owner alone, and a snapshot is as the umask says.
         file = open(temporary, "x+b", opener=partial(os.open, mode=mode))  # noqa: SIM115  a context of the caller's
-        with suppress(OSError):  # a file system without locks: then nothing is ever left over
+        with suppress(OSError):  # there are no locks: then nothing is ever left over
             _lock(file.fileno(), wait=True)
         if temporary.exists():
             return file
         file.close()
 
 
-def _is_left(path: Path) -> bool:
+def _is_left(path: Path, *, remove: bool = False) -> bool:
+    """Tell whether no process has a file locked; ``remove``: while none can begin to write it."""
     try:
         with path.open("rb") as file:
             _lock(file.fileno(), wait=False)
+            if remove:
+                path.unlink()
             return True
     except OSError:
         return False
 
 
 def _lock(descriptor: int, *, wait: bool) -> None:
-    """Lock an open file; raise OSError where another process has it. Windows has other means."""
-    if os.name == "posix":
+    """Lock an open file; raise OSError where another process has it, or there are no locks."""
+    try:
         import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except ImportError as error:  # Windows
+        raise OSError(errno.ENOLCK, "this system has no such locks") from error
+    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -11,7 +11,7 @@ from perfdata.database.server import EmbeddedServer
 from perfdata.database.state import Home, homeless_clusters
 from perfdata.database.templates import MAINTENANCE
 from perfdata.progress import silent
-from perfdata.temporary import find_leftovers
+from perfdata.temporary import find_leftovers, remove_leftover
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,9 +67,9 @@ def _collect_files(settings: Settings, *, dry: bool) -> Iterator[Removed]:
         folders += {home.folder, cluster}
     for folder in folders:
         for path in find_leftovers(folder):
-            yield Removed(str(path), _FILE, path.stat().st_size)
-            if not dry:
-                path.unlink(missing_ok=True)
+            size = path.stat().st_size
+            if dry or remove_leftover(path):
+                yield Removed(str(path), _FILE, size)
     if settings.database_url is None:
         for folder in home.stray_socket_folders():
             yield Removed(str(folder), _SOCKETS, 0)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from perfdata.temporary import find_leftovers, give_name, temporary_beside, write_whole
+from perfdata import temporary
+from perfdata.temporary import (
+    find_leftovers,
+    give_name,
+    remove_leftover,
+    temporary_beside,
+    write_whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _WRITER = """
 import sys, time
@@ -83,3 +92,53 @@ def test_what_was_not_finished_is_gone_and_the_file_before_it_stays(tmp_path: Pa
         file.flush()
         give_name(file, path)
     assert path.read_text() == "second"
+
+
+def test_a_file_is_removed_before_its_writer_gets_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer sees then that it is gone, and makes another."""
+    lock, unlink = temporary._lock, Path.unlink
+    made, found, writes, removed = (threading.Event() for _ in range(4))
+
+    def lock_after_the_other(descriptor: int, *, wait: bool) -> None:
+        if wait:
+            made.set()
+            assert found.wait(10)
+        lock(descriptor, wait=wait)
+        if not wait:
+            found.set()
+
+    def unlink_late(path: Path, *, missing_ok: bool = False) -> None:
+        if not removed.is_set():
+            writes.wait(0.5)  # the writer goes on as far as it gets
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(temporary, "_lock", lock_after_the_other)
+    monkeypatch.setattr(Path, "unlink", unlink_late)
+
+    def write() -> None:
+        with temporary_beside(tmp_path / "a.json") as file:
+            writes.set()
+            assert removed.wait(10)
+            give_name(file, tmp_path / "a.json")
+
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(write)
+        assert made.wait(10)
+        (file,) = tmp_path.iterdir()
+        assert remove_leftover(file)
+        removed.set()
+        writing.result(10)
+    assert [one.name for one in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_where_nothing_can_be_locked_nothing_is_left_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    with temporary_beside(tmp_path / "a.json") as file:
+        assert find_leftovers(tmp_path) == []
+        write_whole(tmp_path / "a.json", "text")
+        assert [file.name] == [str(one) for one in tmp_path.iterdir() if one.suffix == ".tmp"]
+    assert (tmp_path / "a.json").read_text() == "text"
