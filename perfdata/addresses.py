@@ -77,7 +77,7 @@ def resolve(parameters: Mapping[str, str], folders: Iterable[str] = ()) -> Addre
         places |= _places(number or host, port) if number or host else _default(port, folders)
     user = parameters.get("user", "")
     pairs = [(host or number, port) for host, number, port in hosts]
-    return _addresses(pairs, places, parameters.get("dbname") or user or _libpq_defaults()[1], user)
+    return _addresses(pairs, places, parameters.get("dbname") or user or libpq_defaults()[1], user)
 
 
 def address_of(address: str | tuple[str, int], database: str, user: str) -> Addresses:
@@ -142,7 +142,7 @@ def _number(text: str, port: object) -> str:
 
 def _default(port: str, folders: Iterable[str]) -> set[str]:
     """Return what is reached where no host is named: libpq's own folder, or localhost."""
-    places = _places(_libpq_defaults()[0] or "localhost", port)
+    places = _places(libpq_defaults()[0] or "localhost", port)
     for folder in folders:
         if (file := os.path.realpath(_socket_file(folder, port))) and os.path.exists(file):  # noqa: PTH110  a socket
             places.add(file)
@@ -154,10 +154,16 @@ def _socket_file(folder: str, port: str) -> str:
 
 
 @cache
-def _libpq_defaults() -> tuple[str, str]:
+def libpq_defaults() -> tuple[str, str]:
     """Return libpq's own defaults for host and user, which it tells of a connection alone."""
     from psycopg import pq
 
-    # It gives up at the sslmode: after it worked these out, and before it connects.
-    found = pq.PGconn.connect_start(b"host='' hostaddr='' port=5432 user='' sslmode=none")
+    # A service goes before all that is said here; "" would be one of that name.
+    service = os.environ.pop("PGSERVICE", None)
+    try:
+        # It gives up at the sslmode: after it worked these out, and before it connects.
+        found = pq.PGconn.connect_start(b"host='' hostaddr='' port=5432 user='' sslmode=none")
+    finally:
+        if service is not None:
+            os.environ["PGSERVICE"] = service
     return found.host.decode(), found.user.decode()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
+
+from perfdata.addresses import libpq_defaults
 
 if TYPE_CHECKING:
     import psycopg
@@ -64,19 +65,12 @@ def real_folder(host: str) -> str:
     return os.path.realpath(host) if host.startswith("/") else host
 
 
-@cache
 def default_folder() -> str:
-    """Return the real path of the folder that libpq was compiled with; empty where it has none.
+    """Return the real path of the folder that libpq was compiled with, or a host where it has none.
 
-    Only a connection tells it. This one ends at once: no server's socket has port 1.
+    The environment does not count.
     """
-    from psycopg.pq import PGconn
-
-    probe = PGconn.connect_start(b"host='' port=1")
-    try:
-        return real_folder(probe.host.decode())
-    finally:
-        probe.finish()
+    return real_folder(libpq_defaults()[0])
 
 
 def _means(name: str, address: str) -> bool:

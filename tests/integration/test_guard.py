@@ -18,6 +18,7 @@ from perfdata import (
     create_snapshot,
     restore_snapshot,
 )
+from perfdata.addresses import libpq_defaults
 from perfdata.aio import restore_snapshot as restore_snapshot_async
 from perfdata.database.address import default_folder
 from perfdata.database.collect import collect_databases
@@ -139,15 +140,22 @@ def test_a_link_to_a_folder_is_the_folder_that_it_leads_to(
     assert restore(url, entry(shop)).rows == {"item": 1}
 
 
-def test_local_is_the_folder_that_libpq_was_compiled_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not that of PGHOST, which is dialled like any other."""
-    monkeypatch.setenv("PGHOST", "/nowhere")
-    default_folder.cache_clear()
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("PGHOST", "/nowhere"), ("PGHOSTADDR", "127.0.0.1"), ("PGSERVICE", "no_such_service")],
+)
+def test_local_is_the_folder_that_libpq_was_compiled_with(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """Not what the environment names, which is dialled like any other, and never to find this."""
     with pytest.raises(psycopg.OperationalError) as caught:
         psycopg.connect("host='' port=1")
     folder = str(caught.value).partition('socket "')[2].partition("/.s.PGSQL.1")[0]
     assert folder.startswith("/")
+    monkeypatch.setenv(variable, value)
+    libpq_defaults.cache_clear()
     assert default_folder() == os.path.realpath(folder)
+    assert os.environ[variable] == value
 
 
 @pytest.mark.parametrize("named", ["/nowhere", "no-such-host.invalid"])
