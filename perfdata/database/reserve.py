@@ -7,6 +7,7 @@ start, and ``db.gc`` run.
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 RESERVE_BYTES = 32 << 20
 # With this much left a server starts: a segment, and the files that it makes then.
 _ENOUGH_BYTES = 24 << 20
-_BLOCK = bytes(1 << 20)
+_BLOCK_BYTES = 1 << 20
 
 
 def reserve_room(folder: Path) -> None:
@@ -29,8 +30,9 @@ def reserve_room(folder: Path) -> None:
     if reserve.exists() or shutil.disk_usage(folder).free < RESERVE_BYTES + _ENOUGH_BYTES:
         return
     with suppress(OSError), temporary_beside(reserve, 0o600) as file:  # it fills up right now
-        for _ in range(RESERVE_BYTES // len(_BLOCK)):
-            file.write(_BLOCK)
+        for _ in range(RESERVE_BYTES // _BLOCK_BYTES):
+            # Not zeros, nor posix_fallocate: a file system that compresses keeps no room for these.
+            file.write(os.urandom(_BLOCK_BYTES))
         file.flush()
         give_name(file, reserve)
 
