@@ -163,10 +163,14 @@ class Home:
                     "touched. Set PERFDATA_HOME to the folder itself"
                 )
             if found.st_uid not in owners:
+                mounted = (
+                    " (as root in a container, where the folder may be mounted from the host: to a "
+                    "folder inside the container)"
+                )
                 raise ServerError(
                     f"{folder} belongs to user {user_name(found.st_uid)}, not to "
                     f"{user_name(us)}: nothing was touched. Work as that user, or set "
-                    "PERFDATA_HOME to a folder of your own"
+                    f"PERFDATA_HOME to a folder of your own{'' if us else mounted}"
                 )
 
     def _take_folder(self) -> None:

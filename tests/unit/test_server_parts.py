@@ -230,6 +230,25 @@ def test_home_of_somebody_else(tmp_path: Path) -> None:
     assert "set PERFDATA_HOME" in message
 
 
+@pytest.mark.parametrize("us", [0, 1234])
+def test_root_is_told_of_a_home_that_a_container_has_from_its_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, us: int
+) -> None:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    stat = Path.stat
+
+    def stat_of_a_user(path: Path, **kwargs: bool) -> os.stat_result:
+        facts = list(stat(path, **kwargs))
+        return os.stat_result([*facts[:4], 4321, *facts[5:]])
+
+    monkeypatch.setattr(os, "geteuid", lambda: us)
+    monkeypatch.setattr(Path, "stat", stat_of_a_user)
+    with pytest.raises(ServerError, match=f"{folder} belongs to .*set PERFDATA_HOME") as caught:
+        Home(settings_of(tmp_path)).read_state()
+    assert ("to a folder inside the container" in str(caught.value)) == (us == 0)
+
+
 def test_home_below_a_closed_folder(tmp_path: Path) -> None:
     """Not even whose it is can be seen."""
     (tmp_path / "home").write_text("what no folder can lie in")
