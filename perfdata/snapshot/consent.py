@@ -85,7 +85,7 @@ def _refuse_beside(link: Link, others: Sequence[Table], manifest: Manifest) -> N
     filled = [table.key for table, ((rows,),) in zip(others, answers, strict=True) if rows]
     if filled:
         raise RefusedError(
-            f"refused, nothing was touched: {manifest.name} is a snapshot of all rows, and goes "
-            f"only into a database where no table holds rows; here these do: {first(filled)}. "
-            "Restore with --fresh, or let it stand beside them with --unflagged-rows"
+            f"refused, nothing was touched: {manifest.name} is a snapshot of all rows, and can "
+            f"only be restored into a database without rows, and these tables have some: "
+            f"{first(filled)}. Use --fresh, or load it beside them with --unflagged-rows"
         )

@@ -117,7 +117,9 @@ def migrate(context: Context) -> None:
 
 @task(
     options={
-        "lost-rows": "also what was replaced and has, or may have, rows that were not taken over",
+        "lost-rows": (
+            "also remove replaced databases that hold, or may hold, rows found nowhere else"
+        ),
         "json": "print JSON",
     }
 )

@@ -120,7 +120,9 @@ def _lacking(snapshot: Snapshot) -> list[str]:
         "allow-drift": "let newer migrations and columns pass, where every row still fits",
         "rebuild-indexes": "drop indexes and build them again beside other data too; faster from a "
         "million rows on, refused while pg_dump runs",
-        "unflagged-rows": "let it bring rows without the flag that whole_tables does not allow",
+        "unflagged-rows": (
+            "also load rows without the flag, even where whole_tables does not list their table"
+        ),
         "as-superuser": AS_SUPERUSER,
         "lock-timeout": LOCK_TIMEOUT,
     },

@@ -250,7 +250,7 @@ def test_every_row_of_some_tables_does_not_come_beside_those_of_others(
     of_item: str, settings: Settings, digests: Callable[[str], Any]
 ) -> None:
     before = digests(of_item)
-    with pytest.raises(RefusedError, match=r"where no table holds rows; here these do: cust\. "):
+    with pytest.raises(RefusedError, match=r"without rows, and these tables have some: cust\. "):
         restore_snapshot(of_item, NAME, settings=settings)
     assert digests(of_item) == before
     restore_snapshot(of_item, NAME, settings=settings, unflagged_rows=True)
