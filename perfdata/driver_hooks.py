@@ -24,7 +24,7 @@ from perfdata.addresses import (
     resolve,
 )
 from perfdata.config import Settings
-from perfdata.errors import ElsewhereError, RefusedError
+from perfdata.errors import ElsewhereError, ProgramRefusedError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -52,7 +52,7 @@ class _Confinement:
     def __init__(self, code: str, conninfo: str | None, fix: Sequence[str]) -> None:
         self.code = code
         self.fix = fix
-        self.refused: RefusedError | None = None
+        self.refused: ElsewhereError | None = None
         self._parameters = _read(conninfo)
 
     @functools.cached_property
@@ -110,7 +110,7 @@ def confined(code: str, conninfo: str | None, fix: Sequence[str] = ()) -> Iterat
     """Refuse, in the block, connections to anything but the database of ``conninfo``.
 
     None allows no connection at all. ``code`` names in an error whose connection was refused, which
-    is ElsewhereError; ``fix`` are lines that mend it. RefusedError is raised for programs.
+    is ElsewhereError; ``fix`` are lines that mend it. ProgramRefusedError is raised for programs.
     """
     _install()
     confinement = _Confinement(code, conninfo, fix)
@@ -207,14 +207,12 @@ def _judge_program(program: Any, *_: object, **__: object) -> None:
     name = PurePath(os.fsdecode(program)).name
     if not _confinements or name in _HARMLESS:
         return
-    confinement = _confinements[-1]
-    error = RefusedError(
-        f"refused: {confinement.code}{_line()} may not run the program {name}: programs can "
+    # Not kept in the confinement: code that does without the program is none the worse.
+    raise ProgramRefusedError(
+        f"refused: {_confinements[-1].code}{_line()} may not run the program {name}: programs can "
         "connect to any database, so that perfdata lets a project's code run none but "
         f"{', '.join(sorted(_HARMLESS))}"
     )
-    confinement.refused = confinement.refused or error
-    raise error
 
 
 _DRIVERS: dict[str, tuple[str, Callable[..., None]]] = {

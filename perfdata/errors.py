@@ -17,6 +17,7 @@ PerfdataError
 ├── RefusedError              nothing was touched, because it might have cost data
 │   ├── PrivilegesError       the role may not do all that this needs
 │   ├── ElsewhereError        a project's code went for another database
+│   ├── ProgramRefusedError   a project's code would run a program; also a PermissionError
 │   ├── UserCodeError         code of other roles would run as this one
 │   ├── GuardError            this database is not one to delete from
 │   └── BoundaryError         unflagged rows hang on flagged ones
@@ -126,6 +127,13 @@ class ElsewhereError(RefusedError):
         super().__init__("\n".join([message, *statements]))
         self.message = message
         self.statements = tuple(statements)
+
+
+class ProgramRefusedError(RefusedError, PermissionError):
+    """A project's code would run a program.
+
+    Libraries that do without a program take it for one that may not be run.
+    """
 
 
 class UserCodeError(RefusedError):

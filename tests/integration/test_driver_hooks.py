@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import socketserver
+import subprocess
 import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -119,6 +120,18 @@ def test_perfdatas_own_connections_pass_by_what_they_are_and_not_by_their_addres
         make_engine(other).connect().close()
         with pytest.raises(ElsewhereError):
             psycopg.connect(other)
+
+
+def test_a_library_does_without_a_program_that_is_refused() -> None:
+    """As it would without lscpu; what fails afterwards is not put down to that."""
+    with confined("the code", None) as confinement:
+        try:
+            subprocess.run(["lscpu"], check=True)
+        except OSError as error:
+            assert isinstance(error, RefusedError)
+        else:
+            pytest.fail("it was run")
+    assert confinement.refused is None
 
 
 def test_a_thread_of_the_code_is_refused_too(databases: Databases) -> None:
