@@ -125,12 +125,9 @@ def test_perfdatas_own_connections_pass_by_what_they_are_and_not_by_their_addres
 def test_a_library_does_without_a_program_that_is_refused() -> None:
     """As it would without lscpu; what fails afterwards is not put down to that."""
     with confined("the code", None) as confinement:
-        try:
+        with pytest.raises(PermissionError, match="may not run the program lscpu") as caught:
             subprocess.run(["lscpu"], check=True)
-        except OSError as error:
-            assert isinstance(error, RefusedError)
-        else:
-            pytest.fail("it was run")
+        assert isinstance(caught.value, RefusedError)
     assert confinement.refused is None
 
 

@@ -41,7 +41,7 @@ def test_what_can_not_be_made_again_is_left_as_it_is(url: str | None) -> None:
     redaction = Redaction()
     if url:
         redaction.learn(url)
-    fixed = Fixed()
+    fixed: Any = Fixed()
     report = report_of(fixed, user_properties=[("p", Point(1, 2)), ("url", URL), ("d", {1: URL})])
     redaction.pytest_runtest_logreport(report)
     shown = URL.replace(PASSWORD, "***") if url else URL
