@@ -307,7 +307,11 @@ def homeless_clusters() -> list[tuple[Path, str]]:
     found = []
     for note in sorted(_SYSTEM_FOLDER.glob("*/home")):
         home = os.fsdecode(note.read_bytes()).rstrip("\n")
-        if not Path(home).exists():
+        try:
+            there = Path(home).exists()
+        except PermissionError:  # another user's, in a folder that is closed to this one
+            continue
+        if not there:
             found.append((note.parent, home))
     return found
 

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perfdata.config import Settings
+    from perfdata.database.catalog import Catalog
     from perfdata.database.link import Link
     from perfdata.database.templates import Found
     from perfdata.progress import Report
@@ -183,7 +184,7 @@ def make_template(
             room = make_conninfo(conninfo, dbname=work.name)
             with open_room(room, asked.search_path) as link:
                 if asked.seen is None or written(place.link, place.oid) != asked.seen:
-                    _check_same(link, asked)
+                    plan = replace(plan, catalog=_check_same(link, asked))
                 opened = Room(link, room, asked.search_path)
                 notes = load_parallel(opened, plan, snapshot, other, report)
                 if finish is not None:
@@ -203,14 +204,18 @@ def _check_unchanged(snapshot: Snapshot) -> None:
         raise LoadError(f"snapshot {snapshot.name} was replaced meanwhile; run it again")
 
 
-def _check_same(link: Link, asked: Asked) -> None:
-    """Raise LoadError where what was cloned is not what was looked at before."""
+def _check_same(link: Link, asked: Asked) -> Catalog:
+    """Raise LoadError where what was cloned is not what was looked at before; return its catalog.
+
+    A restore that ended meanwhile has given the foreign keys other oids.
+    """
     catalog = read_catalog(link)
     if (
         catalog != asked.plan.catalog
         or fingerprint_for(link, asked.plan, catalog) != asked.fingerprint
     ):
         raise LoadError(f"{asked.database} changed while it was cloned; run it again")
+    return catalog
 
 
 def _kept(

@@ -14,7 +14,7 @@ import psycopg
 import psycopg2
 import pytest
 
-from perfdata import ElsewhereError, RefusedError
+from perfdata import ElsewhereError, RefusedError, driver_hooks
 from perfdata.database.connection import connect, make_engine
 from perfdata.driver_hooks import confine, confined
 
@@ -146,3 +146,17 @@ def test_a_thread_of_the_code_is_refused_too(databases: Databases) -> None:
         thread.start()
         thread.join()
     assert isinstance(caught[0], ElsewhereError)
+
+
+def test_where_the_target_is_is_read_once_for_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dataset may yield a row at a time, and reading it takes longer than making a row."""
+    asked = []
+
+    def count(conninfo: str) -> dict[str, str]:
+        asked.append(conninfo)
+        return {"host": "127.0.0.1", "port": "1", "dbname": "x"}
+
+    monkeypatch.setattr(driver_hooks, "effective_parameters", count)
+    rows = confine(lambda: iter(range(100)), "dataset x", "host=127.0.0.1")
+    assert list(rows) == list(range(100))
+    assert len(asked) == 1

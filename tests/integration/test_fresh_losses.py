@@ -212,6 +212,24 @@ def test_rows_written_between_the_look_and_the_swap_are_kept(
     )
 
 
+def test_another_restore_between_the_look_and_the_template_is_no_obstacle(
+    fresh: Callable[..., Restored],
+    shop: str,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It drops the foreign keys and adds them again, which gives them other oids."""
+    real = fresh_module.make_template
+
+    def late(*args: Any, **options: Any) -> Any:
+        restore_snapshot(shop, NAME, settings=settings)
+        return real(*args, **options)
+
+    monkeypatch.setattr(fresh_module, "make_template", late)
+    assert fresh().strategy == "a new template and its clone"
+    assert count(shop) == 20
+
+
 def test_rows_committed_while_a_database_is_replaced_survive_gc(
     fresh: Callable[..., Restored], shop: str, settings: Settings, maintenance: str
 ) -> None:

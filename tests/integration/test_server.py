@@ -20,6 +20,7 @@ import psycopg
 import pytest
 
 from perfdata.config import Settings
+from perfdata.database import state
 from perfdata.database.accounts import server_account
 from perfdata.database.binaries import find_binaries, reachable
 from perfdata.database.connection import open_link
@@ -395,6 +396,23 @@ def test_a_cluster_whose_home_is_not_there_is_named_and_never_removed(
 
 
 NOBODY = 65_534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user for a moment")
+def test_a_home_in_a_folder_that_is_closed_to_this_user_is_no_matter_of_its_gc(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is there can't be seen: the cluster is another user's."""
+    (folder / "one").mkdir()
+    (folder / "closed").mkdir(mode=0o700)
+    (folder / "one" / "home").write_text(f"{folder / 'closed' / 'home'}\n")
+    monkeypatch.setattr(state, "_SYSTEM_FOLDER", folder)
+    assert [home for _, home in state.homeless_clusters()] == [str(folder / "closed" / "home")]
+    os.seteuid(NOBODY)
+    try:
+        assert state.homeless_clusters() == []
+    finally:
+        os.seteuid(0)
 
 
 @needs_root
