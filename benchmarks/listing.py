@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfdata import Manifest, Settings, list_snapshots
-from perfdata.snapshot.format import Body, fingerprint_schema, manifest_frame
+from perfdata.snapshot.format.manifest import Body, fingerprint_schema
+from perfdata.snapshot.format.writer import manifest_frame
 from perfdata.snapshot.store import snapshot_path
 
 if TYPE_CHECKING:

@@ -37,11 +37,11 @@ from perfdata import (
     restore_snapshot,
     snapshot_exists,
 )
-from perfdata.database import loading
 from perfdata.database.binaries import find_binaries
 from perfdata.database.link import PsycopgLink
 from perfdata.database.server import DATABASE, EmbeddedServer
-from perfdata.database.templates import mark_made
+from perfdata.load import loader as loading
+from perfdata.templates.databases import mark_made
 from perfdata.welfare.models import Base
 
 if TYPE_CHECKING:

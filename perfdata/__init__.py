@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
-    from perfdata.database.append import append_rows
     from perfdata.database.target import Target, open_target
     from perfdata.dataset import Dataset, TableRows
     from perfdata.errors import (
@@ -45,14 +44,17 @@ if TYPE_CHECKING:
         SnapshotStaleError,
         UserCodeError,
     )
+    from perfdata.load.append import append_rows
     from perfdata.progress import Event, Report
     from perfdata.project import Migration, Project
+    from perfdata.snapshot.build import build_dataset
+    from perfdata.snapshot.cache_key import CacheKey, cache_key
     from perfdata.snapshot.create import create_snapshot
-    from perfdata.snapshot.diff import Difference, TableDifference, diff_snapshots
-    from perfdata.snapshot.format import Manifest
-    from perfdata.snapshot.key import CacheKey, cache_key
-    from perfdata.snapshot.provide import Built, Provided, build_dataset, provide_dataset
-    from perfdata.snapshot.restore import Restored, restore_snapshot
+    from perfdata.snapshot.diff.difference import Difference, TableDifference, diff_snapshots
+    from perfdata.snapshot.format.manifest import Manifest
+    from perfdata.snapshot.options import Built, Provided, Restored
+    from perfdata.snapshot.provide import provide_dataset
+    from perfdata.snapshot.restore import restore_snapshot
     from perfdata.snapshot.store import (
         Snapshot,
         delete_snapshot,
@@ -64,7 +66,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "config": ("Settings",),
-    "database.append": ("append_rows",),
+    "load.append": ("append_rows",),
     "database.target": ("Target", "open_target"),
     "dataset": ("Dataset", "TableRows"),
     "errors": (
@@ -102,11 +104,13 @@ _MODULES = {
     "project": ("Migration", "Project"),
     "progress": ("Event", "Report"),
     "snapshot.create": ("create_snapshot",),
-    "snapshot.diff": ("Difference", "TableDifference", "diff_snapshots"),
-    "snapshot.format": ("Manifest",),
-    "snapshot.key": ("CacheKey", "cache_key"),
-    "snapshot.provide": ("Built", "Provided", "build_dataset", "provide_dataset"),
-    "snapshot.restore": ("Restored", "restore_snapshot"),
+    "snapshot.diff.difference": ("Difference", "TableDifference", "diff_snapshots"),
+    "snapshot.format.manifest": ("Manifest",),
+    "snapshot.cache_key": ("CacheKey", "cache_key"),
+    "snapshot.build": ("build_dataset",),
+    "snapshot.options": ("Built", "Provided", "Restored"),
+    "snapshot.provide": ("provide_dataset",),
+    "snapshot.restore": ("restore_snapshot",),
     "snapshot.store": (
         "Snapshot",
         "delete_snapshot",

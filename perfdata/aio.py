@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from perfdata.database.link import Link
     from perfdata.progress import Report
-    from perfdata.snapshot.diff import Difference
-    from perfdata.snapshot.restore import Restored
+    from perfdata.snapshot.diff.difference import Difference
+    from perfdata.snapshot.options import Restored
     from perfdata.snapshot.store import Snapshot
 
 __all__ = [
@@ -58,9 +58,9 @@ async def create_snapshot(
     report: Report = silent,
 ) -> Snapshot:
     """Save a database's flagged rows (or all) as a snapshot (see perfdata.create_snapshot)."""
-    from perfdata.snapshot.create import Request, create
+    from perfdata.snapshot.create import CreateOptions, create
 
-    request = Request(
+    options = CreateOptions(
         name=name,
         description=description,
         all_rows=all_rows,
@@ -70,7 +70,7 @@ async def create_snapshot(
         lock_timeout_s=lock_timeout_s,
     )
     found = settings or Settings.load()
-    return await _with_link(database, lambda link: create(link, request, found, report))
+    return await _with_link(database, lambda link: create(link, options, found, report))
 
 
 async def restore_snapshot(
@@ -92,13 +92,14 @@ async def restore_snapshot(
 
     With ``fresh`` the database is a URL or an AsyncEngine, and a thread does the work.
     """
-    from perfdata.snapshot.format import check_file
-    from perfdata.snapshot.restore import Options, restore, restore_into
+    from perfdata.snapshot.in_place import restore_in_place
+    from perfdata.snapshot.options import RestoreOptions
+    from perfdata.snapshot.restore import restore_into
     from perfdata.snapshot.store import find_snapshot
 
     found = settings or Settings.load()
     snapshot = find_snapshot(name, found)
-    options = Options(
+    options = RestoreOptions(
         clean_existing=clean_existing,
         fresh=fresh,
         terminate=terminate,
@@ -112,9 +113,9 @@ async def restore_snapshot(
         whole = await _whole_database(database)
         return await asyncio.to_thread(restore_into, whole, snapshot, found, options, report)
     began = time.perf_counter()
-    checked = await asyncio.to_thread(check_file, snapshot.path)
+    file = await asyncio.to_thread(snapshot.open().check)
     done = await _with_link(
-        database, lambda link: restore(link, snapshot, checked, found, options, report)
+        database, lambda link: restore_in_place(link, file, found, options, report)
     )
     return dataclasses.replace(done, duration_s=time.perf_counter() - began)
 
@@ -179,7 +180,7 @@ async def diff_snapshots(
     report: Report = silent,
 ) -> Difference:
     """Compare a snapshot with another or a database (see perfdata.diff_snapshots)."""
-    from perfdata.snapshot import diff
+    from perfdata.snapshot.diff import difference as diff
     from perfdata.snapshot.store import find_snapshot
 
     found = settings or Settings.load()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from perfdata.perf.room import Elsewhere
     from perfdata.perf.summary import Announcer
     from perfdata.snapshot.clones import Clones, Sealed
-    from perfdata.snapshot.provide import Built, Provided
+    from perfdata.snapshot.options import Built, Provided
 
 
 @dataclass(frozen=True)

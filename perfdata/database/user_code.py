@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from perfdata.database.catalog import Table
     from perfdata.database.link import Link, Rows
-    from perfdata.database.plan import Plan
 
 # What runs in a load. Not triggers: users' are disabled; rules: refused; policies: row_security is
 # off; column defaults on partitions: rows come through the root. Functions are read from the
@@ -136,12 +135,12 @@ def refuse_user_code(
     *,
     written: Iterable[Table] = (),
     read: Iterable[Table] | None = (),
-    brought: Mapping[str, Collection[str]] | None = None,
+    columns: Mapping[str, Collection[str]] | None = None,
 ) -> None:
     """Raise UserCodeError where code of roles that may not act as this one would run.
 
     ``others`` are the rows of OTHERS, ``written`` the tables that rows come into, with the columns
-    ``brought`` (None: nobody knows), ``read`` those that queries read (None: the whole database).
+    ``columns`` (None: unknown), ``read`` those that queries read (None: the whole database).
     """
     if not others:
         return
@@ -153,7 +152,7 @@ def refuse_user_code(
         one
         for one in map(_Called._make, link.rows(_CALLED, params))
         # COPY asks for the defaults of those columns alone that it does not bring.
-        if one.kind != "default" or one.name not in (brought or {}).get(one.key, ())
+        if one.kind != "default" or one.name not in (columns or {}).get(one.key, ())
     ]
     if found:
         authors = first(sorted({one.author for one in found}))
@@ -163,9 +162,3 @@ def refuse_user_code(
             f"URL of the role that owns the tables ({authors}), or, where you trust that code, "
             "--as-superuser"
         )
-
-
-def refuse_code_of_load(link: Link, others: Rows, plan: Plan) -> None:
-    """Raise UserCodeError where a load by this plan would run such code."""
-    if not plan.as_superuser:
-        refuse_user_code(link, others, written=plan.tables, read=plan.read, brought=plan.brought)

@@ -139,7 +139,7 @@ def _make_database(target: Target, name: str, source: str) -> str:
     from psycopg import sql
     from psycopg.conninfo import make_conninfo
 
-    from perfdata.database.templates import maintenance_link, mark_made
+    from perfdata.templates.databases import maintenance_link, mark_made
 
     query = "CREATE DATABASE {} TEMPLATE {}" if source else "CREATE DATABASE {}"
     with maintenance_link(target.conninfo) as (link, _):

@@ -81,7 +81,7 @@ def _drop_databases(target: Target, prefix: str) -> None:
     The token in the prefix is from a folder of our own: it proves as much as a mark, which one
     that was killed too early has not written.
     """
-    from perfdata.database.templates import drop_database, list_databases, maintenance_link
+    from perfdata.templates.databases import drop_database, list_databases, maintenance_link
 
     with maintenance_link(target.conninfo) as (link, _):
         for one in list_databases(link):

@@ -13,35 +13,40 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from perfdata.database.checks import run_checks
-from perfdata.database.clones import begin_run, left_clones, make_clone
 from perfdata.database.connection import database_in, open_link
 from perfdata.database.guard import check_guard
-from perfdata.database.loading import Existing
-from perfdata.database.marks import Kind
-from perfdata.database.ownership import leads_to
-from perfdata.database.properties import read_properties
-from perfdata.database.server import EmbeddedServer
-from perfdata.database.swap import obstacle, written
-from perfdata.database.templates import (
-    Place,
+from perfdata.errors import ConnectError, NoClonesError, RefusedError, ServerRefusedError
+from perfdata.load.maintenance import settle
+from perfdata.load.plan import Existing
+from perfdata.snapshot.build import build
+from perfdata.snapshot.losses import refuse_crossing, refuse_requirements
+from perfdata.snapshot.options import RestoreOptions
+from perfdata.snapshot.prepare import prepare
+from perfdata.snapshot.provide import REBUILDABLE, Current, decide, rebuild
+from perfdata.snapshot.template import (
+    TemplateRequest,
+    fingerprint_for,
+    make_template,
+    request_template,
+)
+from perfdata.templates.clone import begin_run, left_clones, make_clone
+from perfdata.templates.databases import (
+    TargetDatabase,
     drop_database,
-    find_template,
+    find_target,
     list_databases,
     lock_number,
     lock_target,
     maintenance_link,
-    superfluous_templates,
     unfinished,
     unlock,
     write_mark,
 )
-from perfdata.database.upkeep import settle
-from perfdata.errors import ConnectError, NoClonesError, RefusedError, ServerRefusedError
-from perfdata.snapshot.fresh import make_template
-from perfdata.snapshot.looking import Asked, fingerprint_for, read_sizes, template_key
-from perfdata.snapshot.losses import refuse_crossing, refuse_requirements
-from perfdata.snapshot.provide import with_current
-from perfdata.snapshot.restore import Options, prepare
+from perfdata.templates.marks import Kind
+from perfdata.templates.ownership import leads_to
+from perfdata.templates.properties import read_properties
+from perfdata.templates.swap import obstacle, written
+from perfdata.templates.template import find_template, superfluous_templates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,10 +54,12 @@ if TYPE_CHECKING:
 
     from perfdata.database.link import Link
     from perfdata.database.target import Target
-    from perfdata.database.templates import Found
     from perfdata.progress import Report
-    from perfdata.snapshot.provide import Built
+    from perfdata.snapshot.format.manifest import Manifest
+    from perfdata.snapshot.format.reader import SnapshotFile
+    from perfdata.snapshot.options import Built
     from perfdata.snapshot.store import Snapshot
+    from perfdata.templates.databases import Database
 
 # Part of every key: templates that were made in another way are not found.
 _WAY = ("perf", 2)
@@ -67,7 +74,7 @@ class Sealed:
     ``rows`` None: it was there already.
     """
 
-    template: Found
+    template: Database
     built: Built | None
     reason: str
     rows: int | None
@@ -86,22 +93,22 @@ class Clones:
         self._settings = settings
         self._report = report
         self._stack = ExitStack()
-        self._made: dict[str, Found] = {}
+        self._made: dict[str, Database] = {}
 
     def __enter__(self) -> Self:
         """Begin a run, and remove what killed ones have left."""
         try:
-            self._place = self._enter()
-            self._run = begin_run(self._place.link)
-            self._settings = _with_library(self._place, self._settings)
-            left = left_clones(self._place.link, lock_number(self._place.name), self._run)
-            _remove(self._place.link, left, force=True)
+            self._database = self._enter()
+            self._run = begin_run(self._database.link)
+            self._settings = _with_library(self._database, self._settings)
+            left = left_clones(self._database.link, lock_number(self._database.name), self._run)
+            _remove(self._database.link, left, force=True)
         except BaseException:
             self._stack.close()
             raise
         return self
 
-    def _enter(self) -> Place:
+    def _enter(self) -> TargetDatabase:
         conninfo, settings = self._target.conninfo, self._target.settings
         name = database_in(conninfo)
         with open_link(conninfo) as target:
@@ -110,14 +117,12 @@ class Clones:
                 link, there = self._stack.enter_context(maintenance_link(conninfo))
             except ConnectError as error:
                 raise NoClonesError(str(error)) from error
-            oid = next((one.oid for one in list_databases(link) if one.name == name), 0)
-            embedded = EmbeddedServer(settings).owns(link)
-            place = Place(link, there, oid, name, embedded, terminate=False)
-            if not leads_to(target, place):
+            database = find_target(link, there, name, settings)
+            if not leads_to(target, database):
                 raise NoClonesError(f"{name} is reached by way of a pooler, which names another so")
-        if reason := obstacle(place):
+        if reason := obstacle(database):
             raise NoClonesError(reason)
-        return place
+        return database
 
     def __exit__(
         self,
@@ -130,18 +135,18 @@ class Clones:
             for name in list(self._made):
                 self.drop(name)
 
-    def make(self, template: Found) -> str:
+    def make(self, template: Database) -> str:
         """Make a clone, and return its conninfo."""
         from psycopg.conninfo import make_conninfo
 
-        made = make_clone(self._place, template, self._run, self._settings)
+        made = make_clone(self._database, template, self._run, self._settings)
         conninfo = make_conninfo(self._target.conninfo, dbname=made.name)
         self._made[conninfo] = made
         return conninfo
 
     def drop(self, conninfo: str) -> None:
         """Drop a clone by its conninfo; whoever is still in it is ended."""
-        drop_database(self._place.link, self._made.pop(conninfo), force=True)
+        drop_database(self._database.link, self._made.pop(conninfo), force=True)
 
     def template(self, name: str) -> Sealed:
         """Return the template of a dataset or a snapshot; it is made where there is none.
@@ -149,39 +154,41 @@ class Clones:
         A dataset's snapshot that is missing or stale is built first, as provide_dataset does it.
         Raises NoClonesError, and what a restore raises.
         """
-        options = Options()
-        sealed, built, reason = with_current(
-            self._target, name, self._sealed, build=True, options=options, report=self._report
-        )
-        if sealed is not None:
-            return sealed
-        if built is None or built.snapshot is None:
+        options, target = RestoreOptions(), self._target
+        decision = decide(target, name, options, may_build=True)
+        if isinstance(decision, Current):
+            try:
+                return self._sealed(decision.snapshot)
+            except REBUILDABLE as error:
+                decision = rebuild(target, name, error, may_build=True)
+        built = build(target, name, options, self._report)
+        if built.snapshot is None:
             raise NoClonesError(f"{name} was built and not saved")
-        return replace(self._sealed(built.snapshot), built=built, reason=reason)
+        return replace(self._sealed(built.snapshot), built=built, reason=decision.reason)
 
     def _sealed(self, snapshot: Snapshot) -> Sealed:
         began = time.perf_counter()
-        place = self._place
-        lock_target(place.link, place.name, self._report)
+        database, file = self._database, snapshot.open()
+        lock_target(database.link, database.name, self._report)
         try:
-            for one in unfinished(place.link, lock_number(place.name)):
-                drop_database(place.link, one, force=True)
-            seen = written(place.link, place.oid)
+            for left in unfinished(database.link, lock_number(database.name)):
+                drop_database(database.link, left, force=True)
+            seen = written(database.link, database.oid)
             with open_link(self._target.conninfo) as link:
-                asked = self._ask(link, snapshot, seen)
-            if found := find_template(place.link, asked.key, Kind.PERF):
+                request = self._examine(link, file.manifest, seen)
+            found, rows = find_template(database.link, request.key, Kind.PERF), None
+            if found is not None:
                 self._use(found)
-                return Sealed(found, None, "current", None, time.perf_counter() - began)
-            found = self._make(asked, snapshot)
+            else:
+                found, rows = self._make(request, file), file.manifest.rows
         finally:
-            unlock(place.link, lock_number(place.name))
-        rows = snapshot.manifest.rows
+            unlock(database.link, lock_number(database.name))
         return Sealed(found, None, "current", rows, time.perf_counter() - began)
 
-    def _ask(self, link: Link, snapshot: Snapshot, seen: int | None) -> Asked:
-        manifest = snapshot.manifest
+    def _examine(self, link: Link, manifest: Manifest, seen: int | None) -> TemplateRequest:
         # Whatever rows the file has: they go into perfdata's own clone, not into the target.
-        plan = prepare(link, manifest, self._target.settings, Options(unflagged_rows=True))
+        options = RestoreOptions(unflagged_rows=True)
+        plan = prepare(link, manifest, self._target.settings, options)
         plan = replace(plan, existing=Existing.ALL, sealed=True)
         try:
             with link.transaction(reading=True):
@@ -192,38 +199,38 @@ class Clones:
         except (RefusedError, ServerRefusedError) as error:
             raise NoClonesError(str(error)) from error
         role = str(link.value("SELECT current_user"))
-        key = template_key(manifest, fingerprint, self._place.name, role, way=_WAY)
-        sizes = read_sizes(link, plan)
-        path = link.session_path()
-        return Asked(self._place.name, plan, fingerprint, key, path, (), seen, *sizes)
+        name = self._database.name
+        return request_template(
+            link, plan, manifest, fingerprint, database=name, role=role, way=_WAY, seen=seen
+        )
 
-    def _make(self, asked: Asked, snapshot: Snapshot) -> Found:
-        place, conninfo = self._place, self._target.conninfo
-        old = superfluous_templates(list_databases(place.link), place.name, Kind.PERF, 1)
-        _remove(place.link, old, force=False)
+    def _make(self, request: TemplateRequest, file: SnapshotFile) -> Database:
+        database, conninfo = self._database, self._target.conninfo
+        old = superfluous_templates(list_databases(database.link), database.name, Kind.PERF, 1)
+        _remove(database.link, old, force=False)
         found, _ = make_template(
-            place, conninfo, asked, snapshot, self._report, kind=Kind.PERF, finish=settle
+            database, conninfo, request, file, self._report, kind=Kind.PERF, finish=settle
         )
         return found
 
-    def _use(self, template: Found) -> None:
+    def _use(self, template: Database) -> None:
         if template.mark is not None:
-            write_mark(self._place.link, template.name, "", template.mark.of(used=time.time()))
+            write_mark(self._database.link, template.name, "", template.mark.of(used=time.time()))
 
 
-def _remove(link: Link, superfluous: list[Found], *, force: bool) -> None:
+def _remove(link: Link, superfluous: list[Database], *, force: bool) -> None:
     """Drop what is superfluous; what can't be dropped now stays for the next run, or db.gc."""
     for one in superfluous:
         with suppress(ServerRefusedError):
             drop_database(link, one, force=force)
 
 
-def _with_library(place: Place, settings: Mapping[str, str]) -> dict[str, str]:
+def _with_library(database: TargetDatabase, settings: Mapping[str, str]) -> dict[str, str]:
     """Have auto_explain loaded into the clone's sessions, where the role may do that.
 
     Its settings are left out where it can't be, and those that this version does not know.
     """
-    link = place.link
+    link = database.link
     others = {name: value for name, value in settings.items() if not _is_librarys(name)}
     if not link.value("SELECT current_setting('is_superuser') = 'on'"):
         return others
@@ -240,7 +247,7 @@ def _with_library(place: Place, settings: Mapping[str, str]) -> dict[str, str]:
     own = {name: value for name, value in settings.items() if name in known}
     before = [
         one.partition("=")[2]
-        for role, one in read_properties(link, place.oid).settings
+        for role, one in read_properties(link, database.oid).settings
         if role is None and one.startswith(f"{_PRELOAD}=")
     ]
     return {**others, **own, _PRELOAD: ", ".join([*before, _LIBRARY])}

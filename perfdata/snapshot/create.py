@@ -17,29 +17,23 @@ from perfdata.database.connection import open_link
 from perfdata.database.copy import json_rows
 from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off, one_moment
 from perfdata.database.migrate import database_heads, read_history
-from perfdata.database.privileges import check_readable
-from perfdata.database.sequences import read_sequences
 from perfdata.database.statistics import read_statistics
 from perfdata.database.target import project_of
-from perfdata.database.unsaved import unsaved
 from perfdata.database.user_code import OTHERS, refuse_user_code
-from perfdata.database.views import populated_views
 from perfdata.errors import LoadError, RefusedError, SchemaError, SnapshotError
+from perfdata.load.privileges import check_readable
+from perfdata.load.selection import Selection, whole_tables
+from perfdata.load.sequences import read_sequences
+from perfdata.load.unsaved import unsaved
+from perfdata.load.views import populated_views
 from perfdata.progress import Event, silent
 from perfdata.project import flag_of
-from perfdata.snapshot.current import key_parts
-from perfdata.snapshot.format import (
-    BodyWriter,
-    Manifest,
-    fingerprint_schema,
-    manifest_frame,
-)
-from perfdata.snapshot.frames import STATISTICS_MAX_BYTES, listed_bytes
-from perfdata.snapshot.longest import long_rows_named, reading
-from perfdata.snapshot.required import describe_requirements, find_requirements
-from perfdata.snapshot.selection import Selection, whole_tables
+from perfdata.snapshot.format.frames import STATISTICS_MAX_BYTES, listed_bytes
+from perfdata.snapshot.format.manifest import Manifest, fingerprint_schema
+from perfdata.snapshot.format.writer import BackgroundCalls, BodyWriter, manifest_frame
+from perfdata.snapshot.requirements import describe_requirements, find_requirements
+from perfdata.snapshot.staleness import key_parts
 from perfdata.snapshot.store import Snapshot, check_free, snapshot_path
-from perfdata.snapshot.turns import Turns
 from perfdata.temporary import give_name, temporary_beside
 
 if TYPE_CHECKING:
@@ -54,11 +48,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to create: the rows (flagged, or all), and how the snapshot is called.
+class CreateOptions:
+    """The options of create_snapshot, and what a build adds.
 
-    ``dataset`` is given where the rows are known to be its own, just built; ``expected`` are then
-    the rows that it put into its tables.
+    ``dataset`` is given where the rows are its own, just built; ``expected`` are then the rows that
+    it put into its tables.
     """
 
     name: str
@@ -97,7 +91,7 @@ def create_snapshot(
     Raises SnapshotExistsError without ``replace``, UserCodeError, RefusedError, SchemaError,
     ConnectError, and SnapshotError where the file can't be written.
     """
-    request = Request(
+    options = CreateOptions(
         name=name,
         description=description,
         all_rows=all_rows,
@@ -107,15 +101,15 @@ def create_snapshot(
         lock_timeout_s=lock_timeout_s,
     )
     with open_link(database) as link:
-        return create(link, request, settings or Settings.load(), report)
+        return create(link, options, settings or Settings.load(), report)
 
 
-def create(link: Link, request: Request, settings: Settings, report: Report) -> Snapshot:
-    """Save what is requested from an open link."""
-    check_free(request.name, settings, replace=request.replace)
-    path = writable_path(request.name, settings)
+def create(link: Link, options: CreateOptions, settings: Settings, report: Report) -> Snapshot:
+    """Create a snapshot from an open link (see create_snapshot)."""
+    check_free(options.name, settings, replace=options.replace)
+    path = writable_path(options.name, settings)
     with _written(path):
-        return _write(link, request, settings, path, report)
+        return _write(link, options, settings, path, report)
 
 
 def writable_path(name: str, settings: Settings) -> Path:
@@ -139,36 +133,35 @@ def _written(path: Path) -> Iterator[None]:
 
 
 def _write(
-    link: Link, request: Request, settings: Settings, path: Path, report: Report
+    link: Link, options: CreateOptions, settings: Settings, path: Path, report: Report
 ) -> Snapshot:
     with temporary_beside(path) as body_file, temporary_beside(path) as whole_file:
-        timeout_s = request.lock_timeout_s
+        timeout_s = options.lock_timeout_s
         with (
-            long_rows_named(link),
             loads_held_off(link, shared=True, timeout_s=timeout_s),
             one_moment(link, timeout_s, writers_off=link.joined),
         ):
-            manifest = _read(link, request, settings, BodyWriter(body_file), report)
+            manifest = _read(link, options, settings, BodyWriter(body_file), report)
         whole_file.write(manifest_frame(manifest))
         body_file.seek(0)
         shutil.copyfileobj(body_file, whole_file, 1 << 20)
         whole_file.flush()
         os.fsync(whole_file.fileno())
-        _publish(whole_file, path, request, settings)
+        _publish(whole_file, path, options, settings)
     _sync_folder(path.parent)
-    return Snapshot(request.name, path, path.stat().st_size, manifest)
+    return Snapshot(options.name, path, path.stat().st_size, manifest)
 
 
-def _publish(file: IO[bytes], path: Path, request: Request, settings: Settings) -> None:
+def _publish(file: IO[bytes], path: Path, options: CreateOptions, settings: Settings) -> None:
     """Give the whole file its name; without ``replace`` never in the place of another's."""
-    check_free(request.name, settings, replace=request.replace)
-    if request.replace:
+    check_free(options.name, settings, replace=options.replace)
+    if options.replace:
         give_name(file, path)
         return
     try:
         os.link(file.name, path)
     except FileExistsError:
-        check_free(request.name, settings, replace=False)
+        check_free(options.name, settings, replace=False)
         raise
 
 
@@ -183,7 +176,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _read(
-    link: Link, request: Request, settings: Settings, writer: BodyWriter, report: Report
+    link: Link, options: CreateOptions, settings: Settings, writer: BodyWriter, report: Report
 ) -> Manifest:
     version, encoding = link.rows(
         "SELECT current_setting('server_version'), current_setting('server_encoding')"
@@ -197,37 +190,37 @@ def _read(
     flag = flag_of(project, settings)
     others = link.later(OTHERS)
     catalog = read_catalog(link)
-    selection = _select(request, settings, catalog, flag)
+    selection = _select(options, settings, catalog, flag)
     tables = selection.tables(catalog)
     if not tables:
         raise SchemaError(
-            f"the database has no table{'' if request.all_rows else f' with a column {flag}'}"
+            f"the database has no table{'' if options.all_rows else f' with a column {flag}'}"
         )
-    if not request.as_superuser:
+    if not options.as_superuser:
         refuse_user_code(link, others.rows, read=_read_with(catalog, tables))
-    check_readable(link, tables, sequences=request.all_rows)
-    notes = unsaved(link, tables, all_rows=request.all_rows)
+    check_readable(link, tables, sequences=options.all_rows)
+    notes = unsaved(link, tables, all_rows=options.all_rows)
     _hold_still(link, tables)
-    requires = () if request.all_rows else tuple(find_requirements(link, catalog, selection))
-    if requires and request.strict:
+    requires = () if options.all_rows else tuple(find_requirements(link, catalog, selection))
+    if requires and options.strict:
         rows = "; ".join(describe_requirements(requires))
         raise RefusedError(f"refused by --strict: flagged rows reference unflagged ones: {rows}")
-    with Turns() as turns:
+    with BackgroundCalls() as background:
         stats = {
-            table.key: _copy_table(link, table, selection.where(table), writer, turns, report)
+            table.key: _copy_table(link, table, selection.where(table), writer, background, report)
             for table in tables
         }
-    _check_expected(request, stats)
+    _check_expected(options, stats)
     schema = described_schema(tables)
-    dataset = request.dataset
+    dataset = options.dataset
     return Manifest(
-        name=request.name,
-        description=request.description or (dataset.description if dataset else ""),
+        name=options.name,
+        description=options.description or (dataset.description if dataset else ""),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         stats=stats,
         as_of=dataset.as_of.isoformat() if dataset else None,
-        all_rows=request.all_rows,
-        flag_column=None if request.all_rows else flag,
+        all_rows=options.all_rows,
+        flag_column=None if options.all_rows else flag,
         server_version=version,
         server_encoding=encoding,
         schema_fingerprint=fingerprint_schema(schema),
@@ -238,8 +231,8 @@ def _read(
         left_out=[table.key for table in catalog.tables if table not in tables],
         whole_tables=sorted(selection.whole),
         # They move on while rows are read: behind the rows, they are never behind their values.
-        sequences=read_sequences(link) if request.all_rows else {},
-        populated_views=populated_views(link) if request.all_rows else (),
+        sequences=read_sequences(link) if options.all_rows else {},
+        populated_views=populated_views(link) if options.all_rows else (),
         notes=notes,
         schema=schema,
         generated={
@@ -259,11 +252,11 @@ def _read_with(catalog: Catalog, tables: Sequence[Table]) -> list[Table]:
     return [catalog.by_oid[oid] for oid in oids | referenced]
 
 
-def _select(request: Request, settings: Settings, catalog: Catalog, flag: str) -> Selection:
+def _select(options: CreateOptions, settings: Settings, catalog: Catalog, flag: str) -> Selection:
     """Choose the rows: a dataset's snapshot holds its own rows alone, no table whole."""
-    if request.all_rows:
+    if options.all_rows:
         return Selection(None)
-    patterns = () if request.dataset else settings.whole_tables
+    patterns = () if options.dataset else settings.whole_tables
     return Selection(flag, whole_tables(catalog, patterns))
 
 
@@ -294,11 +287,11 @@ def _hold_still(link: Link, tables: Sequence[Table]) -> None:
         link.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(names))
 
 
-def _check_expected(request: Request, stats: Mapping[str, int]) -> None:
-    for key, rows in (request.expected or {}).items():
+def _check_expected(options: CreateOptions, stats: Mapping[str, int]) -> None:
+    for key, rows in (options.expected or {}).items():
         if stats.get(key) != rows:
             raise LoadError(
-                f"{key} had {rows:,} rows when dataset {request.name} was built and has "
+                f"{key} had {rows:,} rows when dataset {options.name} was built and has "
                 f"{stats.get(key, 0):,} now: something else wrote into it. Build it again"
             )
 
@@ -315,21 +308,20 @@ def _copy_table(
     table: Table,
     where: sql.Composable,
     writer: BodyWriter,
-    turns: Turns,
+    background: BackgroundCalls,
     report: Report,
 ) -> int:
     columns = table.stored
     names, types = [one.name for one in columns], [one.type for one in columns]
-    turns.add(writer.table, table.key, names, types)
+    background.add(writer.table, table.key, names, types)
     rows = 0
 
     def write(block: bytes) -> None:
         nonlocal rows
-        turns.add(writer.rows, block)
+        background.add(writer.rows, block)
         rows += block.count(b"\n")
         report(Event(table.key, rows))
 
     report(Event(table.key, 0))
-    with reading(table):
-        link.copy_out(json_rows(table, where), write)
+    link.copy_out(json_rows(table, where), write)
     return rows

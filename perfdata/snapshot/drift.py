@@ -15,7 +15,7 @@ from perfdata.database.connection import first
 from perfdata.database.kinds import takes
 from perfdata.database.migrate import stood_on, version_queries
 from perfdata.errors import SchemaError, SnapshotStaleError
-from perfdata.snapshot.current import compare_migrations
+from perfdata.snapshot.staleness import compare_migrations
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from perfdata.database.catalog import Catalog, Column
     from perfdata.database.link import Rows
     from perfdata.database.migrate import History
-    from perfdata.snapshot.current import Compared
-    from perfdata.snapshot.format import Manifest
+    from perfdata.snapshot.format.manifest import Manifest
+    from perfdata.snapshot.staleness import Compared
 
 _NOT_NULL = " not null"
 # Each holds whatever those before it hold, written alike.

@@ -1,226 +1,223 @@
-"""Restore into a fresh database: a template, made once, cloned, and swapped with the target.
+"""Restore into a fresh database: the clone of a template takes the place of the target.
 
-Nothing is dropped before its replacement is ready, and what is replaced is kept. A snapshot holds
-no definitions: the template is a clone of the target, emptied and loaded. It is found again by a
-key of all that decides what is in it, so that the next restore of the same is a clone and a swap.
+The template is a clone of the target, emptied and loaded with the snapshot, since a snapshot holds
+no definitions. It is found again by a key of everything that decides what is in it, so that the
+next restore of the same is a clone and a swap. Nothing is dropped before its replacement is ready,
+and what was replaced is kept.
 """
 
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from psycopg.conninfo import make_conninfo
 
-from perfdata.database.catalog import read_catalog
 from perfdata.database.checks import run_checks
-from perfdata.database.connection import first, open_link
-from perfdata.database.marks import Kind
-from perfdata.database.swap import obstacle, swap, written
-from perfdata.database.templates import (
-    Place,
-    clone,
+from perfdata.database.connection import database_in, first, open_link
+from perfdata.database.guard import allowed_by_name
+from perfdata.database.locks import lock_timeout, waits_told
+from perfdata.database.sessions import refuse_sessions
+from perfdata.errors import ConnectError, NoClonesError, ServerRefusedError
+from perfdata.load.plan import Existing
+from perfdata.snapshot.in_place import log_restore
+from perfdata.snapshot.losses import (
+    losses,
+    lost_words,
+    refuse_crossing,
+    refuse_losses,
+    refuse_requirements,
+)
+from perfdata.snapshot.options import Restored
+from perfdata.snapshot.prepare import application_name, prepare
+from perfdata.snapshot.template import (
+    TemplateRequest,
+    check_clone_space,
+    check_template_space,
+    fingerprint_for,
+    make_template,
+    request_template,
+)
+from perfdata.templates.databases import (
+    TargetDatabase,
     drop_database,
-    find_template,
-    likely_template,
+    find_target,
     list_databases,
     lock_number,
+    lock_target,
     maintenance_link,
-    open_work,
-    replaced,
-    seal_template,
-    superfluous_templates,
     unfinished,
 )
-from perfdata.errors import ConnectError, LoadError, ServerRefusedError
-from perfdata.snapshot.filling import open_room
-from perfdata.snapshot.format import check_digest
-from perfdata.snapshot.looking import (
-    Asked,
-    UnableError,
-    ask,
-    clone_room,
-    fingerprint_for,
-    place_of,
-    template_room,
-)
-from perfdata.snapshot.losses import lost_words
-from perfdata.snapshot.parallel import Room, load_parallel, second_filler
-from perfdata.snapshot.restore import Restored, application_name, log_restore, restore_into
+from perfdata.templates.ownership import leads_to
+from perfdata.templates.swap import obstacle, swap, written
+from perfdata.templates.template import clone, find_template, replaced, superfluous_templates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from perfdata.config import Settings
-    from perfdata.database.catalog import Catalog
     from perfdata.database.link import Link
-    from perfdata.database.templates import Found
+    from perfdata.load.plan import Plan
     from perfdata.progress import Report
-    from perfdata.snapshot.format import Manifest
-    from perfdata.snapshot.restore import Options
+    from perfdata.snapshot.format.manifest import Manifest
+    from perfdata.snapshot.format.reader import SnapshotFile
+    from perfdata.snapshot.options import RestoreOptions
     from perfdata.snapshot.store import Snapshot
+    from perfdata.templates.databases import Database
+
+# Part of every key: templates that were loaded in another way are not found.
+_WAY = 6
+_NOT_ALLOWED = "42501"
+
+_TARGET = """
+SELECT oid::bigint, datname, current_user FROM pg_database WHERE datname = current_database()"""
+
+# A temporary table is only its session's.
+_ROWS_WRITTEN = """
+SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_all_tables
+WHERE schemaname !~ '^pg_(toast|temp_|catalog$)' OR relid = 'pg_catalog.pg_largeobject'::regclass"""
+_FLUSH = "SELECT pg_stat_force_next_flush()"
 
 
 def restore_fresh(
-    conninfo: str, snapshot: Snapshot, settings: Settings, options: Options, report: Report
+    conninfo: str, snapshot: Snapshot, settings: Settings, options: RestoreOptions, report: Report
 ) -> Restored:
     """Replace a whole database by one with a snapshot's rows in it (see restore_snapshot).
 
-    A role that can't do that restores in the ordinary way, and the notes say why.
+    Raises NoClonesError where this role can't, with everything as it was.
     """
     began = time.perf_counter()
     conninfo = make_conninfo(conninfo, application_name=application_name(snapshot.name))
-    try:
-        rows, strategy, notes = _replace(conninfo, snapshot, settings, options, report)
-    except UnableError as error:
-        done = restore_into(conninfo, snapshot, settings, options.in_place, report)
-        note = f"restored without --fresh: {error}"
-        return replace(done, notes=(note, *done.notes))
-    return Restored(snapshot.name, rows, strategy, time.perf_counter() - began, notes)
-
-
-def _replace(
-    conninfo: str, snapshot: Snapshot, settings: Settings, options: Options, report: Report
-) -> tuple[dict[str, int], str, tuple[str, ...]]:
-    with place_of(conninfo, settings, options, report) as place:
-        asked, begun = _ask_and_begin(place, conninfo, snapshot, settings, options)
-        template, new, told = begun.template, begun.new, asked.plan.notes
-        if template is None or template.key != asked.key:
-            _discard(place, new)
-            template, new = find_template(place.link, asked.key), None
+    file = snapshot.open()
+    manifest = file.manifest
+    with hold_target(conninfo, settings, options, report) as target:
+        refuse_obstacle(target)
+        for database in unfinished(target.link, lock_number(target.name)):
+            drop_database(target.link, database, force=True)
+        with open_link(conninfo) as link:
+            request, lost = examine(link, target, file, settings, options)
+        template = find_template(target.link, request.key)
+        notes = [*request.plan.notes, *_remove_older(target, template)]
         strategy = "a clone of its template"
-        with _older_removed(place, template) as removed:
-            if template is None:
-                strategy = "a new template and its clone"
-                template, more = make_template(place, conninfo, asked, snapshot, report)
-                told = tuple(dict.fromkeys((*told, *more)))
-            new = new or clone(place, template)
-            try:
-                before, changed = swap(place, new, template, asked.seen, lost=first(asked.lost))
-            except BaseException:
-                _discard(place, new)
-                raise
-        logged = log_restore(place.link, snapshot.manifest, strategy, place.name)
-        kept = _kept(place.name, before, asked.lost, snapshot.manifest, changed=changed)
-    return dict(snapshot.manifest.stats), strategy, (*told, *kept, *removed, *logged)
-
-
-@dataclass(frozen=True)
-class _Begun:
-    """What was done while the target was looked at: the clone of the likely template."""
-
-    obstacle: str | None = None
-    template: Found | None = None
-    new: Found | None = None
-
-
-def _ask_and_begin(
-    place: Place, conninfo: str, snapshot: Snapshot, settings: Settings, options: Options
-) -> tuple[Asked, _Begun]:
-    """Look at the target, and meanwhile clone the template that is likely the one.
-
-    Of 110 ms that a second restore of 100_offices took, 49 went into looking and 27 into cloning.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        early = pool.submit(_begin, place, snapshot)
+        if template is None:
+            strategy = "a new template and its clone"
+            template, made_notes = make_template(target, conninfo, request, file, report)
+            notes += [note for note in made_notes if note not in notes]
+        else:
+            check_clone_space(target, template)
+        new = clone(target, template)
         try:
-            with open_link(conninfo) as link:
-                asked = ask(link, place, snapshot, settings, options)
+            before, changed = swap(target, new, template, request.seen, lost=first(lost))
         except BaseException:
-            begun = early.result()
-            _discard(place, begun.new)
-            if begun.obstacle is not None:
-                raise UnableError(begun.obstacle) from None
+            drop_database(target.link, new, force=True)
             raise
-    begun = early.result()
-    if begun.obstacle is not None:
-        raise UnableError(begun.obstacle)
-    return asked, begun
+        notes += _kept(target.name, before, lost, manifest, changed=changed)
+        notes += log_restore(target.link, manifest, strategy, target.name)
+    duration_s = time.perf_counter() - began
+    return Restored(snapshot.name, dict(manifest.stats), strategy, duration_s, tuple(notes))
 
 
-def _begin(place: Place, snapshot: Snapshot) -> _Begun:
-    if reason := obstacle(place):
-        return _Begun(reason)
-    for one in unfinished(place.link, lock_number(place.name)):
-        drop_database(place.link, one, force=True)
-    likely = likely_template(place.link, place.name, snapshot.manifest.body.sha256)
-    if likely:
-        run_checks(place.link, [clone_room(place, likely)])
-    return _Begun(None, likely, clone(place, likely, settled=True)) if likely else _Begun()
+def preview_fresh(
+    conninfo: str, file: SnapshotFile, settings: Settings, options: RestoreOptions, report: Report
+) -> tuple[Plan, list[str]]:
+    """Make the checks that a fresh restore makes before it does anything.
 
-
-def _discard(place: Place, new: Found | None) -> None:
-    if new is not None:
-        drop_database(place.link, new, force=True)
-
-
-def make_template(
-    place: Place,
-    conninfo: str,
-    asked: Asked,
-    snapshot: Snapshot,
-    report: Report,
-    *,
-    kind: Kind = Kind.TEMPLATE,
-    finish: Callable[[Link], None] | None = None,
-) -> tuple[Found, tuple[str, ...]]:
-    """Clone the target, load a snapshot into that, and seal it; return what a user should know.
-
-    ``finish`` is done in the template when the rows are loaded.
+    Returns its plan, and the rows that would be lost. Raises NoClonesError where this role can't.
     """
-    manifest, plan = snapshot.manifest, asked.plan
-    run_checks(place.link, [template_room(place, asked, manifest)])
-    target = next(one for one in list_databases(place.link) if one.oid == place.oid)
+    file.check()
+    with hold_target(conninfo, settings, options, report) as target:
+        refuse_obstacle(target)
+        if not options.terminate:
+            refuse_sessions(target.link, target.oid, target.name)
+        with open_link(conninfo) as link:
+            request, lost = examine(link, target, file, settings, options)
+        if find_template(target.link, request.key) is None:
+            check_template_space(target, request, file.manifest)
+    return request.plan, lost
+
+
+@contextmanager
+def hold_target(
+    conninfo: str, settings: Settings, options: RestoreOptions, report: Report
+) -> Iterator[TargetDatabase]:
+    """Keep other restores like this from the target; nothing is open in it meanwhile."""
+    name = database_in(conninfo)
     with ExitStack() as stack:
-        other = stack.enter_context(second_filler(manifest.rows, plan.catalog))
-        checked = stack.enter_context(ThreadPoolExecutor(1)).submit(_check_unchanged, snapshot)
-        work = clone(place, target)
         try:
-            checked.result()
-            open_work(place.link, work)
-            room = make_conninfo(conninfo, dbname=work.name)
-            with open_room(room, asked.search_path) as link:
-                if asked.seen is None or written(place.link, place.oid) != asked.seen:
-                    plan = replace(plan, catalog=_check_same(link, asked))
-                opened = Room(link, room, asked.search_path)
-                notes = load_parallel(opened, plan, snapshot, other, report)
-                if finish is not None:
-                    finish(link)
-            return seal_template(place, work, asked.key, manifest.body.sha256, kind), notes
-        except BaseException:
-            drop_database(place.link, work, force=True)
-            raise
+            link, there = stack.enter_context(maintenance_link(conninfo))
+        except ConnectError as error:
+            raise NoClonesError(str(error)) from error
+        lock_target(link, name, report)
+        yield find_target(link, there, name, settings, terminate=options.terminate)
 
 
-def _check_unchanged(snapshot: Snapshot) -> None:
-    """Read every byte of a snapshot; raise LoadError where it is not the one that was looked at.
-
-    Its rows are checked while they are loaded: an error there throws the new database away.
-    """
-    if check_digest(snapshot.path)[0].body != snapshot.manifest.body:
-        raise LoadError(f"snapshot {snapshot.name} was replaced meanwhile; run it again")
+def refuse_obstacle(target: TargetDatabase) -> None:
+    """Raise NoClonesError where this role can't replace the target."""
+    if reason := obstacle(target):
+        raise NoClonesError(reason)
 
 
-def _check_same(link: Link, asked: Asked) -> Catalog:
-    """Raise LoadError where what was cloned is not what was looked at before; return its catalog.
-
-    A restore that ended meanwhile has given the foreign keys other oids.
-    """
-    catalog = read_catalog(link)
-    if (
-        catalog != asked.plan.catalog
-        or fingerprint_for(link, asked.plan, catalog) != asked.fingerprint
+def examine(
+    link: Link,
+    target: TargetDatabase,
+    file: SnapshotFile,
+    settings: Settings,
+    options: RestoreOptions,
+) -> tuple[TemplateRequest, list[str]]:
+    """Make every check of the target; return which template it takes, and rows that it loses."""
+    if not leads_to(link, target):
+        raise NoClonesError(f"{target.name} is reached by way of a pooler, which names another so")
+    manifest = file.manifest
+    plan = prepare(link, manifest, settings, options)
+    plan = replace(plan, existing=Existing.ALL, sealed=True)
+    oid, name, role = link.rows(_TARGET)[0]
+    before, rows_before = written(link, oid), link.value(_ROWS_WRITTEN)
+    # Tables that were taken whole are compared in a temporary one, which no reader may make.
+    timeout_s = options.lock_timeout_s
+    with waits_told(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
+        lost = losses(link, plan, file)
+        if lost and not (plan.owned or allowed_by_name(link, settings)):
+            refuse_losses(link, lost, manifest)
+    with (
+        waits_told(link, timeout_s),
+        link.transaction(lock_timeout(timeout_s), reading=True),
     ):
-        raise LoadError(f"{asked.database} changed while it was cloned; run it again")
-    return catalog
+        refuse_requirements(plan, manifest)
+        refuse_crossing(link, plan)
+        run_checks(link, plan.checks)
+        try:
+            fingerprint = fingerprint_for(link, plan)
+        except ServerRefusedError as error:
+            if error.sqlstate != _NOT_ALLOWED:
+                raise
+            raise NoClonesError(f"not all of {name} can be read: {error.server_message}") from error
+    seen = _seen(link, oid, before, rows_before)
+    request = request_template(
+        link, plan, manifest, fingerprint, database=name, role=role, way=_WAY, seen=seen
+    )
+    return request, lost
+
+
+def _seen(link: Link, oid: int, before: int | None, rows_before: int) -> int | None:
+    """Count what was written up to now; None where that is unsure, or others wrote meanwhile.
+
+    The look itself writes to the catalog where it makes temporary tables. What is counted of others
+    is in their tables' counts too by the time that these are read, which is why they come last.
+    """
+    if before is None:
+        return None
+    link.rows(_FLUSH)  # what this session wrote, which else is counted when it ends
+    now = written(link, oid)
+    if now == before or link.value(_ROWS_WRITTEN) == rows_before:
+        return now
+    return None
 
 
 def _kept(
-    name: str, before: str, lost: tuple[str, ...], manifest: Manifest, *, changed: bool
-) -> tuple[str, ...]:
+    name: str, before: str, lost: list[str], manifest: Manifest, *, changed: bool
+) -> list[str]:
     until = "db.gc --lost-rows" if lost or changed else "db.gc"
     notes = [f"what was replaced is kept as {before} until {until}"]
     if lost:
@@ -229,45 +226,26 @@ def _kept(
         )
     elif changed:
         notes.append(f"{name} may have been written to meanwhile: such rows are in {before} alone")
-    return tuple(notes)
+    return notes
 
 
-@contextmanager
-def _older_removed(place: Place, template: Found | None) -> Iterator[list[str]]:
-    """Meanwhile remove what is superfluous; what is to be said of it is there after the block.
+def _remove_older(target: TargetDatabase, template: Database | None) -> Iterator[str]:
+    """Remove older databases of this target that hold nothing of use; yield what to say of it.
 
     ``template`` is in use; None: one is about to be made. Of what was replaced each first one
-    stays, which holds what may be nowhere else (see swap): only a collection removes it. A removal
-    waits for a checkpoint, which takes longer the more was just loaded: at the end of a first
-    restore of 100_offices 66 ms of 600.
+    stays, which holds what may be nowhere else (see swap): only a collection removes it.
     """
-    found = list_databases(place.link)
-    passing = [one for one in replaced(found, place.name) if one.mark and not one.mark.first]
-    templates = superfluous_templates(found, place.name, coming=int(template is None))
-    gone = [*passing, *(one for one in templates if template is None or one.oid != template.oid)]
-    told: list[str] = []
-    if not gone:
-        yield told
-        return
-    with ThreadPoolExecutor(1) as pool:
-        removal = pool.submit(_remove, place.conninfo, gone)
-        yield told
-        told += removal.result()
-
-
-def _remove(conninfo: str, gone: list[Found]) -> list[str]:
-    notes, names = [], []
-    try:
-        with maintenance_link(conninfo) as (link, _):
-            for one in gone:
-                try:
-                    drop_database(link, one, force=False)
-                except ServerRefusedError as error:
-                    notes.append(f"{one.name} is left for db.gc: {error.server_message}")
-                else:
-                    names.append(one.name)
-    except ConnectError as error:
-        notes.append(f"what is superfluous is left for db.gc: {error}")
-    if names:
-        notes.append(f"removed, as nothing in them is lost: {', '.join(names)}")
-    return notes
+    found = list_databases(target.link)
+    older = [one for one in replaced(found, target.name) if one.mark and not one.mark.first]
+    templates = superfluous_templates(found, target.name, coming=int(template is None))
+    older += [one for one in templates if template is None or one.oid != template.oid]
+    removed: list[str] = []
+    for database in older:
+        try:
+            drop_database(target.link, database, force=False)
+        except ServerRefusedError as error:
+            yield f"{database.name} is left for db.gc: {error.server_message}"
+        else:
+            removed.append(database.name)
+    if removed:
+        yield f"removed, as nothing in them is lost: {', '.join(removed)}"

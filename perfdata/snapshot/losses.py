@@ -1,4 +1,4 @@
-"""What a fresh database would lose, or leave dangling: found out before anything is done."""
+"""Rows that a restore would lose, or leave without the rows that they reference."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, NoReturn
 from psycopg import sql
 
 from perfdata.database.connection import first
+from perfdata.database.copy import JSON_LINES, json_rows
 from perfdata.database.guard import locate
 from perfdata.errors import BoundaryError, RefusedError
-from perfdata.snapshot.format import read_manifest
-from perfdata.snapshot.whole import lost_rows
 
 if TYPE_CHECKING:
-    from perfdata.database.catalog import ForeignKey
+    from collections.abc import Iterable, Iterator
+
+    from perfdata.database.catalog import ForeignKey, Table
     from perfdata.database.link import Link
-    from perfdata.database.loading import Plan
-    from perfdata.snapshot.format import Manifest
-    from perfdata.snapshot.store import Snapshot
+    from perfdata.load.plan import Plan
+    from perfdata.snapshot.format.manifest import Manifest
+    from perfdata.snapshot.format.reader import SnapshotFile, TableBody
+
+_STAGED = sql.Identifier("pg_temp", "perfdata_staged")
+_SAMPLES, _SAMPLE_CHARACTERS = 3, 80
 
 
 def lost_words(manifest: Manifest) -> str:
@@ -26,28 +30,98 @@ def lost_words(manifest: Manifest) -> str:
     return "rows" if manifest.all_rows else "rows that are not test data"
 
 
-def losses(link: Link, plan: Plan, snapshot: Snapshot) -> list[str]:
-    """Say which rows (see lost_words) would not be in the new database, by table."""
-    manifest = snapshot.manifest
-    _, offset = read_manifest(snapshot.path)
-    whole = [table for table in plan.tables if manifest.all_rows or table.oid in plan.whole]
-    lost = [] if manifest.all_rows else _unflagged(link, plan)
-    return lost + lost_rows(link, whole, manifest, snapshot.path, offset)
+def losses(link: Link, plan: Plan, file: SnapshotFile) -> list[str]:
+    """Say which rows (see lost_words) would not be in a fresh database, by table."""
+    selection = plan.selection
+    whole = [table for table in plan.tables if selection.takes_whole(table)]
+    return _unflagged(link, plan) + lost_rows(link, whole, file)
 
 
 def _unflagged(link: Link, plan: Plan) -> list[str]:
     """Count the rows that are not test data, by table."""
     # Tables that are taken whole are compared with the snapshot's, row by row.
-    tables = [table for table in plan.tables if table.oid not in plan.whole]
-    stays = sql.SQL("{} IS NOT TRUE").format(sql.Identifier(plan.flag_column))
-    queries = [
-        sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
-            table.only, stays if table.has_flag(plan.flag_column) else sql.SQL("true")
-        )
-        for table in tables
+    tables = [table for table in plan.tables if not plan.selection.takes_whole(table)]
+    count = sql.SQL("SELECT count(*) FROM {} WHERE {}")
+    counts = link.together(
+        count.format(table.only, plan.selection.unflagged(table)) for table in tables
+    )
+    return [
+        f"{table.key}: {count:,}"
+        for table, ((count,),) in zip(tables, counts, strict=True)
+        if count
     ]
-    counts = [rows[0][0] for rows in link.together(queries)]
-    return [f"{table.key}: {count:,}" for table, count in zip(tables, counts, strict=True) if count]
+
+
+def lost_rows(link: Link, tables: Iterable[Table], file: SnapshotFile) -> list[str]:
+    """Say which rows of tables a snapshot that has them whole lacks: count, samples.
+
+    Flagged rows are test data and may go; every other must be in the snapshot, with the same
+    values. Reads the file once, and only where one of the tables has such rows. A table that the
+    file does not hold has lost them all, whatever the manifest says.
+    """
+    flag = file.manifest.flag_column or ""
+    by_key = {table.key: table for table in tables}
+    held = {
+        table.key: _others(table, flag)
+        for table in by_key.values()
+        if link.value(
+            sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})").format(
+                table.only, _others(table, flag)
+            )
+        )
+    }
+    lost: list[str] = []
+    met: set[str] = set()
+    for body in file.tables() if held else ():
+        if body.key in held:
+            met.add(body.key)
+            lost += _lost(link, by_key[body.key], held[body.key], body)
+        else:
+            body.skip()
+    lost += [_all_lost(link, by_key[key], held[key]) for key in held if key not in met]
+    return lost
+
+
+def _others(table: Table, flag: str) -> sql.Composable:
+    """Make the condition for the rows that are not test data."""
+    if table.has_flag(flag):
+        return sql.SQL("{} IS NOT TRUE").format(sql.Identifier(flag))
+    return sql.SQL("true")
+
+
+def _lost(link: Link, table: Table, others: sql.Composable, body: TableBody) -> Iterator[str]:
+    """Compare a table's rows with those of a body, as the text that both are written in.
+
+    Columns are loaded by name, so they are compared in the order of the body; one that it lacks
+    stands behind, and tells every row apart.
+    """
+    columns = [*body.columns, *(c.name for c in table.stored if c.name not in body.columns)]
+    staged = sql.SQL("CREATE TEMP TABLE {} (line pg_catalog.text) ON COMMIT DROP")
+    with link.own_path():
+        link.later(staged.format(_STAGED))
+    link.copy_in(_STAGED, ["line"], _lines(body), JSON_LINES)
+    found = link.rows(
+        sql.SQL(
+            "SELECT line, count(*) OVER () FROM (SELECT r::text FROM ({}) AS t (r) "
+            "EXCEPT ALL SELECT line FROM {}) AS l (line) LIMIT {}"
+        ).format(json_rows(table, others, columns), _STAGED, sql.Literal(_SAMPLES))
+    )
+    with link.own_path():
+        link.later(sql.SQL("DROP TABLE {}").format(_STAGED))
+    if found:
+        samples = ", ".join(line[:_SAMPLE_CHARACTERS] for line, _ in found)
+        yield f"{table.key}: {found[0][1]:,}, e.g. {samples}"
+
+
+def _all_lost(link: Link, table: Table, others: sql.Composable) -> str:
+    """Tell of a table that the body does not hold."""
+    count = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(table.only, others)
+    return f"{table.key}: {link.value(count):,}, all there are"
+
+
+def _lines(body: TableBody) -> Iterator[bytes]:
+    for block in body.blocks:
+        yield block.rstrip(b",\n").replace(b"],\n", b"]\n") + b"\n"
 
 
 def refuse_losses(link: Link, lost: list[str], manifest: Manifest) -> NoReturn:
@@ -114,6 +188,6 @@ def _going(plan: Plan, key: ForeignKey) -> sql.Composable | None:
     if key.unchecked:
         return sql.SQL("true")
     parent = plan.catalog.by_oid[key.parent]
-    if not plan.flagged or key.parent in plan.whole or not parent.has_flag(plan.flag_column):
+    if plan.selection.takes_whole(parent):
         return None  # they come with the snapshot, or the key finds them missing
-    return sql.SQL("p.{} IS NOT TRUE").format(sql.Identifier(plan.flag_column))
+    return plan.selection.unflagged(parent, "p")

@@ -17,13 +17,14 @@ from perfdata.errors import (
     SnapshotNotFoundError,
 )
 from perfdata.progress import Event, silent
+from perfdata.snapshot.format.reader import SnapshotFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from perfdata.progress import Report
-    from perfdata.snapshot.format import Manifest
+    from perfdata.snapshot.format.manifest import Manifest
 
 SUFFIX = ".json.zst"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -38,6 +39,10 @@ class Snapshot:
     path: Path
     size_bytes: int
     manifest: Manifest
+
+    def open(self) -> SnapshotFile:
+        """Open the file, whose manifest is read anew; raise what SnapshotFile.open raises."""
+        return SnapshotFile.open(self.path)
 
 
 def check_name(name: str) -> str:
@@ -95,12 +100,11 @@ def find_snapshot(
 
 
 def _read(name: str, settings: Settings) -> Snapshot:
-    from perfdata.snapshot.format import check_digest, read_manifest
-
     path = snapshot_path(name, settings)
-    manifest, _ = read_manifest(path)
+    file = SnapshotFile.open(path)
+    manifest = file.manifest
     if manifest.name != name:
-        check_digest(path)  # damage comes first: another name is of no use to such a file
+        file.check_bytes()  # damage comes first: another name is of no use to such a file
         raise SnapshotDamagedError(
             f"{path.name} holds a snapshot named {manifest.name!r}: give it its own name again"
         )

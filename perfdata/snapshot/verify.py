@@ -9,15 +9,14 @@ from perfdata.database.connection import first, open_link
 from perfdata.database.locks import LOCK_TIMEOUT_S, one_moment
 from perfdata.errors import SnapshotDiffersError
 from perfdata.progress import silent
-from perfdata.snapshot.diff import common_columns, read_digests
-from perfdata.snapshot.format import check_file
-from perfdata.snapshot.sides import DatabaseSide, FileSide
+from perfdata.snapshot.diff.difference import common_columns, read_digests
+from perfdata.snapshot.diff.sides import DatabaseSide, FileSide
 from perfdata.snapshot.store import find_snapshot
 
 if TYPE_CHECKING:
     from perfdata.database.link import Link
     from perfdata.progress import Report
-    from perfdata.snapshot.sides import Side
+    from perfdata.snapshot.diff.sides import Side
     from perfdata.snapshot.store import Snapshot
 
 
@@ -93,5 +92,5 @@ def _differing(ours: Side, theirs: Side, report: Report) -> dict[str, str]:
 def verify_file(name: str, settings: Settings) -> Snapshot:
     """Read a snapshot's file whole against its own checksums and counts."""
     snapshot = find_snapshot(name, settings)
-    check_file(snapshot.path)
+    snapshot.open().check()
     return snapshot

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from perfdata.config import Settings
     from perfdata.database.target import Target
     from perfdata.dataset import Dataset
-    from perfdata.snapshot.provide import Built
+    from perfdata.snapshot.options import Built
 
 
 @task(name="list", options={"json": "print JSON"})
@@ -85,7 +85,7 @@ def build(
         check_build(settings, dataset.name, as_superuser=as_superuser)
         return
     from perfdata.database.target import open_target
-    from perfdata.snapshot.provide import build_dataset
+    from perfdata.snapshot.build import build_dataset
 
     with reporting() as report:
         target = open_target(settings, report)
@@ -115,7 +115,7 @@ def print_built(built: Built, target: Target, reason: str = "") -> None:
 
 def _tell_build(settings: Settings, dataset: Dataset, *, snapshot: bool, replace: bool) -> None:
     from perfdata.errors import SnapshotExistsError
-    from perfdata.snapshot.provide import check_replaceable
+    from perfdata.snapshot.build import check_replaceable
     from perfdata.snapshot.store import snapshot_exists
 
     target = untouched_target(settings)

@@ -11,8 +11,8 @@ from perfdata.tasks.output import human_rows, one_line, print_table, show
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perfdata.snapshot.diff import Difference, TableDifference
-    from perfdata.snapshot.matching import RowSample
+    from perfdata.snapshot.diff.difference import Difference, TableDifference
+    from perfdata.snapshot.diff.matching import RowSample
 
 LIMIT = 5
 _SHOWN_CHARACTERS = 60

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from perfdata.config import Settings
     from perfdata.database.target import Target
     from perfdata.progress import Report
-    from perfdata.snapshot.foresee import Foreseen
-    from perfdata.snapshot.restore import Options
+    from perfdata.snapshot.options import RestoreOptions
+    from perfdata.snapshot.preview import RestorePreview
     from perfdata.snapshot.store import Snapshot
 
 
@@ -36,13 +36,13 @@ def tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool)
 
 
 def tell_restore(
-    settings: Settings, name: str, options: Options, *, may_build: bool, report: Report
+    settings: Settings, name: str, options: RestoreOptions, *, may_build: bool, report: Report
 ) -> None:
     """Print what a restore would do, by the very checks that it makes before its first change."""
     from perfdata.database.target import standing_target
     from perfdata.errors import PerfdataError
-    from perfdata.snapshot.foresee import foresee_dataset
-    from perfdata.snapshot.provide import check_known
+    from perfdata.snapshot.preview import preview_restore
+    from perfdata.snapshot.provide import Rebuild, check_known
     from perfdata.snapshot.store import snapshot_exists
 
     named = untouched_target(settings)
@@ -57,26 +57,26 @@ def tell_restore(
         if target is None:
             print(f"{shown}\nnot checked: its server does not run yet, or lacks migrations")
             return
-        found, reason = foresee_dataset(
-            target, name, build=may_build, options=options, report=report
-        )
+        found = preview_restore(target, name, options, report, may_build=may_build)
     except PerfdataError as error:
         print(shown)
         raise would_fail(error) from error
-    if found is None:
-        _tell_rebuild(target, name, f"would build {name} again ({reason}) and save it", options)
+    if isinstance(found, Rebuild):
+        _tell_rebuild(
+            target, name, f"would build {name} again ({found.reason}) and save it", options
+        )
     else:
         print(f"would restore {in_short(found.snapshot)}\ninto {target.described()}")
         _tell_foreseen(found, keep=not options.clean_existing)
 
 
-def _tell_rebuild(target: Target, name: str, said: str, options: Options) -> None:
+def _tell_rebuild(target: Target, name: str, said: str, options: RestoreOptions) -> None:
     print(f"{said}\ninto {target.described()}")
     print(f"would remove first: {flagged_rows(target)}")
     check_build(target.settings, name, as_superuser=options.as_superuser)
 
 
-def _tell_foreseen(found: Foreseen, *, keep: bool) -> None:
+def _tell_foreseen(found: RestorePreview, *, keep: bool) -> None:
     from perfdata.database.connection import first
     from perfdata.snapshot.losses import lost_words
 
@@ -90,9 +90,9 @@ def _tell_foreseen(found: Foreseen, *, keep: bool) -> None:
     table = []
     for one in found.tables:
         before = ["-", "-"]
-        if one.before is not None:
-            stays = "all" if keep and not one.whole else f"{one.before.staying:,}"
-            before = [f"{one.before.going:,}", stays]
+        if one.removal is not None:
+            stays = "all" if keep and not one.whole else f"{one.removal.staying:,}"
+            before = [f"{one.removal.going:,}", stays]
         table.append([f"{one.key} (whole)" if one.whole else one.key, *before, f"{one.coming:,}"])
     print_table(("table", "remove", "keep", "load"), table, right=("remove", "keep", "load"))
     print_notes(found.notes)

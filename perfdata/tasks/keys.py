@@ -9,7 +9,7 @@ from perfdata.tasks.output import print_table, show
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
-    from perfdata.snapshot.key import CacheKey
+    from perfdata.snapshot.cache_key import CacheKey
 
     # What differs by part, now and then; why that is not known; None where there is no snapshot.
     Compared = dict[str, tuple[str | None, str | None]] | str | None

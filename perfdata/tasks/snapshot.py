@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from perfdata.config import Settings
     from perfdata.database.target import Target
     from perfdata.progress import Report
-    from perfdata.snapshot.provide import Provided
+    from perfdata.snapshot.options import Provided
     from perfdata.snapshot.store import Snapshot
     from perfdata.tasks.keys import Compared
 
@@ -97,7 +97,7 @@ def create(
 
 def _lacking(snapshot: Snapshot) -> list[str]:
     """Say what stood in the database and is not in the snapshot, and what of that it requires."""
-    from perfdata.snapshot.required import describe_requirements
+    from perfdata.snapshot.requirements import describe_requirements
 
     notes, left_out = list(snapshot.manifest.notes), snapshot.manifest.left_out
     if left_out:
@@ -146,43 +146,30 @@ def restore(
     settings = load_settings()
     lock_timeout_s = read_lock_timeout(lock_timeout)
     may_build = not (no_build or keep_existing)
-    if is_dry(context):
-        from perfdata.snapshot.restore import Options
+    from perfdata.snapshot.options import RestoreOptions
 
-        options = Options(
-            clean_existing=not keep_existing,
-            fresh=fresh,
-            terminate=terminate,
-            allow_drift=allow_drift,
-            rebuild_indexes=rebuild_indexes,
-            unflagged_rows=unflagged_rows,
-            as_superuser=as_superuser,
-            lock_timeout_s=lock_timeout_s,
-        )
+    options = RestoreOptions(
+        clean_existing=not keep_existing,
+        fresh=fresh,
+        terminate=terminate,
+        allow_drift=allow_drift,
+        rebuild_indexes=rebuild_indexes,
+        unflagged_rows=unflagged_rows,
+        as_superuser=as_superuser,
+        lock_timeout_s=lock_timeout_s,
+    )
+    if is_dry(context):
         with reporting() as report:
             tell_restore(settings, name, options, may_build=may_build, report=report)
         return
     from perfdata.database.target import open_target
-    from perfdata.snapshot.provide import check_known, provide_dataset
+    from perfdata.snapshot.provide import check_known, provide
 
     # Before a server is made for nothing.
     check_known(untouched_target(settings).project, name, settings, build=may_build)
     with reporting() as report:
         target = open_target(settings, report)
-        provided = provide_dataset(
-            target,
-            name,
-            clean_existing=not keep_existing,
-            build=may_build,
-            fresh=fresh,
-            terminate=terminate,
-            allow_drift=allow_drift,
-            rebuild_indexes=rebuild_indexes,
-            unflagged_rows=unflagged_rows,
-            as_superuser=as_superuser,
-            lock_timeout_s=lock_timeout_s,
-            report=report,
-        )
+        provided = provide(target, name, options, report, may_build=may_build)
     _print_provided(target, provided)
 
 
@@ -325,7 +312,7 @@ def verify(
 ) -> None:
     """Read a snapshot's whole file against its checksums; exit 1 where it is damaged."""
     from perfdata.errors import SnapshotDamagedError, SnapshotDiffersError, SnapshotStaleError
-    from perfdata.snapshot.current import check_current, check_flagged
+    from perfdata.snapshot.staleness import check_current, check_flagged
     from perfdata.snapshot.store import find_snapshot
     from perfdata.snapshot.verify import verify_snapshot
 
@@ -380,7 +367,7 @@ def diff(
     json: bool = False,
 ) -> None:
     """Compare a snapshot's rows with another's or the database's; exit 1 where they differ."""
-    from perfdata.snapshot.diff import diff_snapshots
+    from perfdata.snapshot.diff.difference import diff_snapshots
     from perfdata.snapshot.store import find_snapshot
 
     settings = load_settings()
@@ -429,7 +416,7 @@ def key(
     json: bool = False,
 ) -> None:
     """Print the key under which a CI cache may keep a dataset's snapshot."""
-    from perfdata.snapshot.key import cache_key
+    from perfdata.snapshot.cache_key import cache_key
     from perfdata.snapshot.store import find_snapshot
 
     settings = load_settings()

@@ -27,7 +27,7 @@ from perfdata import (
 from perfdata.database.binaries import find_binaries
 from perfdata.database.link import PsycopgLink
 from perfdata.database.server import EmbeddedServer
-from perfdata.database.templates import mark_made
+from perfdata.templates.databases import mark_made
 from tests.integration.inner import PROJECT
 
 if TYPE_CHECKING:

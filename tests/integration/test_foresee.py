@@ -20,8 +20,8 @@ from perfdata import (
     create_snapshot,
 )
 from perfdata.database.connection import normalise_url
-from perfdata.snapshot.foresee import Foreseen, foresee_dataset
-from perfdata.snapshot.restore import Options
+from perfdata.snapshot.options import RestoreOptions
+from perfdata.snapshot.preview import RestorePreview, preview_restore
 from perfdata.tasks.dry import tell_restore
 from tests.integration.inner import entry
 
@@ -70,12 +70,9 @@ def here(settings: Settings, tmp_path: Path, empty_url: str) -> Target:
     return Target(own, normalise_url(empty_url), embedded=False)
 
 
-def foresee(here: Target, **options: Any) -> Foreseen:
-    found, reason = foresee_dataset(
-        here, NAME, build=False, options=Options(**options), report=lambda _: None
-    )
-    assert reason == "current"
-    assert found is not None
+def foresee(here: Target, **options: Any) -> RestorePreview:
+    found = preview_restore(here, NAME, RestoreOptions(**options), lambda _: None, may_build=False)
+    assert isinstance(found, RestorePreview)
     return found
 
 
@@ -85,10 +82,10 @@ def test_rows_that_go_stay_and_come_are_counted(
     before = state(here.conninfo)
     found = foresee(here)
     assert [
-        (one.key, one.whole, one.before and (one.before.going, one.before.staying), one.coming)
+        (one.key, one.whole, one.removal and (one.removal.going, one.removal.staying), one.coming)
         for one in found.tables
     ] == [("countries", True, (2, 0), 2), ("shops", False, (3, 2), 3)]
-    tell_restore(here.settings, NAME, Options(), may_build=True, report=lambda _: None)
+    tell_restore(here.settings, NAME, RestoreOptions(), may_build=True, report=lambda _: None)
     told = capsys.readouterr().out
     assert "every check before the first change was made, and passed" in told
     assert [line.split() for line in told.splitlines()[-2:]] == [
@@ -111,7 +108,7 @@ def test_what_a_restore_refuses_is_refused(
     with pytest.raises(error, match=said):
         foresee(here)
     with pytest.raises(Exit) as ended:
-        tell_restore(here.settings, NAME, Options(), may_build=True, report=lambda _: None)
+        tell_restore(here.settings, NAME, RestoreOptions(), may_build=True, report=lambda _: None)
     assert ended.value.code == 2
     told = capsys.readouterr().out.splitlines()[-1]
     assert told.startswith("would be refused" if issubclass(error, RefusedError) else "would fail")
@@ -141,4 +138,4 @@ def test_a_fresh_database_is_foreseen(here: Target) -> None:
 
 def test_options_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ConfigError):
-        Options(fresh=True, clean_existing=False)
+        RestoreOptions(fresh=True, clean_existing=False)

@@ -19,13 +19,10 @@ from perfdata import (
     verify_snapshot,
 )
 from perfdata.database.link import PsycopgLink
-from perfdata.database.templates import mark_made
-from perfdata.snapshot.format import (
-    BodyWriter,
-    fingerprint_schema,
-    manifest_frame,
-    read_manifest,
-)
+from perfdata.snapshot.format.manifest import fingerprint_schema
+from perfdata.snapshot.format.reader import SnapshotFile
+from perfdata.snapshot.format.writer import BodyWriter, manifest_frame
+from perfdata.templates.databases import mark_made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,7 +50,8 @@ def forge(settings: Settings) -> Iterator[Callable[..., None]]:
     path = settings.home / "snapshots" / f"{NAME}.json.zst"
 
     def rewrite(**entries: Any) -> None:
-        manifest, offset = read_manifest(path)
+        file = SnapshotFile.open(path)
+        manifest, offset = file.manifest, file.body_at
         path.write_bytes(manifest_frame(replace(manifest, **entries)) + path.read_bytes()[offset:])
 
     yield rewrite
@@ -62,7 +60,7 @@ def forge(settings: Settings) -> Iterator[Callable[..., None]]:
 
 def forge_body(path: Path, lines: dict[str, bytes], **schema: dict[str, str]) -> None:
     """Write other rows into a snapshot, all else about them as it should be."""
-    manifest, _ = read_manifest(path)
+    manifest = SnapshotFile.open(path).manifest
     columns = {**manifest.schema, **schema}
     with path.with_suffix(".body").open("wb+") as file:
         writer = BodyWriter(file)
@@ -275,7 +273,8 @@ def test_a_sequence_of_a_table_that_the_file_lacks_is_never_moved(
 ) -> None:
     """The application's next insert would find it used up."""
     path = settings.home / "snapshots" / f"{NAME}.json.zst"
-    manifest, offset = read_manifest(path)
+    file = SnapshotFile.open(path)
+    manifest, offset = file.manifest, file.body_at
     forged = {**manifest.sequences, "cust_id_seq": (2147483647, True)}
     frame = manifest_frame(replace(manifest, sequences=forged))
     path.write_bytes(frame + path.read_bytes()[offset:])

@@ -19,16 +19,17 @@ from perfdata import (
     open_target,
     restore_snapshot,
 )
-from perfdata.database import templates
-from perfdata.database.collect import collect_databases
 from perfdata.database.link import PsycopgLink
-from perfdata.database.marks import Kind
-from perfdata.database.swap import swap
-from perfdata.database.templates import list_databases, lock_number
 from perfdata.progress import silent
 from perfdata.snapshot import fresh as fresh_module
-from perfdata.snapshot import looking
+from perfdata.snapshot import template as template_module
 from perfdata.snapshot.clones import Clones
+from perfdata.snapshot.template import make_template
+from perfdata.templates import template as templates
+from perfdata.templates.collection import collect_databases
+from perfdata.templates.databases import list_databases, lock_number
+from perfdata.templates.marks import Kind
+from perfdata.templates.swap import swap
 from tests.integration.inner import entry
 from tests.integration.test_templates import (
     CLONED,
@@ -219,7 +220,7 @@ def test_another_restore_between_the_look_and_the_template_is_no_obstacle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It drops the foreign keys and adds them again, which gives them other oids."""
-    real = fresh_module.make_template
+    real = make_template
 
     def late(*args: Any, **options: Any) -> Any:
         restore_snapshot(shop, NAME, settings=settings)
@@ -387,7 +388,7 @@ def test_only_what_the_role_may_not_read_leads_to_an_ordinary_restore(
     def refused(*_: object) -> str:
         raise ServerRefusedError("as told", sqlstate=sqlstate)
 
-    monkeypatch.setattr(looking, "fingerprint_database", refused)
+    monkeypatch.setattr(template_module, "fingerprint_database", refused)
     if falls_back:
         assert fresh().strategy not in (MADE, CLONED)
         return

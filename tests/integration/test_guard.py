@@ -21,11 +21,11 @@ from perfdata import (
 from perfdata.addresses import libpq_defaults
 from perfdata.aio import restore_snapshot as restore_snapshot_async
 from perfdata.database.address import default_folder
-from perfdata.database.collect import collect_databases
 from perfdata.database.link import PsycopgLink
-from perfdata.database.templates import mark_made
 from perfdata.progress import silent
 from perfdata.snapshot.clones import Clones
+from perfdata.templates.collection import collect_databases
+from perfdata.templates.databases import mark_made
 from tests.integration.forwarder import forwarder
 from tests.integration.inner import entry
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from perfdata import Restored
-    from perfdata.database.collect import Collected
     from perfdata.database.server import EmbeddedServer
+    from perfdata.templates.collection import Collected
 
 NAME = "guarded"
 IDENTIFIER = "SELECT system_identifier FROM pg_control_system()"

@@ -9,7 +9,9 @@ import psycopg
 import pytest
 
 from perfdata import SchemaError, Settings, create_snapshot, restore_snapshot
-from perfdata.snapshot.format import fingerprint_schema, manifest_frame, read_manifest
+from perfdata.snapshot.format.manifest import fingerprint_schema
+from perfdata.snapshot.format.reader import SnapshotFile
+from perfdata.snapshot.format.writer import manifest_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +87,8 @@ def test_the_same_types_are_and_more_labels_may_pass(saved: str, settings: Setti
 def test_older_snapshots_that_describe_less_are_restored(saved: str, settings: Settings) -> None:
     run(saved, "ALTER TABLE t ADD m mood")
     path = create_snapshot(saved, NAME, settings=settings, replace=True).path
-    manifest, offset = read_manifest(path)
+    file = SnapshotFile.open(path)
+    manifest, offset = file.manifest, file.body_at
     short = {**{name: f"public.{name}" for name in TYPES}, "id": "integer"}
     short |= {"amounts": "public.amount[]", "moods": "public.mood[]", "m": "public.mood (a, b)"}
     columns = {name: short.get(name, was) for name, was in manifest.schema["t"].items()}

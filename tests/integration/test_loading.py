@@ -267,10 +267,10 @@ def test_rows_without_the_flag_do_not_come_in(
 ) -> None:
     restore = zoo(*PARENT_AND_CHILD)
     monkeypatch.setattr(
-        "perfdata.snapshot.restore.csv_blocks",
+        "perfdata.snapshot.rows.csv_blocks",
         lambda block: [one.replace(b'"true"', b'"false"') for one in csv_blocks(block)],
     )
-    with pytest.raises(LoadError, match="rows came for parent whose is_test_data is not true"):
+    with pytest.raises(LoadError, match=r"parent: .* of the loaded rows have no true is_test_data"):
         restore()
     assert run(empty_url, "SELECT count(*) FROM parent WHERE is_test_data") == [(50,)]
 

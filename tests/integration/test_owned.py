@@ -11,16 +11,13 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from perfdata import RefusedError, Settings, create_snapshot, open_target, restore_snapshot
-from perfdata.database.collect import collect_databases
 from perfdata.database.connection import open_link
 from perfdata.database.link import PsycopgLink
-from perfdata.database.marks import Kind, Mark, parse_mark, write_comment
-from perfdata.database.ownership import is_owned
 from perfdata.database.server import EmbeddedServer
-from perfdata.database.templates import (
-    list_databases,
-    mark_made,
-)
+from perfdata.templates.collection import collect_databases
+from perfdata.templates.databases import list_databases, mark_made
+from perfdata.templates.marks import Kind, Mark, parse_mark, write_comment
+from perfdata.templates.ownership import is_owned
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:

@@ -33,8 +33,7 @@ from perfdata import (
 )
 from perfdata.database.connection import normalise_url
 from perfdata.database.migrate import migrate, read_history
-from perfdata.snapshot.current import check_current
-from perfdata.snapshot.provide import _reason
+from perfdata.snapshot.staleness import check_current
 from perfdata.tasks.target import configured_project
 from perfdata.welfare import project
 from tests.integration.inner import entry
@@ -161,7 +160,7 @@ def test_why_it_was_built_is_said_without_what_was_done_about_it(here: Target) -
     with pytest.raises(SnapshotStaleError) as caught:
         check_current(replace(built, manifest=older), project)
     assert "Migrate the database" not in str(caught.value)  # it is not what was compared
-    assert _reason(caught.value).endswith("(only in the project: 0003_performance_indexes)")
+    assert caught.value.reason.endswith("(only in the project: 0003_performance_indexes)")
 
 
 def test_of_a_misspelt_name_the_near_dataset_is_named_too(here: Target) -> None:

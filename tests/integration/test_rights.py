@@ -28,8 +28,8 @@ from perfdata import (
 )
 from perfdata.database.connection import normalise_url, open_link
 from perfdata.database.migrate import database_heads
-from perfdata.snapshot.provide import foresee_build
-from perfdata.snapshot.restore import Options
+from perfdata.snapshot.build import preview_build
+from perfdata.snapshot.options import RestoreOptions
 from perfdata.tasks.dry import tell_restore
 from tests.integration.inner import entry
 
@@ -153,7 +153,9 @@ def _remove_copies(url: str, name: str) -> None:
 def dry(url: str, own: Settings, **options: Any) -> None:
     settings = replace(own, database_url=url)
     try:
-        tell_restore(settings, NAME, Options(**options), may_build=False, report=lambda _: None)
+        tell_restore(
+            settings, NAME, RestoreOptions(**options), may_build=False, report=lambda _: None
+        )
     except Exit as end:
         raise end.__cause__ or end from None
 
@@ -659,11 +661,12 @@ def test_a_build_is_refused_before_it_makes_a_row(
         "ALTER TABLE offices ADD CHECK (boom(name)) NOT VALID",
     )
     try:
-        for build in (build_dataset, foresee_build):
-            with pytest.raises(UserCodeError, match="offices: check offices_name_check calls"):
-                build(target, "10_offices")
+        with pytest.raises(UserCodeError, match="offices: check offices_name_check calls"):
+            build_dataset(target, "10_offices")
+        with pytest.raises(UserCodeError, match="offices: check offices_name_check calls"):
+            preview_build(target, "10_offices", RestoreOptions())
         assert run(database_url, "SELECT count(*) FROM offices") == [(0,)]
-        foresee_build(target, "10_offices", as_superuser=True)
+        preview_build(target, "10_offices", RestoreOptions(as_superuser=True))
         with pytest.raises(ServerRefusedError, match="mallory ran as perfdata"):
             build_dataset(target, "10_offices", as_superuser=True)
     finally:

@@ -30,7 +30,8 @@ from perfdata import (
     restore_snapshot,
     verify_snapshot,
 )
-from perfdata.snapshot.format import compressor, read_manifest
+from perfdata.snapshot.format.reader import SnapshotFile
+from perfdata.snapshot.format.writer import compressor
 from perfdata.tasks import snapshot
 from tests.integration.inner import entry
 
@@ -332,7 +333,8 @@ def test_another_body_of_the_same_length_is_refused_before_any_transaction(
 ) -> None:
     """A good zstd frame of as many bytes, with other rows in it."""
     path = settings.home / "snapshots" / f"{small}.json.zst"
-    manifest, offset = read_manifest(path)
+    file = SnapshotFile.open(path)
+    manifest, offset = file.manifest, file.body_at
     head, stored = path.read_bytes()[:offset], path.read_bytes()[offset:]
     text = zstandard.ZstdDecompressor().decompressobj().decompress(stored)
     found = re.compile(rb"\d{4}-\d\d-\d\d").finditer(text)

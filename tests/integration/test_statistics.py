@@ -20,7 +20,6 @@ from perfdata import (
     verify_snapshot,
 )
 from perfdata.database.server import EmbeddedServer
-from perfdata.snapshot.format import read_manifest, read_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,13 +61,7 @@ def plans(url: str) -> list[list[tuple[Any, ...]]]:
 
 
 def carried(name: str, settings: Settings) -> Statistics | None:
-    found: list[Statistics] = []
-    path = find_snapshot(name, settings).path
-    manifest, offset = read_manifest(path)
-    for table in read_tables(path, offset, manifest.body, found.append):
-        for _ in table.blocks:
-            pass
-    return found[0] if found else None
+    return find_snapshot(name, settings).open().check().statistics
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import select
 import shutil
 import signal
 import subprocess
@@ -35,21 +33,19 @@ from perfdata import (
     provide_dataset,
     restore_snapshot,
 )
-from perfdata.database.collect import collect_databases
 from perfdata.database.link import PsycopgLink
-from perfdata.database.marks import Kind, parse_mark
 from perfdata.database.server import EmbeddedServer
-from perfdata.database.templates import list_databases, lock_number, mark_made
-from perfdata.snapshot import filling, helper, parallel
+from perfdata.snapshot.format.reader import SnapshotFile
+from perfdata.snapshot.format.writer import manifest_frame
+from perfdata.templates.collection import collect_databases
+from perfdata.templates.databases import list_databases, lock_number, mark_made
+from perfdata.templates.marks import Kind, parse_mark
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from perfdata.database.link import Link
-    from perfdata.database.plan import TableLoad
-    from perfdata.progress import Report
     from tests.integration.conftest import Databases
 
 NAME = "fresh"
@@ -505,8 +501,8 @@ def plain_role(maintenance: str, shop: str) -> Iterator[Callable[[str], str]]:
             f"CREATE ROLE {role} LOGIN {options}",
             f'ALTER DATABASE "{name}" OWNER TO {role}',
         )
-        tables = ("customers", "orders", "countries")
-        run(shop, *(f"ALTER TABLE {table} OWNER TO {role}" for table in tables),
+        tables = run(shop, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        run(shop, *(f"ALTER TABLE {table} OWNER TO {role}" for (table,) in tables),
             f"ALTER SCHEMA public OWNER TO {role}")  # fmt: skip
         return shop.replace("perfdata@", f"{role}@", 1)
 
@@ -557,11 +553,10 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from perfdata import Settings, restore_snapshot
-from perfdata.database import swap, templates
-from perfdata.snapshot import fresh, parallel
-
-if sys.argv[1] == "parallel":
-    parallel.PROCESS_ROWS = 1
+from perfdata.templates import swap
+from perfdata.templates import template as templates
+from perfdata.load import private
+from perfdata.snapshot import fresh, template
 
 def dies(module, name, before):
     function = getattr(module, name)
@@ -572,7 +567,9 @@ def dies(module, name, before):
     setattr(module, name, instead)
 
 module, name, before, url, root, home = sys.argv[1:]
-modules = {"templates": templates, "fresh": fresh, "swap": swap, "parallel": parallel}
+modules = {
+    "templates": templates, "fresh": fresh, "template": template, "swap": swap, "private": private
+}
 dies(modules[module], name, before == "before")
 settings = Settings.load(Path(root), {"PERFDATA_HOME": home})
 restore_snapshot(url, "fresh", fresh=True, settings=settings)
@@ -583,12 +580,12 @@ restore_snapshot(url, "fresh", fresh=True, settings=settings)
     ("module", "function", "when"),
     [
         ("templates", "create_clone", "after"),  # made, and not marked yet
-        ("fresh", "open_work", "after"),
-        ("fresh", "load_parallel", "before"),
-        ("fresh", "load_parallel", "after"),
-        ("parallel", "fill_tables", "before"),  # with a second process at work
-        ("parallel", "fill_tables", "after"),
-        ("fresh", "seal_template", "before"),
+        ("template", "open_work", "after"),
+        ("template", "load_private", "before"),
+        ("template", "load_private", "after"),
+        ("private", "copy_table", "before"),
+        ("private", "copy_table", "after"),
+        ("template", "seal_template", "before"),
         ("fresh", "swap", "before"),
         ("swap", "put_properties", "after"),  # in the middle of the swap
         ("fresh", "_kept", "before"),  # swapped, and told to nobody
@@ -681,14 +678,15 @@ def test_two_at_once_wait_for_each_other(shop: str, settings: Settings, maintena
     assert Kind.WORK not in others(maintenance, shop)
 
 
-@pytest.fixture(params=["THREAD_ROWS", "PROCESS_ROWS"])
-def by_two(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a second filler load too, however few the rows."""
-    monkeypatch.setattr(parallel, request.param, 1)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+@pytest.fixture(params=[10_000, 200_000])
+def over_two_connections(request: pytest.FixtureRequest, shop: str, settings: Settings) -> None:
+    """So many rows that a second connection fills tables, or checks foreign keys too."""
+    run(shop, "CREATE TABLE bulk (id int PRIMARY KEY, is_test_data boolean)",
+        f"INSERT INTO bulk SELECT g, true FROM generate_series(1, {request.param}) g")  # fmt: skip
+    create_snapshot(shop, NAME, settings=settings, replace=True)
 
 
-@pytest.mark.usefixtures("by_two")
+@pytest.mark.usefixtures("over_two_connections")
 def test_two_load_what_one_does(
     fresh: Callable[..., Restored], shop: str, settings: Settings, maintenance: str
 ) -> None:
@@ -716,7 +714,7 @@ def test_two_load_what_one_does(
     assert run(shop, "INSERT INTO big (is_test_data) VALUES (true) RETURNING id") == [(5001,)]
 
 
-@pytest.mark.usefixtures("by_two")
+@pytest.mark.usefixtures("over_two_connections")
 def test_rows_that_reference_none_are_refused_by_both(
     fresh: Callable[..., Restored], shop: str, settings: Settings, maintenance: str
 ) -> None:
@@ -732,7 +730,7 @@ def test_rows_that_reference_none_are_refused_by_both(
     assert others(maintenance, shop) == {}
 
 
-@pytest.mark.usefixtures("by_two")
+@pytest.mark.usefixtures("over_two_connections")
 def test_no_event_trigger_fires_in_a_fresh_database(
     fresh: Callable[..., Restored], shop: str
 ) -> None:
@@ -750,7 +748,7 @@ def test_no_event_trigger_fires_in_a_fresh_database(
     assert fired == any("watch" in note for note in done.notes)
 
 
-@pytest.mark.usefixtures("by_two")
+@pytest.mark.usefixtures("over_two_connections")
 def test_keys_that_rest_on_empty_tables_stay_as_they_are(
     fresh: Callable[..., Restored], shop: str
 ) -> None:
@@ -763,19 +761,16 @@ def test_keys_that_rest_on_empty_tables_stay_as_they_are(
     assert run(shop, states) == before
 
 
-@pytest.mark.usefixtures("by_two")
+@pytest.mark.usefixtures("over_two_connections")
 def test_a_role_that_may_have_no_second_connection_does_without(
-    plain_role: Callable[[str], str],
-    monkeypatch: pytest.MonkeyPatch,
-    allowed: Settings,
+    plain_role: Callable[[str], str], allowed: Settings
 ) -> None:
-    monkeypatch.setattr(parallel, "_CHECK_TOGETHER_ROWS", 1)
     url = plain_role("CREATEDB CONNECTION LIMIT 2")
     assert restore_snapshot(url, NAME, fresh=True, settings=allowed).strategy == MADE
     assert count(url) == count(url, "orders") == 20
 
 
-@pytest.mark.usefixtures("by_two")
+@pytest.mark.usefixtures("over_two_connections")
 def test_what_a_role_is_set_to_counts_for_nothing(
     plain_role: Callable[[str], str],
     maintenance: str,
@@ -794,62 +789,21 @@ def test_what_a_role_is_set_to_counts_for_nothing(
     run(maintenance, f"REVOKE ALL ON TABLESPACE {space} FROM {role}", f"DROP TABLESPACE {space}")
 
 
-@pytest.mark.usefixtures("by_two")
-def test_what_one_has_filled_the_other_leaves(
-    fresh: Callable[..., Restored], shop: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("over_two_connections")
+def test_an_error_of_the_second_connection_ends_the_restore(
+    fresh: Callable[..., Restored], shop: str, settings: Settings, maintenance: str
 ) -> None:
-    """Also where the other was done with all else long before: claims last until both are."""
-    others_end: list[Callable[[], object]] = []
-    mine: list[str] = []
-    begun = threading.Event()
-    give_process, give_thread = helper.Helper.give, parallel._Thread.give
-    fill = filling._fill
-
-    def to_process(self: helper.Helper, job: filling.Job) -> None:
-        give_process(self, job)
-        others_end.append(lambda: select.select([self._process.stdout or 0], [], [], 30))
-
-    def to_thread(self: parallel._Thread, job: filling.Job) -> None:
-        give_thread(self, job)
-        assert self._rows is not None
-        others_end.append(self._rows.exception)
-
-    def slowly(link: Link, job: filling.Job, one: TableLoad, report: Report) -> int:
-        if threading.current_thread() is not threading.main_thread():
-            begun.wait(30)
-            return fill(link, job, one, report)
-        mine.append(one.table.key)
-        begun.set()
-        others_end[0]()
-        return fill(link, job, one, report)
-
-    monkeypatch.setattr(helper.Helper, "give", to_process)
-    monkeypatch.setattr(parallel._Thread, "give", to_thread)
-    monkeypatch.setattr(filling, "_fill", slowly)
-    assert fresh().strategy == MADE
-    assert len(mine) == 1
-    assert count(shop) == 20
-
-
-@pytest.mark.usefixtures("by_two")
-def test_a_helper_that_can_not_start_is_done_without(
-    fresh: Callable[..., Restored], monkeypatch: pytest.MonkeyPatch, shop: str
-) -> None:
-    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
-    assert fresh().strategy == MADE
-    assert count(shop) == 20
-
-
-@pytest.mark.usefixtures("by_two")
-def test_a_helper_that_ends_at_once_is_done_without(
-    fresh: Callable[..., Restored], monkeypatch: pytest.MonkeyPatch, shop: str, settings: Settings
-) -> None:
-    program = settings.home / "python-that-ends"
-    program.write_text("#!/bin/sh\nexit 1\n", encoding="ascii")
-    program.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(program))
-    assert fresh().strategy == MADE
-    assert count(shop) == 20
+    """It fills the smaller tables: their rows are too many for what the manifest says."""
+    path = settings.home / "snapshots" / f"{NAME}.json.zst"
+    file = SnapshotFile.open(path)
+    stats = {**file.manifest.stats, "customers": 19}
+    body = path.read_bytes()[file.body_at :]
+    path.write_bytes(manifest_frame(replace(file.manifest, stats=stats)) + body)
+    before = state(shop, maintenance)
+    with pytest.raises(LoadError, match="customers: expected 19 rows, received 20"):
+        fresh()
+    assert state(shop, maintenance) == before
+    assert others(maintenance, shop) == {}
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from perfdata import Manifest
-from perfdata.snapshot.format import Body, fingerprint_schema
+from perfdata.snapshot.format.manifest import Body, fingerprint_schema
 
 SCHEMA = {"t": {"a": "text"}}
 

@@ -12,8 +12,9 @@ import pytest
 import zstandard
 
 from perfdata import SnapshotError
-from perfdata.snapshot.format import Body, manifest_frame
-from perfdata.snapshot.frames import MANIFEST_MAX_VALUES, STATISTICS_MAX_BYTES
+from perfdata.snapshot.format.frames import MANIFEST_MAX_VALUES, STATISTICS_MAX_BYTES
+from perfdata.snapshot.format.manifest import Body
+from perfdata.snapshot.format.writer import manifest_frame
 from tests.unit.snapshot_parts import make_manifest
 
 if TYPE_CHECKING:

@@ -11,17 +11,10 @@ from hypothesis import strategies as st
 
 from perfdata import Manifest, Migration, SnapshotDamagedError, SnapshotError
 from perfdata.database.known import Statistics
-from perfdata.snapshot import frames
-from perfdata.snapshot.format import (
-    BodyWriter,
-    Requirement,
-    check_file,
-    compressor,
-    fingerprint_schema,
-    manifest_frame,
-    read_manifest,
-    read_tables,
-)
+from perfdata.snapshot.format import frames
+from perfdata.snapshot.format.manifest import Requirement, fingerprint_schema
+from perfdata.snapshot.format.reader import SnapshotFile
+from perfdata.snapshot.format.writer import BodyWriter, compressor, manifest_frame
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +87,7 @@ def test_the_file_is_one_json_document_of_two_frames(path: Path) -> None:
 
 def test_both_frames_carry_a_checksum(path: Path) -> None:
     write(path, TABLES)
-    _, offset = read_manifest(path)
+    offset = SnapshotFile.open(path).body_at
     data = path.read_bytes()
     assert zstandard.get_frame_parameters(data).has_checksum
     assert zstandard.get_frame_parameters(data[offset:]).has_checksum
@@ -102,12 +95,12 @@ def test_both_frames_carry_a_checksum(path: Path) -> None:
 
 def test_what_was_written_is_read(path: Path) -> None:
     manifest = write(path, TABLES)
-    found, offset = check_file(path)
-    assert found == manifest
-    assert found.rows == 4
+    file = SnapshotFile.open(path).check()
+    assert file.manifest == manifest
+    assert file.manifest.rows == 4
     read = {
         table.key: (list(table.columns), list(table.types), b"".join(table.blocks))
-        for table in read_tables(path, offset, found.body)
+        for table in file.tables()
     }
     assert read["empty"] == (["id"], ["int"], b"")
     assert read["staffs"][2].count(b"\n") == 2
@@ -120,7 +113,7 @@ def test_statistics_stand_behind_the_tables(
     path: Path, relations: list[bytes], tables: Tables
 ) -> None:
     known = Statistics("8192 C", relations)
-    manifest = write(path, tables, known)
+    write(path, tables, known)
     whole = zstandard.ZstdDecompressor().stream_reader(path.read_bytes(), read_across_frames=True)
     document = json.loads(whole.read())
     assert list(document)[-2:] == ["tables", "statistics"]
@@ -128,10 +121,10 @@ def test_statistics_stand_behind_the_tables(
         "environment": "8192 C",
         "relations": [json.loads(line) for line in relations],
     }
-    told: list[Statistics] = []
-    for table in read_tables(path, read_manifest(path)[1], manifest.body, told.append):
+    file = SnapshotFile.open(path)
+    for table in file.tables():
         assert b"".join(table.blocks).count(b"\n") == len(tables[table.key][2])
-    assert told == [known]
+    assert file.statistics == known
 
 
 REAL = b'["9","evil],\n["2","REAL: keep me"],\n["]\n'  # to COPY one row, to a reader of lines three
@@ -176,16 +169,16 @@ def test_what_is_no_row_of_texts_on_one_line_is_damage(
     )
     path.write_bytes(manifest_frame(manifest) + body_path.read_bytes())
     with pytest.raises(SnapshotDamagedError, match="a row of t is not one line"):
-        check_file(path)
+        SnapshotFile.open(path).check()
 
 
 def test_more_rows_than_the_manifest_counts_are_damage(path: Path) -> None:
     manifest = write(path, TABLES)
-    offset = read_manifest(path)[1]
+    offset = SnapshotFile.open(path).body_at
     fewer = replace(manifest, stats={**manifest.stats, "staffs": 1})
     path.write_bytes(manifest_frame(fewer) + path.read_bytes()[offset:])
     with pytest.raises(SnapshotDamagedError, match=r"it holds .* rows, its manifest says"):
-        check_file(path)
+        SnapshotFile.open(path).check()
 
 
 def test_a_table_that_comes_twice_is_damage(path: Path) -> None:
@@ -199,12 +192,12 @@ def test_a_table_that_comes_twice_is_damage(path: Path) -> None:
         body = writer.finish()
     path.write_bytes(manifest_frame(replace(manifest, body=body)) + body_path.read_bytes())
     with pytest.raises(SnapshotDamagedError, match="table staffs comes twice"):
-        check_file(path)
+        SnapshotFile.open(path).check()
 
 
 def test_a_body_of_no_table_is_read(path: Path) -> None:
-    manifest = write(path, {})
-    assert list(read_tables(path, read_manifest(path)[1], manifest.body)) == []
+    write(path, {})
+    assert list(SnapshotFile.open(path).tables()) == []
 
 
 def test_rows_longer_than_a_block_and_blocks_cut_anywhere_are_read(
@@ -212,11 +205,10 @@ def test_rows_longer_than_a_block_and_blocks_cut_anywhere_are_read(
 ) -> None:
     rows: list[list[str | None]] = [["1", "x" * 5000], ["2", None], ["3", "]}\n" * 7]]
     write(path, {"staffs": (["id", "name"], ["int", "text"], rows), "empty": (["id"], ["int"], [])})
-    found, offset = read_manifest(path)
+    file = SnapshotFile.open(path)
     for size in (1, 2, 3, 7, 64, 4096):
         monkeypatch.setattr(frames, "BLOCK_BYTES", size)
-        tables = read_tables(path, offset, found.body)
-        read = {table.key: b"".join(table.blocks) for table in tables}
+        read = {table.key: b"".join(table.blocks) for table in file.tables()}
         assert json.loads(b"[" + read["staffs"] + b"]") == rows
         assert read["empty"] == b""
 
@@ -239,14 +231,12 @@ def test_any_changed_byte_is_found(path: Path, data: st.DataObject) -> None:
     }[kind]
     path.write_bytes(bad)
     try:
-        found, offset = check_file(path)
-        rows = [
-            (table.key, b"".join(table.blocks)) for table in read_tables(path, offset, found.body)
-        ]
+        file = SnapshotFile.open(path).check()
+        rows = [(table.key, b"".join(table.blocks)) for table in file.tables()]
     except SnapshotError:
         return
     # zstd ignores some bits of a frame's header; what is read must then be what was written
-    assert found == manifest
+    assert file.manifest == manifest
     assert [key for key, _ in rows] == list(TABLES)
 
 
@@ -256,14 +246,14 @@ def test_another_format_version_is_named(path: Path) -> None:
     with pytest.raises(
         SnapshotError, match="of format 'perfdata/9'; this perfdata reads perfdata/1"
     ):
-        read_manifest(path)
+        SnapshotFile.open(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"PGDMP", b"\x28\xb5\x2f\xfd"])
 def test_what_is_no_snapshot_is_said_to_be_none(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(SnapshotDamagedError, match="damaged or no snapshot"):
-        read_manifest(path)
+        SnapshotFile.open(path)
 
 
 @pytest.mark.parametrize(
@@ -312,14 +302,14 @@ def test_an_entry_of_another_kind_is_damage(path: Path, entry: dict[str, object]
     text = json.dumps({**written, **entry})[:-1] + ",\n"
     path.write_bytes(compressor().compress(text.encode()))
     with pytest.raises(SnapshotDamagedError, match=r"x\.json\.zst is damaged or no snapshot: it"):
-        read_manifest(path)
+        SnapshotFile.open(path)
 
 
 @pytest.mark.parametrize("text", ["[]", "7", '{"format": ' + "[" * 100_000])
 def test_a_frame_that_holds_no_manifest_is_damage(path: Path, text: str) -> None:
     path.write_bytes(compressor().compress(text.encode()))
     with pytest.raises(SnapshotDamagedError, match="damaged or no snapshot"):
-        read_manifest(path)
+        SnapshotFile.open(path)
 
 
 def test_the_schema_fingerprint_does_not_follow_the_order_of_tables() -> None:
@@ -332,8 +322,9 @@ def test_the_schema_fingerprint_does_not_follow_the_order_of_tables() -> None:
 def test_a_file_that_is_replaced_while_it_is_read_is_found_out(path: Path) -> None:
     old = write(path, TABLES)
     other: Tables = {**TABLES, "empty": (["id"], ["int"], [["1"]])}
-    offset = read_manifest(path)[1]
+    file = SnapshotFile.open(path)
     body = write(path.with_name("other"), other).body
     assert body.sha256 != old.body.sha256
+    file.manifest = replace(old, body=body)
     with pytest.raises(SnapshotDamagedError, match="replaced while it was read"):
-        _ = [list(table.blocks) for table in read_tables(path, offset, body)]
+        _ = [list(table.blocks) for table in file.tables()]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfdata.database.marks import (
+from perfdata.templates.marks import (
     NAME_MAX_BYTES,
     Kind,
     Mark,

@@ -23,7 +23,8 @@ from perfdata.perf.html.page import render
 from perfdata.perf.markdown import markdown
 from perfdata.perf.results import Results
 from perfdata.printable import make_printable
-from perfdata.snapshot.format import Body, fingerprint_schema, manifest_frame
+from perfdata.snapshot.format.manifest import Body, fingerprint_schema
+from perfdata.snapshot.format.writer import manifest_frame
 from tests.unit.snapshot_parts import make_manifest
 
 HOSTILE = (

@@ -1,0 +1,1 @@
+"""The loader: rows into tables, in one transaction or into a private database."""

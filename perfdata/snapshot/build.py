@@ -1,0 +1,230 @@
+"""Build: generate a dataset's rows into a database, and save them as its snapshot."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from perfdata.database.audit import log_change
+from perfdata.database.catalog import read_catalog
+from perfdata.database.connection import explicit_conninfo, open_link
+from perfdata.database.guard import check_guard
+from perfdata.database.link import TEXT
+from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off
+from perfdata.database.metadata import check_tables
+from perfdata.database.migrate import database_heads, read_history
+from perfdata.driver_hooks import confine
+from perfdata.errors import (
+    DatasetNotFoundError,
+    MigrationError,
+    SchemaError,
+    SnapshotDamagedError,
+    SnapshotError,
+    SnapshotExistsError,
+)
+from perfdata.load.loader import load, preview_load
+from perfdata.load.plan import Existing, Plan, TableLoad
+from perfdata.load.selection import Selection
+from perfdata.progress import silent
+from perfdata.snapshot.create import CreateOptions, create, writable_path
+from perfdata.snapshot.options import Built, RestoreOptions
+from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
+from perfdata.templates.ownership import is_owned
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from perfdata.config import Settings
+    from perfdata.database.catalog import Catalog
+    from perfdata.database.link import Link
+    from perfdata.database.target import Target
+    from perfdata.dataset import Dataset
+    from perfdata.progress import Report
+    from perfdata.project import Project
+
+
+def build_dataset(
+    target: Target,
+    name: str,
+    *,
+    snapshot: bool = True,
+    replace: bool = False,
+    rebuild_indexes: bool = False,
+    as_superuser: bool = False,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+    report: Report = silent,
+) -> Built:
+    """Generate a dataset's rows into a database in place of its flagged rows, and save them.
+
+    Args:
+        target: the database, with its settings and project (see open_target).
+        name: the dataset's name.
+        snapshot: False loads the rows without saving them.
+        replace: replace a snapshot of that name that was created by hand; an earlier snapshot of
+            the dataset is always replaced.
+        report: called with progress.
+
+    All other arguments are those of restore_snapshot. Raises DatasetNotFoundError,
+    SnapshotExistsError, MigrationError, and what restore_snapshot raises for the database.
+    """
+    options = RestoreOptions(
+        rebuild_indexes=rebuild_indexes, as_superuser=as_superuser, lock_timeout_s=lock_timeout_s
+    )
+    return build(target, name, options, report, snapshot=snapshot, replace=replace)
+
+
+def build(
+    target: Target,
+    name: str,
+    options: RestoreOptions,
+    report: Report,
+    *,
+    snapshot: bool = True,
+    replace: bool = False,
+) -> Built:
+    """Build a dataset (see build_dataset)."""
+    project = _project(target, name)
+    dataset = project.dataset(name)
+    settings = target.settings
+    if snapshot:
+        check_replaceable(name, settings, replace=replace)
+        writable_path(name, settings)  # else the rows would be in, and no snapshot of them
+    began = time.perf_counter()
+    with open_link(target.conninfo) as link:
+        check_guard(link, settings)
+        _check_migrations(link, project, target)
+        with loads_held_off(link, shared=False, timeout_s=options.lock_timeout_s):
+            plan = _plan(link, project, dataset, options)
+            rows = DatasetRows(dataset, plan.selection, explicit_conninfo(target.conninfo))
+            loaded = load(link, plan, rows, report)
+            done = f"built dataset {name}"
+            logged = log_change(link, done, sum(loaded.rows.values()), "generated")
+            saved = None
+            if snapshot:
+                create_options = CreateOptions(
+                    name=name,
+                    dataset=dataset,
+                    replace=True,
+                    expected=loaded.rows,
+                    as_superuser=options.as_superuser,
+                    lock_timeout_s=options.lock_timeout_s,
+                )
+                with _rows_stay(name, target):
+                    saved = create(link, create_options, settings, report)
+    duration_s = time.perf_counter() - began
+    notes = (*loaded.notes, *logged)
+    return Built(name, loaded.rows, loaded.strategy.value, duration_s, notes, saved)
+
+
+def preview_build(target: Target, name: str, options: RestoreOptions) -> None:
+    """Make the checks that a build makes before its first change; raise what it would raise."""
+    project = _project(target, name)
+    dataset = project.dataset(name)
+    with open_link(target.conninfo) as link:
+        check_guard(link, target.settings)
+        _check_migrations(link, project, target)
+        plan = _plan(link, project, dataset, options)
+        rows = DatasetRows(dataset, plan.selection, explicit_conninfo(target.conninfo))
+        preview_load(link, plan, rows)
+
+
+@dataclass(frozen=True)
+class DatasetRows:
+    """The rows that a dataset generates, as a RowSource.
+
+    The dataset's code may connect to ``conninfo`` alone.
+    """
+
+    dataset: Dataset
+    selection: Selection
+    conninfo: str
+    statistics: None = None
+
+    def check(self, link: Link, plan: Plan) -> None:
+        """Do nothing: a build replaces flagged rows alone."""
+
+    def tables(self, catalog: Catalog, keys: Collection[str] | None = None) -> Iterator[TableLoad]:
+        """Yield the tables as the dataset generates them.
+
+        Raises SchemaError for a table without the flag.
+        """
+        dataset, code = self.dataset, f"dataset {self.dataset.name}"
+        for rows in confine(lambda: dataset.generate(dataset), code, self.conninfo):
+            table = catalog.table(rows.table)
+            if not self.selection.has_flag(table):
+                raise SchemaError(
+                    f"dataset {dataset.name} has rows for {rows.table}, which has no column "
+                    f"{self.selection.flag_column}: they could never be told from other rows"
+                )
+            blocks = confine(partial(iter, rows.blocks), code, self.conninfo)
+            if keys is None or table.key in keys:
+                yield TableLoad(table, rows.columns, blocks, TEXT)
+
+
+def _plan(link: Link, project: Project, dataset: Dataset, options: RestoreOptions) -> Plan:
+    catalog = read_catalog(link)
+    return Plan(
+        catalog,
+        catalog.flagged(project.flag_column),
+        Existing.REPLACE,
+        Selection(project.flag_column),
+        owned=is_owned(link),
+        sealed=True,
+        application_name=f"perfdata build {dataset.name}",
+        lock_timeout_s=options.lock_timeout_s,
+        rebuild_indexes=options.rebuild_indexes,
+        as_superuser=options.as_superuser,
+    )
+
+
+def check_replaceable(name: str, settings: Settings, *, replace: bool) -> None:
+    """Raise SnapshotExistsError where a build may not save its snapshot under that name."""
+    if not replace and snapshot_exists(name, settings) and is_by_hand(name, settings):
+        raise SnapshotExistsError(
+            f"snapshot {name} was created by hand, not built from the dataset of that name; "
+            "replace it with --replace, or build with --no-snapshot"
+        )
+    check_free(name, settings, replace=True)
+
+
+def is_by_hand(name: str, settings: Settings) -> bool:
+    """Tell whether a snapshot was created by hand, not built from a dataset."""
+    try:
+        return find_snapshot(name, settings).manifest.dataset_fingerprint is None
+    except SnapshotDamagedError:
+        return False
+
+
+@contextmanager
+def _rows_stay(name: str, target: Target) -> Iterator[None]:
+    """Say that the rows are loaded, where they could not be saved."""
+    try:
+        yield
+    except SnapshotError as error:
+        raise SnapshotError(
+            f"{error.reason}. The rows of {name} are built and in {target.described()}",
+            remedy=f"{error.remedy or 'Correct that'}, and build it again",
+        ) from error
+
+
+def _project(target: Target, name: str) -> Project:
+    project = target.project
+    if project is None:
+        raise DatasetNotFoundError(
+            f"no dataset is named {name!r}: no [tool.perfdata] project was found, and the bundled "
+            "one is there on the embedded server only"
+        )
+    return project
+
+
+def _check_migrations(link: Link, project: Project, target: Target) -> None:
+    if project.tables_from_metadata:
+        check_tables(link, project, target)
+    if missing := read_history(project).waiting(database_heads(link)):
+        raise MigrationError(
+            f"{target.described()} lacks migrations {', '.join(missing)} of project "
+            f"{project.name}; run: {target.settings.command('db.migrate')}"
+        )

@@ -1,0 +1,1 @@
+"""How snapshots differ from each other, and from a database."""

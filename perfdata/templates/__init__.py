@@ -1,0 +1,1 @@
+"""Templates and clones: databases that perfdata makes from others, and their removal."""
