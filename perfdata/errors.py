@@ -1,11 +1,12 @@
-"""Every error that a caller of perfdata may meet.
+"""The errors that perfdata raises. Each says what was found (``reason``) and what fixes it.
 
 PerfdataError
 ├── ConfigError               a setting or an argument is wrong
-│   ├── InvalidNameError      not a name for a snapshot
-│   └── DatasetNotFoundError  no dataset of that name
+│   ├── InvalidNameError      not a valid name for a snapshot or a dataset
+│   └── DatasetNotFoundError  no dataset has that name
 ├── ConnectError              the database can't be reached
 ├── ServerError               the embedded server can't be run
+├── ServerRefusedError        the server refused a statement
 ├── MigrationError            migrations are missing, behind or broken
 ├── SnapshotError
 │   ├── SnapshotNotFoundError
@@ -14,19 +15,21 @@ PerfdataError
 │   ├── SnapshotDiffersError  the database's rows are not the snapshot's
 │   └── SnapshotStaleError    made with other migrations or another dataset
 ├── SchemaError               the database's tables are not the ones expected
-├── RefusedError              nothing was touched, because it might have cost data
-│   ├── PrivilegesError       the role may not do all that this needs
-│   ├── ElsewhereError        a project's code went for another database
-│   ├── ProgramRefusedError   a project's code would run a program; also a PermissionError
-│   ├── UserCodeError         code of other roles would run as this one
-│   ├── GuardError            this database is not one to delete from
-│   └── BoundaryError         unflagged rows hang on flagged ones
-├── LoadError                 the server refused the rows; all was rolled back
+├── RefusedError              nothing was changed, because data might have been lost
+│   ├── PrivilegesError       the role lacks privileges
+│   ├── ElsewhereError        a project's code connected to another database
+│   ├── ProgramRefusedError   a project's code started a program; also a PermissionError
+│   ├── UserCodeError         code of other roles would run with this role's rights
+│   ├── GuardError            perfdata may not replace rows of this database
+│   └── BoundaryError         unflagged rows reference flagged ones
+├── LoadError                 the rows were not loaded; everything was rolled back
+│   └── RowsRefusedError      the server refused them; also a ServerRefusedError
+├── NoClonesError             this role can't clone this database
 ├── ResultsError              a perf run's results can't be read
-├── ComparisonError           a side of a comparison did not run to its end
+├── ComparisonError           one side of a comparison did not finish
 ├── BaselineError             a baseline can't be read or written
-└── RegressedError            a scenario is red: worse than was accepted, or an N+1
-    └── BudgetExceededError   it did more than its marker allows
+└── RegressedError            a scenario is worse than its baseline, or repeats statements
+    └── BudgetExceededError   a scenario exceeds a limit of its marker
 """
 
 from __future__ import annotations
@@ -40,12 +43,24 @@ if TYPE_CHECKING:
 
 
 class PerfdataError(Exception):
-    """perfdata could not do what was asked."""
+    """perfdata could not do what was asked.
 
-    def __init__(self, message: str | None = None) -> None:
-        """Take the message, or the first line of the class's docstring; it is made printable."""
-        message = message or (type(self).__doc__ or "").splitlines()[0]
-        super().__init__(make_printable(message))
+    ``reason`` says what was checked and what was found, ``remedy`` what fixes it (or is empty).
+    Neither contains terminal control characters, whatever a server or a file said.
+    """
+
+    def __init__(self, reason: str | None = None, *, remedy: str = "") -> None:
+        """Without a reason, the first line of the class's docstring is the reason."""
+        reason = reason or (self.__doc__ or "").splitlines()[0].rstrip(".")
+        self.reason = make_printable(reason)
+        self.remedy = make_printable(remedy)
+        super().__init__(self.reason)
+
+    def __str__(self) -> str:
+        if not self.remedy:
+            return self.reason
+        separator = "\n" if "\n" in self.reason else ". "
+        return f"{self.reason}{separator}{self.remedy}"
 
 
 class ConfigError(PerfdataError):
@@ -91,10 +106,15 @@ class SnapshotDamagedError(SnapshotError):
 class SnapshotDiffersError(SnapshotError):
     """The database's rows are not the snapshot's; ``tables`` says for each table what differs."""
 
-    def __init__(self, message: str, tables: Mapping[str, str]) -> None:
-        """Take the message, and what differs by table."""
-        super().__init__(message)
-        self.tables = dict(tables)
+    def __init__(
+        self,
+        reason: str | None = None,
+        tables: Mapping[str, str] | None = None,
+        *,
+        remedy: str = "",
+    ) -> None:
+        super().__init__(reason, remedy=remedy)
+        self.tables = dict(tables or {})
 
 
 class SnapshotStaleError(SnapshotError):
@@ -106,26 +126,23 @@ class SchemaError(PerfdataError):
 
 
 class RefusedError(PerfdataError):
-    """Refused: it might have cost data. Nothing was touched."""
+    """Refused, because data might have been lost; nothing was changed."""
 
 
 class PrivilegesError(RefusedError):
-    """The role may not do all that this needs; ``statements`` are SQL that mends it, one a line."""
+    """The role lacks privileges; ``statements`` are the SQL that grants them, one each."""
 
-    def __init__(self, message: str, statements: Sequence[str]) -> None:
-        """Take what was found, and the statements."""
-        super().__init__("\n  ".join([message, *statements]))
-        self.message = message
+    def __init__(self, reason: str | None = None, statements: Sequence[str] = ()) -> None:
+        grant = "\n  ".join(["The owner or a superuser can grant this with:", *statements])
+        super().__init__(reason, remedy=grant if statements else "")
         self.statements = tuple(statements)
 
 
 class ElsewhereError(RefusedError):
-    """A project's code went for another database; ``statements`` are lines that mend it."""
+    """A project's code connected to another database; ``statements`` are the lines that fix it."""
 
-    def __init__(self, message: str, statements: Sequence[str]) -> None:
-        """Take what was refused, and what mends it."""
-        super().__init__("\n".join([message, *statements]))
-        self.message = message
+    def __init__(self, reason: str | None = None, statements: Sequence[str] = ()) -> None:
+        super().__init__(reason, remedy="\n".join(statements))
         self.statements = tuple(statements)
 
 
@@ -148,44 +165,58 @@ class BoundaryError(RefusedError):
     """Unflagged rows hang on flagged ones."""
 
 
-class LoadError(PerfdataError):
-    """The rows did not go in; the transaction was rolled back."""
-
-
-# What mends a refusal that says so little of itself.
+# Remedies for refusals whose message names none, by SQLSTATE.
 _REMEDIES = {
-    "57014": ". A time limit of the role or the database, or somebody, ended the statement: raise "
+    "57014": "A time limit of the role or the database, or somebody, ended the statement: raise "
     "statement_timeout (ALTER ROLE … SET statement_timeout), and run it again",
-    "53100": ". The server's disk is full: make room, and run it again",
-    "53300": ". The server takes no more connections: end some, or raise max_connections",
+    "53100": "The server's disk is full: make room, and run it again",
+    "53300": "The server takes no more connections: end some, or raise max_connections",
 }
 
 
-class ServerRefusedError(LoadError):
-    """The server said no to a statement; the transaction, or its savepoint, was rolled back.
+class ServerRefusedError(PerfdataError):
+    """The server refused a statement.
 
-    ``reason`` is the server's message; ``sqlstate``, ``detail`` and ``constraint`` are what it said
-    beside it.
+    ``server_message`` is the server's message alone; ``sqlstate``, ``detail`` and ``constraint``
+    are the fields that came with it, None where it sent none.
     """
 
     def __init__(
         self,
-        message: str,
+        server_message: str | None = None,
         *,
-        sqlstate: str | None,
+        sqlstate: str | None = None,
         detail: str | None = None,
         constraint: str | None = None,
         context: str | None = None,
     ) -> None:
-        """Put what the server said into one line."""
         where = (context or "").partition("\n")[0]
-        text = "; ".join(part for part in (message, detail, where) if part)
-        remedy = _REMEDIES.get(sqlstate or "", "")
-        super().__init__(f"the server refused: {text}; everything was rolled back{remedy}")
-        self.reason = message
+        text = "; ".join(part for part in (server_message, detail, where) if part)
+        super().__init__(self._reason(text), remedy=_REMEDIES.get(sqlstate or "", ""))
+        self.server_message = server_message or ""
         self.sqlstate = sqlstate
         self.detail = detail
         self.constraint = constraint
+
+    @staticmethod
+    def _reason(text: str) -> str:
+        return f"the server refused: {text}"
+
+
+class LoadError(PerfdataError):
+    """The rows were not loaded; everything was rolled back."""
+
+
+class RowsRefusedError(ServerRefusedError, LoadError):
+    """The server refused a statement of a load; everything was rolled back."""
+
+    @staticmethod
+    def _reason(text: str) -> str:
+        return f"the server refused: {text}; everything was rolled back"
+
+
+class NoClonesError(PerfdataError):
+    """This role can't clone this database."""
 
 
 class ResultsError(PerfdataError):

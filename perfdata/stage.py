@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-from perfdata.errors import ConfigError
+from perfdata.errors import ConfigError, NoClonesError
 from perfdata.perf.summary import shown_path
 
 if TYPE_CHECKING:
@@ -75,8 +75,6 @@ class Stage:
     @contextmanager
     def provided(self, name: str) -> Iterator[Dataset]:
         """Provide a dataset, in a fresh clone or else in the database itself."""
-        from perfdata.snapshot.clones import NoClonesError
-
         target = self._target or self._open(self._settings)
         try:
             sealed = self._template(target, name)
@@ -144,7 +142,7 @@ class Stage:
 
     def _template(self, target: Target, name: str) -> Sealed:
         from perfdata.perf.engine import CLONE_SETTINGS
-        from perfdata.snapshot.clones import Clones, NoClonesError
+        from perfdata.snapshot.clones import Clones
 
         if self._why_not:
             raise NoClonesError(self._why_not)

@@ -19,7 +19,7 @@ def append_rows(database: object, tables: Iterable[TableRows]) -> dict[str, int]
 
     All or nothing: one transaction, or a savepoint in the caller's (connection.open_link).
     Columns that are left out take their defaults. Raises SchemaError for a table that is not
-    there, ServerRefusedError for what the server refuses.
+    there, RowsRefusedError for rows that the server refuses.
     """
     rows: dict[str, int] = {}
     with open_link(database) as link, link.transaction():

@@ -28,7 +28,7 @@ from perfdata.database.link import (
     refusals,
 )
 from perfdata.database.script import script, with_literals
-from perfdata.errors import ConfigError, ServerRefusedError
+from perfdata.errors import ConfigError, RowsRefusedError, ServerRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -87,7 +87,7 @@ class AsyncPsycopgLink(Link):
                 await cursor.execute(query, params, prepare=False)
                 return (await cursor.fetchall() if cursor.description else []), cursor.rowcount
 
-        with refusals():
+        with refusals(rolled_back=self.changed):
             return await_only(run())
 
     def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
@@ -101,7 +101,7 @@ class AsyncPsycopgLink(Link):
                     cursor.nextset()
             return found
 
-        with refusals():
+        with refusals(rolled_back=self.changed):
             return await_only(run())
 
     def _cursor(self) -> psycopg.AsyncCursor[tuple[Any, ...]]:
@@ -128,7 +128,7 @@ class AsyncPsycopgLink(Link):
     @contextmanager
     def _savepoint(self) -> Iterator[None]:
         transaction = self.connection.transaction()
-        with refusals():
+        with refusals(rolled_back=self.changed):
             await_only(transaction.__aenter__())
             try:
                 yield
@@ -162,7 +162,7 @@ class AsyncPsycopgLink(Link):
                         await copy.write(block)
                 return cursor.rowcount
 
-        with refusals():
+        with refusals(rolled_back=True):
             return await_only(run())
 
     def _copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
@@ -192,7 +192,7 @@ class AsyncpgLink(Link):
             rows = [tuple(row) for row in await statement.fetch()]
             return rows, _count(statement.get_statusmsg())
 
-        with _asyncpg_refusals():
+        with _asyncpg_refusals(rolled_back=self.changed):
             return await_only(run())
 
     def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
@@ -204,7 +204,7 @@ class AsyncpgLink(Link):
     @contextmanager
     def _nested(self) -> Iterator[None]:
         transaction = self.connection.transaction()
-        with _asyncpg_refusals():
+        with _asyncpg_refusals(rolled_back=self.changed):
             await_only(transaction.start())
             try:
                 yield
@@ -243,7 +243,7 @@ class AsyncpgLink(Link):
 
         schema, name = table._obj  # noqa: SLF001  psycopg's Identifier has no other way to its parts
         options = {"quote": form.quote, "escape": form.escape, "null": form.null}
-        with _asyncpg_refusals():
+        with _asyncpg_refusals(rolled_back=True):
             status = await_only(
                 self.connection.copy_to_table(
                     name,
@@ -283,13 +283,14 @@ def _count(status: str) -> int:
 
 
 @contextmanager
-def _asyncpg_refusals() -> Iterator[None]:
+def _asyncpg_refusals(*, rolled_back: bool = False) -> Iterator[None]:
     import asyncpg
 
+    kind = RowsRefusedError if rolled_back else ServerRefusedError
     try:
         yield
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise ServerRefusedError(
+        raise kind(
             str(error.args[0]) if error.args else type(error).__name__,
             sqlstate=getattr(error, "sqlstate", None),
             detail=getattr(error, "detail", None),

@@ -40,7 +40,9 @@ def log_change(
     except ServerRefusedError as error:
         if link.joined:
             raise
-        return (f"the rows are in, but the server's log has no line about it: {error.reason}",)
+        return (
+            f"the rows are in, but the server's log has no line about it: {error.server_message}",
+        )
     return ()
 
 

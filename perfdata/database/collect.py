@@ -134,7 +134,9 @@ def _collect(
             if not dry:
                 drop_database(link, one, force=reason in {_UNFINISHED, _LEFT})
         except ServerRefusedError as error:
-            left.append(f"{one.name}: {'; '.join(filter(None, (error.reason, error.detail)))}")
+            left.append(
+                f"{one.name}: {'; '.join(filter(None, (error.server_message, error.detail)))}"
+            )
         else:
             removed.append(Removed(one.name, f"{reason}; {held}" if held else reason, size))
     left += [f"{one.name}: {why}" for one in found if (why := _kept(one, number))]

@@ -15,7 +15,7 @@ from psycopg.rows import tuple_row
 
 from perfdata.database.address import dialled
 from perfdata.database.script import script
-from perfdata.errors import ServerRefusedError
+from perfdata.errors import RowsRefusedError, ServerRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -131,7 +131,8 @@ class Link(ABC):
     waiting: list[Later]
     # The search path that the open transaction had before it was put on SAFE_PATH.
     _own_path: Later
-    # Set by what changes rows, so that a Session's objects can be told to be read again.
+    # Set before rows are changed: a Session's objects are expired afterwards, and what the server
+    # refuses from then on is a RowsRefusedError.
     changed: bool = False
 
     @abstractmethod
@@ -371,13 +372,13 @@ class PsycopgLink(Link):
         self._begun = False
 
     def _run(self, query: Query, params: Params | None) -> Answer:
-        with refusals(), self._cursor() as cursor:
+        with refusals(rolled_back=self.changed), self._cursor() as cursor:
             cursor.execute(query, params, prepare=False)
             return (cursor.fetchall() if cursor.description else []), cursor.rowcount
 
     def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
         found: list[Answer] = []
-        with refusals(), self._cursor() as cursor:
+        with refusals(rolled_back=self.changed), self._cursor() as cursor:
             cursor.execute(script(pairs), prepare=False)
             for _ in pairs:
                 rows = cursor.fetchall() if cursor.description else []
@@ -392,7 +393,7 @@ class PsycopgLink(Link):
     @contextmanager
     def _nested(self) -> Iterator[None]:
         if self.in_transaction():
-            with refusals(), self.connection.transaction():
+            with refusals(rolled_back=self.changed), self.connection.transaction():
                 yield
             return
         # Not by psycopg, so that BEGIN shares a round trip with what follows.
@@ -426,7 +427,7 @@ class PsycopgLink(Link):
         freeze: bool,
     ) -> int:
         query = copy_in_query(table, columns, form, freeze=freeze)
-        with refusals(), self._cursor() as cursor:
+        with refusals(rolled_back=True), self._cursor() as cursor:
             with cursor.copy(query) as copy:
                 for block in blocks:
                     copy.write(block)
@@ -489,13 +490,17 @@ def copy_out_query(select: sql.Composed) -> sql.Composed:
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Turn psycopg's errors into the one that every link raises."""
+def refusals(*, rolled_back: bool = False) -> Iterator[None]:
+    """Turn psycopg's errors into ServerRefusedError.
+
+    With ``rolled_back``, where rows were being changed, into RowsRefusedError.
+    """
+    kind = RowsRefusedError if rolled_back else ServerRefusedError
     try:
         yield
     except psycopg.Error as error:
         diag = error.diag
-        raise ServerRefusedError(
+        raise kind(
             diag.message_primary or str(error),
             sqlstate=error.sqlstate,
             detail=diag.message_detail,

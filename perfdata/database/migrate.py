@@ -126,7 +126,7 @@ def version_queries(tables: Collection[Versions]) -> list[Asked]:
     if closed := [one for one in tables if one.denied is not None]:
         raise PrivilegesError(
             f"refused, nothing was touched: role {closed[0].denied} may not read on which "
-            "migrations the database stands. Who owns this, or a superuser, may give it by:",
+            "migrations the database stands",
             [f"GRANT SELECT ON {one.written} TO {one.denied};" for one in closed],
         )
     return [sql.SQL("SELECT version_num FROM {}").format(one.only) for one in tables]

@@ -127,8 +127,7 @@ class _Lacking:
         sequences = f" and {others:,} sequence{'s' if others > 1 else ''}" if others else ""
         raise PrivilegesError(
             f"refused, nothing was touched: role {self._found[0].role} lacks some of what this "
-            f"needs of {tables:,} tables{sequences}. Who owns them, or a superuser, may give it "
-            "by:",
+            f"needs of {tables:,} tables{sequences}",
             statements,
         )
 

@@ -80,7 +80,7 @@ def _rehearse(place: Place) -> str | None:
             put_properties(place.link, place.name, wanted, place.oid)
             raise _TriedError
     except ServerRefusedError as error:
-        return f"what {place.name} is set to can't be given to another: {error.reason}"
+        return f"what {place.name} is set to can't be given to another: {error.server_message}"
     except PerfdataError as error:
         return str(error)
     return None

@@ -110,21 +110,25 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.communicate()
 
 
-def _rebuilt(kind: str, message: str, statements: list[str]) -> PerfdataError:
+def _rebuilt(kind: str, reason: str, remedy: str, statements: list[str]) -> PerfdataError:
     made: Callable[..., PerfdataError] = getattr(errors, kind)
-    return made(message, statements) if statements else made(message)
+    return made(reason, statements) if statements else made(reason, remedy=remedy)
 
 
 def _described(error: PerfdataError) -> dict[str, object]:
     """Describe an error by its class and what that is made of."""
+    statements = []
     if isinstance(error, (ElsewhereError, PrivilegesError)):
-        message, statements = error.message, list(error.statements)
-    else:
-        message, statements = str(error), []
+        statements = list(error.statements)
     # Of those with more to them than a message, the class above says enough.
     own = (one for one in type(error).__mro__ if "__init__" not in vars(one))
     kind = type(error) if statements else next(own)
-    return {"kind": kind.__name__, "message": message, "statements": statements}
+    return {
+        "kind": kind.__name__,
+        "reason": error.reason,
+        "remedy": error.remedy,
+        "statements": statements,
+    }
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ from perfdata.database.templates import (
     write_mark,
 )
 from perfdata.database.upkeep import settle
-from perfdata.errors import ConnectError, PerfdataError, RefusedError, ServerRefusedError
+from perfdata.errors import ConnectError, NoClonesError, RefusedError, ServerRefusedError
 from perfdata.snapshot.fresh import make_template
 from perfdata.snapshot.looking import Asked, fingerprint_for, read_sizes, template_key
 from perfdata.snapshot.losses import refuse_crossing, refuse_requirements
@@ -58,10 +58,6 @@ if TYPE_CHECKING:
 _WAY = ("perf", 2)
 _LIBRARY = "auto_explain"
 _PRELOAD = "session_preload_libraries"
-
-
-class NoClonesError(PerfdataError):
-    """This role can't make clones of this database; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ def open_room(conninfo: str, search_path: str) -> Iterator[Link]:
     with open_link(conninfo) as link:
         link.pin(search_path)
         link.rows(_QUIET)
+        link.changed = True
         yield link
 
 

@@ -263,7 +263,7 @@ def _remove(conninfo: str, gone: list[Found]) -> list[str]:
                 try:
                     drop_database(link, one, force=False)
                 except ServerRefusedError as error:
-                    notes.append(f"{one.name} is left for db.gc: {error.reason}")
+                    notes.append(f"{one.name} is left for db.gc: {error.server_message}")
                 else:
                     names.append(one.name)
     except ConnectError as error:

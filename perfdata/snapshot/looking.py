@@ -146,7 +146,7 @@ def ask(
         except ServerRefusedError as error:
             if error.sqlstate != _NOT_ALLOWED:
                 raise
-            raise UnableError(f"not all of {name} can be read: {error.reason}") from error
+            raise UnableError(f"not all of {name} can be read: {error.server_message}") from error
     seen = _seen(link, oid, before, rows_before)
     key = template_key(manifest, fingerprint, name, role)
     sizes, path = read_sizes(link, plan), link.session_path()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+import re
 import subprocess
 import sys
 
@@ -19,18 +21,41 @@ def test_all_is_what_the_modules_are_listed_for() -> None:
     assert set(perfdata.__all__) == set(perfdata._MODULE_OF)
 
 
-def test_every_error_is_exported() -> None:
-    family = {
-        name
-        for name, one in vars(errors).items()
-        if isinstance(one, type) and issubclass(one, errors.PerfdataError)
+ERRORS = [
+    found
+    for found in vars(errors).values()
+    if isinstance(found, type) and issubclass(found, errors.PerfdataError)
+]
+
+
+def test_every_error_is_exported_and_drawn_in_the_tree() -> None:
+    names = {error.__name__ for error in ERRORS}
+    assert names <= set(perfdata.__all__)
+    assert names == set(re.findall(r"\b[A-Z]\w+Error\b", errors.__doc__ or "")) - {
+        "PermissionError"
     }
-    assert family <= set(perfdata.__all__)
 
 
-def test_every_error_has_a_message_of_its_own() -> None:
-    assert str(errors.GuardError()) == "This database is not one that perfdata may delete from."
-    assert str(errors.GuardError("no")) == "no"
+def test_an_error_says_what_was_found_and_what_fixes_it() -> None:
+    error = errors.GuardError("shop is not listed", remedy="Set PERFDATA_ALLOW=shop")
+    assert (error.reason, error.remedy) == ("shop is not listed", "Set PERFDATA_ALLOW=shop")
+    assert str(error) == "shop is not listed. Set PERFDATA_ALLOW=shop"
+    assert (str(errors.GuardError("no")), errors.GuardError("no").remedy) == ("no", "")
+
+
+def test_an_error_without_a_reason_takes_its_docstring() -> None:
+    for error in ERRORS:
+        assert error().reason
+        assert not error().reason.endswith(".")
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_an_error_survives_pickling(kind: type[errors.PerfdataError]) -> None:
+    error = kind("found this")
+    error.remedy = "do that"
+    copied = pickle.loads(pickle.dumps(error))  # noqa: S301  our own bytes
+    assert type(copied) is kind
+    assert (str(copied), vars(copied)) == (str(error), vars(error))
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -45,7 +70,15 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
         assert f"'{heavy}'" not in out.stdout
 
 
-def test_a_refusal_that_says_little_says_what_mends_it() -> None:
+def test_a_refusal_with_a_known_cause_names_its_remedy() -> None:
     error = perfdata.ServerRefusedError("canceling statement", sqlstate="57014")
-    assert "raise statement_timeout" in str(error)
-    assert str(perfdata.ServerRefusedError("no", sqlstate=None)).endswith("rolled back")
+    assert error.server_message == "canceling statement"
+    assert "raise statement_timeout" in error.remedy
+
+
+def test_only_a_refused_load_says_that_it_was_rolled_back() -> None:
+    assert str(perfdata.ServerRefusedError("no")) == "the server refused: no"
+    refused = perfdata.RowsRefusedError("no", detail="Key (id)=(1)")
+    assert str(refused) == "the server refused: no; Key (id)=(1); everything was rolled back"
+    assert isinstance(refused, perfdata.LoadError)
+    assert not issubclass(perfdata.ServerRefusedError, perfdata.LoadError)
