@@ -1,28 +1,33 @@
-"""The guard: where perfdata may delete, and the boundary that its deletions may not cross."""
+"""The guard: the databases whose rows perfdata may replace.
+
+An entry of ``allow`` is ``HOST[:PORT]/DATABASE[@IDENTIFIER]`` as the client dials it: port 5432
+where none is written, ``local`` for the socket in libpq's default folder, ``FOLDER:PORT`` for any
+other socket, ``[::1]`` for an IPv6 address. Wildcards match the database's name only, which is the
+server's own for it. ``IDENTIFIER`` is the server's system identifier.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.allowlist import Location
 from perfdata.database.connection import first
 from perfdata.database.link import READ_IDENTIFIER
 from perfdata.database.server import EmbeddedServer
-from perfdata.errors import BoundaryError, GuardError
+from perfdata.errors import GuardError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
     from perfdata.config import Settings
-    from perfdata.database.catalog import Catalog, ForeignKey, Table
-    from perfdata.database.emptying import Before
-    from perfdata.database.link import Link, Rows
-
-_SAMPLE = 5
+    from perfdata.database.address import Address
+    from perfdata.database.link import Link
 
 # What the DBA set for the database, for this role or for all; a session can hide it with SET. Any
 # value counts, so that a misspelt one protects too. The session's own says what the server's
@@ -38,6 +43,54 @@ SELECT pg_catalog.current_database(), ARRAY(
   UNION ALL SELECT f.setting FROM pg_catalog.current_setting('perfdata.restore', true) f (setting)
   WHERE f.setting <> '')
 FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()"""
+# Of an identifier the first 32 bits are the second in which initdb ran: 19 digits since 1999.
+_IDENTIFIED = re.compile(r"(.*)@(\d{16,20})", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Location:
+    """A database where a client reached it, by the name that the server has for it."""
+
+    link: Link
+    address: Address
+    database: str
+
+    @property
+    def entry(self) -> str:
+        """The entry that names this database alone."""
+        return f"{self.address.spellings[0]}/{self.database}"
+
+    def listed(self, entries: Iterable[str]) -> bool:
+        """Tell whether one of the entries covers it."""
+        return any(_covers(pattern, self.database) for pattern in self._patterns(entries))
+
+    def listed_by_name(self, entries: Iterable[str]) -> bool:
+        """Tell whether one of the entries names it in full, with no wildcard."""
+        return self.database in self._patterns(entries)
+
+    def renewed(self, entry: str) -> str | None:
+        """Return the new form of an entry that covered it before ports and folders counted."""
+        host = "local" if self.address.is_socket else self.address.host
+        if not _covers(entry, f"{host}/{self.database}"):
+            return None
+        server, _, pattern = entry.partition("/")
+        return f"{self.address.spellings[0]}/{pattern}" if server == host else self.entry
+
+    def _patterns(self, entries: Iterable[str]) -> list[str]:
+        """Return what the entries of this very server say of the database's name."""
+        found: list[str] = []
+        for entry in entries:
+            identified = _IDENTIFIED.fullmatch(entry)
+            if identified and self.link.server_identifier != int(identified[2]):
+                continue
+            text = identified[1] if identified else entry
+            starts = [f"{server}/" for server in self.address.spellings]
+            found += [text.removeprefix(one) for one in starts if text.startswith(one)]
+        return found
+
+
+def _covers(pattern: str, name: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)
 
 
 def check_guard(link: Link, settings: Settings) -> None:
@@ -112,85 +165,3 @@ def locate(link: Link) -> Location:
 def allowed_by_name(link: Link, settings: Settings) -> bool:
     """Tell whether this very database is listed, by its full name with no wildcard."""
     return locate(link).listed_by_name(settings.allow)
-
-
-def check_boundary(
-    link: Link,
-    catalog: Catalog,
-    flag_column: str,
-    before: Iterable[Before],
-    whole: Collection[int] = (),
-) -> None:
-    """Raise BoundaryError where an unflagged row references a flagged one that is to go.
-
-    Such a row would be cascaded away, nulled or left dangling. The rows of the tables ``whole`` (by
-    oid) come back themselves, but for flagged ones: the snapshot may lack them.
-    """
-    counted = {one.table.oid: one for one in before}
-    emptied = {
-        oid
-        for oid, one in counted.items()
-        if one.going and (oid not in whole or one.table.has_flag(flag_column))
-    }
-    flagged = {oid for oid, one in counted.items() if not one.staying}
-    keys = [k for k in catalog.foreign_keys if k.parent in emptied and k.child not in flagged]
-    asked = [_crossing(catalog, flag_column, key) for key in keys]
-    answers = zip(keys, link.together(asked), strict=True)
-    crossing = [(key, rows) for key, rows in answers if rows]
-    if crossing:
-        found = [_described(catalog, key, rows) for key, rows in crossing]
-        children = [catalog.by_oid[key.child] for key, _ in crossing]
-        raise BoundaryError(
-            "refused, nothing was touched: rows that are not test data reference test data that "
-            f"would be replaced: {'; '.join(found)}. {_remedy(children, flag_column)}; "
-            "then run it again"
-        )
-
-
-def _remedy(children: Collection[Table], flag_column: str) -> str:
-    """Say what can be done with rows of these tables."""
-    ways = ["Point those rows to rows that stay, or remove them"]
-    if flagged := sorted({one.key for one in children if one.has_flag(flag_column)}):
-        ways.append(f"set {flag_column} on those of {first(flagged)} if they are test data")
-    if others := sorted({one.key for one in children if not one.has_flag(flag_column)}):
-        has = "have" if len(others) > 1 else "has"
-        ways.append(
-            f"take {first(others)}, which {has} no column {flag_column}, whole ([tool.perfdata] "
-            "whole_tables) and create the snapshot again"
-        )
-    return "; or ".join(ways)
-
-
-def _crossing(catalog: Catalog, flag_column: str, key: ForeignKey) -> sql.Composed:
-    """Make the query for the rows that reference what is to go."""
-    child = catalog.by_oid[key.child]
-    stays: sql.Composable = sql.SQL("true")
-    if child.has_flag(flag_column):
-        stays = sql.SQL("c.{} IS NOT TRUE").format(sql.Identifier(flag_column))
-    return sql.SQL(
-        "SELECT {keys}, count(*) OVER () FROM {child} c JOIN {parent} p ON {join} "
-        "WHERE {stays} AND p.{flag} LIMIT {limit}"
-    ).format(
-        keys=row_key(child, "c"),
-        child=key.referencing.only,
-        parent=key.referenced.only,
-        join=key.join(catalog, "c", "p"),
-        stays=stays,
-        flag=sql.Identifier(flag_column),
-        limit=sql.Literal(_SAMPLE),
-    )
-
-
-def _described(catalog: Catalog, key: ForeignKey, rows: Rows) -> str:
-    child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
-    count = rows[0][1]
-    keys = first([row[0] for row in rows] + [None] * (count - len(rows)), limit=len(rows))
-    return f"{child.key} → {parent.key} ({key.name}): {count:,} of {child.key}, e.g. {keys}"
-
-
-def row_key(table: Table, alias: str) -> sql.Composed:
-    """Make an SQL expression that names a row for people: its first columns, as text."""
-    names = table.primary_key or [column.name for column in table.columns[:1]]
-    return sql.SQL("concat_ws(', ', {})").format(
-        sql.SQL(", ").join(sql.Identifier(alias, name) for name in names)
-    )

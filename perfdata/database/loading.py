@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from perfdata.database.boundary import check_boundary
 from perfdata.database.catalog import read_catalog
 from perfdata.database.checks import run_checks
 from perfdata.database.connection import first
 from perfdata.database.emptying import check_flags, clear, count_unflagged, counting, look
-from perfdata.database.guard import check_boundary
 from perfdata.database.locks import hold_off, lock_tables, lock_timeout, waits_told
 from perfdata.database.plan import Existing, Loaded, Plan, Strategy, TableLoad
 from perfdata.database.privileges import check_emptying, check_privileges, privileges_of

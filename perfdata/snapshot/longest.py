@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.guard import row_key
+from perfdata.database.boundary import row_key
 from perfdata.errors import LoadError, ServerRefusedError
 
 if TYPE_CHECKING:
