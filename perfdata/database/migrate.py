@@ -1,11 +1,12 @@
-"""Migrations: what a project's are, where a database stands, and bringing it to the head.
+"""Migrations, and tables made from metadata: what a project has and what a database lacks.
 
-The project's own code runs in a process of its own (see worker): nothing here imports Alembic.
+The project's code runs in a child process (see job): nothing here imports Alembic or SQLAlchemy.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +15,7 @@ from psycopg import sql
 
 from perfdata.database.catalog import ALEMBICS, VERSION_TABLE, Versions
 from perfdata.database.connection import describe, explicit_conninfo, open_link
-from perfdata.database.worker import Job, run_job
+from perfdata.database.job import Job, run_job
 from perfdata.errors import MigrationError, PrivilegesError
 from perfdata.progress import silent
 from perfdata.project import Migration
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
     from perfdata.project import Project
 
+# The digest of the metadata that a database's tables were made from, or null.
+MADE_FROM = "SELECT nullif(current_setting('perfdata.tables', true), '')"
 _VERSIONS = f"""
 SELECT n.nspname, c.relname, false,
   CASE WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN quote_ident(current_user) END
@@ -36,10 +39,11 @@ ORDER BY 1"""  # noqa: S608  both are constants
 
 @dataclass(frozen=True)
 class History:
-    """A project's migrations, parents before children, ties by revision id.
+    """A project's migrations: parents before children, unrelated ones by revision id.
 
-    ``paths`` name each one's file the same on every machine. ``heads`` are Alembic's: a head that
-    another one depends on is among them, and in no database's alembic_version.
+    ``parents`` and ``paths`` are by revision; a path is the same on every machine. ``heads`` are
+    Alembic's: they include a head that another one depends on, which Alembic never writes to a
+    database's alembic_version.
     """
 
     migrations: tuple[Migration, ...]
@@ -49,115 +53,146 @@ class History:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> History:
-        """Make one of what asdict made of it."""
-        migrations = tuple(Migration(**one) for one in fields["migrations"])
+        """Make a history of the fields that asdict returned."""
+        migrations = tuple(Migration(**migration) for migration in fields["migrations"])
         return cls(migrations, fields["parents"], fields["paths"], tuple(fields["heads"]))
 
-    def waiting(self, heads: Iterable[str]) -> list[str]:
-        """Return the revisions that have not run where a database stands on ``heads``."""
-        ran = {one.revision for one in self.led_to(heads)}
-        return [one.revision for one in self.migrations if one.revision not in ran]
+    def pending(self, heads: Iterable[str]) -> list[str]:
+        """Return the revisions that have not run in a database at ``heads``."""
+        applied = {migration.revision for migration in self.applied(heads)}
+        revisions = (migration.revision for migration in self.migrations)
+        return [revision for revision in revisions if revision not in applied]
 
-    def led_to(self, heads: Iterable[str]) -> tuple[Migration, ...]:
-        """Return all that must have run where a database stands on ``heads``.
+    def applied(self, heads: Iterable[str]) -> tuple[Migration, ...]:
+        """Return the migrations that have run in a database at ``heads``.
 
-        A revision that the project does not have comes last, with no hash.
+        Revisions that the project doesn't have come last, without a hash.
         """
-        waiting, led = list(heads), set()
-        while waiting:
-            revision = waiting.pop()
-            if revision not in led:
-                led.add(revision)
-                waiting += self.parents.get(revision, ())
-        known = tuple(one for one in self.migrations if one.revision in led)
-        strange = sorted(led - self.parents.keys())
-        return (*known, *(Migration(revision, None) for revision in strange))
+        queue, revisions = list(heads), set[str]()
+        while queue:
+            revision = queue.pop()
+            if revision not in revisions:
+                revisions.add(revision)
+                queue += self.parents.get(revision, ())
+        known = tuple(one for one in self.migrations if one.revision in revisions)
+        unknown = sorted(revisions - self.parents.keys())
+        return (*known, *(Migration(revision, None) for revision in unknown))
 
 
-class _Known(NamedTuple):
-    """A history that was read, and how the files stood that it was read from."""
+class _Cached(NamedTuple):
+    """A history, and the state of the files that it was read from."""
 
     history: History
     folders: Sequence[str]
     stamp: str
 
 
-_known: dict[Path, _Known] = {}
+_histories: dict[Path, _Cached] = {}
+# By import path and name of the metadata: a process imports a module once.
+_digests: dict[tuple[tuple[str, ...], str | None], str] = {}
 
 
 def read_history(project: Project | None) -> History:
-    """Read and hash a project's migrations; none where there is no project or it has none.
+    """Read and hash a project's migrations; without any the history is empty.
 
-    They are read again when a file of theirs has changed.
+    The result is cached until one of the files changes.
     """
     if project is None or project.migrations is None:
         return History((), {})
-    known = _known.get(project.migrations)
-    if known is not None and known.stamp == stamp_files(known.folders):
-        return known.history
+    cached = _histories.get(project.migrations)
+    if cached is not None and cached.stamp == stamp_files(cached.folders):
+        return cached.history
     job = Job("read_history", project.name, migrations=str(project.migrations))
-    return _remember(project.migrations, run_job(job))
+    return _cache(project.migrations, run_job(job))
 
 
-def stamp_files(folders: Iterable[str]) -> str:
-    """Hash the names, sizes and times of change of the Python files in folders, and of files."""
+def stamp_files(paths: Iterable[str]) -> str:
+    """Hash the names, sizes and modification times of files, and of Python files in folders."""
     digest = hashlib.sha256()
-    for folder in map(Path, folders):
-        for path in [folder] if folder.is_file() else sorted(folder.rglob("*.py")):
+    for place in map(Path, paths):
+        for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
             stat = path.stat()
             digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     return digest.hexdigest()
 
 
-def _remember(migrations: Path, found: Mapping[str, Any]) -> History:
-    known = _Known(History.from_fields(found), found["folders"], found["stamp"])
-    _known[migrations] = known
-    return known.history
+def _cache(migrations: Path, answer: Mapping[str, Any]) -> History:
+    cached = _Cached(History.from_fields(answer), answer["folders"], answer["stamp"])
+    _histories[migrations] = cached
+    return cached.history
 
 
 def database_heads(link: Link) -> tuple[str, ...]:
-    """Return the revisions that a database stands on, sorted; none where Alembic never ran."""
-    found = [Versions(*row) for row in link.rows(_VERSIONS, (VERSION_TABLE,))]
-    return stood_on(link.together(version_queries(found)))
+    """Return the revisions in a database's alembic_version, sorted; none if there is no table."""
+    tables = [Versions(*row) for row in link.rows(_VERSIONS, (VERSION_TABLE,))]
+    return heads_of(link.together(version_queries(tables)))
 
 
 def version_queries(tables: Collection[Versions]) -> list[Asked]:
-    """Make the queries for the revisions in Alembic's tables; PrivilegesError names the closed."""
-    if closed := [one for one in tables if one.denied is not None]:
+    """Make the queries for the revisions in Alembic's tables.
+
+    Raises PrivilegesError, with the GRANT lines, for tables that the role may not read.
+    """
+    if closed := [table for table in tables if table.denied is not None]:
         raise PrivilegesError(
-            f"refused, nothing was touched: role {closed[0].denied} may not read on which "
-            "migrations the database stands",
-            [f"GRANT SELECT ON {one.written} TO {one.denied};" for one in closed],
+            f"refused, nothing was touched: role {closed[0].denied} may not read which migrations "
+            "have run in the database",
+            [f"GRANT SELECT ON {table.written} TO {table.denied};" for table in closed],
         )
-    return [sql.SQL("SELECT version_num FROM {}").format(one.only) for one in tables]
+    return [sql.SQL("SELECT version_num FROM {}").format(table.only) for table in tables]
 
 
-def stood_on(answers: Iterable[Rows]) -> tuple[str, ...]:
-    """Gather the revisions that were found, sorted."""
+def heads_of(answers: Iterable[Rows]) -> tuple[str, ...]:
+    """Return the revisions in the answers to version_queries, sorted."""
     return tuple(sorted({row[0] for rows in answers for row in rows}))
 
 
 def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[str, ...]:
     """Bring a database to the project's newest migrations; return their heads.
 
-    The project's own env.py runs them: on ``config.attributes["connection"]``, or on the
-    ``sqlalchemy.url`` that is set for it. Raises MigrationError where the project has none, or one
-    of them fails; ElsewhereError where env.py connects to another database.
+    The project's env.py runs them: on ``config.attributes["connection"]``, or on the
+    ``sqlalchemy.url`` that is set for it. Raises MigrationError if the project has none or one of
+    them fails, ElsewhereError if env.py connects to another database.
     """
     if project.migrations is None:
-        raise MigrationError(f"project {project.name} names no migrations")
+        raise MigrationError(f"project {project.name} has no migrations")
     job = Job(
         "migrate",
         project.name,
         migrations=str(project.migrations),
         conninfo=explicit_conninfo(conninfo),
     )
-    history = _remember(project.migrations, run_job(job, report))
+    history = _cache(project.migrations, run_job(job, report))
     with open_link(conninfo) as link:
-        if history.waiting(database_heads(link)):
+        if history.pending(database_heads(link)):
             raise MigrationError(
-                f"project {project.name} migrated some other database than {describe(conninfo)}: "
-                "its env.py must use config.attributes['connection'], or the sqlalchemy.url of "
-                "its config"
+                f"the migrations of project {project.name} ran in another database than "
+                f"{describe(conninfo)}",
+                remedy="Its env.py must use config.attributes['connection'], or the "
+                "sqlalchemy.url of its config",
             )
     return history.heads
+
+
+def tables_digest(project: Project) -> str:
+    """Hash the DDL that makes the tables of the project's metadata; cached in this process."""
+    key = (tuple(sys.path), project.metadata)
+    if key not in _digests:
+        _digests[key] = run_job(Job("hash_tables", project.name, metadata=project.metadata))
+    return _digests[key]
+
+
+def create_tables(conninfo: str, project: Project, report: Report = silent) -> None:
+    """Make the tables of the project's metadata, in one transaction.
+
+    The DDL's hash is kept in a setting of the database, ``perfdata.tables``. Raises MigrationError
+    if the tables were made from other metadata or can't be made, ElsewhereError if the metadata's
+    module connects to another database.
+    """
+    job = Job(
+        "create_tables",
+        project.name,
+        metadata=project.metadata,
+        conninfo=explicit_conninfo(conninfo),
+    )
+    _digests[tuple(sys.path), project.metadata] = run_job(job, report)

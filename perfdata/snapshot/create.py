@@ -231,7 +231,7 @@ def _read(
         server_version=version,
         server_encoding=encoding,
         schema_fingerprint=fingerprint_schema(schema),
-        migrations=read_history(project).led_to(database_heads(link)),
+        migrations=read_history(project).applied(database_heads(link)),
         dataset_fingerprint=dataset.fingerprint() if dataset else None,
         key_parts=key_parts(project, dataset) if project and dataset else {},
         requires=requires,

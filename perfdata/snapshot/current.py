@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfdata.database.connection import first
-from perfdata.database.metadata import tables_digest
-from perfdata.database.migrate import read_history
+from perfdata.database.migrate import read_history, tables_digest
 from perfdata.errors import SnapshotStaleError
 from perfdata.snapshot.format import FORMAT
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from perfdata.database.checks import Check
 from perfdata.database.connection import first
 from perfdata.database.kinds import takes
-from perfdata.database.migrate import stood_on, version_queries
+from perfdata.database.migrate import heads_of, version_queries
 from perfdata.errors import SchemaError, SnapshotStaleError
 from perfdata.snapshot.current import compare_migrations
 
@@ -50,8 +50,8 @@ class Drift:
         """
 
         def judge(heads: Sequence[Rows]) -> None:
-            at = stood_on(heads)
-            present = history.led_to(at)
+            at = heads_of(heads)
+            present = history.applied(at)
             found = compare_migrations(self._manifest.migrations, present)
             self._newer = found.newer
             if said := found.said("the database", allow_newer=self._allowed):

@@ -17,9 +17,9 @@ from perfdata.database.guard import check_guard
 from perfdata.database.link import TEXT
 from perfdata.database.loading import Existing, Plan, TableLoad, foresee, load
 from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off
-from perfdata.database.metadata import check_tables
 from perfdata.database.migrate import database_heads, read_history
 from perfdata.database.ownership import is_owned
+from perfdata.database.target import check_tables
 from perfdata.driver_hooks import confine
 from perfdata.errors import (
     DatasetNotFoundError,
@@ -296,7 +296,7 @@ def _project(target: Target, name: str) -> Project:
 def _check_current(link: Link, project: Project, target: Target) -> None:
     if project.tables_from_metadata:
         check_tables(link, project, target)
-    if missing := read_history(project).waiting(database_heads(link)):
+    if missing := read_history(project).pending(database_heads(link)):
         raise MigrationError(
             f"{target.described()} lacks migrations {', '.join(missing)} of project "
             f"{project.name}; run: {target.settings.command('db.migrate')}"

@@ -100,14 +100,13 @@ def migrate(context: Context) -> None:
         _tell_migrate(settings)
         return
     from perfdata.database import migrate as migrations
-    from perfdata.database.metadata import create_tables
     from perfdata.database.target import open_target
 
     with reporting() as report:
         target = open_target(settings, report)
         project = _project(target)
         if project.tables_from_metadata:
-            create_tables(target, project, report)
+            migrations.create_tables(target.conninfo, project, report)
             reached = "has the tables of the project's metadata"
         else:
             heads = migrations.migrate(target.conninfo, project, report)
@@ -145,7 +144,7 @@ def gc(context: Context, *, lost_rows: bool = False, json: bool = False) -> None
 
 def _tell_migrate(settings: Settings) -> None:
     from perfdata.database.migrate import read_history
-    from perfdata.database.target import reachable_target, waiting_migrations
+    from perfdata.database.target import pending_migrations, reachable_target
 
     target = untouched_target(settings)
     project, name = _project(target), target.described()
@@ -159,7 +158,7 @@ def _tell_migrate(settings: Settings) -> None:
         waiting = [one.revision for one in read_history(project).migrations]
         print(f"would have {name} run, make it where it is not there, and run on it what has not")
         print(f"run yet of: {', '.join(waiting)}")
-    elif waiting := waiting_migrations(there, project):
+    elif waiting := pending_migrations(there, project):
         print(f"would run, on {name}: {', '.join(waiting)}")
     else:
         print(f"would run nothing: {name} has all migrations of project {project.name}")

@@ -39,7 +39,7 @@ def tell_restore(
     settings: Settings, name: str, options: Options, *, may_build: bool, report: Report
 ) -> None:
     """Print what a restore would do, by the very checks that it makes before its first change."""
-    from perfdata.database.target import standing_target
+    from perfdata.database.target import ready_target
     from perfdata.errors import PerfdataError
     from perfdata.snapshot.foresee import foresee_dataset
     from perfdata.snapshot.provide import check_known
@@ -53,7 +53,7 @@ def tell_restore(
         return
     shown = f"would restore {name} into {named.described()}"
     try:
-        target = standing_target(settings)
+        target = ready_target(settings)
         if target is None:
             print(f"{shown}\nnot checked: its server does not run yet, or lacks migrations")
             return

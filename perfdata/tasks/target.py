@@ -71,12 +71,12 @@ def shadowing(target: Target, name: str) -> list[str]:
 
 def check_build(settings: Settings, name: str, *, as_superuser: bool) -> None:
     """Exit as a build of a dataset would where a check before its first change fails."""
-    from perfdata.database.target import standing_target
+    from perfdata.database.target import ready_target
     from perfdata.errors import PerfdataError
     from perfdata.snapshot.provide import foresee_build
 
     try:
-        if (target := standing_target(settings)) is not None:
+        if (target := ready_target(settings)) is not None:
             foresee_build(target, name, as_superuser=as_superuser)
     except PerfdataError as error:
         raise would_fail(error) from error
