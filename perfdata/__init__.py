@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from perfdata.config import Settings
     from perfdata.database.append import append_rows
-    from perfdata.database.target import Target, open_target
     from perfdata.dataset import Dataset, TableRows
     from perfdata.errors import (
         BaselineError,
@@ -61,11 +60,12 @@ if TYPE_CHECKING:
         snapshot_exists,
     )
     from perfdata.snapshot.verify import verify_snapshot
+    from perfdata.target.target import Target, open_target
 
 _MODULES = {
     "config": ("Settings",),
     "database.append": ("append_rows",),
-    "database.target": ("Target", "open_target"),
+    "target.target": ("Target", "open_target"),
     "dataset": ("Dataset", "TableRows"),
     "errors": (
         "BaselineError",

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from perfdata.database.clones import left_clones
 from perfdata.database.connection import open_link
-from perfdata.database.guard import check_guard
 from perfdata.database.link import READ_IDENTIFIER
 from perfdata.database.marks import CLONE_PREFIX, UNMARKED_LIMIT, WORK_PREFIX, Kind
 from perfdata.database.ownership import complete_marks
@@ -23,6 +22,7 @@ from perfdata.database.templates import (
     unlock,
 )
 from perfdata.errors import GuardError, ServerRefusedError
+from perfdata.target.guard import check_guard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

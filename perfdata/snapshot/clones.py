@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Self
 from perfdata.database.checks import run_checks
 from perfdata.database.clones import begin_run, left_clones, make_clone
 from perfdata.database.connection import database_in, open_link
-from perfdata.database.guard import check_guard
 from perfdata.database.loading import Existing
 from perfdata.database.marks import Kind
 from perfdata.database.ownership import leads_to
@@ -42,17 +41,18 @@ from perfdata.snapshot.looking import Asked, fingerprint_for, read_sizes, templa
 from perfdata.snapshot.losses import refuse_crossing, refuse_requirements
 from perfdata.snapshot.provide import with_current
 from perfdata.snapshot.restore import Options, prepare
+from perfdata.target.guard import check_guard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
     from perfdata.database.link import Link
-    from perfdata.database.target import Target
     from perfdata.database.templates import Found
     from perfdata.progress import Report
     from perfdata.snapshot.provide import Built
     from perfdata.snapshot.store import Snapshot
+    from perfdata.target.target import Target
 
 # Part of every key: templates that were made in another way are not found.
 _WAY = ("perf", 2)

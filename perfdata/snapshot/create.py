@@ -16,11 +16,9 @@ from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import open_link
 from perfdata.database.copy import json_rows
 from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off, one_moment
-from perfdata.database.migrate import database_heads, read_history
 from perfdata.database.privileges import check_readable
 from perfdata.database.sequences import read_sequences
 from perfdata.database.statistics import read_statistics
-from perfdata.database.target import project_of
 from perfdata.database.unsaved import unsaved
 from perfdata.database.user_code import OTHERS, refuse_user_code
 from perfdata.database.views import populated_views
@@ -40,6 +38,8 @@ from perfdata.snapshot.required import describe_requirements, find_requirements
 from perfdata.snapshot.selection import Selection, whole_tables
 from perfdata.snapshot.store import Snapshot, check_free, snapshot_path
 from perfdata.snapshot.turns import Turns
+from perfdata.target.migrations import database_heads, read_history
+from perfdata.target.target import project_of
 from perfdata.temporary import give_name, temporary_beside
 
 if TYPE_CHECKING:

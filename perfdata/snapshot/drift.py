@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 from perfdata.database.checks import Check
 from perfdata.database.connection import first
 from perfdata.database.kinds import takes
-from perfdata.database.migrate import heads_of, version_queries
 from perfdata.errors import SchemaError, SnapshotStaleError
 from perfdata.snapshot.current import compare_migrations
+from perfdata.target.migrations import heads_of, version_queries
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from perfdata.database.catalog import Catalog, Column
     from perfdata.database.link import Rows
-    from perfdata.database.migrate import History
     from perfdata.snapshot.current import Compared
     from perfdata.snapshot.format import Manifest
+    from perfdata.target.migrations import History
 
 _NOT_NULL = " not null"
 # Each holds whatever those before it hold, written alike.

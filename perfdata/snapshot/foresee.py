@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from perfdata.database.emptying import Before
     from perfdata.database.loading import Plan
-    from perfdata.database.target import Target
     from perfdata.progress import Report
     from perfdata.snapshot.restore import Options
     from perfdata.snapshot.store import Snapshot
+    from perfdata.target.target import Target
 
 
 @dataclass(frozen=True)

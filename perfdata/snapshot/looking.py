@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from perfdata.database.checks import run_checks
 from perfdata.database.connection import database_in, open_link
 from perfdata.database.fingerprint import fingerprint_database
-from perfdata.database.guard import allowed_by_name
 from perfdata.database.loading import Existing
 from perfdata.database.locks import lock_timeout, waits_told
 from perfdata.database.ownership import leads_to
@@ -32,6 +31,7 @@ from perfdata.errors import ConnectError, ServerRefusedError
 from perfdata.snapshot.format import check_file
 from perfdata.snapshot.losses import losses, refuse_crossing, refuse_losses, refuse_requirements
 from perfdata.snapshot.restore import prepare
+from perfdata.target.guard import allowed_by_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,16 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from perfdata.database.audit import log_change
 from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import explicit_conninfo, open_link
-from perfdata.database.guard import check_guard
 from perfdata.database.link import TEXT
 from perfdata.database.loading import Existing, Plan, TableLoad, foresee, load
 from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off
-from perfdata.database.migrate import database_heads, read_history
 from perfdata.database.ownership import is_owned
-from perfdata.database.target import check_tables
 from perfdata.driver_hooks import confine
 from perfdata.errors import (
     DatasetNotFoundError,
@@ -37,6 +33,10 @@ from perfdata.snapshot.create import Request, create, writable_path
 from perfdata.snapshot.current import check_current
 from perfdata.snapshot.restore import Options, Restored, restore_into
 from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
+from perfdata.target.audit import log_change
+from perfdata.target.guard import check_guard
+from perfdata.target.migrations import database_heads, read_history
+from perfdata.target.target import check_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
     from perfdata.config import Settings
     from perfdata.database.catalog import Catalog
     from perfdata.database.link import Link
-    from perfdata.database.target import Target
     from perfdata.dataset import Dataset
     from perfdata.progress import Report
     from perfdata.project import Project
     from perfdata.snapshot.store import Snapshot
+    from perfdata.target.target import Target
 
 T = TypeVar("T")
 

@@ -8,19 +8,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from perfdata.config import Settings
-from perfdata.database.audit import log_change
 from perfdata.database.catalog import read_catalog
 from perfdata.database.checks import run_checks
 from perfdata.database.connection import first, open_link, whole_database
 from perfdata.database.copy import JSON_CSV, csv_blocks
-from perfdata.database.guard import check_guard
 from perfdata.database.loading import Existing, Loaded, Plan, TableLoad, load
 from perfdata.database.locks import LOCK_TIMEOUT_S
-from perfdata.database.migrate import read_history
 from perfdata.database.ownership import is_owned
 from perfdata.database.sequences import SequenceState, sequences_check
 from perfdata.database.space import space_check
-from perfdata.database.target import project_of
 from perfdata.database.user_code import OTHERS, refuse_code_of_load
 from perfdata.errors import ConfigError, RefusedError, SchemaError, SnapshotDamagedError
 from perfdata.progress import silent
@@ -33,6 +29,10 @@ from perfdata.snapshot.selection import Selection
 from perfdata.snapshot.shape import check_columns
 from perfdata.snapshot.store import find_snapshot
 from perfdata.snapshot.whole import check_whole
+from perfdata.target.audit import log_change
+from perfdata.target.guard import check_guard
+from perfdata.target.migrations import read_history
+from perfdata.target.target import project_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
     from perfdata.config import Settings
-    from perfdata.database.target import Target
     from perfdata.project import Project
+    from perfdata.target.target import Target
 
 # Of a server that is not ours: what the times measured on it hang on.
 _SHOWN = (
@@ -33,7 +33,7 @@ _SHOWN = (
 def start(context: Context, *, port: str = "") -> None:
     """Start the embedded server; it keeps running until db.stop."""
     from perfdata.database.server import EmbeddedServer
-    from perfdata.database.target import open_target
+    from perfdata.target.target import open_target
 
     settings = _embedded_settings("db.start")
     wanted = _parse_port(port) if port else None
@@ -80,8 +80,8 @@ def status(_context: Context, *, json: bool = False) -> None:
 def url(_context: Context, *, driver: str = "") -> None:
     """Print the database's URL, with its password; the embedded server is started if need be."""
     from perfdata.database.server import EmbeddedServer
-    from perfdata.database.target import start_target
     from perfdata.database.url import check_driver, make_url
+    from perfdata.target.target import start_target
 
     check_driver(driver)
     with reporting() as report:
@@ -99,8 +99,8 @@ def migrate(context: Context) -> None:
     if is_dry(context):
         _tell_migrate(settings)
         return
-    from perfdata.database import migrate as migrations
-    from perfdata.database.target import open_target
+    from perfdata.target import migrations
+    from perfdata.target.target import open_target
 
     with reporting() as report:
         target = open_target(settings, report)
@@ -143,8 +143,8 @@ def gc(context: Context, *, lost_rows: bool = False, json: bool = False) -> None
 
 
 def _tell_migrate(settings: Settings) -> None:
-    from perfdata.database.migrate import read_history
-    from perfdata.database.target import pending_migrations, reachable_target
+    from perfdata.target.migrations import read_history
+    from perfdata.target.target import pending_migrations, reachable_target
 
     target = untouched_target(settings)
     project, name = _project(target), target.described()
@@ -203,7 +203,7 @@ def _reached(settings: Settings) -> dict[str, object]:
     And how ``allow`` names it, and why its rows may not be replaced, if so.
     """
     from perfdata.database.connection import open_link
-    from perfdata.database.guard import locate, refusal
+    from perfdata.target.guard import locate, refusal
 
     with open_link(settings.database_url) as link:
         shown = link.rows(

@@ -32,9 +32,9 @@ from perfdata import (
     provide_dataset,
 )
 from perfdata.database.connection import normalise_url
-from perfdata.database.migrate import migrate, read_history
 from perfdata.snapshot.current import check_current
 from perfdata.snapshot.provide import _reason
+from perfdata.target.migrations import migrate, read_history
 from perfdata.tasks.target import configured_project
 from perfdata.welfare import project
 from tests.integration.inner import entry

@@ -15,10 +15,10 @@ from psycopg import sql
 
 from perfdata.database.catalog import ALEMBICS, VERSION_TABLE, Versions
 from perfdata.database.connection import describe, explicit_conninfo, open_link
-from perfdata.database.job import Job, run_job
 from perfdata.errors import MigrationError, PrivilegesError
 from perfdata.progress import silent
 from perfdata.project import Migration
+from perfdata.target.job import Job, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

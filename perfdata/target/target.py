@@ -10,7 +10,13 @@ from psycopg import sql
 
 from perfdata.config import BUNDLED_PROJECT
 from perfdata.database.connection import connect, describe, normalise_url, open_link
-from perfdata.database.migrate import (
+from perfdata.database.ownership import complete_marks
+from perfdata.database.server import DATABASE, EmbeddedServer
+from perfdata.database.templates import mark_made
+from perfdata.errors import MigrationError
+from perfdata.progress import silent
+from perfdata.project import load_project
+from perfdata.target.migrations import (
     MADE_FROM,
     create_tables,
     database_heads,
@@ -18,12 +24,6 @@ from perfdata.database.migrate import (
     read_history,
     tables_digest,
 )
-from perfdata.database.ownership import complete_marks
-from perfdata.database.server import DATABASE, EmbeddedServer
-from perfdata.database.templates import mark_made
-from perfdata.errors import MigrationError
-from perfdata.progress import silent
-from perfdata.project import load_project
 
 if TYPE_CHECKING:
     from perfdata.config import Settings

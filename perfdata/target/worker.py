@@ -1,4 +1,4 @@
-"""The child process that runs a project's code: ``python -m perfdata.database.worker``.
+"""The child process that runs a project's code: ``python -m perfdata.target.worker``.
 
 It reads one Job as a line of JSON from standard input, so that no password appears in an argument
 list. It writes events and the answer as lines of JSON to a pipe that the project's code can't
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 from urllib.parse import quote
 
-from perfdata.database.job import GRACE_S, Job, error_fields
-from perfdata.database.revisions import read_scripts, upgrade
-from perfdata.database.tables import create_all, hash_tables
 from perfdata.driver_hooks import confined
 from perfdata.errors import MigrationError, PerfdataError
+from perfdata.target.job import GRACE_S, Job, error_fields
+from perfdata.target.metadata import create_all, hash_tables
+from perfdata.target.revisions import read_scripts, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable

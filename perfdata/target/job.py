@@ -56,7 +56,7 @@ def run_job(job: Job, report: Report = silent) -> Any:
     paths = [path or str(Path.cwd()) for path in sys.path]
     try:
         process = subprocess.Popen(
-            [python, "-P", "-m", "perfdata.database.worker"],
+            [python, "-P", "-m", "perfdata.target.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",

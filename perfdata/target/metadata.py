@@ -10,16 +10,16 @@ from psycopg import sql
 
 from perfdata.config import Settings
 from perfdata.database.connection import first, make_engine
-from perfdata.database.migrate import MADE_FROM
 from perfdata.errors import MigrationError
 from perfdata.progress import Event
 from perfdata.project import Project
+from perfdata.target.migrations import MADE_FROM
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
 
-    from perfdata.database.job import Job
     from perfdata.progress import Report
+    from perfdata.target.job import Job
 
 
 def hash_tables(job: Job, _report: Report) -> str:

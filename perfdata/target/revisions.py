@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfdata.database.connection import make_engine, open_link
-from perfdata.database.migrate import History, database_heads, stamp_files
 from perfdata.database.url import make_url
 from perfdata.errors import MigrationError
 from perfdata.progress import Event
 from perfdata.project import Migration
+from perfdata.target.migrations import History, database_heads, stamp_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import Script, ScriptDirectory
 
-    from perfdata.database.job import Job
     from perfdata.progress import Report
+    from perfdata.target.job import Job
 
 
 def read_scripts(job: Job, _report: Report) -> dict[str, Any]:
