@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
-    from perfdata.database.target import Target, open_target
     from perfdata.dataset import Dataset, TableRows
     from perfdata.errors import (
         BaselineError,
@@ -50,7 +49,11 @@ if TYPE_CHECKING:
     from perfdata.snapshot.build import build_dataset
     from perfdata.snapshot.cache_key import CacheKey, cache_key
     from perfdata.snapshot.create import create_snapshot
-    from perfdata.snapshot.diff.difference import Difference, TableDifference, diff_snapshots
+    from perfdata.snapshot.diff.difference import (
+        Difference,
+        TableDifference,
+        diff_snapshots,
+    )
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.options import Built, Provided, Restored
     from perfdata.snapshot.provide import provide_dataset
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
         snapshot_exists,
     )
     from perfdata.snapshot.verify import verify_snapshot
+    from perfdata.target.target import Target, open_target
 
 _MODULES = {
     "config": ("Settings",),

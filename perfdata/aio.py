@@ -180,17 +180,17 @@ async def diff_snapshots(
     report: Report = silent,
 ) -> Difference:
     """Compare a snapshot with another or a database (see perfdata.diff_snapshots)."""
-    from perfdata.snapshot.diff import difference as diff
+    from perfdata.snapshot.diff import difference
     from perfdata.snapshot.store import find_snapshot
 
     found = settings or Settings.load()
     if database is None or other is not None:
-        compare = partial(diff.diff_snapshots, database=database, limit=limit)
+        compare = partial(difference.diff_snapshots, database=database, limit=limit)
         return await asyncio.to_thread(compare, name, other, settings=found, report=report)
     snapshot = find_snapshot(name, found)
     return await _with_link(
         database,
-        lambda link: diff.diff_with_database(
+        lambda link: difference.diff_with_database(
             link, snapshot, limit, lock_timeout_s, report, as_superuser=as_superuser
         ),
     )

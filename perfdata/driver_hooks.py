@@ -1,8 +1,8 @@
-"""Hooks on the drivers: while a project's own code runs, it connects to the target alone.
+"""Driver hooks: while a project's code runs, it can connect to the target only.
 
-psycopg, psycopg2 and asyncpg are judged where they open a connection, whatever made it: an engine,
-its creator, a pool, a thread. Programs are refused, as they could open any connection. perfdata's
-own connections pass by a token. docs/safety.md says what stays out of reach.
+psycopg, psycopg2 and asyncpg are hooked where they open a connection, whatever asked for it: an
+engine, its creator, a pool, a thread. Programs are refused, as they could connect to anything.
+perfdata marks its own connections with own_connection. docs/safety.md lists what is not covered.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from perfdata.addresses import (
     SOCKET_FOLDERS,
@@ -33,43 +33,37 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What libraries ask for a version, or for the place of another library.
+# Programs that libraries run to find a version or another library.
 _HARMLESS = {"git", "uname", "ldconfig", "gcc", "ld", "objdump"}
-# Three lines, for env.py as Alembic's templates have it.
-ENV_PY = (
-    "Put these first in run_migrations_online() of env.py:",
-    '    if connection := config.attributes.get("connection"):',
-    "        context.configure(connection=connection, target_metadata=target_metadata)",
-    "        with context.begin_transaction(): return context.run_migrations()",
-)
 
 _own: ContextVar[bool] = ContextVar("perfdata's own connection", default=False)
 
 
-class _Confinement:
-    """What may be reached while one piece of a project's code runs."""
+class Confinement:
+    """A block in which a project's code can connect to one target only (see confined)."""
 
     def __init__(self, code: str, conninfo: str | None, fix: Sequence[str]) -> None:
         self.code = code
         self.fix = fix
-        self.refused: ElsewhereError | None = None
-        self._parameters = _read(conninfo)
+        self.refused: ElsewhereError | None = None  # the first one
+        self._parameters = _target_parameters(conninfo)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         _install()
         _confinements.append(self)
+        return self
 
     def __exit__(self, *_: object) -> None:
         _confinements.remove(self)
 
     @functools.cached_property
     def target(self) -> Addresses | None:
-        """The target's addresses, which are looked up when something connects."""
+        """The target's addresses, resolved only when something connects."""
         return None if self._parameters is None else resolve(self._parameters)
 
     @functools.cached_property
     def answering(self) -> frozenset[str] | None:
-        """Which of several places the target answers at: another one may be another server's."""
+        """The one of the target's places that answers; the others may be other servers."""
         import psycopg
         from psycopg.conninfo import make_conninfo
 
@@ -78,30 +72,33 @@ class _Confinement:
             with own_connection(), psycopg.connect(conninfo) as connection:
                 info = connection.info
                 folder = f"{info.host}/.s.PGSQL.{info.port}"
-                found = (info.hostaddr, info.port) if info.hostaddr else folder
+                place = (info.hostaddr, info.port) if info.hostaddr else folder
         except psycopg.Error:
             return None
-        return address_of(found, "", "").places
+        return address_of(place, "", "").places
 
-    def allows(self, asked: Addresses, *, attempt: bool) -> bool:
-        """Tell whether nothing but the target can be reached; ``attempt``: one of a judged list."""
+    def allows(self, requested: Addresses, *, attempt: bool) -> bool:
+        """Tell whether a connection can reach the target only.
+
+        ``attempt``: it is one attempt of a list of hosts that was allowed as a whole.
+        """
         if self.target is None:
             return False
-        return self.target.same(asked) or (
-            self.target.includes(asked) and (attempt or asked.places == self.answering)
+        return self.target.same(requested) or (
+            self.target.includes(requested) and (attempt or requested.places == self.answering)
         )
 
-    def refuse(self, asked: Addresses, driver: str) -> ElsewhereError:
-        """Make the error, with both addresses and what mends it."""
+    def refuse(self, requested: Addresses, driver: str) -> ElsewhereError:
+        """Make the error, with both addresses and the lines that fix it."""
         target = self.target.described if self.target else "none, as this code is given no database"
         variable = (
-            f"{'Or' if self.fix else 'To mend it,'} set the variable that its address is taken "
-            f"from, such as DATABASE_URL, to what `{Settings.load().command('db.url')} --driver "
-            f"{driver}` prints (as an option of alembic.ini with each % doubled)."
+            f"{'Or set' if self.fix else 'Set'} the variable that its address comes from, such as "
+            f"DATABASE_URL, to what `{Settings.load().command('db.url')} --driver {driver}` prints "
+            "(as an option of alembic.ini with each % doubled)."
         )
         error = ElsewhereError(
             f"refused before it was opened: a connection of {self.code}{_line()}\n"
-            f"  to:     {asked.described}\n"
+            f"  to:     {requested.described}\n"
             f"  target: {target}",
             [*self.fix, variable],
         )
@@ -109,26 +106,24 @@ class _Confinement:
         return error
 
 
-# Of the whole process: code that is confined may start threads. Only such code adds to it.
-_confinements: list[_Confinement] = []
+# Of the whole process, as confined code may start threads. Only perfdata's callers add to it.
+_confinements: list[Confinement] = []
 
 
-@contextmanager
-def confined(code: str, conninfo: str | None, fix: Sequence[str] = ()) -> Iterator[_Confinement]:
-    """Refuse, in the block, connections to anything but the database of ``conninfo``.
+def confined(code: str, conninfo: str | None, fix: Sequence[str] = ()) -> Confinement:
+    """Return a context manager that refuses connections to anything but the database of a conninfo.
 
-    None allows no connection at all. ``code`` names in an error whose connection was refused, which
-    is ElsewhereError; ``fix`` are lines that mend it. ProgramRefusedError is raised for programs.
+    With None it refuses every connection. A refused connection is an ElsewhereError, a program a
+    ProgramRefusedError. ``code`` names the confined code in the error; ``fix`` are lines that say
+    how to change it.
     """
-    confinement = _Confinement(code, conninfo, fix)
-    with confinement:
-        yield confinement
+    return Confinement(code, conninfo, fix)
 
 
 def confine(make: Callable[[], Iterable[T]], code: str, conninfo: str) -> Iterator[T]:
-    """Yield the items that a project's code makes, each of them made under confined."""
-    # One for all: where the target is takes 0.1 ms to find out, and a row may be an item.
-    confinement = _Confinement(code, conninfo, ())
+    """Yield the items that a project's code makes, confining it while it makes each of them."""
+    # One for all items: reading the target's parameters takes 0.1 ms, and each row may be an item.
+    confinement = confined(code, conninfo)
     with confinement:
         iterator = iter(make())
     while True:
@@ -142,7 +137,7 @@ def confine(make: Callable[[], Iterable[T]], code: str, conninfo: str) -> Iterat
 
 @contextmanager
 def own_connection() -> Iterator[None]:
-    """Let perfdata connect in the block, wherever it does."""
+    """Exempt perfdata's own connections in a block from any confinement."""
     token = _own.set(True)
     try:
         yield
@@ -150,8 +145,8 @@ def own_connection() -> Iterator[None]:
         _own.reset(token)
 
 
-def _read(conninfo: str | None) -> dict[str, str] | None:
-    """Read where the target is, as the environment is now: the confined code could change that."""
+def _target_parameters(conninfo: str | None) -> dict[str, str] | None:
+    """Read the target's parameters now: confined code could change the environment later."""
     if conninfo is None:
         return None
     import psycopg
@@ -159,80 +154,80 @@ def _read(conninfo: str | None) -> dict[str, str] | None:
     try:
         return effective_parameters(conninfo)
     except psycopg.ProgrammingError:
-        return None  # whoever connects to it will say so
+        return None  # perfdata's own connection to it will raise the error
 
 
-def _judge(driver: str, addresses: Callable[[], Addresses], *, attempt: bool = False) -> None:
+def _check(driver: str, addresses: Callable[[], Addresses], *, attempt: bool = False) -> None:
     if not _confinements or _own.get():
         return
-    asked = addresses()
-    if not any(one.allows(asked, attempt=attempt) for one in _confinements):
-        raise _confinements[-1].refuse(asked, driver)
+    requested = addresses()
+    if not any(confinement.allows(requested, attempt=attempt) for confinement in _confinements):
+        raise _confinements[-1].refuse(requested, driver)
 
 
 def _line() -> str:
     from perfdata.callers import Callers
 
-    found = Callers(Path.cwd()).find()
-    return f" ({found.file}, line {found.line})" if found else ""
+    caller = Callers(Path.cwd()).find()
+    return f" ({caller.file}, line {caller.line})" if caller else ""
 
 
-def _judge_psycopg(parameters: Mapping[str, Any]) -> None:
-    """Judge all hosts of a list, before the first of them is tried."""
-    _judge("psycopg", lambda: resolve(effective_parameters(parameters)))
+def _check_psycopg(parameters: Mapping[str, Any]) -> None:
+    """Check all hosts of a list before the first is tried."""
+    _check("psycopg", lambda: resolve(effective_parameters(parameters)))
 
 
-def _judge_attempt(conninfo: str) -> None:
-    _judge("psycopg", lambda: resolve(effective_parameters(conninfo)), attempt=True)
+def _check_attempt(conninfo: str) -> None:
+    _check("psycopg", lambda: resolve(effective_parameters(conninfo)), attempt=True)
 
 
-def _judge_psycopg2(dsn: str, *_: Any, **__: Any) -> None:
-    _judge("psycopg2", lambda: resolve(effective_parameters(dsn), SOCKET_FOLDERS))
+def _check_psycopg2(dsn: str, *_: Any, **__: Any) -> None:
+    _check("psycopg2", lambda: resolve(effective_parameters(dsn), SOCKET_FOLDERS))
 
 
-def _judge_asyncpg(*, addr: Any, params: Any, **_: Any) -> None:
-    # It tries every folder that a socket could be in; where none is nothing is reached.
+def _check_asyncpg(*, addr: Any, params: Any, **_: Any) -> None:
+    # asyncpg tries every usual socket folder: a socket that doesn't exist reaches nothing.
     if not isinstance(addr, str) or Path(addr).exists():
-        _judge("asyncpg", lambda: address_of(addr, params.database, params.user))
+        _check("asyncpg", lambda: address_of(addr, params.database, params.user))
 
 
-def _judge_popen(popen: object, *args: Any, **kwargs: Any) -> None:
+def _check_popen(popen: object, *args: Any, **kwargs: Any) -> None:
     import inspect
 
     given = inspect.signature(_popen_init).bind(popen, *args, **kwargs).arguments
     command = given["args"]
     first = command if isinstance(command, (str, bytes, os.PathLike)) else next(iter(command), "")
-    _judge_program("sh" if given.get("shell") else given.get("executable") or first)
+    _check_program("sh" if given.get("shell") else given.get("executable") or first)
 
 
-def _judge_shell(*_: object) -> None:
-    _judge_program("sh")
+def _check_shell(*_: object) -> None:
+    _check_program("sh")
 
 
-def _judge_program(program: Any, *_: object, **__: object) -> None:
+def _check_program(program: Any, *_: object, **__: object) -> None:
     name = PurePath(os.fsdecode(program)).name
     if not _confinements or name in _HARMLESS:
         return
-    # Not kept in the confinement: code that does without the program is none the worse.
+    # Not remembered as Confinement.refused: code that copes without the program may go on.
     raise ProgramRefusedError(
-        f"refused: {_confinements[-1].code}{_line()} may not run the program {name}: programs can "
-        "connect to any database, so that perfdata lets a project's code run none but "
+        f"refused: {_confinements[-1].code}{_line()} may not run the program {name}, as programs "
+        "can connect to any database; a project's code may run only "
         f"{', '.join(sorted(_HARMLESS))}"
     )
 
 
 _DRIVERS: dict[str, tuple[str, Callable[..., None]]] = {
-    "psycopg.connection": ("conninfo_attempts", _judge_psycopg),
-    "psycopg.connection_async": ("conninfo_attempts_async", _judge_psycopg),
-    "psycopg.generators": ("connect", _judge_attempt),
-    "psycopg2": ("_connect", _judge_psycopg2),
-    "asyncpg.connect_utils": ("_connect_addr", _judge_asyncpg),
+    "psycopg.connection": ("conninfo_attempts", _check_psycopg),
+    "psycopg.connection_async": ("conninfo_attempts_async", _check_psycopg),
+    "psycopg.generators": ("connect", _check_attempt),
+    "psycopg2": ("_connect", _check_psycopg2),
+    "asyncpg.connect_utils": ("_connect_addr", _check_asyncpg),
 }
 _popen_init = subprocess.Popen.__init__
 
 
 class _DriverFinder:
-    """Hooks a driver when it is imported: to import all of them here would take too long."""
+    """Hooks a driver when it is imported, as importing all of them here would be slow."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -240,7 +235,8 @@ class _DriverFinder:
         if name not in _DRIVERS:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
-        spec = next(filter(None, (one.find_spec(name, path, target) for one in others)), None)
+        specs = (finder.find_spec(name, path, target) for finder in others)
+        spec = next(filter(None, specs), None)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
@@ -254,29 +250,30 @@ class _DriverFinder:
 
 @functools.cache
 def _install() -> None:
-    """Hook what is imported, and what will be; once, as a hook does nothing outside of confined."""
+    """Hook drivers, imported or not, and programs; once, as hooks do nothing outside confined."""
     sys.meta_path.insert(0, _DriverFinder())
-    for name, (attribute, judge) in _DRIVERS.items():
+    for name, (attribute, check) in _DRIVERS.items():
         if name in sys.modules:
-            _hook(sys.modules[name], attribute, judge)
-    # Not an audit hook: that slows all of the process down, id() sixfold, and perf tests run in it.
-    _hook(subprocess.Popen, "__init__", _judge_popen)
-    _hook(os, "system", _judge_shell)
+            _hook(sys.modules[name], attribute, check)
+    # Not an audit hook: it would slow down the whole process (id() sixfold), where perf tests run.
+    _hook(subprocess.Popen, "__init__", _check_popen)
+    _hook(os, "system", _check_shell)
     for attribute in ("execv", "execve", "posix_spawn", "posix_spawnp"):
-        _hook(os, attribute, _judge_program)
+        _hook(os, attribute, _check_program)
 
 
-def _hook(owner: Any, attribute: str, judge: Callable[..., None]) -> None:
+def _hook(owner: Any, attribute: str, check: Callable[..., None]) -> None:
     original = getattr(owner, attribute, None)
     if original is None:
         raise RefusedError(
-            f"this version of {owner.__name__} connects in a way that perfdata does not know: it "
-            f"has no {attribute}. Take an older one, or a newer perfdata"
+            f"this version of {owner.__name__} has no {attribute}, where perfdata would check its "
+            "connections",
+            remedy="Install an older version of it, or a newer perfdata",
         )
 
     @functools.wraps(original)
-    def judged(*args: Any, **kwargs: Any) -> Any:
-        judge(*args, **kwargs)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        check(*args, **kwargs)
         return original(*args, **kwargs)
 
-    setattr(owner, attribute, judged)
+    setattr(owner, attribute, checked)

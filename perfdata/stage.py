@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from perfdata.config import Settings
-    from perfdata.database.target import Target
     from perfdata.dataset import Dataset, TableRows
     from perfdata.perf.room import Elsewhere
     from perfdata.perf.summary import Announcer
     from perfdata.snapshot.clones import Clones, Sealed
     from perfdata.snapshot.options import Built, Provided
+    from perfdata.target.target import Target
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Stage:
         return made_of
 
     def _open(self, settings: Settings) -> Target:
-        from perfdata.database.target import open_target
+        from perfdata.target.target import open_target
 
         self._stack.close()
         self._loaded, self._clones, self._why_not = None, None, ""

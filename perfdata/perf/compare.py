@@ -51,7 +51,7 @@ def compare(
     their number where not as many as take five seconds a side. Raises ConfigError for what can't be
     compared, and ComparisonError where a side does not run to its end.
     """
-    from perfdata.database.target import open_target
+    from perfdata.target.target import open_target
 
     _check(settings, rounds)
     repository = Repository.around(settings.root)

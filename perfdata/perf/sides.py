@@ -16,7 +16,7 @@ from perfdata.perf.worktree import without_places
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
-    from perfdata.database.target import Target
+    from perfdata.target.target import Target
 
 _TESTS = Path("tests", "perf")
 # The console script's own way in, whichever tree it comes from.
@@ -99,8 +99,8 @@ class Bench:
         are those of the side ``like``, or, where no migrations make them, of the target.
         """
         from perfdata.database.connection import open_link
-        from perfdata.database.guard import locate
         from perfdata.database.url import make_url
+        from perfdata.target.guard import locate
 
         tree = tree or self.origin
         root = tree / self.settings.root.resolve().relative_to(self.origin)

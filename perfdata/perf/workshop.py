@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from perfdata.config import Settings
-    from perfdata.database.target import Target
+    from perfdata.target.target import Target
 
 PREFIX = "perfdata_compare_"
 TREE = "tree"

@@ -8,14 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from perfdata.database.audit import log_change
 from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import explicit_conninfo, open_link
-from perfdata.database.guard import check_guard
 from perfdata.database.link import TEXT
 from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off
-from perfdata.database.metadata import check_tables
-from perfdata.database.migrate import database_heads, read_history
 from perfdata.driver_hooks import confine
 from perfdata.errors import (
     DatasetNotFoundError,
@@ -32,6 +28,10 @@ from perfdata.progress import silent
 from perfdata.snapshot.create import CreateOptions, create, writable_path
 from perfdata.snapshot.options import Built, RestoreOptions
 from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
+from perfdata.target.audit import log_change
+from perfdata.target.guard import check_guard
+from perfdata.target.migrations import database_heads, read_history
+from perfdata.target.target import check_tables
 from perfdata.templates.ownership import is_owned
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from perfdata.config import Settings
     from perfdata.database.catalog import Catalog
     from perfdata.database.link import Link
-    from perfdata.database.target import Target
     from perfdata.dataset import Dataset
     from perfdata.progress import Report
     from perfdata.project import Project
+    from perfdata.target.target import Target
 
 
 def build_dataset(
@@ -223,7 +223,7 @@ def _project(target: Target, name: str) -> Project:
 def _check_migrations(link: Link, project: Project, target: Target) -> None:
     if project.tables_from_metadata:
         check_tables(link, project, target)
-    if missing := read_history(project).waiting(database_heads(link)):
+    if missing := read_history(project).pending(database_heads(link)):
         raise MigrationError(
             f"{target.described()} lacks migrations {', '.join(missing)} of project "
             f"{project.name}; run: {target.settings.command('db.migrate')}"

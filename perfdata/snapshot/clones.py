@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Self
 
 from perfdata.database.checks import run_checks
 from perfdata.database.connection import database_in, open_link
-from perfdata.database.guard import check_guard
 from perfdata.errors import ConnectError, NoClonesError, RefusedError, ServerRefusedError
 from perfdata.load.maintenance import settle
 from perfdata.load.plan import Existing
@@ -29,6 +28,7 @@ from perfdata.snapshot.template import (
     make_template,
     request_template,
 )
+from perfdata.target.guard import check_guard
 from perfdata.templates.clone import begin_run, left_clones, make_clone
 from perfdata.templates.databases import (
     TargetDatabase,
@@ -53,12 +53,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from perfdata.database.link import Link
-    from perfdata.database.target import Target
     from perfdata.progress import Report
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.format.reader import SnapshotFile
     from perfdata.snapshot.options import Built
     from perfdata.snapshot.store import Snapshot
+    from perfdata.target.target import Target
     from perfdata.templates.databases import Database
 
 # Part of every key: templates that were made in another way are not found.

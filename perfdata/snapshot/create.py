@@ -16,9 +16,7 @@ from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import open_link
 from perfdata.database.copy import json_rows
 from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off, one_moment
-from perfdata.database.migrate import database_heads, read_history
 from perfdata.database.statistics import read_statistics
-from perfdata.database.target import project_of
 from perfdata.database.user_code import OTHERS, refuse_user_code
 from perfdata.errors import LoadError, RefusedError, SchemaError, SnapshotError
 from perfdata.load.privileges import check_readable
@@ -34,6 +32,8 @@ from perfdata.snapshot.format.writer import BackgroundCalls, BodyWriter, manifes
 from perfdata.snapshot.requirements import describe_requirements, find_requirements
 from perfdata.snapshot.staleness import key_parts
 from perfdata.snapshot.store import Snapshot, check_free, snapshot_path
+from perfdata.target.migrations import database_heads, read_history
+from perfdata.target.target import project_of
 from perfdata.temporary import give_name, temporary_beside
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def _read(
         server_version=version,
         server_encoding=encoding,
         schema_fingerprint=fingerprint_schema(schema),
-        migrations=read_history(project).led_to(database_heads(link)),
+        migrations=read_history(project).applied(database_heads(link)),
         dataset_fingerprint=dataset.fingerprint() if dataset else None,
         key_parts=key_parts(project, dataset) if project and dataset else {},
         requires=requires,

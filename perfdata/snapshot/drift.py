@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 from perfdata.database.checks import Check
 from perfdata.database.connection import first
 from perfdata.database.kinds import takes
-from perfdata.database.migrate import stood_on, version_queries
 from perfdata.errors import SchemaError, SnapshotStaleError
 from perfdata.snapshot.staleness import compare_migrations
+from perfdata.target.migrations import heads_of, version_queries
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from perfdata.database.catalog import Catalog, Column
     from perfdata.database.link import Rows
-    from perfdata.database.migrate import History
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.staleness import Compared
+    from perfdata.target.migrations import History
 
 _NOT_NULL = " not null"
 # Each holds whatever those before it hold, written alike.
@@ -50,8 +50,8 @@ class Drift:
         """
 
         def judge(heads: Sequence[Rows]) -> None:
-            at = stood_on(heads)
-            present = history.led_to(at)
+            at = heads_of(heads)
+            present = history.applied(at)
             found = compare_migrations(self._manifest.migrations, present)
             self._newer = found.newer
             if said := found.said("the database", allow_newer=self._allowed):

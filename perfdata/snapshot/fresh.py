@@ -17,7 +17,6 @@ from psycopg.conninfo import make_conninfo
 
 from perfdata.database.checks import run_checks
 from perfdata.database.connection import database_in, first, open_link
-from perfdata.database.guard import allowed_by_name
 from perfdata.database.locks import lock_timeout, waits_told
 from perfdata.database.sessions import refuse_sessions
 from perfdata.errors import ConnectError, NoClonesError, ServerRefusedError
@@ -40,6 +39,7 @@ from perfdata.snapshot.template import (
     make_template,
     request_template,
 )
+from perfdata.target.guard import allowed_by_name
 from perfdata.templates.databases import (
     TargetDatabase,
     drop_database,

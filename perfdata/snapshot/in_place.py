@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from perfdata.database.audit import log_change
 from perfdata.load.loader import load
 from perfdata.snapshot.options import Restored
 from perfdata.snapshot.prepare import prepare
 from perfdata.snapshot.rows import SnapshotRows
+from perfdata.target.audit import log_change
 
 if TYPE_CHECKING:
     from perfdata.config import Settings

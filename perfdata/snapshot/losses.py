@@ -9,8 +9,8 @@ from psycopg import sql
 
 from perfdata.database.connection import first
 from perfdata.database.copy import JSON_LINES, json_rows
-from perfdata.database.guard import locate
 from perfdata.errors import BoundaryError, RefusedError
+from perfdata.target.guard import locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -10,9 +10,6 @@ from psycopg import sql
 from perfdata.database.catalog import read_catalog, table_key
 from perfdata.database.checks import run_checks
 from perfdata.database.connection import first
-from perfdata.database.guard import check_guard
-from perfdata.database.migrate import read_history
-from perfdata.database.target import project_of
 from perfdata.database.user_code import OTHERS, refuse_user_code
 from perfdata.errors import RefusedError, SchemaError
 from perfdata.load.disk_space import space_check
@@ -23,6 +20,9 @@ from perfdata.load.sequences import SequenceState, sequences_check
 from perfdata.project import flag_of
 from perfdata.snapshot.drift import Drift
 from perfdata.snapshot.requirements import required_check
+from perfdata.target.guard import check_guard
+from perfdata.target.migrations import read_history
+from perfdata.target.target import project_of
 from perfdata.templates.ownership import is_owned
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from perfdata.snapshot.rows import SnapshotRows
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from perfdata.database.target import Target
     from perfdata.load.existing import Removal
     from perfdata.load.plan import Plan
     from perfdata.progress import Report
     from perfdata.snapshot.options import RestoreOptions
     from perfdata.snapshot.store import Snapshot
+    from perfdata.target.target import Target
 
 
 @dataclass(frozen=True)

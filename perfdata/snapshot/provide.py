@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from perfdata.database.connection import open_link
 from perfdata.database.locks import LOCK_TIMEOUT_S
-from perfdata.database.metadata import check_tables
 from perfdata.errors import (
     PerfdataError,
     SchemaError,
@@ -21,12 +20,13 @@ from perfdata.snapshot.options import Provided, RestoreOptions
 from perfdata.snapshot.restore import restore_into
 from perfdata.snapshot.staleness import check_current
 from perfdata.snapshot.store import Snapshot, find_snapshot
+from perfdata.target.target import check_tables
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
-    from perfdata.database.target import Target
     from perfdata.progress import Report
     from perfdata.project import Project
+    from perfdata.target.target import Target
 
 # Raised by decide, and by a restore before its first change: a build of the dataset mends them.
 REBUILDABLE = (

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfdata.database.connection import first
-from perfdata.database.metadata import tables_digest
-from perfdata.database.migrate import read_history
 from perfdata.errors import SnapshotStaleError
 from perfdata.snapshot.format.manifest import FORMAT
+from perfdata.target.migrations import read_history, tables_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

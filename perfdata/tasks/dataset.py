@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
     from perfdata.config import Settings
-    from perfdata.database.target import Target
     from perfdata.dataset import Dataset
     from perfdata.snapshot.options import Built
+    from perfdata.target.target import Target
 
 
 @task(name="list", options={"json": "print JSON"})
@@ -84,8 +84,8 @@ def build(
         _tell_build(settings, dataset, snapshot=not no_snapshot, replace=replace)
         check_build(settings, dataset.name, as_superuser=as_superuser)
         return
-    from perfdata.database.target import open_target
     from perfdata.snapshot.build import build_dataset
+    from perfdata.target.target import open_target
 
     with reporting() as report:
         target = open_target(settings, report)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
     from perfdata.config import Settings
-    from perfdata.database.target import Target
     from perfdata.project import Project
+    from perfdata.target.target import Target
 
 # Of a server that is not ours: what the times measured on it hang on.
 _SHOWN = (
@@ -33,7 +33,7 @@ _SHOWN = (
 def start(context: Context, *, port: str = "") -> None:
     """Start the embedded server; it keeps running until db.stop."""
     from perfdata.database.server import EmbeddedServer
-    from perfdata.database.target import open_target
+    from perfdata.target.target import open_target
 
     settings = _embedded_settings("db.start")
     wanted = _parse_port(port) if port else None
@@ -80,8 +80,8 @@ def status(_context: Context, *, json: bool = False) -> None:
 def url(_context: Context, *, driver: str = "") -> None:
     """Print the database's URL, with its password; the embedded server is started if need be."""
     from perfdata.database.server import EmbeddedServer
-    from perfdata.database.target import start_target
     from perfdata.database.url import check_driver, make_url
+    from perfdata.target.target import start_target
 
     check_driver(driver)
     with reporting() as report:
@@ -99,15 +99,14 @@ def migrate(context: Context) -> None:
     if is_dry(context):
         _tell_migrate(settings)
         return
-    from perfdata.database import migrate as migrations
-    from perfdata.database.metadata import create_tables
-    from perfdata.database.target import open_target
+    from perfdata.target import migrations
+    from perfdata.target.target import open_target
 
     with reporting() as report:
         target = open_target(settings, report)
         project = _project(target)
         if project.tables_from_metadata:
-            create_tables(target, project, report)
+            migrations.create_tables(target.conninfo, project, report)
             reached = "has the tables of the project's metadata"
         else:
             heads = migrations.migrate(target.conninfo, project, report)
@@ -144,8 +143,8 @@ def gc(context: Context, *, lost_rows: bool = False, json: bool = False) -> None
 
 
 def _tell_migrate(settings: Settings) -> None:
-    from perfdata.database.migrate import read_history
-    from perfdata.database.target import reachable_target, waiting_migrations
+    from perfdata.target.migrations import read_history
+    from perfdata.target.target import pending_migrations, reachable_target
 
     target = untouched_target(settings)
     project, name = _project(target), target.described()
@@ -159,7 +158,7 @@ def _tell_migrate(settings: Settings) -> None:
         waiting = [one.revision for one in read_history(project).migrations]
         print(f"would have {name} run, make it where it is not there, and run on it what has not")
         print(f"run yet of: {', '.join(waiting)}")
-    elif waiting := waiting_migrations(there, project):
+    elif waiting := pending_migrations(there, project):
         print(f"would run, on {name}: {', '.join(waiting)}")
     else:
         print(f"would run nothing: {name} has all migrations of project {project.name}")
@@ -204,7 +203,7 @@ def _reached(settings: Settings) -> dict[str, object]:
     And how ``allow`` names it, and why its rows may not be replaced, if so.
     """
     from perfdata.database.connection import open_link
-    from perfdata.database.guard import locate, refusal
+    from perfdata.target.guard import locate, refusal
 
     with open_link(settings.database_url) as link:
         shown = link.rows(

@@ -10,11 +10,11 @@ from perfdata.tasks.target import check_build, flagged_rows, shadowing, untouche
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
-    from perfdata.database.target import Target
     from perfdata.progress import Report
     from perfdata.snapshot.options import RestoreOptions
     from perfdata.snapshot.preview import RestorePreview
     from perfdata.snapshot.store import Snapshot
+    from perfdata.target.target import Target
 
 
 def tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool) -> None:
@@ -39,11 +39,11 @@ def tell_restore(
     settings: Settings, name: str, options: RestoreOptions, *, may_build: bool, report: Report
 ) -> None:
     """Print what a restore would do, by the very checks that it makes before its first change."""
-    from perfdata.database.target import standing_target
     from perfdata.errors import PerfdataError
     from perfdata.snapshot.preview import preview_restore
     from perfdata.snapshot.provide import Rebuild, check_known
     from perfdata.snapshot.store import snapshot_exists
+    from perfdata.target.target import ready_target
 
     named = untouched_target(settings)
     check_known(named.project, name, settings, build=may_build)
@@ -53,7 +53,7 @@ def tell_restore(
         return
     shown = f"would restore {name} into {named.described()}"
     try:
-        target = standing_target(settings)
+        target = ready_target(settings)
         if target is None:
             print(f"{shown}\nnot checked: its server does not run yet, or lacks migrations")
             return

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
     from perfdata.config import Settings
-    from perfdata.database.target import Target
     from perfdata.progress import Report
     from perfdata.snapshot.options import Provided
     from perfdata.snapshot.store import Snapshot
+    from perfdata.target.target import Target
     from perfdata.tasks.keys import Compared
 
 _NAME = "the snapshot, as snapshot.list names it"
@@ -70,8 +70,8 @@ def create(
     if is_dry(context):
         tell_create(settings, name, replace=replace, all_rows=all_rows)
         return
-    from perfdata.database.target import open_target
     from perfdata.snapshot.store import check_free
+    from perfdata.target.target import open_target
 
     check_free(name, settings, replace=replace)
     with reporting() as report:
@@ -162,8 +162,8 @@ def restore(
         with reporting() as report:
             tell_restore(settings, name, options, may_build=may_build, report=report)
         return
-    from perfdata.database.target import open_target
     from perfdata.snapshot.provide import check_known, provide
+    from perfdata.target.target import open_target
 
     # Before a server is made for nothing.
     check_known(untouched_target(settings).project, name, settings, build=may_build)
@@ -393,7 +393,7 @@ def diff(
 
 
 def _conninfo(settings: Settings, report: Report) -> str:
-    from perfdata.database.target import open_target
+    from perfdata.target.target import open_target
 
     return open_target(settings, report).conninfo
 

@@ -10,8 +10,8 @@ from perfdata.tasks.base import would_fail
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
-    from perfdata.database.target import Target
     from perfdata.project import Project
+    from perfdata.target.target import Target
 
 # Of libpq's variables those that no conninfo or no URL overrules: meant for other servers than the
 # embedded one. A process of perfdata's own may do without them.
@@ -38,7 +38,7 @@ def load_settings() -> Settings:
 def untouched_target(settings: Settings) -> Target:
     """Return the database that the settings mean, to be spoken of: nothing is started."""
     from perfdata.database.connection import normalise_url
-    from perfdata.database.target import Target
+    from perfdata.target.target import Target
 
     if settings.database_url is None:
         return Target(settings, conninfo="", embedded=True)
@@ -71,13 +71,13 @@ def shadowing(target: Target, name: str) -> list[str]:
 
 def check_build(settings: Settings, name: str, *, as_superuser: bool) -> None:
     """Exit as a build of a dataset would where a check before its first change fails."""
-    from perfdata.database.target import standing_target
     from perfdata.errors import PerfdataError
     from perfdata.snapshot.build import preview_build
     from perfdata.snapshot.options import RestoreOptions
+    from perfdata.target.target import ready_target
 
     try:
-        if (target := standing_target(settings)) is not None:
+        if (target := ready_target(settings)) is not None:
             preview_build(target, name, RestoreOptions(as_superuser=as_superuser))
     except PerfdataError as error:
         raise would_fail(error) from error

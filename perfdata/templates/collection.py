@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfdata.database.connection import open_link
-from perfdata.database.guard import check_guard
 from perfdata.database.link import READ_IDENTIFIER
 from perfdata.errors import GuardError, ServerRefusedError
+from perfdata.target.guard import check_guard
 from perfdata.templates.clone import left_clones
 from perfdata.templates.databases import (
     drop_database,

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from perfdata import Target, build_dataset, create_snapshot, restore_snapshot
-from perfdata.database.audit import log_change
 from perfdata.database.connection import open_link
+from perfdata.target.audit import log_change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

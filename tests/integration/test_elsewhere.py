@@ -27,10 +27,9 @@ from perfdata import (
     Target,
     build_dataset,
 )
-from perfdata.database.metadata import create_tables, tables_digest
-from perfdata.database.migrate import migrate, read_history
-from perfdata.driver_hooks import ENV_PY
 from perfdata.project import load_project
+from perfdata.target.migrations import create_tables, migrate, read_history, tables_digest
+from perfdata.target.worker import ENV_PY
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:
@@ -338,7 +337,7 @@ def test_an_exception_of_env_py_is_one_line_with_its_place_and_no_password(
     with pytest.raises(MigrationError, match="failed: SystemExit: 3 "):
         migrate(places.target, Project(name="shop", migrations=tmp_path / "ends" / "migrations"))
     write_project(tmp_path / "gone", "os._exit(7)")
-    with pytest.raises(MigrationError, match="ended with code 7, before it was done"):
+    with pytest.raises(MigrationError, match="exited with code 7 before it was done"):
         migrate(places.target, Project(name="shop", migrations=tmp_path / "gone" / "migrations"))
 
 
@@ -374,7 +373,7 @@ config.attributes["connection"].execute(text("SELECT pg_sleep(60)"))
     write_project(tmp_path, body)
     code = (
         "from pathlib import Path; from perfdata import Project;"
-        "from perfdata.database.migrate import migrate;"
+        "from perfdata.target.migrations import migrate;"
         f"migrate({places.target!r}, Project(name='shop', migrations=Path('migrations')))"
     )
     asking = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.DEVNULL)
@@ -405,21 +404,20 @@ Table("made", metadata, Column("id", Integer))
 
 
 def test_metadata_that_connects_elsewhere_when_imported_is_refused(
-    places: Places, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "strayed.py").write_text(METADATA.format(url=places.own))
     (tmp_path / "stayed.py").write_text(METADATA.format(url=places.target))
     strayed = Project(name="shop", metadata="strayed:metadata", tables_from_metadata=True)
     stayed = Project(name="shop", metadata="stayed:metadata", tables_from_metadata=True)
-    target = Target(settings, places.target, embedded=False)
     with pytest.raises(ElsewhereError, match=r"(?s)strayed\.py, line 4.*to: .*/test_") as caught:
-        create_tables(target, strayed)
+        create_tables(places.target, strayed)
     assert "run_migrations_online" not in str(caught.value)
     assert tables(places.target) == set()
     with pytest.raises(ElsewhereError, match="none, as this code is given no database"):
         tables_digest(strayed)
-    create_tables(target, stayed)
+    create_tables(places.target, stayed)
     assert tables(places.target) == {"made"}
 
 

@@ -203,7 +203,7 @@ def test_tables_that_are_there_already_are_not_taken_for_the_metadatas(
     other = {"PERFDATA_DATABASE_URL": url, "PERFDATA_ALLOW": entry(url)}
     said = perfdata(from_metadata, "dataset.build", "--name", "some", code=2, **other)
     assert (
-        "were not made from the present metadata of project shop; run: perfdata db.migrate" in said
+        "were not made from the present metadata of project shop. Run: perfdata db.migrate" in said
     )
 
 

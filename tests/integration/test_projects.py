@@ -173,5 +173,5 @@ def test_an_env_py_that_goes_elsewhere_is_found_out(repository: Path, tmp_path: 
     done = run(stray, "perfdata", "snapshot.restore", "--name", "shop_100")
     run(stray, "perfdata", "db.stop")
     assert done.returncode == 2
-    assert "migrated some other database than" in done.stderr
+    assert "ran in another database than" in done.stderr
     assert "config.attributes['connection']" in done.stderr

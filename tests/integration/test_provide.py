@@ -32,8 +32,8 @@ from perfdata import (
     provide_dataset,
 )
 from perfdata.database.connection import normalise_url
-from perfdata.database.migrate import migrate, read_history
 from perfdata.snapshot.staleness import check_current
+from perfdata.target.migrations import migrate, read_history
 from perfdata.tasks.target import configured_project
 from perfdata.welfare import project
 from tests.integration.inner import entry

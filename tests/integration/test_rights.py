@@ -27,9 +27,9 @@ from perfdata import (
     verify_snapshot,
 )
 from perfdata.database.connection import normalise_url, open_link
-from perfdata.database.migrate import database_heads
 from perfdata.snapshot.build import preview_build
 from perfdata.snapshot.options import RestoreOptions
+from perfdata.target.migrations import database_heads
 from perfdata.tasks.dry import tell_restore
 from tests.integration.inner import entry
 

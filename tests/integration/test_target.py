@@ -24,8 +24,8 @@ from perfdata import (
     open_target,
     provide_dataset,
 )
-from perfdata.database.migrate import migrate
 from perfdata.database.server import EmbeddedServer
+from perfdata.target.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

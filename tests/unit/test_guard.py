@@ -9,7 +9,7 @@ import pytest
 
 from perfdata.database import address
 from perfdata.database.address import Address
-from perfdata.database.allowlist import Location
+from perfdata.target.guard import Location
 
 IDENTIFIER = 7_713_088_136_475_349_437
 

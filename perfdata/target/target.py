@@ -10,12 +10,18 @@ from psycopg import sql
 
 from perfdata.config import BUNDLED_PROJECT
 from perfdata.database.connection import connect, describe, normalise_url, open_link
-from perfdata.database.metadata import create_tables
-from perfdata.database.migrate import database_heads, migrate, read_history
 from perfdata.database.server import DATABASE, EmbeddedServer
 from perfdata.errors import MigrationError
 from perfdata.progress import silent
 from perfdata.project import load_project
+from perfdata.target.migrations import (
+    MADE_FROM,
+    create_tables,
+    database_heads,
+    migrate,
+    read_history,
+    tables_digest,
+)
 from perfdata.templates.databases import mark_made
 from perfdata.templates.ownership import complete_marks
 
@@ -74,7 +80,7 @@ def open_target(settings: Settings, report: Report = silent) -> Target:
     with _migrate_lock(settings):
         project = target.project
         if project is not None and project.tables_from_metadata:
-            create_tables(target, project, report)
+            create_tables(target.conninfo, project, report)
         elif (behind := _unmigrated(target)) is not None:
             migrate(target.conninfo, behind, report)
     return target
@@ -96,7 +102,7 @@ def start_target(settings: Settings, report: Report = silent) -> Target:
     return Target(settings, server.conninfo(DATABASE), embedded=True)
 
 
-def standing_target(settings: Settings) -> Target | None:
+def ready_target(settings: Settings) -> Target | None:
     """Return the database of the settings where it is ready for use as it stands, changing nothing.
 
     None where open_target would start the embedded server, or make or migrate its database.
@@ -142,10 +148,10 @@ def _unmigrated(target: Target) -> Project | None:
     project = target.project
     if project is None or project.migrations is None or project.tables_from_metadata:
         return None
-    return project if waiting_migrations(target, project) else None
+    return project if pending_migrations(target, project) else None
 
 
-def waiting_migrations(target: Target, project: Project) -> list[str]:
+def pending_migrations(target: Target, project: Project) -> list[str]:
     """Return the revisions that have not run; MigrationError where it stands on strange ones."""
     history = read_history(project)
     with open_link(target.conninfo) as link:
@@ -156,9 +162,19 @@ def waiting_migrations(target: Target, project: Project) -> list[str]:
             f", or remove the embedded server's data ({target.settings.command('db.stop')}, then "
             "delete the folder that db.status names)"
         )
-    if strange := [one.revision for one in history.led_to(heads) if one.sha256 is None]:
+    if strange := [one.revision for one in history.applied(heads) if one.sha256 is None]:
         raise MigrationError(
             f"{target.described()} stands on migration {', '.join(strange)}, which project "
             f"{project.name} does not have: another branch was here? Go back to it{remedy}"
         )
-    return history.waiting(heads)
+    return history.pending(heads)
+
+
+def check_tables(link: Link, project: Project, target: Target) -> None:
+    """Raise MigrationError if a database's tables were not made from the present metadata."""
+    if link.value(MADE_FROM) != tables_digest(project):
+        raise MigrationError(
+            f"the tables of {target.described()} were not made from the present metadata of "
+            f"project {project.name}",
+            remedy=f"Run: {target.settings.command('db.migrate')}",
+        )

@@ -1,4 +1,4 @@
-"""The tables of SQLAlchemy's metadata: their DDL, and making them. Only the worker imports this."""
+"""The tables of a project's SQLAlchemy metadata, hashed and created. For the worker only."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
+from perfdata.config import Settings
 from perfdata.database.connection import first, make_engine
-from perfdata.database.metadata import MADE_FROM
 from perfdata.errors import MigrationError
 from perfdata.progress import Event
 from perfdata.project import Project
+from perfdata.target.migrations import MADE_FROM
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
 
-    from perfdata.database.worker import Job
     from perfdata.progress import Report
+    from perfdata.target.job import Job
 
 
-def hash_tables(job: Job) -> str:
+def hash_tables(job: Job, _report: Report) -> str:
     """Hash the DDL that makes the tables of the project's metadata."""
     return _hash(_load(job))
 
@@ -43,7 +44,7 @@ def create_all(job: Job, report: Report) -> str:
                 raise MigrationError(
                     f"the tables were made from other metadata of project {job.project}, and "
                     "create_all changes none that is there: drop the database (of the embedded "
-                    f"server: {job.stop_command}, then delete the folder that "
+                    f"server: {Settings.load().command('db.stop')}, then delete the folder that "
                     "db.status names)"
                 )
             if before is None:

@@ -1,4 +1,4 @@
-"""Alembic's scripts: read and hash them, and run them. Only the worker imports this."""
+"""A project's Alembic scripts, read, hashed and run. For the worker only."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfdata.database.connection import make_engine, open_link
-from perfdata.database.migrate import History, database_heads, stamp_files
 from perfdata.database.url import make_url
 from perfdata.errors import MigrationError
 from perfdata.progress import Event
 from perfdata.project import Migration
+from perfdata.target.migrations import History, database_heads, stamp_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import Script, ScriptDirectory
 
-    from perfdata.database.worker import Job
     from perfdata.progress import Report
+    from perfdata.target.job import Job
 
 
-def read_scripts(job: Job) -> dict[str, Any]:
+def read_scripts(job: Job, _report: Report) -> dict[str, Any]:
     """Read and hash a project's migrations; return a History's fields, and how files stood.
 
     ``folders`` are all places that they come from, ``stamp`` is stamp_files of these before.
@@ -46,7 +46,7 @@ def upgrade(job: Job, report: Report) -> dict[str, Any]:
     found = _read(job, config)
     history = History.from_fields(found)
     with open_link(conninfo) as link:
-        if history.waiting(database_heads(link)):
+        if history.pending(database_heads(link)):
             report(Event(f"migrating to {', '.join(history.heads)}"))
     engine = make_engine(conninfo)
     try:

@@ -1,0 +1,112 @@
+"""Run a project's own code in a child process, which can connect to the target only.
+
+The parent needs neither Alembic nor SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perfdata import errors
+from perfdata.errors import MigrationError, PerfdataError
+from perfdata.progress import Event, silent
+
+if TYPE_CHECKING:
+    from perfdata.progress import Report
+
+# How long an interrupted statement may take to end before the child is killed.
+GRACE_S = 5
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task of the child process; ``task`` is a key of worker.TASKS.
+
+    ``conninfo`` may contain a password. None: the task needs no database and may connect to none.
+    """
+
+    task: str
+    project: str
+    migrations: str | None = None
+    metadata: str | None = None
+    conninfo: str | None = None
+
+    @property
+    def code(self) -> str:
+        """Name the code that runs, for error messages."""
+        return f"the {'migrations' if self.migrations else 'metadata'} of project {self.project}"
+
+
+def run_job(job: Job, report: Report = silent) -> Any:
+    """Run a job in a child process and return its answer.
+
+    Raises ElsewhereError if the project's code connects to anything but the target, and
+    MigrationError if it fails in any other way.
+    """
+    python = Path(sys.executable or "")
+    if "python" not in python.name.lower():  # a program that embeds Python
+        python = Path(sys.prefix, "bin", "python")
+    paths = [path or str(Path.cwd()) for path in sys.path]
+    try:
+        process = subprocess.Popen(
+            [python, "-P", "-m", "perfdata.target.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+    except OSError as error:
+        raise MigrationError(
+            f"{python}, in which {job.code} would run, can't be started ({error.strerror})"
+        ) from error
+    try:
+        return _follow(process, job, report)
+    finally:
+        _end(process)
+
+
+def _follow(process: subprocess.Popen[str], job: Job, report: Report) -> Any:
+    if process.stdin is not None and process.stdout is not None:
+        with suppress(BrokenPipeError):  # the exit code below says how the child ended
+            process.stdin.write(json.dumps(asdict(job)) + "\n")
+            process.stdin.flush()
+        for line in process.stdout:
+            message = json.loads(line)
+            if "event" in message:
+                report(Event(**message["event"]))
+            elif "error" in message:
+                raise error_from(**message["error"])
+            else:
+                return message["answer"]
+    raise MigrationError(
+        f"the process that runs {job.code} exited with code {process.wait()} before it was done"
+    )
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End the child: closing its input interrupts it like Ctrl-C."""
+    try:
+        process.communicate(timeout=GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+
+
+def error_fields(error: PerfdataError) -> dict[str, object]:
+    """Return an error as plain data; a class of the project's own becomes its nearest of ours."""
+    kind = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+    return {"kind": kind.__name__, "fields": {name: getattr(error, name) for name in vars(kind())}}
+
+
+def error_from(kind: str, fields: dict[str, Any]) -> PerfdataError:
+    """Make the error that error_fields described."""
+    error: PerfdataError = getattr(errors, kind)()
+    vars(error).update(fields)
+    return error

@@ -1,0 +1,155 @@
+"""The child process that runs a project's code: ``python -m perfdata.target.worker``.
+
+It reads one Job as a line of JSON from standard input, so that no password appears in an argument
+list. It writes events and the answer as lines of JSON to a pipe that the project's code can't
+reach; what that code prints goes to stderr. It exits when its parent does.
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import os
+import re
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+from urllib.parse import quote
+
+from perfdata.driver_hooks import confined
+from perfdata.errors import MigrationError, PerfdataError
+from perfdata.target.job import GRACE_S, Job, error_fields
+from perfdata.target.metadata import create_all, hash_tables
+from perfdata.target.revisions import read_scripts, upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from perfdata.progress import Report
+
+_INTERRUPTED = 130
+# Variables of libpq that are not parameters of a connection.
+_LIBPQ = {
+    "PGDATESTYLE", "PGGEQO", "PGLOCALEDIR", "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR", "PGTZ",
+}  # fmt: skip
+# For an env.py made by ``alembic init``.
+ENV_PY = (
+    "Put these first in run_migrations_online() of env.py:",
+    '    if connection := config.attributes.get("connection"):',
+    "        context.configure(connection=connection, target_metadata=target_metadata)",
+    "        with context.begin_transaction(): return context.run_migrations()",
+)
+TASKS: dict[str, Callable[[Job, Report], object]] = {
+    "read_history": read_scripts,
+    "migrate": upgrade,
+    "hash_tables": hash_tables,
+    "create_tables": create_all,
+}
+
+
+def main() -> None:
+    """Run the job that standard input names."""
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    with open(os.devnull) as nothing:  # noqa: PTH123
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    line = requests.readline()
+    if not line:
+        return
+    done = threading.Event()
+    threading.Thread(target=_exit_with_parent, args=(requests, done), daemon=True).start()
+    try:
+        message = _run(Job(**json.loads(line)), lambda event: _send(answers, event=asdict(event)))
+    except KeyboardInterrupt:
+        os._exit(_INTERRUPTED)
+    done.set()
+    sys.stdout.flush()
+    _send(answers, **message)
+    # Threads of the project's code, such as a pool's, would keep the process alive.
+    os._exit(0)
+
+
+def _send(answers: TextIO, **message: object) -> None:
+    answers.write(json.dumps(message) + "\n")
+    answers.flush()
+
+
+def _exit_with_parent(requests: TextIO, done: threading.Event) -> None:
+    """Wait until the parent closes the pipe of requests, or is gone; then exit."""
+    requests.read()
+    if not done.is_set():
+        _thread.interrupt_main()
+    time.sleep(GRACE_S)
+    os._exit(_INTERRUPTED)
+
+
+def _run(job: Job, report: Report) -> dict[str, object]:
+    """Run a job confined to its target; return its answer, or its error."""
+    _clear_environment()
+    fix = ENV_PY if job.migrations else ()
+    with confined(job.code, job.conninfo, fix) as confinement:
+        try:
+            return {"answer": TASKS[job.task](job, report)}
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a project's code may raise any
+            # A refused connection may surface as something vaguer, such as a pool's time-out.
+            found = confinement.refused or error
+            if not isinstance(found, PerfdataError):
+                found = _failure(job, found)
+            return {"error": error_fields(found)}
+
+
+def _clear_environment() -> None:
+    """Remove libpq's variables: the conninfo holds all that they say about the target."""
+    from psycopg import pq
+
+    for name in _LIBPQ:
+        os.environ.pop(name, None)
+    for option in pq.Conninfo.get_defaults():
+        if option.envvar is not None:
+            os.environ.pop(option.envvar.decode(), None)
+
+
+def _failure(job: Job, error: BaseException) -> MigrationError:
+    """Describe an exception of the project's code, with its line and without a password."""
+    from alembic.util import CommandError
+    from sqlalchemy.exc import DBAPIError
+
+    if isinstance(error, DBAPIError):
+        said = str(error.orig)
+    elif isinstance(error, CommandError):
+        said = str(error)
+    else:
+        said = f"{type(error).__name__}: {error}"
+    text = f"{job.code} failed: {said}{_place(error)}"
+    return MigrationError(_without_password(text, job.conninfo))
+
+
+def _place(error: BaseException) -> str:
+    """Name the innermost line of the project's code in an exception's traceback."""
+    import traceback
+
+    from perfdata.callers import Callers
+
+    callers, place = Callers(Path.cwd()), ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if (file := callers.shown(frame.f_code.co_filename)) is not None:
+            place = f" ({file}, line {line})"
+    return place
+
+
+def _without_password(text: str, conninfo: str | None) -> str:
+    from psycopg.conninfo import conninfo_to_dict
+
+    text = re.sub(r"(://[^\s:/@]*):[^\s@]+@", r"\1:***@", text)
+    password = str(conninfo_to_dict(conninfo or "").get("password") or "")
+    for secret in {password, quote(password, safe="")} - {""}:
+        text = text.replace(secret, "***")
+    return text
+
+
+if __name__ == "__main__":
+    main()
