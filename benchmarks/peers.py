@@ -39,8 +39,9 @@ from perfdata import (
 )
 from perfdata.database import loading
 from perfdata.database.binaries import find_binaries
+from perfdata.database.cluster import DATABASE
 from perfdata.database.link import PsycopgLink
-from perfdata.database.server import DATABASE, EmbeddedServer
+from perfdata.database.server import EmbeddedServer
 from perfdata.database.templates import mark_made
 from perfdata.welfare.models import Base
 

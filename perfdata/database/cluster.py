@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import struct
-import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfdata.database.accounts import READABLE, make_folder, run_as
 from perfdata.errors import ServerError
-from perfdata.temporary import write_whole
+from perfdata.temporary import give_name, temporary_beside, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,14 +23,19 @@ if TYPE_CHECKING:
 SUPERUSER = "perfdata"
 DATABASE = "perfdata"
 SOCKET_PORT = 5432
-# What sun_path holds, without its closing zero.
-_SOCKET_LIMIT = 107 if sys.platform == "linux" else 103
 _BUILTIN_LOCALE_SINCE = 17
 _CHECKSUMS_SINCE = 18  # from here on they are made by default
 # The same encoding, as systems spell it: glibc, musl and newer BSDs, then macOS.
 _CTYPES = ("C.utf8", "C.UTF-8", "en_US.UTF-8", "UTF-8")
 _SHARED_MEMORY_BYTES = 1 << 30
 _STATUS_LINE = 7
+# A server whose disk is full ends, and does not start again: recovery needs a new segment of the
+# log, 16 MB, and perfdata needs to write what it is started with. A file that is given up then lets
+# it start, and db.gc run. Two segments: dropping databases may begin the next.
+RESERVE_BYTES = 32 << 20
+# With this much left a server starts: a segment, and the files that it makes then.
+_ENOUGH_BYTES = 24 << 20
+_BLOCK_BYTES = 1 << 20
 
 # What is in force on every cluster: it holds nothing that can't be made again, so it never waits
 # for a disk, and nothing runs in the background that would change what is measured.
@@ -160,7 +165,7 @@ class Cluster:
             "unix_socket_directories": '"{}"'.format(str(socket).replace('"', '""')),
             "dynamic_shared_memory_type": _shared_memory(),
         }
-        lines = [f"{name} = {quoted(value)}\n" for name, value in {**_SETTINGS, **where}.items()]
+        lines = [f"{name} = {quoted(value)}\n" for name, value in (_SETTINGS | where).items()]
         rules = ["local all all trust\n"]
         if port is not None:
             rules.append("host all all 127.0.0.1/32 scram-sha-256\n")
@@ -200,18 +205,6 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def socket_fits(folder: Path) -> bool:
-    """Tell whether a socket in this folder can be named: by the kernel, and in a libpq conninfo."""
-    name = os.fsencode(folder / ".s.PGSQL.65535")
-    if len(name) > _SOCKET_LIMIT or b"," in name:
-        return False
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def write_file(path: Path, text: str, mode: int, *, durable: bool = False) -> None:
     """Write a file whole or not at all, whatever the umask; ``durable``: on disk after."""
     write_whole(path, text, 0o600, durable=durable)
@@ -222,3 +215,25 @@ def write_file(path: Path, text: str, mode: int, *, durable: bool = False) -> No
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def reserve_room(folder: Path) -> None:
+    """Lay a reserve in the cluster's folder where there is none, and room to spare."""
+    reserve = folder / "reserve"
+    if reserve.exists() or shutil.disk_usage(folder).free < RESERVE_BYTES + _ENOUGH_BYTES:
+        return
+    with suppress(OSError), temporary_beside(reserve, 0o600) as file:  # it fills up right now
+        for _ in range(RESERVE_BYTES // _BLOCK_BYTES):
+            # Not zeros, nor posix_fallocate: a file system that compresses keeps no room for these.
+            file.write(os.urandom(_BLOCK_BYTES))
+        file.flush()
+        give_name(file, reserve)
+
+
+def give_up_reserve(folder: Path) -> bool:
+    """Give the reserve up where a server may not start without it; tell whether it was there."""
+    reserve = folder / "reserve"
+    if not reserve.exists() or shutil.disk_usage(folder).free >= _ENOUGH_BYTES:
+        return False
+    reserve.unlink()
+    return True

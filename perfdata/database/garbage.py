@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from perfdata.database.collect import Collected, Removed, collect_databases
 from perfdata.database.connection import normalise_url
 from perfdata.database.server import EmbeddedServer
+from perfdata.database.sockets import remove_temporary_folder
 from perfdata.database.state import Home, homeless_clusters
 from perfdata.database.templates import MAINTENANCE
 from perfdata.progress import silent
@@ -74,4 +75,4 @@ def _collect_files(settings: Settings, *, dry: bool) -> Iterator[Removed]:
         for folder in home.stray_socket_folders():
             yield Removed(str(folder), _SOCKETS, 0)
             if not dry:
-                home.remove_sockets(folder)
+                remove_temporary_folder(folder)

@@ -11,38 +11,78 @@ import os
 import signal
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from perfdata.database.binaries import Binaries, find_binaries, identity, reachable, server_major
-from perfdata.database.cluster import DATABASE, SUPERUSER
-from perfdata.database.launch import (
-    check_port,
+from perfdata.database.cluster import (
+    DATABASE,
+    RESERVE_BYTES,
+    SOCKET_PORT,
+    SUPERUSER,
+    give_up_reserve,
+    reserve_room,
+)
+from perfdata.database.postmaster import (
+    Answer,
+    ask,
     find_postmaster,
     launch,
     postmaster_of,
+    set_password,
+    stop_postmaster,
     wait_until_ready,
 )
-from perfdata.database.probe import Answer, ask, identifier_of, make_conninfo, set_password
-from perfdata.database.processes import boot_id, stop_process
-from perfdata.database.reserve import RESERVE_BYTES, give_up_reserve, reserve_room
-from perfdata.database.state import Home, State
-from perfdata.database.status import ServerStatus
+from perfdata.database.sockets import Socket, check_port, remove_temporary_folder
+from perfdata.database.state import Home, State, boot_id
 from perfdata.errors import ServerError
 from perfdata.progress import Event, silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import psycopg
-
     from perfdata.config import Settings
     from perfdata.database.cluster import Cluster
     from perfdata.database.link import Link
     from perfdata.progress import Report
 
-__all__ = ["DATABASE", "SUPERUSER", "EmbeddedServer", "ServerStatus", "server_major"]
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """How the embedded server stands; ``settings`` are those in force, empty when it is stopped.
+
+    ``socket`` and ``data`` are folders. ``port`` is the one on 127.0.0.1, where there is one, and
+    ``password_file`` holds what a connection to it needs.
+    """
+
+    running: bool
+    version: str | None
+    pid: int | None
+    socket: Path
+    data: Path
+    log: Path
+    port: int | None
+    password_file: Path | None
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def url(self, database: str = DATABASE, *, password: bool = False) -> str:
+        """Write libpq's URL of a database: over the port where there is one, else the socket.
+
+        The password stands in it only where it is asked for.
+        """
+        if self.port is None:
+            return self.socket_url(database)
+        name, secret = quote(database, safe=""), ""
+        if password and self.password_file is not None:
+            secret = ":" + quote(self.password_file.read_text(encoding="ascii"), safe="")
+        return f"postgresql://{SUPERUSER}{secret}@127.0.0.1:{self.port}/{name}"
+
+    def socket_url(self, database: str = DATABASE) -> str:
+        """Write libpq's URL over the socket, whose name carries the port where there is one."""
+        name, folder = quote(database, safe=""), quote(str(self.socket), safe="")
+        return f"postgresql://{SUPERUSER}@/{name}?host={folder}&port={self.port or SOCKET_PORT}"
 
 
 class EmbeddedServer:
@@ -80,29 +120,27 @@ class EmbeddedServer:
         with self._refusals():
             if not self._home.folder.exists():
                 return False
-        with self._refusals(), self._home.locked():
-            state = self._home.read_state()
-            cluster = self._home.cluster(state)
-            pid = find_postmaster(cluster, *self._home.socket(state, cluster))
-            if pid is None:
-                return False
-            stop_process(pid)
-            if state is not None:
-                self._settle(state, cluster)
-            return True
+            with self._home.locked():
+                state = self._home.read_state()
+                cluster = self._home.cluster(state)
+                pid = find_postmaster(cluster, self._home.socket(state))
+                if pid is None:
+                    return False
+                stop_postmaster(pid)
+                if state.recorded:
+                    self._settle(state, cluster)
+                return True
 
     def status(self) -> ServerStatus:
         """Tell how the server stands; nothing is started."""
         with self._refusals():
             state = self._home.read_state()
-            return self._status(state, self._home.cluster(state), self._ask(state))
+            return self._status(state, self._ask(state))
 
     def conninfo(self, database: str) -> str:
         """Write the libpq key=value string of a database on this server; nothing is started."""
         with self._refusals():
-            state = self._home.read_state()
-            socket, number = self._home.socket(state, self._home.cluster(state))
-        return make_conninfo(socket, number, database)
+            return self._home.socket(self._home.read_state()).conninfo(database)
 
     @contextmanager
     def room_made(self) -> Iterator[None]:
@@ -114,17 +152,17 @@ class EmbeddedServer:
         with self._refusals():
             reserve_room(folder)
 
-    def owns(self, connection: Link | psycopg.Connection[Any]) -> bool:
-        """Tell whether a connection or link, by whatever way, ends at this very cluster.
+    def owns(self, link: Link) -> bool:
+        """Tell whether a link, by whatever way, ends at this very cluster.
 
         A cluster of which we may not read the identifier is not ours.
         """
         try:
             state = self._home.read_state()
-            ours = None if state is None else self._home.cluster(state).identifier()
+            ours = self._home.cluster(state).identifier() if state.recorded else None
         except (OSError, ServerError):
             return False
-        return ours is not None and identifier_of(connection) == ours
+        return ours is not None and link.server_identifier == ours
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -133,20 +171,20 @@ class EmbeddedServer:
         except OSError as error:
             raise self._home.refused(error) from error
 
-    def _ask(self, state: State | None) -> Answer | None:
+    def _ask(self, state: State) -> Answer | None:
         """Ask the server on our socket; None also where another cluster's answers there."""
-        cluster = self._home.cluster(state)
-        answer = ask(*self._home.socket(state, cluster))
-        return answer if answer and answer.identifier == cluster.identifier() else None
+        answer = ask(self._home.socket(state))
+        ours = self._home.cluster(state).identifier()
+        return answer if answer and answer.identifier == ours else None
 
-    def _status(self, state: State | None, cluster: Cluster, answer: Answer | None) -> ServerStatus:
-        port = state.port if state and answer else None
+    def _status(self, state: State, answer: Answer | None) -> ServerStatus:
+        port = state.port if answer else None
         return ServerStatus(
             running=answer is not None,
             version=answer.version if answer else None,
             pid=answer.pid if answer else None,
-            socket=self._home.socket(state, cluster)[0],
-            data=cluster.data,
+            socket=self._home.socket(state).folder,
+            data=self._home.cluster(state).data,
             log=self._home.log,
             port=port,
             password_file=None if port is None else self._home.password_file,
@@ -156,14 +194,13 @@ class EmbeddedServer:
     def _running(self, port: int | None) -> ServerStatus | None:
         """Return the status of a server that can be used as it is."""
         state = self._home.read_state()
-        answer = None if state is None else self._ask(state)
-        if state is None or answer is None:
+        answer = self._ask(state) if state.recorded else None
+        if answer is None:
             return None
-        cluster = self._home.cluster(state)
-        cluster.require_major(server_major(self._settings), self._settings)
+        self._home.cluster(state).require_major(server_major(self._settings), self._settings)
         if port not in (None, state.port) or state.programs_gone:
             return None
-        return self._status(state, cluster, answer)
+        return self._status(state, answer)
 
     def _await_other(self) -> None:
         """Wait for a server that is starting, or stopping, without anybody holding the lock."""
@@ -196,7 +233,7 @@ class EmbeddedServer:
             f"{self._settings.home}{f', port {port} of 127.0.0.1' if port else ''} "
             f"({time.monotonic() - began:.1f} s)"
         )
-        return self._status(state, cluster, answer)
+        return self._status(state, answer)
 
     def _give_up_reserve(self, folder: Path) -> None:
         if give_up_reserve(folder):
@@ -206,52 +243,52 @@ class EmbeddedServer:
                 f"(`{self._settings.command('db.gc')}` removes old databases)"
             )
 
-    def _clear_way(self, state: State | None, cluster: Cluster, port: int | None) -> int | None:
-        """Stop a server that can't be used as it is, drop data that can't; return the port."""
+    def _clear_way(self, state: State, cluster: Cluster, port: int | None) -> int | None:
+        """Stop a server that can't be used as it is; return the port to listen on."""
         answer = self._ask(state)
-        pid = find_postmaster(cluster, *self._home.socket(state, cluster))
-        if port is not None and not (pid and state and state.port == port):
+        pid = find_postmaster(cluster, self._home.socket(state))
+        if port is not None and not (pid and state.port == port):
             check_port(port)
         if pid is None:
             return port
-        if state is None or answer is None:
+        if not state.recorded or answer is None:
             reason = "it did not answer as the one that was started here"
         elif state.programs_gone:
             reason = f"its programs in {state.binaries} are gone or replaced"
         else:
             reason = f"it is to listen on port {port}"
         self._say(f"the embedded server is stopped and started again: {reason}")
-        stop_process(pid, signal.SIGQUIT if cluster.identifier() is None else signal.SIGINT)
-        return port or (state.port if state else None)
+        stop_postmaster(pid, signal.SIGQUIT if cluster.identifier() is None else signal.SIGINT)
+        return port or state.port
 
-    def _drop_lost(self, state: State | None, cluster: Cluster) -> None:
+    def _drop_lost(self, state: State, cluster: Cluster) -> None:
         """Throw away a cluster whose writes may have been lost: fsync is off."""
-        if cluster.identifier() is None or not (state is None or state.lost):
+        if cluster.identifier() is None or not state.lost:
             return
         reason = "the operating system was started again while it ran"
-        if state is None:
+        if not state.recorded:
             reason = f"nothing in {self._home.folder} tells of them"
         self._say(f"the embedded server's data are thrown away and made again: {reason}")
         cluster.discard()
 
     def _launch(
-        self, before: State | None, cluster: Cluster, binaries: Binaries, port: int | None
+        self, before: State, cluster: Cluster, binaries: Binaries, port: int | None
     ) -> State:
         """Configure and start; what is recorded first holds however this ends."""
-        socket = self._home.make_socket_folder(before, cluster)
+        folder = self._home.socket_folders(cluster).make(before.socket)
         state = State(
             elsewhere=cluster.folder != self._home.folder,
-            socket=None if socket.parent == cluster.folder else str(socket),
+            socket=None if folder.parent == cluster.folder else str(folder),
             binaries=str(binaries.bin),
             identity=identity(binaries.bin),
             port=port,
             boot_id=boot_id(),
         )
-        cluster.configure(socket, port)
+        cluster.configure(folder, port)
         self._home.write_state(state)
         launch(cluster, binaries, self._home.log)
         if port is not None:
-            set_password(socket, port, self._home.password())
+            set_password(Socket(folder, port), self._home.password())
         return state
 
     def _settle(self, state: State, cluster: Cluster) -> None:
@@ -263,8 +300,10 @@ class EmbeddedServer:
                 initdb = reachable(found, cluster.account, cluster.folder).initdb
             except ServerError:
                 return  # not recorded as clean: a crash of the system will have it made again
-        state = self._home.remove_socket_folder(state, cluster)
-        self._home.write_state(replace(state, clean=cluster.sync(initdb)))
+        folder = self._home.socket_folders(cluster).recorded(state.socket)
+        if folder is not None:
+            remove_temporary_folder(folder)
+        self._home.write_state(replace(state, socket=None, clean=cluster.sync(initdb)))
 
     def _say(self, text: str) -> None:
         self._report(Event(text))

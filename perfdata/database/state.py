@@ -7,9 +7,9 @@ import json
 import os
 import secrets
 import stat
-import tempfile
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+import subprocess
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,19 +18,13 @@ from perfdata.database.accounts import (
     PUBLIC,
     READABLE,
     can_reach,
-    is_private,
     make_folder,
     server_account,
     user_name,
 )
 from perfdata.database.binaries import identity
-from perfdata.database.cluster import (
-    SOCKET_PORT,
-    Cluster,
-    socket_fits,
-    write_file,
-)
-from perfdata.database.processes import boot_id
+from perfdata.database.cluster import SOCKET_PORT, Cluster, write_file
+from perfdata.database.sockets import Socket, SocketFolders
 from perfdata.errors import ServerError
 from perfdata.temporary import FULL
 
@@ -38,32 +32,34 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from perfdata.config import Settings
-    from perfdata.database.accounts import Account
 
 # A start takes up to a minute, and whoever waits may have several before him.
 LOCK_LIMIT_S = 120.0
 # For clusters that root keeps in a home that the server's account can't get into.
 _SYSTEM_FOLDER = Path("/var/lib/perfdata")
-# A temporary folder for a socket, and the file in it that names the home that it was made for.
-_SOCKET_PREFIX, _SOCKET_MARK = "perfdata-", "perfdata-home"
 
 
 @dataclass(frozen=True)
 class State:
-    """One start of the server.
+    """One start of the server; with no arguments, that nothing is recorded.
 
     ``elsewhere``: the cluster lies in the system's folder, not in the home. ``socket``: where it is
     not in the cluster's own folder. ``binaries`` and ``identity`` tell which programs run.
     ``clean``: stopped and on disk, so that a crash of the operating system does no harm.
     """
 
-    elsewhere: bool
-    socket: str | None
-    binaries: str
-    identity: tuple[int, int] | None
-    port: int | None
-    boot_id: str
+    elsewhere: bool = False
+    socket: str | None = None
+    binaries: str = ""
+    identity: tuple[int, int] | None = None
+    port: int | None = None
+    boot_id: str = ""
     clean: bool = False
+
+    @property
+    def recorded(self) -> bool:
+        """Whether a start was recorded."""
+        return bool(self.binaries)
 
     @property
     def programs_gone(self) -> bool:
@@ -72,8 +68,8 @@ class State:
 
     @property
     def lost(self) -> bool:
-        """Whether the system was started again since, with writes that may never have landed."""
-        return not self.clean and self.boot_id != boot_id()
+        """Whether writes may never have landed: the system was started again since."""
+        return not self.clean and (not self.recorded or self.boot_id != boot_id())
 
 
 class Home:
@@ -89,8 +85,8 @@ class Home:
         self._lock = self.folder / "lock"
         self._mark = self.folder / "perfdata"
 
-    def read_state(self) -> State | None:
-        """Return what was recorded; None where nothing is, or nothing that can be read.
+    def read_state(self) -> State:
+        """Return what was recorded; an empty state where nothing is, or nothing can be read.
 
         Raises ServerError where somebody else may have written it: it names programs to be run.
         """
@@ -99,7 +95,7 @@ class Home:
             facts = json.loads(self._state.read_text(encoding="utf-8"))
             return State(**{**facts, "identity": facts["identity"] and tuple(facts["identity"])})
         except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
-            return None
+            return State()
 
     def write_state(self, state: State) -> None:
         """Record the state: on disk before anything is done that it warns of."""
@@ -186,108 +182,51 @@ class Home:
             )
         write_file(self._mark, "the embedded server of perfdata\n", READABLE)
 
-    def cluster(self, state: State | None) -> Cluster:
+    def cluster(self, state: State) -> Cluster:
         """Return the cluster that the state speaks of; with no state, the one in the home."""
-        folder = self._system_folder() if state and state.elsewhere else self.folder
-        return Cluster(folder, server_account(folder / "data"))
+        return _cluster(self._system_folder if state.elsewhere else self.folder)
 
-    def place_cluster(self, state: State | None) -> Cluster:
+    def place_cluster(self, state: State) -> Cluster:
         """Choose where the cluster lives, and make that folder: where its account can get to."""
         cluster = self.cluster(state)
         if can_reach(cluster.account, cluster.folder):
             return cluster
-        folder = self._system_folder()
-        cluster = Cluster(folder, server_account(folder / "data"))
-        self._make_system_folder(folder)
-        if not can_reach(cluster.account, folder):
-            who = "" if cluster.account is None else cluster.account.name
+        cluster = _cluster(self._system_folder)
+        self._make_system_folder(cluster.folder)
+        if cluster.account is not None and not can_reach(cluster.account, cluster.folder):
             raise ServerError(
-                f"the account {who}, which PostgreSQL runs as because it refuses root, gets "
-                f"neither into {self.folder} nor into {folder}: set PERFDATA_HOME to a folder "
-                "that every user can get into"
+                f"the account {cluster.account.name}, which PostgreSQL runs as because it refuses "
+                f"root, gets neither into {self.folder} nor into {cluster.folder}: set "
+                "PERFDATA_HOME to a folder that every user can get into"
             )
         return cluster
 
+    @property
     def _system_folder(self) -> Path:
         home = hashlib.sha256(os.fsencode(self.settings.home.resolve())).hexdigest()[:16]
         return _SYSTEM_FOLDER / home
 
     def _make_system_folder(self, folder: Path) -> None:
-        for one in (_SYSTEM_FOLDER, folder):
-            make_folder(one, None, PUBLIC)
-            if one.lstat().st_uid != 0:
-                raise ServerError(f"{one} does not belong to root: remove it")
+        for made in (_SYSTEM_FOLDER, folder):
+            make_folder(made, None, PUBLIC)
+            if made.lstat().st_uid != 0:
+                raise ServerError(f"{made} does not belong to root: remove it")
         write_file(folder / "home", f"{self.settings.home}\n", READABLE)
 
-    def socket(self, state: State | None, cluster: Cluster) -> tuple[Path, int]:
-        """Return the socket's folder and the number in its name, as recorded; nothing is made."""
-        folder = self._recorded_socket(state, cluster) or cluster.folder / "socket"
-        return folder, (state.port if state else None) or SOCKET_PORT
+    def socket(self, state: State) -> Socket:
+        """Return the socket of the recorded start; nothing is made."""
+        cluster = self.cluster(state)
+        folder = self.socket_folders(cluster).recorded(state.socket)
+        return Socket(folder or cluster.folder / "socket", state.port or SOCKET_PORT)
 
-    def _recorded_socket(self, state: State | None, cluster: Cluster) -> Path | None:
-        """Return the temporary folder of the state where it is what was made for this home.
-
-        The state may be damaged or edited: a path in it alone is no right to a folder.
-        """
-        if state is None or state.socket is None:
-            return None
-        folder = Path(state.socket)
-        return folder if self._is_socket_folder(folder, cluster.account) else None
-
-    def _is_socket_folder(self, folder: Path, account: Account | None) -> bool:
-        """Tell whether this is a temporary folder that was made for a socket of this home."""
-        if not (folder.name.startswith(_SOCKET_PREFIX) and is_private(folder, account)):
-            return False
-        try:
-            return (folder / _SOCKET_MARK).read_bytes() == self._socket_mark()
-        except OSError:
-            return False
-
-    def _socket_mark(self) -> bytes:
-        return os.fsencode(self.settings.home.resolve())
-
-    def make_socket_folder(self, state: State | None, cluster: Cluster) -> Path:
-        """Return an empty folder for the socket that is private to the server's account.
-
-        Where the cluster's own has too long a path (107 bytes), it is a random one below the
-        system's temporary folder; a recorded one is used again where it is still private.
-        """
-        folder = cluster.folder / "socket"
-        if socket_fits(folder):
-            make_folder(folder, cluster.account)
-        elif recorded := self._recorded_socket(state, cluster):
-            folder = recorded
-        else:
-            folder = _temporary_folder(cluster.account)
-            (folder / _SOCKET_MARK).write_bytes(self._socket_mark())
-            return folder
-        _remove_sockets(folder)  # of a killed server, whose process id may be in use again
-        return folder
-
-    def remove_socket_folder(self, state: State, cluster: Cluster) -> State:
-        """Remove a stopped server's socket folder where it is a temporary one; nothing else."""
-        if folder := self._recorded_socket(state, cluster):
-            self.remove_sockets(folder)
-        return replace(state, socket=None)
-
-    def remove_sockets(self, folder: Path) -> None:
-        """Remove a temporary socket folder, but not what somebody else put there."""
-        _remove_sockets(folder)
-        (folder / _SOCKET_MARK).unlink()
-        with suppress(OSError):
-            folder.rmdir()
+    def socket_folders(self, cluster: Cluster) -> SocketFolders:
+        """Return the folders in which the cluster's socket may lie."""
+        return SocketFolders(cluster, self.settings.home)
 
     def stray_socket_folders(self) -> list[Path]:
         """Return the temporary socket folders of this home that no start has recorded."""
         state = self.read_state()
-        account = self.cluster(state).account
-        found = sorted(Path(tempfile.gettempdir()).glob(f"{_SOCKET_PREFIX}*"))
-        return [
-            folder
-            for folder in found
-            if self._is_socket_folder(folder, account)
-            and (state is None or state.socket != str(folder))
-        ]
+        return self.socket_folders(self.cluster(state)).find_strays(state.socket)
 
     def password(self) -> str:
         """Return the superuser's password for connections over TCP, made at the first call."""
@@ -316,16 +255,18 @@ def homeless_clusters() -> list[tuple[Path, str]]:
     return found
 
 
-def _remove_sockets(folder: Path) -> None:
-    for left in folder.glob(".s.PGSQL.*"):
-        left.unlink()
+def _cluster(folder: Path) -> Cluster:
+    return Cluster(folder, server_account(folder / "data"))
 
 
-def _temporary_folder(account: Account | None) -> Path:
-    for parent in (None, "/tmp"):  # noqa: S108 - mkdtemp makes a private folder there
-        folder = Path(tempfile.mkdtemp(prefix=_SOCKET_PREFIX, dir=parent))
-        if socket_fits(folder) and can_reach(account, folder.parent):
-            make_folder(folder, account)
-            return folder
-        folder.rmdir()
-    raise ServerError(f"no socket can be made: the path of {tempfile.gettempdir()} is too long")
+def boot_id() -> str:
+    """Return what is the same until the operating system starts again; empty where unknown."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        pass
+    command = ["sysctl", "-n", "kern.bootsessionuuid"]
+    try:
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

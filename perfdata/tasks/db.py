@@ -223,7 +223,7 @@ def _reached(settings: Settings) -> dict[str, object]:
 
 
 def _parse_port(text: str) -> int:
-    from perfdata.database.launch import PORTS
+    from perfdata.database.sockets import PORTS
 
     if not text.isdecimal() or int(text) not in PORTS:
         raise ConfigError(f"--port must be a number from 1024 to 65535, not {text!r}")

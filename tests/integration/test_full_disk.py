@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from perfdata import Settings, create_snapshot, restore_snapshot
+from perfdata.database.cluster import RESERVE_BYTES
 from perfdata.database.garbage import collect_garbage
 from perfdata.database.marks import Kind
-from perfdata.database.reserve import RESERVE_BYTES
 from perfdata.database.server import EmbeddedServer
 from perfdata.errors import PerfdataError, RefusedError
 from tests.integration.test_server import open_folder

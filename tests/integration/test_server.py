@@ -25,7 +25,8 @@ from perfdata.database.accounts import server_account
 from perfdata.database.binaries import find_binaries, reachable
 from perfdata.database.connection import open_link
 from perfdata.database.garbage import collect_garbage
-from perfdata.database.processes import is_running
+from perfdata.database.link import PsycopgLink
+from perfdata.database.postmaster import is_running
 from perfdata.database.server import EmbeddedServer
 from perfdata.errors import ServerError
 
@@ -277,8 +278,8 @@ def test_long_home_with_blanks_and_japanese_letters(make_server: Callable[..., S
 def test_short_home_with_blanks_and_japanese_letters(running: Server) -> None:
     status = running.status()
     assert status.socket.is_relative_to(running.home)
-    with psycopg.connect(status.url("postgres")) as connection:
-        assert running.owns(connection)
+    with open_link(status.url("postgres")) as link:
+        assert running.owns(link)
 
 
 def test_programs_gone_while_it_runs(folder: Path, make_server: Callable[..., Server]) -> None:
@@ -340,8 +341,8 @@ def test_port_wants_the_password(server: Server) -> None:
     assert f"it is to listen on port {port}" in server.told[1]
     assert f"port {port} of 127.0.0.1" in server.told[2]
     assert server.start() == server.start(port) == status, "a port that is there stays"
-    with psycopg.connect(status.url("postgres", password=True)) as connection:
-        assert server.owns(connection)
+    with open_link(status.url("postgres", password=True)) as link:
+        assert server.owns(link)
     with pytest.raises(psycopg.OperationalError, match="no password supplied"):
         psycopg.connect(status.url("postgres"))
     assert status.password_file is not None
@@ -515,17 +516,14 @@ def test_root_with_programs_that_its_account_cannot_reach(
 
 def test_owns_only_its_own_cluster(running: Server, make_server: Callable[..., Server]) -> None:
     ours, other = running, make_server("other")
-    with psycopg.connect(ours.conninfo("postgres")) as connection:
-        assert ours.owns(connection)
-        assert connection.info.transaction_status.name == "IDLE"
-        with open_link(ours.conninfo("postgres")) as link:
-            assert ours.owns(link)
-            assert not other.owns(link)
-        assert not other.owns(connection), "one that was never made owns nothing"
+    with open_link(ours.conninfo("postgres")) as link:
+        assert ours.owns(link)
+        assert not other.owns(link), "one that was never made owns nothing"
         other.start()
-        assert not other.owns(connection)
+        assert not other.owns(link)
+    with psycopg.connect(ours.conninfo("postgres")) as connection:
         connection.execute("SELECT 1")
-        assert ours.owns(connection)
+        assert ours.owns(PsycopgLink(connection))
         assert connection.info.transaction_status.name == "INTRANS"
 
 
@@ -536,7 +534,7 @@ def test_owns_asks_as_any_role(running: Server) -> None:
     server.run("CREATE ROLE somebody LOGIN")
     with psycopg.connect(server.conninfo("postgres"), user="somebody") as connection:
         connection.execute("SELECT 1")
-        assert not server.owns(connection)
+        assert not server.owns(PsycopgLink(connection))
         connection.execute("SELECT 1")
 
 

