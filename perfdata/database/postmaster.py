@@ -37,25 +37,14 @@ _PASSING = "pre-existing shared memory block"
 _FULL = "No space left on device"
 # What libpq and the server say where nobody takes connections, yet or any more.
 _NOBODY = (
-    "Connection refused",
-    "No such file",
-    "Not a directory",
-    "server closed the connection",
-    "is starting up",
-    "is shutting down",
-    "not yet accepting connections",
-    "in recovery mode",
-)
-_SHOWN = (
-    "fsync",
-    "synchronous_commit",
-    "full_page_writes",
-    "wal_level",
-    "autovacuum",
-    "jit",
-    "shared_buffers",
-    "max_wal_size",
-)
+    "Connection refused", "No such file", "Not a directory", "server closed the connection",
+    "is starting up", "is shutting down", "not yet accepting connections", "in recovery mode",
+)  # fmt: skip
+# The settings on which times depend.
+SHOWN = (
+    "fsync", "synchronous_commit", "full_page_writes", "wal_level", "autovacuum", "jit",
+    "shared_buffers", "max_wal_size",
+)  # fmt: skip
 # to_jsonb, because the column of the locale's name is another in each version.
 _QUESTION = """
 SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()),
@@ -111,11 +100,8 @@ def postmaster_of(cluster: Cluster) -> int | None:
 
     A recorded id alone proves nothing: after a kill it may be another process's, or a zombie's.
     """
-    recorded = cluster.postmaster()
-    if recorded is None:
-        return None
-    pid = recorded[0]
-    return pid if is_running(pid) and works_in(pid, cluster.data) else None
+    pid, _ = cluster.postmaster() or (None, "")
+    return pid if pid and is_running(pid) and works_in(pid, cluster.data) else None
 
 
 def find_postmaster(cluster: Cluster, socket: Socket) -> int | None:
@@ -127,10 +113,9 @@ def find_postmaster(cluster: Cluster, socket: Socket) -> int | None:
         )
     # Whoever else listens there is none of ours, and not to be signalled. (One whose data were
     # removed works nowhere, but only its own account can have made its socket.)
-    ours = pid is not None and (
-        works_in(pid, cluster.data) or is_private(socket.folder, cluster.account)
-    )
-    return pid if ours else postmaster_of(cluster)
+    if pid and (works_in(pid, cluster.data) or is_private(socket.folder, cluster.account)):
+        return pid
+    return postmaster_of(cluster)
 
 
 def launch(cluster: Cluster, binaries: Binaries, log: Path) -> None:
@@ -227,7 +212,7 @@ def ask(socket: Socket) -> Answer | None:
         return None
     try:
         with _connected(socket) as connection:
-            row = connection.execute(_QUESTION, [list(_SHOWN)]).fetchone()
+            row = connection.execute(_QUESTION, [list(SHOWN)]).fetchone()
     except ConnectionError:
         return None
     if row is None:

@@ -205,8 +205,7 @@ class EmbeddedServer:
     def _await_other(self) -> None:
         """Wait for a server that is starting, or stopping, without anybody holding the lock."""
         cluster = self._home.cluster(self._home.read_state())
-        pid = postmaster_of(cluster)
-        if pid is not None:
+        if pid := postmaster_of(cluster):
             wait_until_ready(cluster, pid, self._home.log)
 
     def _start(self, port: int | None) -> ServerStatus:
@@ -265,9 +264,11 @@ class EmbeddedServer:
         """Throw away a cluster whose writes may have been lost: fsync is off."""
         if cluster.identifier() is None or not state.lost:
             return
-        reason = "the operating system was started again while it ran"
-        if not state.recorded:
-            reason = f"nothing in {self._home.folder} tells of them"
+        reason = (
+            "the operating system was started again while it ran"
+            if state.recorded
+            else f"nothing in {self._home.folder} tells of them"
+        )
         self._say(f"the embedded server's data are thrown away and made again: {reason}")
         cluster.discard()
 
@@ -300,8 +301,7 @@ class EmbeddedServer:
                 initdb = reachable(found, cluster.account, cluster.folder).initdb
             except ServerError:
                 return  # not recorded as clean: a crash of the system will have it made again
-        folder = self._home.socket_folders(cluster).recorded(state.socket)
-        if folder is not None:
+        if folder := self._home.socket_folders(cluster).recorded(state.socket):
             remove_temporary_folder(folder)
         self._home.write_state(replace(state, socket=None, clean=cluster.sync(initdb)))
 

@@ -160,8 +160,8 @@ class Home:
                 )
             if found.st_uid not in owners:
                 mounted = (
-                    " (as root in a container, where the folder may be mounted from the host: to a "
-                    "folder inside the container)"
+                    " (in a container, where the folder may be mounted from the host: to a folder "
+                    "inside the container)"
                 )
                 raise ServerError(
                     f"{folder} belongs to user {user_name(found.st_uid)}, not to "
@@ -192,7 +192,11 @@ class Home:
         if can_reach(cluster.account, cluster.folder):
             return cluster
         cluster = _cluster(self._system_folder)
-        self._make_system_folder(cluster.folder)
+        for folder in (_SYSTEM_FOLDER, cluster.folder):
+            make_folder(folder, None, PUBLIC)
+            if folder.lstat().st_uid != 0:
+                raise ServerError(f"{folder} does not belong to root: remove it")
+        write_file(cluster.folder / "home", f"{self.settings.home}\n", READABLE)
         if cluster.account is not None and not can_reach(cluster.account, cluster.folder):
             raise ServerError(
                 f"the account {cluster.account.name}, which PostgreSQL runs as because it refuses "
@@ -205,13 +209,6 @@ class Home:
     def _system_folder(self) -> Path:
         home = hashlib.sha256(os.fsencode(self.settings.home.resolve())).hexdigest()[:16]
         return _SYSTEM_FOLDER / home
-
-    def _make_system_folder(self, folder: Path) -> None:
-        for made in (_SYSTEM_FOLDER, folder):
-            make_folder(made, None, PUBLIC)
-            if made.lstat().st_uid != 0:
-                raise ServerError(f"{made} does not belong to root: remove it")
-        write_file(folder / "home", f"{self.settings.home}\n", READABLE)
 
     def socket(self, state: State) -> Socket:
         """Return the socket of the recorded start; nothing is made."""

@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from perfdata.database.target import Target
     from perfdata.project import Project
 
-# Of a server that is not ours: what the times measured on it hang on.
-_SHOWN = (
-    "fsync", "synchronous_commit", "full_page_writes", "wal_level", "autovacuum", "jit",
-    "shared_buffers", "max_wal_size",
-)  # fmt: skip
-
 
 @task(
     options={
@@ -205,11 +199,12 @@ def _reached(settings: Settings) -> dict[str, object]:
     """
     from perfdata.database.connection import open_link
     from perfdata.database.guard import locate, refusal
+    from perfdata.database.postmaster import SHOWN
 
     with open_link(settings.database_url) as link:
         shown = link.rows(
             "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS s (name)",
-            (list(_SHOWN),),
+            (list(SHOWN),),
         )
         return {
             "running": True,
