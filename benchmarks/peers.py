@@ -38,11 +38,11 @@ from perfdata import (
     snapshot_exists,
 )
 from perfdata.database import loading
-from perfdata.database.binaries import find_binaries
-from perfdata.database.cluster import DATABASE
 from perfdata.database.link import PsycopgLink
-from perfdata.database.server import EmbeddedServer
 from perfdata.database.templates import mark_made
+from perfdata.server.binaries import find_binaries
+from perfdata.server.cluster import DATABASE
+from perfdata.server.embedded import EmbeddedServer
 from perfdata.welfare.models import Base
 
 if TYPE_CHECKING:

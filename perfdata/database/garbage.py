@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from perfdata.database.collect import Collected, Removed, collect_databases
 from perfdata.database.connection import normalise_url
-from perfdata.database.server import EmbeddedServer
-from perfdata.database.sockets import remove_temporary_folder
-from perfdata.database.state import Home, homeless_clusters
 from perfdata.database.templates import MAINTENANCE
 from perfdata.progress import silent
+from perfdata.server.embedded import EmbeddedServer
+from perfdata.server.sockets import remove_temporary_folder
+from perfdata.server.state import Home, homeless_clusters
 from perfdata.temporary import find_leftovers, remove_leftover
 
 if TYPE_CHECKING:

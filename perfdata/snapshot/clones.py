@@ -20,7 +20,6 @@ from perfdata.database.loading import Existing
 from perfdata.database.marks import Kind
 from perfdata.database.ownership import leads_to
 from perfdata.database.properties import read_properties
-from perfdata.database.server import EmbeddedServer
 from perfdata.database.swap import obstacle, written
 from perfdata.database.templates import (
     Place,
@@ -37,6 +36,7 @@ from perfdata.database.templates import (
 )
 from perfdata.database.upkeep import settle
 from perfdata.errors import ConnectError, PerfdataError, RefusedError, ServerRefusedError
+from perfdata.server.embedded import EmbeddedServer
 from perfdata.snapshot.fresh import make_template
 from perfdata.snapshot.looking import Asked, fingerprint_for, read_sizes, template_key
 from perfdata.snapshot.losses import refuse_crossing, refuse_requirements

@@ -7,10 +7,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfdata.database.binaries import server_major
 from perfdata.database.connection import normalise_url, open_link
 from perfdata.errors import MigrationError, SnapshotError
 from perfdata.project import load_project
+from perfdata.server.binaries import server_major
 from perfdata.snapshot.current import key_parts
 from perfdata.snapshot.format import FORMAT
 from perfdata.snapshot.store import snapshot_path

@@ -15,7 +15,6 @@ from perfdata.database.guard import allowed_by_name
 from perfdata.database.loading import Existing
 from perfdata.database.locks import lock_timeout, waits_told
 from perfdata.database.ownership import leads_to
-from perfdata.database.server import EmbeddedServer
 from perfdata.database.sessions import refuse_sessions
 from perfdata.database.space import mb, room_check, rows_bytes
 from perfdata.database.swap import obstacle, written
@@ -29,6 +28,7 @@ from perfdata.database.templates import (
 )
 from perfdata.database.user_code import OTHERS, refuse_user_code
 from perfdata.errors import ConnectError, ServerRefusedError
+from perfdata.server.embedded import EmbeddedServer
 from perfdata.snapshot.format import check_file
 from perfdata.snapshot.losses import losses, refuse_crossing, refuse_losses, refuse_requirements
 from perfdata.snapshot.restore import prepare

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 )
 def start(context: Context, *, port: str = "") -> None:
     """Start the embedded server; it keeps running until db.stop."""
-    from perfdata.database.server import EmbeddedServer
     from perfdata.database.target import open_target
+    from perfdata.server.embedded import EmbeddedServer
 
     settings = _embedded_settings("db.start")
     wanted = _parse_port(port) if port else None
@@ -44,7 +44,7 @@ def start(context: Context, *, port: str = "") -> None:
 @task()
 def stop(context: Context) -> None:
     """Stop the embedded server; its data stays."""
-    from perfdata.database.server import EmbeddedServer
+    from perfdata.server.embedded import EmbeddedServer
 
     settings = _embedded_settings("db.stop")
     if is_dry(context):
@@ -73,9 +73,9 @@ def status(_context: Context, *, json: bool = False) -> None:
 @task(options={"driver": "asyncpg, psycopg or psycopg2: SQLAlchemy's URL; libpq's where not given"})
 def url(_context: Context, *, driver: str = "") -> None:
     """Print the database's URL, with its password; the embedded server is started if need be."""
-    from perfdata.database.server import EmbeddedServer
     from perfdata.database.target import start_target
     from perfdata.database.url import check_driver, make_url
+    from perfdata.server.embedded import EmbeddedServer
 
     check_driver(driver)
     with reporting() as report:
@@ -181,7 +181,7 @@ def _embedded_settings(task_name: str) -> Settings:
 def _embedded(settings: Settings) -> dict[str, object]:
     from dataclasses import asdict
 
-    from perfdata.database.server import EmbeddedServer
+    from perfdata.server.embedded import EmbeddedServer
 
     found = EmbeddedServer(settings).status()
     facts = {
@@ -199,7 +199,7 @@ def _reached(settings: Settings) -> dict[str, object]:
     """
     from perfdata.database.connection import open_link
     from perfdata.database.guard import locate, refusal
-    from perfdata.database.postmaster import SHOWN
+    from perfdata.server.postmaster import SHOWN
 
     with open_link(settings.database_url) as link:
         shown = link.rows(
@@ -218,7 +218,7 @@ def _reached(settings: Settings) -> dict[str, object]:
 
 
 def _parse_port(text: str) -> int:
-    from perfdata.database.sockets import PORTS
+    from perfdata.server.sockets import PORTS
 
     if not text.isdecimal() or int(text) not in PORTS:
         raise ConfigError(f"--port must be a number from 1024 to 65535, not {text!r}")

@@ -24,10 +24,10 @@ from perfdata import (
     open_target,
     restore_snapshot,
 )
-from perfdata.database.binaries import find_binaries
 from perfdata.database.link import PsycopgLink
-from perfdata.database.server import EmbeddedServer
 from perfdata.database.templates import mark_made
+from perfdata.server.binaries import find_binaries
+from perfdata.server.embedded import EmbeddedServer
 from tests.integration.inner import PROJECT
 
 if TYPE_CHECKING:

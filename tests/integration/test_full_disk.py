@@ -11,11 +11,11 @@ import psycopg
 import pytest
 
 from perfdata import Settings, create_snapshot, restore_snapshot
-from perfdata.database.cluster import RESERVE_BYTES
 from perfdata.database.garbage import collect_garbage
 from perfdata.database.marks import Kind
-from perfdata.database.server import EmbeddedServer
 from perfdata.errors import PerfdataError, RefusedError
+from perfdata.server.cluster import RESERVE_BYTES
+from perfdata.server.embedded import EmbeddedServer
 from tests.integration.test_server import open_folder
 from tests.integration.test_tasks import Shell
 from tests.integration.test_templates import MADE, SHOP, others, run

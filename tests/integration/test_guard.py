@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from perfdata import Restored
     from perfdata.database.collect import Collected
-    from perfdata.database.server import EmbeddedServer
+    from perfdata.server.embedded import EmbeddedServer
 
 NAME = "guarded"
 IDENTIFIER = "SELECT system_identifier FROM pg_control_system()"

@@ -16,11 +16,11 @@ from perfdata.database.connection import open_link
 from perfdata.database.link import PsycopgLink
 from perfdata.database.marks import Kind, Mark, parse_mark, write_comment
 from perfdata.database.ownership import is_owned
-from perfdata.database.server import EmbeddedServer
 from perfdata.database.templates import (
     list_databases,
     mark_made,
 )
+from perfdata.server.embedded import EmbeddedServer
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:

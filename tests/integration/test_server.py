@@ -20,21 +20,21 @@ import psycopg
 import pytest
 
 from perfdata.config import Settings
-from perfdata.database import state
-from perfdata.database.accounts import server_account
-from perfdata.database.binaries import find_binaries, reachable
 from perfdata.database.connection import open_link
 from perfdata.database.garbage import collect_garbage
 from perfdata.database.link import PsycopgLink
-from perfdata.database.postmaster import is_running
-from perfdata.database.server import EmbeddedServer
 from perfdata.errors import ServerError
+from perfdata.server import state
+from perfdata.server.accounts import server_account
+from perfdata.server.binaries import find_binaries, reachable
+from perfdata.server.embedded import EmbeddedServer
+from perfdata.server.postmaster import is_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from perfdata.database.server import ServerStatus
     from perfdata.progress import Event
+    from perfdata.server.embedded import ServerStatus
 
 OLD_BINARIES = Path("/usr/lib/postgresql/15/bin")
 needs_15 = pytest.mark.skipif(
@@ -194,7 +194,7 @@ def test_starts_once_and_stops_once(server: Server, monkeypatch: pytest.MonkeyPa
 def test_two_processes_start_it_at_once(server: Server) -> None:
     code = (
         "import sys; from pathlib import Path; from perfdata.config import Settings\n"
-        "from perfdata.database.server import EmbeddedServer\n"
+        "from perfdata.server.embedded import EmbeddedServer\n"
         "home = Path(sys.argv[1])\n"
         "print(EmbeddedServer(Settings(root=home, home=home)).start().pid)"
     )
@@ -444,7 +444,7 @@ def test_a_user_takes_a_home_of_root_but_none_of_others(folder: Path) -> None:
     shared.chmod(0o777)
     code = (
         "import os, sys; from pathlib import Path; from perfdata.config import Settings\n"
-        "from perfdata.database.state import Home\n"
+        "from perfdata.server.state import Home\n"
         "from perfdata.errors import ServerError\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "try: Home(Settings(root=Path('/'), home=Path(sys.argv[1]))).read_state()\n"

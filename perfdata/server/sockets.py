@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfdata.database.accounts import can_reach, is_private, make_folder
-from perfdata.database.cluster import SUPERUSER
 from perfdata.errors import ConfigError, ServerError
+from perfdata.server.accounts import can_reach, is_private, make_folder
+from perfdata.server.cluster import SUPERUSER
 
 if TYPE_CHECKING:
-    from perfdata.database.cluster import Cluster
+    from perfdata.server.cluster import Cluster
 
 # Those below are for root, as which the server never runs.
 PORTS = range(1024, 65_536)

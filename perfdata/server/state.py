@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfdata.database.accounts import (
+from perfdata.errors import ServerError
+from perfdata.server.accounts import (
     PRIVATE,
     PUBLIC,
     READABLE,
@@ -22,10 +23,9 @@ from perfdata.database.accounts import (
     server_account,
     user_name,
 )
-from perfdata.database.binaries import identity
-from perfdata.database.cluster import SOCKET_PORT, Cluster, write_file
-from perfdata.database.sockets import Socket, SocketFolders
-from perfdata.errors import ServerError
+from perfdata.server.binaries import identity
+from perfdata.server.cluster import SOCKET_PORT, Cluster, write_file
+from perfdata.server.sockets import Socket, SocketFolders
 from perfdata.temporary import FULL
 
 if TYPE_CHECKING:

@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfdata.database.accounts import is_private, run_as
-from perfdata.database.cluster import SUPERUSER
 from perfdata.driver_hooks import own_connection
 from perfdata.errors import ServerError
+from perfdata.server.accounts import is_private, run_as
+from perfdata.server.cluster import SUPERUSER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import psycopg
 
-    from perfdata.database.binaries import Binaries
-    from perfdata.database.cluster import Cluster
-    from perfdata.database.sockets import Socket
+    from perfdata.server.binaries import Binaries
+    from perfdata.server.cluster import Cluster
+    from perfdata.server.sockets import Socket
 
 START_LIMIT_S, STOP_LIMIT_S, _CONNECT_LIMIT_S = 60.0, 60.0, 10
 _POLL_S, _RETRY_S = 0.005, 0.1

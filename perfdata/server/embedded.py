@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from perfdata.database.binaries import Binaries, find_binaries, identity, reachable, server_major
-from perfdata.database.cluster import (
+from perfdata.errors import ServerError
+from perfdata.progress import Event, silent
+from perfdata.server.binaries import Binaries, find_binaries, identity, reachable, server_major
+from perfdata.server.cluster import (
     DATABASE,
     RESERVE_BYTES,
     SOCKET_PORT,
@@ -25,7 +27,7 @@ from perfdata.database.cluster import (
     give_up_reserve,
     reserve_room,
 )
-from perfdata.database.postmaster import (
+from perfdata.server.postmaster import (
     Answer,
     ask,
     find_postmaster,
@@ -35,18 +37,16 @@ from perfdata.database.postmaster import (
     stop_postmaster,
     wait_until_ready,
 )
-from perfdata.database.sockets import Socket, check_port, remove_temporary_folder
-from perfdata.database.state import Home, State, boot_id
-from perfdata.errors import ServerError
-from perfdata.progress import Event, silent
+from perfdata.server.sockets import Socket, check_port, remove_temporary_folder
+from perfdata.server.state import Home, State, boot_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from perfdata.config import Settings
-    from perfdata.database.cluster import Cluster
     from perfdata.database.link import Link
     from perfdata.progress import Report
+    from perfdata.server.cluster import Cluster
 
 
 @dataclass(frozen=True)
