@@ -11,7 +11,7 @@ from perfdata.database.templates import MAINTENANCE
 from perfdata.progress import silent
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.server.sockets import remove_temporary_folder
-from perfdata.server.state import Home, homeless_clusters
+from perfdata.server.state import Home, orphaned_clusters
 from perfdata.temporary import find_leftovers, remove_leftover
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ def _collect_embedded(
     homeless = tuple(
         f"{folder}: the cluster of PERFDATA_HOME {home}, which is not there; remove that folder if "
         "the home is gone for good, and not on a disk that is not mounted now"
-        for folder, home in homeless_clusters()
+        for folder, home in orphaned_clusters()
     )
     if dry and not server.status().running:
         stopped = "the embedded server does not run: it would be started to see what is superfluous"
         return Collected((), (*homeless, stopped))
-    with nullcontext() if dry else server.room_made():
+    with nullcontext() if dry else server.reserve_released():
         server.start()
         conninfo = server.conninfo(MAINTENANCE)
         found = collect_databases(conninfo, settings, dry=dry, lost_rows=lost_rows)

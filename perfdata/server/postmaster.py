@@ -1,4 +1,4 @@
-"""The postmaster: started detached, found by its process, asked who it is, stopped."""
+"""The embedded server's postmaster: start it, find it, read its settings, stop it."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ START_LIMIT_S, STOP_LIMIT_S, _CONNECT_LIMIT_S = 60.0, 60.0, 10
 _POLL_S, _RETRY_S = 0.005, 0.1
 _TAIL_LINES = 10
 _PROC = Path("/proc")
-# The shell ends at once: the server is nobody's child but init's, so that no zombie is left in a
-# starter that lives long. Its output goes where the shell's errors go: to the log.
+# The shell exits at once, so init adopts the server: it leaves no zombie in a process that started
+# it and runs on. Its output goes to the shell's stderr, which is the log.
 _DETACHED = 'exec "$@" </dev/null >&2 & echo $!'
-# Backends that outlived a killed postmaster hold its shared memory until they notice.
-_PASSING = "pre-existing shared memory block"
+# Backends that outlive a killed postmaster hold its shared memory for a moment.
+_STILL_IN_USE = "pre-existing shared memory block"
 _FULL = "No space left on device"
-# What libpq and the server say where nobody takes connections, yet or any more.
-_NOBODY = (
+# Messages of libpq and the server when no connections are accepted, yet or any more.
+_NOT_ACCEPTING = (
     "Connection refused", "No such file", "Not a directory", "server closed the connection",
     "is starting up", "is shutting down", "not yet accepting connections", "in recovery mode",
 )  # fmt: skip
-# The settings on which times depend.
-SHOWN = (
+# The settings on which timings depend.
+TIMING_SETTINGS = (
     "fsync", "synchronous_commit", "full_page_writes", "wal_level", "autovacuum", "jit",
     "shared_buffers", "max_wal_size",
 )  # fmt: skip
-# to_jsonb, because the column of the locale's name is another in each version.
-_QUESTION = """
+# to_jsonb, because the column of the locale's name differs between versions.
+_INFO_QUERY = """
 SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()),
        split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::int,
        split_part(current_setting('server_version'), ' ', 1),
@@ -63,7 +63,7 @@ FROM pg_database d WHERE d.datname = current_database()
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether the process is there; a zombie is not."""
+    """Return whether the process exists and is not a zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -78,7 +78,10 @@ def is_running(pid: int) -> bool:
 
 
 def works_in(pid: int, folder: Path) -> bool:
-    """Tell whether the process has that folder as its own, as a postmaster has its data folder."""
+    """Return whether the folder is the process's working directory.
+
+    A postmaster's is its data directory.
+    """
     try:
         return (_PROC / str(pid) / "cwd").samefile(folder)
     except FileNotFoundError:
@@ -90,38 +93,38 @@ def works_in(pid: int, folder: Path) -> bool:
 
 
 def _ps(pid: int, column: str) -> str:
-    """Ask ps for a column of a process, on systems without /proc."""
+    """Return a column of ps for a process, on systems without /proc."""
     command = ["ps", "-ww", "-o", f"{column}=", "-p", str(pid)]
     return subprocess.run(command, capture_output=True, check=False, text=True).stdout.strip()
 
 
-def postmaster_of(cluster: Cluster) -> int | None:
-    """Return the id of a postmaster that really works in the cluster's data folder.
+def recorded_postmaster(cluster: Cluster) -> int | None:
+    """Return the process id in postmaster.pid if that process works in the data directory.
 
-    A recorded id alone proves nothing: after a kill it may be another process's, or a zombie's.
+    After a kill, the recorded id may be that of another process, or of a zombie.
     """
     pid, _ = cluster.postmaster() or (None, "")
     return pid if pid and is_running(pid) and works_in(pid, cluster.data) else None
 
 
 def find_postmaster(cluster: Cluster, socket: Socket) -> int | None:
-    """Return the postmaster that listens on our socket, or that works in our data folder."""
+    """Return the id of the postmaster that listens on the socket or works in the data directory."""
     pid = socket.listener()
     if pid == 0:
         raise ServerError(
             f"the embedded server in {cluster.folder} runs in another container: stop it there"
         )
-    # Whoever else listens there is none of ours, and not to be signalled. (One whose data were
-    # removed works nowhere, but only its own account can have made its socket.)
+    # Any other listener is not ours and must not be signalled. A postmaster whose data were removed
+    # has no working directory, but only the account can have created a socket in a private folder.
     if pid and (works_in(pid, cluster.data) or is_private(socket.folder, cluster.account)):
         return pid
-    return postmaster_of(cluster)
+    return recorded_postmaster(cluster)
 
 
-def launch(cluster: Cluster, binaries: Binaries, log: Path) -> None:
-    """Start the server and return when it is ready.
+def start_postmaster(cluster: Cluster, binaries: Binaries, log: Path) -> None:
+    """Start the server and wait until it accepts connections.
 
-    Raises ServerError with the end of its log where it dies, or takes over a minute.
+    Raises ServerError with the end of the log if it exits, or is not ready after a minute.
     """
     deadline = time.monotonic() + START_LIMIT_S
     if log.exists():
@@ -131,25 +134,25 @@ def launch(cluster: Cluster, binaries: Binaries, log: Path) -> None:
         pid = _spawn(cluster, binaries, log)
         if wait_until_ready(cluster, pid, log, deadline):
             return
-        said = _said(log, before)
-        if time.monotonic() > deadline or _PASSING not in said:
-            why = ": its disk is full, make room on it" if _FULL in said else ""
+        output = _read_tail(log, before)
+        if time.monotonic() > deadline or _STILL_IN_USE not in output:
+            reason = ": its disk is full, free space on it" if _FULL in output else ""
             raise ServerError(
-                f"the embedded server did not start{why}; the last lines of {log}:\n{said}"
+                f"the embedded server did not start{reason}; the last lines of {log}:\n{output}"
             )
         time.sleep(_RETRY_S)
 
 
 def wait_until_ready(cluster: Cluster, pid: int, log: Path, deadline: float | None = None) -> bool:
-    """Wait for a postmaster; False when it has ended. ``deadline`` is in monotonic seconds."""
+    """Wait until a postmaster is ready; return False if it exits. ``deadline`` is monotonic."""
     deadline = deadline or time.monotonic() + START_LIMIT_S
     while cluster.postmaster() != (pid, "ready"):
         if not is_running(pid):
             return False
         if time.monotonic() > deadline:
             raise ServerError(
-                f"the embedded server (process {pid}) is still not ready after "
-                f"{START_LIMIT_S:.0f} s, and still at it: try again later, or see {log}"
+                f"the embedded server (process {pid}) is not ready after {START_LIMIT_S:.0f} s, "
+                f"but still starting: try again later, or see {log}"
             )
         time.sleep(_POLL_S)
     return True
@@ -158,30 +161,30 @@ def wait_until_ready(cluster: Cluster, pid: int, log: Path, deadline: float | No
 def _spawn(cluster: Cluster, binaries: Binaries, log: Path) -> int:
     command = [binaries.postgres, "-D", cluster.data, f"--config-file={cluster.configuration}"]
     recorded = cluster.postmaster()
-    # Who comes here has found no postmaster of ours under the recorded id. PostgreSQL looks only
-    # whether a process has it, unless it is told that this one is a relative of its own; removing
-    # the file instead would also remove its check of the shared memory.
+    # The recorded id is not a postmaster of this cluster (the caller has checked), but PostgreSQL
+    # refuses to start while any process has it, unless it is told that this is its grandparent.
+    # Removing postmaster.pid instead would also disable the check of the shared memory.
     environment = {"PG_GRANDPARENT_PID": str(recorded[0])} if recorded else {}
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "ab") as file:
         shell = ["/bin/sh", "-c", _DETACHED, "sh", *command]
         done = run_as(cluster.account, shell, stderr=file, environment=environment)
     if done.returncode != 0:
-        raise ServerError(f"{binaries.postgres} can't be run: {_said(log, 0)}")
+        raise ServerError(f"{binaries.postgres} can't be run: {_read_tail(log, 0)}")
     return int(done.stdout)
 
 
-def _said(log: Path, start: int) -> str:
-    """Return the last lines that were logged from this position on."""
+def _read_tail(log: Path, start: int) -> str:
+    """Return the last lines after this position in the log, indented."""
     text = log.read_bytes()[start:].decode(errors="replace")
     return "\n".join(f"  {line}" for line in text.splitlines()[-_TAIL_LINES:])
 
 
-def stop_postmaster(pid: int, how: signal.Signals = signal.SIGINT) -> None:
-    """Send the signal and wait until the process is gone; ServerError after a minute."""
+def stop_postmaster(pid: int, stop_signal: signal.Signals = signal.SIGINT) -> None:
+    """Send the signal and wait for the process to exit. Raises ServerError after a minute."""
     deadline = time.monotonic() + STOP_LIMIT_S
     try:
-        os.kill(pid, how)
+        os.kill(pid, stop_signal)
     except ProcessLookupError:
         return
     while is_running(pid):
@@ -194,8 +197,8 @@ def stop_postmaster(pid: int, how: signal.Signals = signal.SIGINT) -> None:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a running server says of itself; ``pid`` is its postmaster's."""
+class ServerInfo:
+    """What a running server reports; ``pid`` is its postmaster's."""
 
     identifier: int
     pid: int
@@ -203,27 +206,27 @@ class Answer:
     settings: dict[str, str]
 
 
-def ask(socket: Socket) -> Answer | None:
-    """Ask the server on that socket; None where none takes connections (yet, or any more).
+def read_info(socket: Socket) -> ServerInfo | None:
+    """Query the server on a socket; return None if none accepts connections (yet, or any more).
 
-    Raises ServerError where one is there but can't answer.
+    Raises ServerError if the query fails for another reason.
     """
     if not socket.path.exists():
         return None
     try:
         with _connected(socket) as connection:
-            row = connection.execute(_QUESTION, [list(SHOWN)]).fetchone()
+            row = connection.execute(_INFO_QUERY, [list(TIMING_SETTINGS)]).fetchone()
     except ConnectionError:
         return None
     if row is None:
         return None
     identifier, pid, version, settings, locale = row
-    # The server's own word on its process id is true only outside containers.
-    return Answer(identifier, socket.listener() or pid, version, {**settings, **locale})
+    # A server in a container reports its id in that container.
+    return ServerInfo(identifier, socket.listener() or pid, version, {**settings, **locale})
 
 
 def set_password(socket: Socket, password: str) -> None:
-    """Give the superuser its password; the server and its log see only the hash."""
+    """Set the superuser's password; only its hash is sent, and can be logged."""
     from psycopg import sql
 
     with _connected(socket) as connection:
@@ -236,9 +239,10 @@ def set_password(socket: Socket, password: str) -> None:
 
 @contextmanager
 def _connected(socket: Socket) -> Iterator[psycopg.Connection[Any]]:
-    """Connect to the database that every cluster has; ConnectionError where nobody answers.
+    """Connect to the database postgres, which every cluster has.
 
-    Every other error, also of the block, is raised as a ServerError.
+    Raises ConnectionError if no connections are accepted. Any other error of psycopg, also in the
+    block, is raised as a ServerError.
     """
     import psycopg
 
@@ -256,10 +260,10 @@ def _connected(socket: Socket) -> Iterator[psycopg.Connection[Any]]:
         text = str(error)
         if "too many clients" in text or "connection slots are reserved" in text:
             raise ServerError(
-                "the embedded server runs, but all its connections are taken: end some"
+                "the embedded server runs, but all its connections are in use: close some"
             ) from error
-        if not any(sign in text for sign in _NOBODY):
+        if not any(message in text for message in _NOT_ACCEPTING):
             reason = " ".join(text.split())
             remedy = "; unset PGSERVICE" if "PGSERVICE" in os.environ else ""
-            raise ServerError(f"the embedded server can't be asked: {reason}{remedy}") from error
+            raise ServerError(f"the embedded server can't be queried: {reason}{remedy}") from error
         raise ConnectionError(text) from error

@@ -1,4 +1,4 @@
-"""What is remembered of the embedded server between commands, in PERFDATA_HOME/server."""
+"""The files in PERFDATA_HOME/server: the recorded state, the lock, the password, the cluster."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
 
     from perfdata.config import Settings
 
-# A start takes up to a minute, and whoever waits may have several before him.
+# A start takes up to a minute, and several processes may be waiting for the lock.
 LOCK_LIMIT_S = 120.0
-# For clusters that root keeps in a home that the server's account can't get into.
+# For clusters of root if the server's account can't enter the home.
 _SYSTEM_FOLDER = Path("/var/lib/perfdata")
 
 
 @dataclass(frozen=True)
 class State:
-    """One start of the server; with no arguments, that nothing is recorded.
+    """The last start of the server; all fields have their defaults if none is recorded.
 
-    ``elsewhere``: the cluster lies in the system's folder, not in the home. ``socket``: where it is
-    not in the cluster's own folder. ``binaries`` and ``identity`` tell which programs run.
-    ``clean``: stopped and on disk, so that a crash of the operating system does no harm.
+    ``elsewhere``: the cluster is in /var/lib/perfdata, not in the home. ``socket``: the temporary
+    folder of the socket, if it has one. ``binaries`` is the folder of the programs, ``identity``
+    theirs (see binaries.identity). ``clean``: the server was stopped and its files are synced.
     """
 
     elsewhere: bool = False
@@ -58,25 +58,25 @@ class State:
 
     @property
     def recorded(self) -> bool:
-        """Whether a start was recorded."""
+        """Whether a start is recorded."""
         return bool(self.binaries)
 
     @property
-    def programs_gone(self) -> bool:
-        """Whether the programs that were started are no longer there."""
+    def programs_replaced(self) -> bool:
+        """Whether the programs of that start were removed or replaced."""
         return identity(Path(self.binaries)) != self.identity
 
     @property
-    def lost(self) -> bool:
-        """Whether writes may never have landed: the system was started again since."""
+    def writes_lost(self) -> bool:
+        """Whether the operating system may have restarted before all writes were synced."""
         return not self.clean and (not self.recorded or self.boot_id != boot_id())
 
 
 class Home:
-    """The server's corner of PERFDATA_HOME: its paths, its lock, its state."""
+    """The folder PERFDATA_HOME/server and what is recorded in it."""
 
     def __init__(self, settings: Settings) -> None:
-        """Name the paths; nothing is made."""
+        """Set the paths; no file is created."""
         self.settings = settings
         self.folder = settings.home / "server"
         self.log = self.folder / "server.log"
@@ -86,9 +86,9 @@ class Home:
         self._mark = self.folder / "perfdata"
 
     def read_state(self) -> State:
-        """Return what was recorded; an empty state where nothing is, or nothing can be read.
+        """Return the recorded state, or an empty one if there is none that can be read.
 
-        Raises ServerError where somebody else may have written it: it names programs to be run.
+        Raises ServerError if another user may have written it, because it names programs to run.
         """
         self._check_owners()
         try:
@@ -98,43 +98,46 @@ class Home:
             return State()
 
     def write_state(self, state: State) -> None:
-        """Record the state: on disk before anything is done that it warns of."""
+        """Record the state; it is synced before the start that it describes."""
         text = json.dumps(asdict(state), indent=2)
         write_file(self._state, text, READABLE, durable=True)
 
-    def refused(self, error: OSError) -> ServerError:
-        """Say which file the system refused, and whose it is."""
+    def explain(self, error: OSError) -> ServerError:
+        """Return an error that names the file, and the owner of the home if access was denied."""
         path = Path(os.fsdecode(error.filename)) if error.filename else self.folder
         message = f"{path}: {error.strerror or error}"
         if error.errno in FULL:
-            return ServerError(f"{message}; make room on that disk, and run it again")
+            return ServerError(f"{message}; free space on that disk, and run the command again")
         if not isinstance(error, PermissionError):
             return ServerError(message)
         try:
             owner = user_name(self.folder.stat().st_uid)
-        except OSError:  # a folder above it is closed
+        except OSError:  # a parent folder can't be entered
             return ServerError(f"{message}; set PERFDATA_HOME to a folder of your own")
         return ServerError(
-            f"{message}; the embedded server in {self.settings.home} belongs to user {owner}: work "
-            "as that user, or set PERFDATA_HOME to a folder of your own"
+            f"{message}; the embedded server in {self.settings.home} belongs to user {owner}: run "
+            "perfdata as that user, or set PERFDATA_HOME to a folder of your own"
         )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock under which the server is started and stopped."""
+        """Hold the lock for starting and stopping the server; create the folder if it is missing.
+
+        Raises ServerError if another process holds the lock for two minutes.
+        """
         from filelock import FileLock, Timeout
 
         self.settings.make_home()
-        self._take_folder()
+        self._claim_folder()
         if os.geteuid() == 0:
-            self.folder.chmod(PUBLIC)  # the server's account must get to its data
+            self.folder.chmod(PUBLIC)  # the server's account must be able to enter
         lock = FileLock(self._lock, timeout=LOCK_LIMIT_S)
         try:
             lock.acquire()
         except Timeout as error:
             raise ServerError(
                 f"another process has been starting or stopping the embedded server for "
-                f"{LOCK_LIMIT_S:.0f} s: see who holds {self._lock}"
+                f"{LOCK_LIMIT_S:.0f} s: find the process that holds {self._lock}"
             ) from error
         try:
             yield
@@ -142,21 +145,21 @@ class Home:
             lock.release()
 
     def _check_owners(self) -> None:
-        """Raise ServerError where the home or its server folder is in somebody else's hands.
+        """Raise ServerError if another user owns the home or its server folder.
 
-        Whoever owns them could have another server answer, or other programs run. A home may be
-        root's; root itself takes nothing from other users.
+        The owner could make perfdata connect to another server, or run other programs. The home
+        may belong to root; but root does not use another user's.
         """
-        us = os.geteuid()
-        for folder, owners in ((self.settings.home, {0, us}), (self.folder, {us})):
+        uid = os.geteuid()
+        for folder, owners in ((self.settings.home, {0, uid}), (self.folder, {uid})):
             try:
                 found = folder.stat() if folder is self.settings.home else folder.lstat()
             except (FileNotFoundError, NotADirectoryError):
                 return
             if stat.S_ISLNK(found.st_mode):
                 raise ServerError(
-                    f"{folder} is a symbolic link, which perfdata does not follow: nothing was "
-                    "touched. Set PERFDATA_HOME to the folder itself"
+                    f"{folder} is a symbolic link, which perfdata does not follow; nothing was "
+                    "changed. Set PERFDATA_HOME to the folder itself"
                 )
             if found.st_uid not in owners:
                 mounted = (
@@ -165,29 +168,29 @@ class Home:
                 )
                 raise ServerError(
                     f"{folder} belongs to user {user_name(found.st_uid)}, not to "
-                    f"{user_name(us)}: nothing was touched. Work as that user, or set "
-                    f"PERFDATA_HOME to a folder of your own{'' if us else mounted}"
+                    f"{user_name(uid)}; nothing was changed. Run perfdata as that user, or set "
+                    f"PERFDATA_HOME to a folder of your own{'' if uid else mounted}"
                 )
 
-    def _take_folder(self) -> None:
-        """Make the folder and mark it as ours; what others put there is never touched."""
+    def _claim_folder(self) -> None:
+        """Create the folder and mark it; one that others created is not changed."""
         self._check_owners()
         self.folder.mkdir(mode=PRIVATE, exist_ok=True)
         if self._mark.exists():
             return
         if any(self.folder.iterdir()):
             raise ServerError(
-                f"{self.folder} is not empty and was not made by perfdata: nothing was touched. "
-                "Set PERFDATA_HOME to a folder of its own"
+                f"{self.folder} is not empty and was not created by perfdata; nothing was changed. "
+                "Set PERFDATA_HOME to another folder"
             )
         write_file(self._mark, "the embedded server of perfdata\n", READABLE)
 
     def cluster(self, state: State) -> Cluster:
-        """Return the cluster that the state speaks of; with no state, the one in the home."""
+        """Return the cluster of the recorded start; that in the home if none is recorded."""
         return _cluster(self._system_folder if state.elsewhere else self.folder)
 
     def place_cluster(self, state: State) -> Cluster:
-        """Choose where the cluster lives, and make that folder: where its account can get to."""
+        """Return the cluster in a folder that its account can enter; create that if needed."""
         cluster = self.cluster(state)
         if can_reach(cluster.account, cluster.folder):
             return cluster
@@ -199,9 +202,9 @@ class Home:
         write_file(cluster.folder / "home", f"{self.settings.home}\n", READABLE)
         if cluster.account is not None and not can_reach(cluster.account, cluster.folder):
             raise ServerError(
-                f"the account {cluster.account.name}, which PostgreSQL runs as because it refuses "
-                f"root, gets neither into {self.folder} nor into {cluster.folder}: set "
-                "PERFDATA_HOME to a folder that every user can get into"
+                f"PostgreSQL does not run as root, and account {cluster.account.name} can enter "
+                f"neither {self.folder} nor {cluster.folder}: set PERFDATA_HOME to a folder that "
+                "every user can enter"
             )
         return cluster
 
@@ -211,22 +214,22 @@ class Home:
         return _SYSTEM_FOLDER / home
 
     def socket(self, state: State) -> Socket:
-        """Return the socket of the recorded start; nothing is made."""
+        """Return the socket of the recorded start, or where it would be."""
         cluster = self.cluster(state)
         folder = self.socket_folders(cluster).recorded(state.socket)
         return Socket(folder or cluster.folder / "socket", state.port or SOCKET_PORT)
 
     def socket_folders(self, cluster: Cluster) -> SocketFolders:
-        """Return the folders in which the cluster's socket may lie."""
+        """Return the possible folders of the cluster's socket."""
         return SocketFolders(cluster, self.settings.home)
 
     def stray_socket_folders(self) -> list[Path]:
-        """Return the temporary socket folders of this home that no start has recorded."""
+        """Return temporary socket folders of this home that the state does not record."""
         state = self.read_state()
         return self.socket_folders(self.cluster(state)).find_strays(state.socket)
 
     def password(self) -> str:
-        """Return the superuser's password for connections over TCP, made at the first call."""
+        """Return the superuser's password for TCP connections; the first call generates it."""
         try:
             return self.password_file.read_text(encoding="ascii")
         except FileNotFoundError:
@@ -235,19 +238,19 @@ class Home:
             return password
 
 
-def homeless_clusters() -> list[tuple[Path, str]]:
-    """Return the folders of clusters in the system's folder whose home is not there, and the home.
+def orphaned_clusters() -> list[tuple[Path, str]]:
+    """Return folders of clusters in /var/lib/perfdata whose home does not exist, with that home.
 
-    Such a home may be on a disk that is not mounted now: nothing tells that it is gone for good.
+    The home may be on a disk that is not mounted at the moment.
     """
     found = []
     for note in sorted(_SYSTEM_FOLDER.glob("*/home")):
         home = os.fsdecode(note.read_bytes()).rstrip("\n")
         try:
-            there = Path(home).exists()
-        except PermissionError:  # another user's, in a folder that is closed to this one
+            exists = Path(home).exists()
+        except PermissionError:  # another user's home, in a folder that we can't enter
             continue
-        if not there:
+        if not exists:
             found.append((note.parent, home))
     return found
 
@@ -257,7 +260,7 @@ def _cluster(folder: Path) -> Cluster:
 
 
 def boot_id() -> str:
-    """Return what is the same until the operating system starts again; empty where unknown."""
+    """Return an id that changes when the operating system starts; empty if there is none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -199,12 +199,12 @@ def _reached(settings: Settings) -> dict[str, object]:
     """
     from perfdata.database.connection import open_link
     from perfdata.database.guard import locate, refusal
-    from perfdata.server.postmaster import SHOWN
+    from perfdata.server.postmaster import TIMING_SETTINGS
 
     with open_link(settings.database_url) as link:
         shown = link.rows(
             "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS s (name)",
-            (list(SHOWN),),
+            (list(TIMING_SETTINGS),),
         )
         return {
             "running": True,

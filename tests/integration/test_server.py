@@ -26,7 +26,7 @@ from perfdata.database.link import PsycopgLink
 from perfdata.errors import ServerError
 from perfdata.server import state
 from perfdata.server.accounts import server_account
-from perfdata.server.binaries import find_binaries, reachable
+from perfdata.server.binaries import find_binaries, make_runnable
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.server.postmaster import is_running
 
@@ -177,7 +177,7 @@ def test_starts_once_and_stops_once(server: Server, monkeypatch: pytest.MonkeyPa
     first = server.start()
     assert len(server.told) == 1
     assert server.told[0].startswith("embedded PostgreSQL 18.")
-    assert f"made and started in {server.home} (" in server.told[0]
+    assert f"created and started in {server.home} (" in server.told[0]
     assert server.start() == first
     assert len(server.told) == 1
     assert first.pid is not None
@@ -253,7 +253,7 @@ def test_next_boot(server: Server) -> None:
     server.kill()
     server.change_state(boot_id="another")
     server.start()
-    assert "thrown away and made again: the operating system was started" in server.told[2]
+    assert "deleted and created again: the operating system was restarted" in server.told[2]
     assert server.run("SELECT to_regclass('kept')") is None
 
 
@@ -285,7 +285,7 @@ def test_short_home_with_blanks_and_japanese_letters(running: Server) -> None:
 def test_programs_gone_while_it_runs(folder: Path, make_server: Callable[..., Server]) -> None:
     """As when the environment that started it is deleted."""
     found = find_binaries(Settings(root=folder, home=folder))
-    programs = reachable(found, server_account(folder / "data"), folder).bin
+    programs = make_runnable(found, server_account(folder / "data"), folder).bin
     environment = folder / "bin"
     environment.mkdir()
     for name in ("postgres", "initdb"):
@@ -295,7 +295,7 @@ def test_programs_gone_while_it_runs(folder: Path, make_server: Callable[..., Se
     server = make_server("home")
     second = server.start()
     assert second.pid != first.pid
-    assert f"its programs in {environment} are gone" in server.told[0]
+    assert f"its programs in {environment} were removed" in server.told[0]
     assert len(server.told) == 2
 
 
@@ -308,7 +308,7 @@ def test_other_major(make_server: Callable[..., Server]) -> None:
     assert status.version.startswith("15.")
     assert (status.settings["locale_provider"], status.settings["lc_collate"]) == ("libc", "C")
     assert status.settings["lc_ctype"] == "C.utf8"
-    with pytest.raises(ServerError, match="made by PostgreSQL 15") as running:
+    with pytest.raises(ServerError, match="created by PostgreSQL 15") as running:
         new.start()
     assert new.stop() is True
     with pytest.raises(ServerError) as stopped:
@@ -338,7 +338,7 @@ def test_port_wants_the_password(server: Server) -> None:
     server.start()
     port = free_port()
     status = server.start(port)
-    assert f"it is to listen on port {port}" in server.told[1]
+    assert f"it did not listen on port {port}" in server.told[1]
     assert f"port {port} of 127.0.0.1" in server.told[2]
     assert server.start() == server.start(port) == status, "a port that is there stays"
     with open_link(status.url("postgres", password=True)) as link:
@@ -408,10 +408,10 @@ def test_a_home_in_a_folder_that_is_closed_to_this_user_is_no_matter_of_its_gc(
     (folder / "closed").mkdir(mode=0o700)
     (folder / "one" / "home").write_text(f"{folder / 'closed' / 'home'}\n")
     monkeypatch.setattr(state, "_SYSTEM_FOLDER", folder)
-    assert [home for _, home in state.homeless_clusters()] == [str(folder / "closed" / "home")]
+    assert [home for _, home in state.orphaned_clusters()] == [str(folder / "closed" / "home")]
     os.seteuid(NOBODY)
     try:
-        assert state.homeless_clusters() == []
+        assert state.orphaned_clusters() == []
     finally:
         os.seteuid(0)
 
@@ -427,7 +427,7 @@ def test_root_takes_no_folder_of_another_user(
     with open_link(server.conninfo("postgres")) as link:
         os.chown(folder / whose, NOBODY, NOBODY)
         try:
-            message = rf"{folder / whose} belongs to user \w+, not to root: nothing was touched"
+            message = rf"{folder / whose} belongs to user \w+, not to root; nothing was changed"
             for act in (server.start, server.stop, server.status, lambda: server.conninfo("a")):
                 with pytest.raises(ServerError, match=message):
                     act()
@@ -633,7 +633,7 @@ def test_foreign_files_where_the_server_would_be_are_left(folder: Path) -> None:
     foreign.parent.parent.chmod(0o750)
     server = Server(folder / "home")
     for act in (server.start, server.stop):
-        with pytest.raises(ServerError, match="was not made by perfdata: nothing was touched"):
+        with pytest.raises(ServerError, match="was not created by perfdata; nothing was changed"):
             act()
     assert foreign.read_text() == "precious"
     assert mode_of(foreign.parent.parent) == 0o750
@@ -691,7 +691,7 @@ def test_a_server_that_cannot_be_asked_is_not_stopped(
     """Our own client failed: that is no reason to end everybody's sessions."""
     before = running.status().pid
     monkeypatch.setenv("PGSERVICE", "nope")
-    with pytest.raises(ServerError, match=r"can't be asked: .*nope.*unset PGSERVICE"):
+    with pytest.raises(ServerError, match=r"can't be queried: .*nope.*unset PGSERVICE"):
         running.start()
     monkeypatch.delenv("PGSERVICE")
     assert running.status().pid == before

@@ -65,7 +65,7 @@ def test_major_of_other_programs(tmp_path: Path, says: str, major: int) -> None:
 @pytest.mark.parametrize("says", ["postgres (PostgreSQL) 14.1", "postgres (PostgreSQL) 19.0", "?"])
 def test_programs_of_a_version_that_is_not_known(tmp_path: Path, says: str) -> None:
     make_program(tmp_path, says)
-    with pytest.raises(ServerError, match="perfdata runs PostgreSQL 15 to 18"):
+    with pytest.raises(ServerError, match="perfdata supports PostgreSQL 15 to 18"):
         server_major(settings_of(tmp_path, tmp_path))
 
 
@@ -135,7 +135,7 @@ def test_private_folders(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(folder)
     assert not is_private(link, None)
-    with pytest.raises(ServerError, match="not a folder of perfdata's own"):
+    with pytest.raises(ServerError, match="is not a folder"):
         make_folder(link, None)
 
 
@@ -162,18 +162,18 @@ def test_state_is_read_as_written(tmp_path: Path) -> None:
     )
     home.write_state(state)
     assert home.read_state() == state
-    assert not state.lost
-    assert state.programs_gone
+    assert not state.writes_lost
+    assert state.programs_replaced
     (home.folder / "state.json").write_text("{")
     assert home.read_state() == State()
 
 
 def test_lost_only_when_the_system_was_started_again_meanwhile() -> None:
     ran = State(binaries="/bin", boot_id="another")
-    assert ran.lost
-    assert not replace(ran, clean=True).lost
-    assert not replace(ran, boot_id=boot_id()).lost
-    assert State().lost, "nothing tells what was written"
+    assert ran.writes_lost
+    assert not replace(ran, clean=True).writes_lost
+    assert not replace(ran, boot_id=boot_id()).writes_lost
+    assert State().writes_lost, "nothing is recorded"
 
 
 def test_lock_of_a_postmaster(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_home_of_somebody_else(tmp_path: Path) -> None:
     """Say whose it is and what to do."""
     home = Home(settings_of(tmp_path))
     home.folder.mkdir(parents=True)
-    message = str(home.refused(PermissionError(13, "Permission denied", str(home.folder / "lock"))))
+    message = str(home.explain(PermissionError(13, "Permission denied", str(home.folder / "lock"))))
     assert message.startswith(f"{home.folder / 'lock'}: Permission denied; ")
     assert "set PERFDATA_HOME" in message
 
@@ -252,5 +252,5 @@ def test_root_is_told_of_a_home_that_a_container_has_from_its_host(
 def test_home_below_a_closed_folder(tmp_path: Path) -> None:
     """Not even whose it is can be seen."""
     (tmp_path / "home").write_text("what no folder can lie in")
-    refused = Home(settings_of(tmp_path)).refused(PermissionError(13, "Permission denied", "x"))
+    refused = Home(settings_of(tmp_path)).explain(PermissionError(13, "Permission denied", "x"))
     assert str(refused) == "x: Permission denied; set PERFDATA_HOME to a folder of your own"
