@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from perfdata import Settings, build_dataset, open_target, restore_snapshot
-from perfdata.database.server import EmbeddedServer
+from perfdata.server.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

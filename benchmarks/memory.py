@@ -26,7 +26,7 @@ from perfdata import (
     open_target,
     restore_snapshot,
 )
-from perfdata.database.server import EmbeddedServer
+from perfdata.server.embedded import EmbeddedServer
 
 ROOT = Path(__file__).resolve().parent.parent
 LINE_MB = 20

@@ -37,10 +37,11 @@ from perfdata import (
     restore_snapshot,
     snapshot_exists,
 )
-from perfdata.database.binaries import find_binaries
 from perfdata.database.link import PsycopgLink
-from perfdata.database.server import DATABASE, EmbeddedServer
 from perfdata.load import loader as loading
+from perfdata.server.binaries import find_binaries
+from perfdata.server.cluster import DATABASE
+from perfdata.server.embedded import EmbeddedServer
 from perfdata.templates.databases import mark_made
 from perfdata.welfare.models import Base
 

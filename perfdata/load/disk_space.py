@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfdata.database.checks import Check
-from perfdata.database.cluster import read_identifier
 from perfdata.errors import RefusedError
+from perfdata.server.cluster import read_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfdata.database.connection import normalise_url, open_link
-from perfdata.database.server import server_major
 from perfdata.errors import MigrationError, SnapshotError
 from perfdata.project import load_project
+from perfdata.server.binaries import server_major
 from perfdata.snapshot.format.manifest import FORMAT
 from perfdata.snapshot.staleness import key_parts
 from perfdata.snapshot.store import snapshot_path

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.accounts import user_name
 from perfdata.errors import ServerRefusedError
+from perfdata.server.accounts import user_name
 
 if TYPE_CHECKING:
     from perfdata.database.link import Link

@@ -19,8 +19,8 @@ from psycopg import sql
 
 from perfdata.database.connection import first
 from perfdata.database.link import READ_IDENTIFIER
-from perfdata.database.server import EmbeddedServer
 from perfdata.errors import GuardError
+from perfdata.server.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,10 +10,11 @@ from psycopg import sql
 
 from perfdata.config import BUNDLED_PROJECT
 from perfdata.database.connection import connect, describe, normalise_url, open_link
-from perfdata.database.server import DATABASE, EmbeddedServer
 from perfdata.errors import MigrationError
 from perfdata.progress import silent
 from perfdata.project import load_project
+from perfdata.server.cluster import DATABASE
+from perfdata.server.embedded import EmbeddedServer
 from perfdata.target.migrations import (
     MADE_FROM,
     create_tables,

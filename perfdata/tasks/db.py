@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from perfdata.project import Project
     from perfdata.target.target import Target
 
-# Of a server that is not ours: what the times measured on it hang on.
-_SHOWN = (
-    "fsync", "synchronous_commit", "full_page_writes", "wal_level", "autovacuum", "jit",
-    "shared_buffers", "max_wal_size",
-)  # fmt: skip
-
 
 @task(
     options={
@@ -32,7 +26,7 @@ _SHOWN = (
 )
 def start(context: Context, *, port: str = "") -> None:
     """Start the embedded server; it keeps running until db.stop."""
-    from perfdata.database.server import EmbeddedServer
+    from perfdata.server.embedded import EmbeddedServer
     from perfdata.target.target import open_target
 
     settings = _embedded_settings("db.start")
@@ -50,7 +44,7 @@ def start(context: Context, *, port: str = "") -> None:
 @task()
 def stop(context: Context) -> None:
     """Stop the embedded server; its data stays."""
-    from perfdata.database.server import EmbeddedServer
+    from perfdata.server.embedded import EmbeddedServer
 
     settings = _embedded_settings("db.stop")
     if is_dry(context):
@@ -79,8 +73,8 @@ def status(_context: Context, *, json: bool = False) -> None:
 @task(options={"driver": "asyncpg, psycopg or psycopg2: SQLAlchemy's URL; libpq's where not given"})
 def url(_context: Context, *, driver: str = "") -> None:
     """Print the database's URL, with its password; the embedded server is started if need be."""
-    from perfdata.database.server import EmbeddedServer
     from perfdata.database.url import check_driver, make_url
+    from perfdata.server.embedded import EmbeddedServer
     from perfdata.target.target import start_target
 
     check_driver(driver)
@@ -186,7 +180,7 @@ def _embedded_settings(task_name: str) -> Settings:
 def _embedded(settings: Settings) -> dict[str, object]:
     from dataclasses import asdict
 
-    from perfdata.database.server import EmbeddedServer
+    from perfdata.server.embedded import EmbeddedServer
 
     found = EmbeddedServer(settings).status()
     facts = {
@@ -203,12 +197,13 @@ def _reached(settings: Settings) -> dict[str, object]:
     And how ``allow`` names it, and why its rows may not be replaced, if so.
     """
     from perfdata.database.connection import open_link
+    from perfdata.server.postmaster import TIMING_SETTINGS
     from perfdata.target.guard import locate, refusal
 
     with open_link(settings.database_url) as link:
         shown = link.rows(
             "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS s (name)",
-            (list(_SHOWN),),
+            (list(TIMING_SETTINGS),),
         )
         return {
             "running": True,
@@ -222,7 +217,7 @@ def _reached(settings: Settings) -> dict[str, object]:
 
 
 def _parse_port(text: str) -> int:
-    from perfdata.database.launch import PORTS
+    from perfdata.server.sockets import PORTS
 
     if not text.isdecimal() or int(text) not in PORTS:
         raise ConfigError(f"--port must be a number from 1024 to 65535, not {text!r}")

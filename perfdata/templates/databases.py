@@ -17,8 +17,8 @@ from psycopg import sql
 from perfdata.database.connection import connect
 from perfdata.database.link import PsycopgLink
 from perfdata.database.locks import ADVISORY_LOCK
-from perfdata.database.server import EmbeddedServer
 from perfdata.progress import Event
+from perfdata.server.embedded import EmbeddedServer
 from perfdata.templates.marks import (
     UNMARKED_LIMIT,
     WORK_PREFIX,

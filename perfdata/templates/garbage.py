@@ -6,9 +6,10 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from perfdata.database.connection import normalise_url
-from perfdata.database.server import EmbeddedServer
-from perfdata.database.state import Home, homeless_clusters
 from perfdata.progress import silent
+from perfdata.server.embedded import EmbeddedServer
+from perfdata.server.sockets import remove_temporary_folder
+from perfdata.server.state import Home, orphaned_clusters
 from perfdata.templates.collection import Collected, Removed, collect_databases
 from perfdata.templates.databases import MAINTENANCE
 from perfdata.temporary import find_leftovers, remove_leftover
@@ -47,12 +48,12 @@ def _collect_embedded(
     homeless = tuple(
         f"{folder}: the cluster of PERFDATA_HOME {home}, which is not there; remove that folder if "
         "the home is gone for good, and not on a disk that is not mounted now"
-        for folder, home in homeless_clusters()
+        for folder, home in orphaned_clusters()
     )
     if dry and not server.status().running:
         stopped = "the embedded server does not run: it would be started to see what is superfluous"
         return Collected((), (*homeless, stopped))
-    with nullcontext() if dry else server.room_made():
+    with nullcontext() if dry else server.reserve_released():
         server.start()
         conninfo = server.conninfo(MAINTENANCE)
         found = collect_databases(conninfo, settings, dry=dry, lost_rows=lost_rows)
@@ -74,4 +75,4 @@ def _collect_files(settings: Settings, *, dry: bool) -> Iterator[Removed]:
         for folder in home.stray_socket_folders():
             yield Removed(str(folder), _SOCKETS, 0)
             if not dry:
-                home.remove_sockets(folder)
+                remove_temporary_folder(folder)

@@ -24,9 +24,9 @@ from perfdata import (
     open_target,
     restore_snapshot,
 )
-from perfdata.database.binaries import find_binaries
 from perfdata.database.link import PsycopgLink
-from perfdata.database.server import EmbeddedServer
+from perfdata.server.binaries import find_binaries
+from perfdata.server.embedded import EmbeddedServer
 from perfdata.templates.databases import mark_made
 from tests.integration.inner import PROJECT
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perfdata import Settings
-    from perfdata.database.server import EmbeddedServer
     from perfdata.progress import Event
+    from perfdata.server.embedded import EmbeddedServer
 
 NAME = "audited"
 NAMES = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname IS NOT NULL"

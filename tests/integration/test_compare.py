@@ -19,8 +19,8 @@ import psycopg
 import pytest
 
 from perfdata import Settings, open_target
-from perfdata.database.server import EmbeddedServer
 from perfdata.perf.workshop import TREE
+from perfdata.server.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perfdata import Restored, Settings
-    from perfdata.database.server import EmbeddedServer
+    from perfdata.server.embedded import EmbeddedServer
     from tests.integration.conftest import Databases
 
 NAME = "losses"

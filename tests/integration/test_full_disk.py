@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from perfdata import Settings, create_snapshot, restore_snapshot
-from perfdata.database.reserve import RESERVE_BYTES
-from perfdata.database.server import EmbeddedServer
 from perfdata.errors import PerfdataError, RefusedError
+from perfdata.server.cluster import RESERVE_BYTES
+from perfdata.server.embedded import EmbeddedServer
 from perfdata.templates.garbage import collect_garbage
 from perfdata.templates.marks import Kind
 from tests.integration.test_server import open_folder
@@ -92,7 +92,7 @@ def test_a_full_disk_lets_the_server_start_and_gc_run(disk: Disk, shop: str) -> 
         assert not disk.server.status().running
         told: list[Event] = []
         collected = collect_garbage(disk.settings, told.append)
-        assert any("MB reserved there are released" in event.text for event in told)
+        assert any("released the 32 MB reserved" in event.text for event in told)
         assert Kind.BEFORE not in others(disk.server.conninfo("postgres"), shop)
         assert len(collected.removed) == 1
         disk.empty()
@@ -148,5 +148,5 @@ def test_what_can_not_be_written_is_told_with_what_to_do(disk: Disk) -> None:
     disk.fill()
     (disk.server.status().data.parent / "reserve").unlink()
     disk.fill()
-    with pytest.raises(PerfdataError, match="make room on"):
+    with pytest.raises(PerfdataError, match="free space on"):
         disk.server.start()

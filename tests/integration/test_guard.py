@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from perfdata import Restored
-    from perfdata.database.server import EmbeddedServer
+    from perfdata.server.embedded import EmbeddedServer
     from perfdata.templates.collection import Collected
 
 NAME = "guarded"

@@ -15,8 +15,8 @@ import pytest
 
 from perfdata import Settings, open_target
 from perfdata.database.connection import open_link
-from perfdata.database.server import EmbeddedServer
 from perfdata.progress import silent
+from perfdata.server.embedded import EmbeddedServer
 from perfdata.snapshot.clones import Clones
 from perfdata.templates.collection import collect_databases
 from tests.integration.inner import PROJECT, Pytest, entry

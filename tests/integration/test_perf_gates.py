@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from perfdata import Settings
-from perfdata.database.server import EmbeddedServer
+from perfdata.server.embedded import EmbeddedServer
 from tests.integration.inner import PROJECT, Pytest
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from perfdata import RefusedError, Settings, create_snapshot, restore_snapshot
-from perfdata.database.binaries import find_binaries
+from perfdata.server.binaries import find_binaries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

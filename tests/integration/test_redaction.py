@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from perfdata import Settings, open_target
-from perfdata.database.server import EmbeddedServer
+from perfdata.server.embedded import EmbeddedServer
 from tests.integration.inner import PROJECT, Pytest
 
 if TYPE_CHECKING:

@@ -20,20 +20,21 @@ import psycopg
 import pytest
 
 from perfdata.config import Settings
-from perfdata.database import state
-from perfdata.database.accounts import server_account
-from perfdata.database.binaries import find_binaries, reachable
 from perfdata.database.connection import open_link
-from perfdata.database.processes import is_running
-from perfdata.database.server import EmbeddedServer
+from perfdata.database.link import PsycopgLink
 from perfdata.errors import ServerError
+from perfdata.server import state
+from perfdata.server.accounts import server_account
+from perfdata.server.binaries import find_binaries, make_runnable
+from perfdata.server.embedded import EmbeddedServer
+from perfdata.server.postmaster import is_running
 from perfdata.templates.garbage import collect_garbage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from perfdata.database.server import ServerStatus
     from perfdata.progress import Event
+    from perfdata.server.embedded import ServerStatus
 
 OLD_BINARIES = Path("/usr/lib/postgresql/15/bin")
 needs_15 = pytest.mark.skipif(
@@ -176,7 +177,7 @@ def test_starts_once_and_stops_once(server: Server, monkeypatch: pytest.MonkeyPa
     first = server.start()
     assert len(server.told) == 1
     assert server.told[0].startswith("embedded PostgreSQL 18.")
-    assert f"made and started in {server.home} (" in server.told[0]
+    assert f"created and started in {server.home} (" in server.told[0]
     assert server.start() == first
     assert len(server.told) == 1
     assert first.pid is not None
@@ -193,7 +194,7 @@ def test_starts_once_and_stops_once(server: Server, monkeypatch: pytest.MonkeyPa
 def test_two_processes_start_it_at_once(server: Server) -> None:
     code = (
         "import sys; from pathlib import Path; from perfdata.config import Settings\n"
-        "from perfdata.database.server import EmbeddedServer\n"
+        "from perfdata.server.embedded import EmbeddedServer\n"
         "home = Path(sys.argv[1])\n"
         "print(EmbeddedServer(Settings(root=home, home=home)).start().pid)"
     )
@@ -252,7 +253,7 @@ def test_next_boot(server: Server) -> None:
     server.kill()
     server.change_state(boot_id="another")
     server.start()
-    assert "thrown away and made again: the operating system was started" in server.told[2]
+    assert "deleted and created again: the operating system was restarted" in server.told[2]
     assert server.run("SELECT to_regclass('kept')") is None
 
 
@@ -277,14 +278,14 @@ def test_long_home_with_blanks_and_japanese_letters(make_server: Callable[..., S
 def test_short_home_with_blanks_and_japanese_letters(running: Server) -> None:
     status = running.status()
     assert status.socket.is_relative_to(running.home)
-    with psycopg.connect(status.url("postgres")) as connection:
-        assert running.owns(connection)
+    with open_link(status.url("postgres")) as link:
+        assert running.owns(link)
 
 
 def test_programs_gone_while_it_runs(folder: Path, make_server: Callable[..., Server]) -> None:
     """As when the environment that started it is deleted."""
     found = find_binaries(Settings(root=folder, home=folder))
-    programs = reachable(found, server_account(folder / "data"), folder).bin
+    programs = make_runnable(found, server_account(folder / "data"), folder).bin
     environment = folder / "bin"
     environment.mkdir()
     for name in ("postgres", "initdb"):
@@ -294,7 +295,7 @@ def test_programs_gone_while_it_runs(folder: Path, make_server: Callable[..., Se
     server = make_server("home")
     second = server.start()
     assert second.pid != first.pid
-    assert f"its programs in {environment} are gone" in server.told[0]
+    assert f"its programs in {environment} were removed" in server.told[0]
     assert len(server.told) == 2
 
 
@@ -307,7 +308,7 @@ def test_other_major(make_server: Callable[..., Server]) -> None:
     assert status.version.startswith("15.")
     assert (status.settings["locale_provider"], status.settings["lc_collate"]) == ("libc", "C")
     assert status.settings["lc_ctype"] == "C.utf8"
-    with pytest.raises(ServerError, match="made by PostgreSQL 15") as running:
+    with pytest.raises(ServerError, match="created by PostgreSQL 15") as running:
         new.start()
     assert new.stop() is True
     with pytest.raises(ServerError) as stopped:
@@ -337,11 +338,11 @@ def test_port_wants_the_password(server: Server) -> None:
     server.start()
     port = free_port()
     status = server.start(port)
-    assert f"it is to listen on port {port}" in server.told[1]
+    assert f"it did not listen on port {port}" in server.told[1]
     assert f"port {port} of 127.0.0.1" in server.told[2]
     assert server.start() == server.start(port) == status, "a port that is there stays"
-    with psycopg.connect(status.url("postgres", password=True)) as connection:
-        assert server.owns(connection)
+    with open_link(status.url("postgres", password=True)) as link:
+        assert server.owns(link)
     with pytest.raises(psycopg.OperationalError, match="no password supplied"):
         psycopg.connect(status.url("postgres"))
     assert status.password_file is not None
@@ -407,10 +408,10 @@ def test_a_home_in_a_folder_that_is_closed_to_this_user_is_no_matter_of_its_gc(
     (folder / "closed").mkdir(mode=0o700)
     (folder / "one" / "home").write_text(f"{folder / 'closed' / 'home'}\n")
     monkeypatch.setattr(state, "_SYSTEM_FOLDER", folder)
-    assert [home for _, home in state.homeless_clusters()] == [str(folder / "closed" / "home")]
+    assert [home for _, home in state.orphaned_clusters()] == [str(folder / "closed" / "home")]
     os.seteuid(NOBODY)
     try:
-        assert state.homeless_clusters() == []
+        assert state.orphaned_clusters() == []
     finally:
         os.seteuid(0)
 
@@ -426,7 +427,7 @@ def test_root_takes_no_folder_of_another_user(
     with open_link(server.conninfo("postgres")) as link:
         os.chown(folder / whose, NOBODY, NOBODY)
         try:
-            message = rf"{folder / whose} belongs to user \w+, not to root: nothing was touched"
+            message = rf"{folder / whose} belongs to user \w+, not to root; nothing was changed"
             for act in (server.start, server.stop, server.status, lambda: server.conninfo("a")):
                 with pytest.raises(ServerError, match=message):
                     act()
@@ -443,7 +444,7 @@ def test_a_user_takes_a_home_of_root_but_none_of_others(folder: Path) -> None:
     shared.chmod(0o777)
     code = (
         "import os, sys; from pathlib import Path; from perfdata.config import Settings\n"
-        "from perfdata.database.state import Home\n"
+        "from perfdata.server.state import Home\n"
         "from perfdata.errors import ServerError\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "try: Home(Settings(root=Path('/'), home=Path(sys.argv[1]))).read_state()\n"
@@ -515,17 +516,14 @@ def test_root_with_programs_that_its_account_cannot_reach(
 
 def test_owns_only_its_own_cluster(running: Server, make_server: Callable[..., Server]) -> None:
     ours, other = running, make_server("other")
-    with psycopg.connect(ours.conninfo("postgres")) as connection:
-        assert ours.owns(connection)
-        assert connection.info.transaction_status.name == "IDLE"
-        with open_link(ours.conninfo("postgres")) as link:
-            assert ours.owns(link)
-            assert not other.owns(link)
-        assert not other.owns(connection), "one that was never made owns nothing"
+    with open_link(ours.conninfo("postgres")) as link:
+        assert ours.owns(link)
+        assert not other.owns(link), "one that was never made owns nothing"
         other.start()
-        assert not other.owns(connection)
+        assert not other.owns(link)
+    with psycopg.connect(ours.conninfo("postgres")) as connection:
         connection.execute("SELECT 1")
-        assert ours.owns(connection)
+        assert ours.owns(PsycopgLink(connection))
         assert connection.info.transaction_status.name == "INTRANS"
 
 
@@ -536,7 +534,7 @@ def test_owns_asks_as_any_role(running: Server) -> None:
     server.run("CREATE ROLE somebody LOGIN")
     with psycopg.connect(server.conninfo("postgres"), user="somebody") as connection:
         connection.execute("SELECT 1")
-        assert not server.owns(connection)
+        assert not server.owns(PsycopgLink(connection))
         connection.execute("SELECT 1")
 
 
@@ -635,7 +633,7 @@ def test_foreign_files_where_the_server_would_be_are_left(folder: Path) -> None:
     foreign.parent.parent.chmod(0o750)
     server = Server(folder / "home")
     for act in (server.start, server.stop):
-        with pytest.raises(ServerError, match="was not made by perfdata: nothing was touched"):
+        with pytest.raises(ServerError, match="was not created by perfdata; nothing was changed"):
             act()
     assert foreign.read_text() == "precious"
     assert mode_of(foreign.parent.parent) == 0o750
@@ -693,7 +691,7 @@ def test_a_server_that_cannot_be_asked_is_not_stopped(
     """Our own client failed: that is no reason to end everybody's sessions."""
     before = running.status().pid
     monkeypatch.setenv("PGSERVICE", "nope")
-    with pytest.raises(ServerError, match=r"can't be asked: .*nope.*unset PGSERVICE"):
+    with pytest.raises(ServerError, match=r"can't be queried: .*nope.*unset PGSERVICE"):
         running.start()
     monkeypatch.delenv("PGSERVICE")
     assert running.status().pid == before

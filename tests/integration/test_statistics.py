@@ -19,7 +19,7 @@ from perfdata import (
     restore_snapshot,
     verify_snapshot,
 )
-from perfdata.database.server import EmbeddedServer
+from perfdata.server.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -24,7 +24,7 @@ from perfdata import (
     open_target,
     provide_dataset,
 )
-from perfdata.database.server import EmbeddedServer
+from perfdata.server.embedded import EmbeddedServer
 from perfdata.target.migrations import migrate
 
 if TYPE_CHECKING:

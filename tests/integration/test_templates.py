@@ -34,7 +34,7 @@ from perfdata import (
     restore_snapshot,
 )
 from perfdata.database.link import PsycopgLink
-from perfdata.database.server import EmbeddedServer
+from perfdata.server.embedded import EmbeddedServer
 from perfdata.snapshot.format.reader import SnapshotFile
 from perfdata.snapshot.format.writer import manifest_frame
 from perfdata.templates.collection import collect_databases

@@ -20,7 +20,8 @@ import psycopg
 from psycopg import sql
 
 from perfdata import Settings
-from perfdata.database.server import SUPERUSER, EmbeddedServer
+from perfdata.server.cluster import SUPERUSER
+from perfdata.server.embedded import EmbeddedServer
 from tests.rehearsal.expressions import Unsupported
 
 if TYPE_CHECKING:

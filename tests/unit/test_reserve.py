@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perfdata.database.reserve import RESERVE_BYTES, give_up_reserve, reserve_room
+from perfdata.server.cluster import RESERVE_BYTES, create_reserve, release_reserve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ def test_a_reserve_takes_its_room_on_a_disk_that_compresses_too(
     tmp_path: Path, leave: Callable[[int], None]
 ) -> None:
     leave(RESERVE_BYTES + ENOUGH)
-    reserve_room(tmp_path)
+    create_reserve(tmp_path)
     (reserve,) = tmp_path.iterdir()
     assert reserve.name == "reserve"
     assert reserve.stat().st_size == RESERVE_BYTES
@@ -44,7 +44,7 @@ def test_no_reserve_is_laid_without_room_to_spare(
     tmp_path: Path, leave: Callable[[int], None]
 ) -> None:
     leave(RESERVE_BYTES + ENOUGH - 1)
-    reserve_room(tmp_path)
+    create_reserve(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -53,7 +53,7 @@ def test_a_reserve_that_is_there_is_not_laid_again(
 ) -> None:
     (tmp_path / "reserve").write_text("here")
     leave(RESERVE_BYTES + ENOUGH)
-    reserve_room(tmp_path)
+    create_reserve(tmp_path)
     assert (tmp_path / "reserve").read_text() == "here"
 
 
@@ -61,11 +61,11 @@ def test_a_reserve_is_given_up_only_where_the_room_is_needed(
     tmp_path: Path, leave: Callable[[int], None]
 ) -> None:
     leave(ENOUGH - 1)
-    assert not give_up_reserve(tmp_path)
+    assert not release_reserve(tmp_path)
     (tmp_path / "reserve").touch()
     leave(ENOUGH)
-    assert not give_up_reserve(tmp_path)
+    assert not release_reserve(tmp_path)
     assert (tmp_path / "reserve").exists()
     leave(ENOUGH - 1)
-    assert give_up_reserve(tmp_path)
+    assert release_reserve(tmp_path)
     assert not (tmp_path / "reserve").exists()

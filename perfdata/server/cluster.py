@@ -1,39 +1,44 @@
-"""The embedded server's cluster on disk: made, configured, identified, thrown away."""
+"""The embedded server's cluster on disk: create, configure, identify and delete it."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import struct
-import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfdata.database.accounts import READABLE, make_folder, run_as
 from perfdata.errors import ServerError
-from perfdata.temporary import write_whole
+from perfdata.server.accounts import READABLE, make_folder, run_as
+from perfdata.temporary import give_name, temporary_beside, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from perfdata.config import Settings
-    from perfdata.database.accounts import Account
-    from perfdata.database.binaries import Binaries
+    from perfdata.server.accounts import Account
+    from perfdata.server.binaries import Binaries
 
 SUPERUSER = "perfdata"
 DATABASE = "perfdata"
 SOCKET_PORT = 5432
-# What sun_path holds, without its closing zero.
-_SOCKET_LIMIT = 107 if sys.platform == "linux" else 103
 _BUILTIN_LOCALE_SINCE = 17
-_CHECKSUMS_SINCE = 18  # from here on they are made by default
-# The same encoding, as systems spell it: glibc, musl and newer BSDs, then macOS.
+_CHECKSUMS_SINCE = 18  # on by default from here on
+# UTF-8 as systems spell it: glibc, musl and newer BSDs, then macOS.
 _CTYPES = ("C.utf8", "C.UTF-8", "en_US.UTF-8", "UTF-8")
 _SHARED_MEMORY_BYTES = 1 << 30
 _STATUS_LINE = 7
+# A server on a full disk exits and can't start again: recovery needs a new WAL segment (16 MB), and
+# perfdata has to write its configuration. Deleting the reserve makes room for that, and for db.gc.
+# Two segments, because dropping databases may begin the next one.
+RESERVE_BYTES = 32 << 20
+# With this much free space a server starts: one segment, and the other files that it writes.
+_ENOUGH_BYTES = 24 << 20
+_BLOCK_BYTES = 1 << 20
 
-# What is in force on every cluster: it holds nothing that can't be made again, so it never waits
-# for a disk, and nothing runs in the background that would change what is measured.
+# The data can be created again, so the server never waits for the disk; and no background work
+# changes what is measured.
 _SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -63,7 +68,10 @@ _SETTINGS = {
 
 
 def read_identifier(data: Path) -> int | None:
-    """Read a cluster's system identifier, the first field of pg_control; None: no cluster."""
+    """Read a cluster's system identifier from pg_control; None if there is no cluster.
+
+    It is the file's first field, an unsigned 64-bit integer in native byte order.
+    """
     try:
         with (data / "global" / "pg_control").open("rb") as file:
             return int(struct.unpack("=Q", file.read(8))[0])
@@ -73,46 +81,46 @@ def read_identifier(data: Path) -> int | None:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The folder with a cluster's data, configuration and socket; ``account`` owns the data."""
+    """A folder with a cluster's data, configuration and socket; ``account`` owns the data."""
 
     folder: Path
     account: Account | None
 
     @property
     def data(self) -> Path:
-        """PostgreSQL's own folder."""
+        """The data directory."""
         return self.folder / "data"
 
     @property
     def configuration(self) -> Path:
-        """The postgresql.conf in force; outside the data, where only we write."""
+        """The postgresql.conf in use; outside the data directory, which the account can write."""
         return self.folder / "postgresql.conf"
 
     def major(self) -> int | None:
-        """Return the major version that made the data; None: there are none."""
+        """Return the major version that created the data; None if there are no data."""
         try:
             return int((self.data / "PG_VERSION").read_text(encoding="ascii"))
         except FileNotFoundError:
             return None
 
     def identifier(self) -> int | None:
-        """Return the system identifier; None: no cluster."""
+        """Return the system identifier; None if there is no cluster."""
         return read_identifier(self.data)
 
-    def require_major(self, ours: int, settings: Settings) -> None:
-        """Raise ServerError, with what to do, where another major version made the data."""
-        there = self.major()
-        if there not in (None, ours):
+    def require_major(self, major: int, settings: Settings) -> None:
+        """Raise ServerError if another major version created the data."""
+        found = self.major()
+        if found not in (None, major):
             raise ServerError(
-                f"the embedded server's data in {self.data} were made by PostgreSQL {there}, and "
-                f"the programs here are of {ours}. Have them made again: run "
+                f"the embedded server's data in {self.data} were created by PostgreSQL {found}, "
+                f"but the installed version is {major}. To create them again, run "
                 f"`{settings.command('db.stop')}`, remove the folder {self.data}, and repeat the "
-                f"command (snapshots lie elsewhere, in {settings.home / 'snapshots'}, and stay); "
-                f"or set PERFDATA_PG_BIN to programs of PostgreSQL {there}"
+                f"command (snapshots are kept, in {settings.home / 'snapshots'}). To keep them, "
+                f"set PERFDATA_PG_BIN to the programs of PostgreSQL {found}"
             )
 
     def postmaster(self) -> tuple[int, str] | None:
-        """Return process id and status as postmaster.pid has them, which may be long untrue."""
+        """Return process id and status from postmaster.pid, which a killed server leaves behind."""
         try:
             text = (self.data / "postmaster.pid").read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
@@ -122,8 +130,8 @@ class Cluster:
             return None
         return int(lines[0]), lines[_STATUS_LINE].strip() if len(lines) > _STATUS_LINE else ""
 
-    def make(self, binaries: Binaries) -> None:
-        """Make the cluster beside its place and move it there when it is complete."""
+    def create(self, binaries: Binaries) -> None:
+        """Create the data directory under another name, and rename it when it is complete."""
         unfinished = self.folder / "data.new"
         for ctype in _CTYPES:
             _remove(unfinished)
@@ -136,10 +144,12 @@ class Cluster:
             if "invalid locale" not in done.stderr:
                 break
         _remove(unfinished)
-        raise ServerError(f"initdb could not make a cluster in {self.data}: {done.stderr.strip()}")
+        raise ServerError(
+            f"initdb could not create a cluster in {self.data}: {done.stderr.strip()}"
+        )
 
-    def discard(self) -> None:
-        """Throw the data away; what is half removed never looks like a cluster."""
+    def delete(self) -> None:
+        """Delete the data, renamed first: half-deleted data never look like a cluster."""
         doomed = self.folder / "data.old"
         _remove(doomed)
         if self.data.exists():
@@ -147,20 +157,20 @@ class Cluster:
             _remove(doomed)
 
     def sync(self, initdb: Path) -> bool:
-        """Have every file of a stopped cluster written to the disk; tell whether that worked."""
+        """Sync a stopped cluster's files to the disk; return whether that succeeded."""
         return run_as(self.account, [initdb, "--sync-only", "-D", self.data]).returncode == 0
 
     def configure(self, socket: Path, port: int | None) -> None:
-        """Write the configuration: a socket in that folder, and loopback where a port is given."""
+        """Write the configuration: a socket in this folder, and with a port 127.0.0.1 too."""
         access = self.folder / "pg_hba.conf"
-        where = {
+        listening = {
             "hba_file": str(access),
             "listen_addresses": "" if port is None else "127.0.0.1",
             "port": str(port or SOCKET_PORT),
             "unix_socket_directories": '"{}"'.format(str(socket).replace('"', '""')),
             "dynamic_shared_memory_type": _shared_memory(),
         }
-        lines = [f"{name} = {quoted(value)}\n" for name, value in {**_SETTINGS, **where}.items()]
+        lines = [f"{name} = {quoted(value)}\n" for name, value in (_SETTINGS | listening).items()]
         rules = ["local all all trust\n"]
         if port is not None:
             rules.append("host all all 127.0.0.1/32 scram-sha-256\n")
@@ -181,16 +191,16 @@ def _initdb_options(major: int, ctype: str) -> list[str]:
 
 
 def _shared_memory() -> str:
-    """Choose where parallel workers meet: containers often have but 64 MB of /dev/shm."""
+    """Choose where parallel workers share memory: containers often have 64 MB of /dev/shm only."""
     try:
-        found = os.statvfs("/dev/shm")  # noqa: S108 - asked for its size, nothing is written there
+        found = os.statvfs("/dev/shm")  # noqa: S108 - only its size is read
     except OSError:
         return "posix"
     return "posix" if found.f_blocks * found.f_frsize >= _SHARED_MEMORY_BYTES else "mmap"
 
 
 def quoted(value: str) -> str:
-    """Write a value as postgresql.conf reads it."""
+    """Quote a value for postgresql.conf."""
     escaped = value.replace("\\", "\\\\").replace("'", "''").replace("\n", "\\n")
     return f"'{escaped}'"
 
@@ -200,20 +210,8 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def socket_fits(folder: Path) -> bool:
-    """Tell whether a socket in this folder can be named: by the kernel, and in a libpq conninfo."""
-    name = os.fsencode(folder / ".s.PGSQL.65535")
-    if len(name) > _SOCKET_LIMIT or b"," in name:
-        return False
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def write_file(path: Path, text: str, mode: int, *, durable: bool = False) -> None:
-    """Write a file whole or not at all, whatever the umask; ``durable``: on disk after."""
+    """Write a file atomically with this mode; ``durable`` syncs it and its folder to the disk."""
     write_whole(path, text, 0o600, durable=durable)
     path.chmod(mode)
     if durable:
@@ -222,3 +220,25 @@ def write_file(path: Path, text: str, mode: int, *, durable: bool = False) -> No
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def create_reserve(folder: Path) -> None:
+    """Create the reserve in the cluster's folder, unless it exists or the disk is nearly full."""
+    reserve = folder / "reserve"
+    if reserve.exists() or shutil.disk_usage(folder).free < RESERVE_BYTES + _ENOUGH_BYTES:
+        return
+    with suppress(OSError), temporary_beside(reserve, 0o600) as file:  # the disk fills up meanwhile
+        for _ in range(RESERVE_BYTES // _BLOCK_BYTES):
+            # Random, because a file system that compresses allocates nothing for zeros.
+            file.write(os.urandom(_BLOCK_BYTES))
+        file.flush()
+        give_name(file, reserve)
+
+
+def release_reserve(folder: Path) -> bool:
+    """Delete the reserve if a server may not start with it; return whether it was deleted."""
+    reserve = folder / "reserve"
+    if not reserve.exists() or shutil.disk_usage(folder).free >= _ENOUGH_BYTES:
+        return False
+    reserve.unlink()
+    return True

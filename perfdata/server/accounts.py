@@ -1,8 +1,8 @@
-"""Under which account the embedded server runs, and what that account can reach.
+"""The operating system account that the embedded server runs under.
 
-PostgreSQL refuses to run as root. Started by root it runs as an unprivileged account that is there
-already; nobody else's folder is opened wider for it. For any other user nothing of that applies:
-the account is None, which means the user that we are.
+PostgreSQL refuses to run as root. For root, the server runs under an existing unprivileged account,
+and no folder is made more accessible to it than it was. For any other user the account is None: the
+server runs as that user.
 """
 
 from __future__ import annotations
@@ -20,10 +20,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _CANDIDATES = ("postgres", "nobody", "daemon")
-# The server's environment is readable by its account: nothing goes there that it does not need.
-# Locales (LANG, LC_*) and PG* would change the cluster.
-_KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "TMPDIR")
-# Modes of folders, and of files that hold no secret.
+# The account can read the server's environment, so it gets these only. LANG, LC_* and PG* would
+# also change the cluster.
+_PASSED_ON = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "DYLD_FALLBACK_LIBRARY_PATH",
+    "TMPDIR",
+)
+# Modes of folders, and of files without secrets.
 PRIVATE, PUBLIC, READABLE = 0o700, 0o755, 0o644
 
 
@@ -37,10 +43,10 @@ class Account:
 
 
 def server_account(data: Path) -> Account | None:
-    """Return the account that the server runs under; None: ours.
+    """Return the account that the server runs under; None is the current user.
 
-    For root it is the owner of the cluster that is there, else the first of a few that every
-    system has. Raises ServerError where there is none.
+    For root, it is the owner of an existing data folder, otherwise the first of a few accounts that
+    systems have by default. Raises ServerError if there is none.
     """
     if os.geteuid() != 0:
         return None
@@ -65,7 +71,7 @@ def server_account(data: Path) -> Account | None:
 
 
 def user_name(uid: int) -> str:
-    """Return the name of a user id, or the number where it has none."""
+    """Return the name of a user id, or the number if it has no name."""
     import pwd
 
     try:
@@ -81,10 +87,10 @@ def run_as(
     stderr: IO[bytes] | None = None,
     environment: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end under the account, in a session and an environment of its own.
+    """Run a command under the account, in a new session with a clean environment, and wait for it.
 
-    Both outputs are captured, stderr only where no file is given for it. Raises ServerError where
-    the command can't be started at all.
+    Captures stdout, and stderr unless a file is given for it. Raises ServerError if the command
+    can't be started.
     """
     try:
         return subprocess.run(
@@ -103,28 +109,28 @@ def run_as(
             user=None if account is None else account.uid,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        who = "" if account is None else f" as {account.name}"
-        raise ServerError(f"{command[0]} can't be run{who}: {error}") from error
+        user = "" if account is None else f" as {account.name}"
+        raise ServerError(f"{command[0]} can't be run{user}: {error}") from error
 
 
 def clean_environment() -> dict[str, str]:
-    """Return what of our environment the server may see."""
-    return {name: os.environ[name] for name in _KEPT if name in os.environ}
+    """Return the variables of our environment that are passed on to the server."""
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
 
 
 def can_reach(account: Account | None, folder: Path) -> bool:
-    """Tell whether the account gets into the folder, by letting it try."""
+    """Return whether the account can enter the folder, by trying it."""
     if account is None:
         return True
     return run_as(account, ["/bin/sh", "-c", 'test -x "$1"', "sh", folder]).returncode == 0
 
 
 def make_folder(folder: Path, account: Account | None, mode: int = PRIVATE) -> None:
-    """Make a folder of perfdata's own, or take the one that is there, for the account alone."""
+    """Create a folder, or take over an existing one, with this owner and mode."""
     folder.mkdir(mode=PRIVATE, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
-        raise ServerError(f"{folder} is not a folder of perfdata's own: remove it")
+        raise ServerError(f"{folder} is not a folder, but perfdata needs one there: remove it")
     if account is not None and found.st_uid != account.uid:
         os.chown(folder, account.uid, account.gid, follow_symlinks=False)
     if stat.S_IMODE(found.st_mode) != mode:
@@ -132,7 +138,7 @@ def make_folder(folder: Path, account: Account | None, mode: int = PRIVATE) -> N
 
 
 def is_private(folder: Path, account: Account | None) -> bool:
-    """Tell whether this is a real folder that belongs to the account and to nobody else."""
+    """Return whether this is a real folder that the account owns and nobody else can enter."""
     try:
         found = folder.lstat()
     except FileNotFoundError:
