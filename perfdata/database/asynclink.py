@@ -6,39 +6,37 @@ driver there, so that the event loop goes on, and a cancelled task is cancelled 
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
-from psycopg import sql
-from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from sqlalchemy.util import await_only
 
-from perfdata.database.address import Address, dialled, real_folder
+from perfdata.database.address import Address, real_folder
 from perfdata.database.link import (
     OUT_DELIMITER,
     OUT_QUOTE,
-    Blocks,
+    BasePsycopgLink,
     Link,
     PsycopgLink,
-    copy_in_query,
-    copy_out_query,
-    joins,
-    refusals,
 )
-from perfdata.database.script import script, with_literals
+from perfdata.database.script import with_literals
 from perfdata.errors import ConfigError, ServerRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     import asyncpg
     import sqlalchemy
+    from psycopg import sql
     from sqlalchemy.orm import Session, scoped_session
 
     from perfdata.database.link import Answer, CopyFormat
     from perfdata.database.script import Params, Query
+
+T = TypeVar("T")
 
 
 def link_within(connection: sqlalchemy.Connection) -> Link:
@@ -71,120 +69,42 @@ def synchronised(session: Session | scoped_session[Any]) -> Iterator[Link]:
         session.expire_all()
 
 
-class AsyncPsycopgLink(Link):
-    """A link over psycopg's AsyncConnection."""
+class AsyncPsycopgLink(BasePsycopgLink):
+    """A link over psycopg's AsyncConnection, which is the caller's to close."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Take the connection; it is the caller's to close."""
-        self.connection = connection
-        self.joined = joins(connection)
-        self.waiting = []
-        self._begun = False
-
-    def _run(self, query: Query, params: Params | None) -> Answer:
-        async def run() -> Answer:
-            async with self._cursor() as cursor:
-                await cursor.execute(query, params, prepare=False)
-                return (await cursor.fetchall() if cursor.description else []), cursor.rowcount
-
-        with refusals():
-            return await_only(run())
-
-    def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
-        async def run() -> list[Answer]:
-            found: list[Answer] = []
-            async with self._cursor() as cursor:
-                await cursor.execute(script(pairs), prepare=False)
-                for _ in pairs:
-                    rows = await cursor.fetchall() if cursor.description else []
-                    found.append((rows, cursor.rowcount))
-                    cursor.nextset()
-            return found
-
-        with refusals():
-            return await_only(run())
+    connection: psycopg.AsyncConnection[Any]
 
     def _cursor(self) -> psycopg.AsyncCursor[tuple[Any, ...]]:
         return psycopg.AsyncCursor(self.connection, row_factory=tuple_row)
 
+    def _wait(self, call: Awaitable[T]) -> T:
+        return await_only(call)
+
     @contextmanager
-    def _nested(self) -> Iterator[None]:
-        if self.in_transaction():
-            with self._savepoint():
-                yield
-            return
-        self.later("BEGIN")
-        self._begun = True
+    def _entered(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
+        value = await_only(manager.__aenter__())
         try:
-            yield
-            self.execute("COMMIT")
-        except BaseException:
-            with suppress(psycopg.Error):
-                await_only(self.connection.rollback())
+            yield value
+        except BaseException as error:
+            await_only(manager.__aexit__(type(error), error, error.__traceback__))
             raise
-        finally:
-            self._begun = False
+        await_only(manager.__aexit__(None, None, None))
 
-    @contextmanager
-    def _savepoint(self) -> Iterator[None]:
-        transaction = self.connection.transaction()
-        with refusals():
-            await_only(transaction.__aenter__())
-            try:
-                yield
-            except BaseException as error:
-                await_only(transaction.__aexit__(type(error), error, error.__traceback__))
-                raise
-            await_only(transaction.__aexit__(None, None, None))
+    def _read(self, copy: psycopg.AsyncCopy, add: Callable[[bytes], None]) -> None:
+        async def read() -> None:  # one greenlet switch for all lines, not one a line
+            async for line in copy:
+                add(bytes(line))
 
-    def in_transaction(self) -> bool:
-        """Tell whether a transaction is open, or about to be."""
-        return self._begun or self.connection.info.transaction_status != TransactionStatus.IDLE
-
-    def address(self) -> Address:
-        """Return where it was connected to."""
-        return dialled(self.connection.info)
-
-    def _copy_in(
-        self,
-        table: sql.Identifier,
-        columns: Sequence[str],
-        blocks: Iterable[bytes],
-        form: CopyFormat,
-        *,
-        freeze: bool,
-    ) -> int:
-        async def run() -> int:
-            async with self._cursor() as cursor:
-                query = copy_in_query(table, columns, form, freeze=freeze)
-                async with cursor.copy(query) as copy:
-                    for block in blocks:
-                        await copy.write(block)
-                return cursor.rowcount
-
-        with refusals():
-            return await_only(run())
-
-    def _copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
-        async def run() -> None:
-            gathered = Blocks(write)
-            async with self._cursor() as cursor, cursor.copy(copy_out_query(select)) as copy:
-                async for line in copy:
-                    gathered.add(bytes(line))
-            gathered.finish()
-
-        with refusals():
-            await_only(run())
+        await_only(read())
 
 
 class AsyncpgLink(Link):
-    """A link over an asyncpg connection."""
+    """A link over an asyncpg connection, which is the caller's to close."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
-        """Take the connection; it is the caller's to close."""
+        super().__init__()
         self.connection = connection
-        self.joined = self.in_transaction()
-        self.waiting = []
+        self.joined = self._transaction_open()
 
     def _run(self, query: Query, params: Params | None) -> Answer:
         async def run() -> Answer:
@@ -198,24 +118,11 @@ class AsyncpgLink(Link):
     def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
         if self.in_transaction():
             return super()._run_all(pairs)
-        with self._nested():  # as the one string is that other drivers send
+        with self._own_transaction():  # as the one string is that other drivers send
+            self.flush()
             return super()._run_all(pairs)
 
-    @contextmanager
-    def _nested(self) -> Iterator[None]:
-        transaction = self.connection.transaction()
-        with _asyncpg_refusals():
-            await_only(transaction.start())
-            try:
-                yield
-                self.flush()
-            except BaseException:
-                await_only(transaction.rollback())
-                raise
-            await_only(transaction.commit())
-
-    def in_transaction(self) -> bool:
-        """Tell whether a transaction is open."""
+    def _transaction_open(self) -> bool:
         return bool(self.connection.is_in_transaction())
 
     def address(self) -> Address:
@@ -257,11 +164,9 @@ class AsyncpgLink(Link):
             )
         return _count(status)
 
-    def _copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
-        gathered = Blocks(write)
-
+    def _copy_out(self, select: sql.Composed, add: Callable[[bytes], None]) -> None:
         async def output(data: bytes) -> None:
-            gathered.add(data)
+            add(data)
 
         with _asyncpg_refusals():
             await_only(
@@ -273,7 +178,6 @@ class AsyncpgLink(Link):
                     delimiter=OUT_DELIMITER,
                 )
             )
-        gathered.finish()
 
 
 def _count(status: str) -> int:

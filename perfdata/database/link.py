@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     Asked = Query | tuple[Query, Params]  # a statement, with its parameters where it has any
     Rows = list[tuple[Any, ...]]
     Answer = tuple[Rows, int]
+
+T = TypeVar("T")
 
 # What decides how a value is written and read as text, and how long a statement may take
 # (POSTGRES.md found each of them changing data or counts). Names a server does not know are left.
@@ -127,12 +129,16 @@ class Link(ABC):
     """A connection; ``joined`` when its open transaction belongs to the caller."""
 
     joined: bool
-    # Statements that wait for the next one, to go with it in one round trip.
-    waiting: list[Later]
     # The search path that the open transaction had before it was put on SAFE_PATH.
     _own_path: Later
     # Set by what changes rows, so that a Session's objects can be told to be read again.
     changed: bool = False
+
+    def __init__(self) -> None:
+        # Statements that wait for the next one, to go with it in one round trip.
+        self.waiting: list[Later] = []
+        # A BEGIN has been sent, or waits to be.
+        self._begun = False
 
     @abstractmethod
     def _run(self, query: Query, params: Params | None) -> Answer:
@@ -143,12 +149,8 @@ class Link(ABC):
         return [self._run(query, params) for query, params in pairs]
 
     @abstractmethod
-    def _nested(self) -> Any:
-        """Return a context manager: a transaction, or a savepoint where one is open."""
-
-    @abstractmethod
-    def in_transaction(self) -> bool:
-        """Tell whether a transaction is open."""
+    def _transaction_open(self) -> bool:
+        """Tell whether the server has a transaction open on this connection, failed or not."""
 
     @abstractmethod
     def address(self) -> Address:
@@ -166,7 +168,8 @@ class Link(ABC):
     ) -> int: ...
 
     @abstractmethod
-    def _copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None: ...
+    def _copy_out(self, select: sql.Composed, add: Callable[[bytes], None]) -> None:
+        """Pass on what the server sends: whole lines, or parts of one."""
 
     def copy_in(
         self,
@@ -187,7 +190,9 @@ class Link(ABC):
         To be used in a transaction, which has the safe path.
         """
         self.flush()
-        self._copy_out(select, write)
+        blocks = Blocks(write)
+        self._copy_out(select, blocks.add)
+        blocks.finish()
 
     def together(self, asked: Iterable[Asked]) -> list[Rows]:
         """Run queries one after the other on SAFE_PATH, in one round trip where the driver can.
@@ -261,6 +266,10 @@ class Link(ABC):
         """
         return self._answers([(query, params)])[0][1]
 
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is open, or about to be."""
+        return self._begun or self._transaction_open()
+
     @contextmanager
     def transaction(
         self, settings: Mapping[str, str] | None = None, *, reading: bool = False
@@ -276,7 +285,7 @@ class Link(ABC):
         nested = self.in_transaction()
         wanted = {**PINNED, **(settings or {})}
         self.flush()
-        with self._nested():
+        with self._savepoint() if nested else self._own_transaction():
             if not nested:
                 self.later(_READING if reading else _WRITING)
                 self._take_safe_path()
@@ -290,6 +299,40 @@ class Link(ABC):
                 self._set(dict(before.rows))
                 self.flush()
             # Else what waits goes with COMMIT.
+
+    @contextmanager
+    def _own_transaction(self) -> Iterator[None]:
+        # Not the driver's own, so that BEGIN shares a round trip with what follows.
+        self.later("BEGIN")
+        self._begun = True
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            if self._transaction_open():
+                self._undo("ROLLBACK")
+            raise
+        finally:
+            self._begun = False
+
+    @contextmanager
+    def _savepoint(self) -> Iterator[None]:
+        # Sent at once: a block that fails before its first statement is undone as well.
+        self.execute("SAVEPOINT perfdata")
+        try:
+            yield
+        except BaseException:
+            self._undo("ROLLBACK TO SAVEPOINT perfdata", "RELEASE SAVEPOINT perfdata")
+            raise
+        self.execute("RELEASE SAVEPOINT perfdata")
+
+    def _undo(self, *commands: LiteralString) -> None:
+        """Run commands after a failure, whose error counts, not theirs.
+
+        The server itself rolls back what a lost connection leaves open.
+        """
+        with suppress(ServerRefusedError):
+            self._run_all([(command, None) for command in commands])
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -360,57 +403,53 @@ class Link(ABC):
         return before
 
 
-class PsycopgLink(Link):
-    """A link over a psycopg connection."""
+class BasePsycopgLink(Link):
+    """What links over psycopg's two kinds of connection share: all but how a call is awaited."""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        """Take the connection; it is the caller's to close."""
+    def __init__(self, connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+        super().__init__()
         self.connection = connection
-        self.joined = joins(connection)
-        self.waiting = []
-        self._begun = False
+        # Whether what is done belongs to the caller's transaction, open or about to be.
+        self.joined = not connection.autocommit or self._transaction_open()
+
+    @abstractmethod
+    def _cursor(self) -> Any:
+        """Make a plain client-side cursor, whatever factories the caller's connection has."""
+
+    @abstractmethod
+    def _wait(self, call: Any) -> Any:
+        """Return what a call of psycopg's gives: itself, or what a coroutine comes to."""
+
+    @abstractmethod
+    def _entered(self, manager: Any) -> AbstractContextManager[Any]:
+        """Enter and leave a context manager of psycopg's."""
+
+    @abstractmethod
+    def _read(self, copy: Any, add: Callable[[bytes], None]) -> None:
+        """Pass on each line of a COPY."""
 
     def _run(self, query: Query, params: Params | None) -> Answer:
-        with refusals(), self._cursor() as cursor:
-            cursor.execute(query, params, prepare=False)
-            return (cursor.fetchall() if cursor.description else []), cursor.rowcount
+        with refusals():
+            cursor = self._cursor()
+            self._wait(cursor.execute(query, params, prepare=False))
+            return self._answer(cursor)
 
     def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
         found: list[Answer] = []
-        with refusals(), self._cursor() as cursor:
-            cursor.execute(script(pairs), prepare=False)
+        with refusals():
+            cursor = self._cursor()
+            self._wait(cursor.execute(script(pairs), prepare=False))
             for _ in pairs:
-                rows = cursor.fetchall() if cursor.description else []
-                found.append((rows, cursor.rowcount))
+                found.append(self._answer(cursor))
                 cursor.nextset()
         return found
 
-    def _cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
-        """Make a plain client-side cursor, whatever factories the caller's connection has."""
-        return psycopg.Cursor(self.connection, row_factory=tuple_row)
+    def _answer(self, cursor: Any) -> Answer:
+        rows = self._wait(cursor.fetchall()) if cursor.description else []
+        return rows, cursor.rowcount
 
-    @contextmanager
-    def _nested(self) -> Iterator[None]:
-        if self.in_transaction():
-            with refusals(), self.connection.transaction():
-                yield
-            return
-        # Not by psycopg, so that BEGIN shares a round trip with what follows.
-        self.later("BEGIN")
-        self._begun = True
-        try:
-            yield
-            self.execute("COMMIT")
-        except BaseException:
-            with suppress(psycopg.Error):  # a connection that is lost is rolled back by the server
-                self.connection.rollback()
-            raise
-        finally:
-            self._begun = False
-
-    def in_transaction(self) -> bool:
-        """Tell whether a transaction is open, or about to be."""
-        return self._begun or self.connection.info.transaction_status != TransactionStatus.IDLE
+    def _transaction_open(self) -> bool:
+        return self.connection.info.transaction_status != TransactionStatus.IDLE
 
     def address(self) -> Address:
         """Return where it was connected to."""
@@ -425,19 +464,36 @@ class PsycopgLink(Link):
         *,
         freeze: bool,
     ) -> int:
-        query = copy_in_query(table, columns, form, freeze=freeze)
-        with refusals(), self._cursor() as cursor:
-            with cursor.copy(query) as copy:
+        with refusals():
+            cursor = self._cursor()
+            query = copy_in_query(table, columns, form, freeze=freeze)
+            with self._entered(cursor.copy(query)) as copy:
                 for block in blocks:
-                    copy.write(block)
-            return cursor.rowcount
+                    self._wait(copy.write(block))
+            return int(cursor.rowcount)
 
-    def _copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
-        gathered = Blocks(write)
-        with refusals(), self._cursor() as cursor, cursor.copy(copy_out_query(select)) as copy:
-            for line in copy:
-                gathered.add(bytes(line))
-        gathered.finish()
+    def _copy_out(self, select: sql.Composed, add: Callable[[bytes], None]) -> None:
+        with refusals(), self._entered(self._cursor().copy(copy_out_query(select))) as copy:
+            self._read(copy, add)
+
+
+class PsycopgLink(BasePsycopgLink):
+    """A link over a psycopg connection, which is the caller's to close."""
+
+    connection: psycopg.Connection[Any]
+
+    def _cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
+        return psycopg.Cursor(self.connection, row_factory=tuple_row)
+
+    def _wait(self, call: T) -> T:
+        return call
+
+    def _entered(self, manager: AbstractContextManager[T]) -> AbstractContextManager[T]:
+        return manager
+
+    def _read(self, copy: psycopg.Copy, add: Callable[[bytes], None]) -> None:
+        for line in copy:
+            add(bytes(line))
 
 
 class Blocks:
@@ -463,12 +519,6 @@ class Blocks:
         if self._pieces:
             self._write(b"".join(self._pieces))
             self._pieces, self._size = [], 0
-
-
-def joins(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
-    """Tell whether what is done belongs to the caller's transaction, open or about to be."""
-    idle = connection.info.transaction_status == TransactionStatus.IDLE
-    return not (connection.autocommit and idle)
 
 
 def copy_in_query(
