@@ -1,4 +1,4 @@
-"""Addresses: every place that a connection could reach, to be compared with the target's.
+"""Addresses: where a connection goes, as its client dialled it, and every place it could reach.
 
 A host counts by what it resolves to: an IP address with its port, or the file of a Unix socket.
 ``localhost``, ``127.0.0.1`` and ``::1`` can be three servers, and two names can be one.
@@ -9,17 +9,51 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
-from functools import cache
 from ipaddress import IPv6Address, ip_address
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from perfdata.libpq import libpq_defaults
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    import psycopg
+
 # Where builds of libpq, and asyncpg, look for a socket when no host is named.
 SOCKET_FOLDERS = ("/run/postgresql", "/var/run/postgresql", "/tmp")  # noqa: S108
-_PORT = "5432"
+_DEFAULT_PORT = 5432
+_SOCKET = ("/", "@")  # how a folder begins, and a socket in Linux's abstract namespace
+_LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class Address:
+    """A port and a host: a name, an address, or the real path of a socket's folder."""
+
+    host: str
+    port: int
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether it is a socket of this machine."""
+        return self.host.startswith(_SOCKET)
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """The ways to write it in ``allow``, the usual one first.
+
+        A folder other than libpq's default always has its port, which ends it.
+        """
+        name = self.host
+        if self.is_socket:
+            if name != default_folder():
+                return (f"{name}:{self.port}",)
+            name = _LOCAL
+        elif ":" in name or name == _LOCAL:  # an IPv6 address; a host that is called local
+            name = f"[{name}]"
+        with_port = f"{name}:{self.port}"
+        return (name, with_port) if self.port == _DEFAULT_PORT else (with_port,)
 
 
 @dataclass(frozen=True)
@@ -48,19 +82,40 @@ class Addresses:
         )
 
 
-def effective_parameters(conninfo: str | Mapping[str, object]) -> dict[str, str]:
-    """Return what libpq would go by: a conninfo or its parameters, and the present environment.
+def dialled(info: psycopg.ConnectionInfo) -> Address:
+    """Return the address of a psycopg connection, with libpq's defaults and environment in it.
 
-    Where a service is named, that alone: what its file says is not read here, and could name any
-    server. Raises psycopg.ProgrammingError for what libpq can't read.
+    A name counts only where it means the address that was reached: ``hostaddr`` goes elsewhere
+    under any name, that of a folder too.
     """
-    from psycopg.conninfo import conninfo_to_dict
+    host = info.host
+    if not info.hostaddr:
+        host = real_folder(host)
+    elif "hostaddr" in info.get_parameters() and not _means(host, info.hostaddr):
+        host = info.hostaddr
+    return Address(host, info.port)
 
-    given = conninfo_to_dict(conninfo) if isinstance(conninfo, str) else conninfo
-    parts = {key: str(value) for key, value in given.items() if value is not None}
-    if service := parts.get("service") or os.environ.get("PGSERVICE"):
-        return {"service": service}
-    return _environment() | parts
+
+def real_folder(host: str) -> str:
+    """Return the folder that a socket's folder leads to."""
+    return os.path.realpath(host) if host.startswith("/") else host
+
+
+def default_folder() -> str:
+    """Return the real path of the folder that libpq was compiled with, or a host where it has none.
+
+    The environment does not count.
+    """
+    return real_folder(libpq_defaults()[0])
+
+
+def _means(name: str, address: str) -> bool:
+    if name.startswith(_SOCKET):
+        return False
+    try:
+        return address in {str(found[4][0]) for found in socket.getaddrinfo(name, None)}
+    except OSError:
+        return False
 
 
 def resolve(parameters: Mapping[str, str], folders: Iterable[str] = ()) -> Addresses:
@@ -89,25 +144,13 @@ def address_of(address: str | tuple[str, int], database: str, user: str) -> Addr
     return _addresses([(host, port)], _places(host, port), database, user)
 
 
-def _environment() -> dict[str, str]:
-    """Return the parameters that libpq takes from its variables in the environment."""
-    from psycopg import pq
-
-    found = {}
-    for option in pq.Conninfo.get_defaults():
-        value = os.environ.get(option.envvar.decode()) if option.envvar else None
-        if value is not None:
-            found[option.keyword.decode()] = value
-    return found
-
-
 def _hosts(parts: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """Yield host, hostaddr and port of each server in a list; one port holds for all."""
     names, numbers, ports = (parts.get(one, "").split(",") for one in ("host", "hostaddr", "port"))
     if len(ports) == 1:
         ports *= max(len(names), len(numbers))
     for name, number, port in zip_longest(names, numbers, ports, fillvalue=""):
-        yield name, number, port.strip() or _PORT
+        yield name, number, port.strip() or str(_DEFAULT_PORT)
 
 
 def _addresses(
@@ -151,19 +194,3 @@ def _default(port: str, folders: Iterable[str]) -> set[str]:
 
 def _socket_file(folder: str, port: str) -> str:
     return f"{folder}/.s.PGSQL.{port}"
-
-
-@cache
-def libpq_defaults() -> tuple[str, str]:
-    """Return libpq's own defaults for host and user, which it tells of a connection alone."""
-    from psycopg import pq
-
-    # A service goes before all that is said here; "" would be one of that name.
-    service = os.environ.pop("PGSERVICE", None)
-    try:
-        # It gives up at the sslmode: after it worked these out, and before it connects.
-        found = pq.PGconn.connect_start(b"host='' hostaddr='' port=5432 user='' sslmode=none")
-    finally:
-        if service is not None:
-            os.environ["PGSERVICE"] = service
-    return found.host.decode(), found.user.decode()

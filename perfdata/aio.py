@@ -218,7 +218,8 @@ async def _with_link(database: object, work: Callable[[Link], T]) -> T:
     from sqlalchemy.util import greenlet_spawn
 
     from perfdata.database.asynclink import AsyncPsycopgLink, link_within
-    from perfdata.database.connection import connect_async, normalise_url, unreachable
+    from perfdata.database.connection import connect_async, unreachable
+    from perfdata.database.url import normalise_url
 
     def at_work(link: Link) -> T:
         with link.at_work():

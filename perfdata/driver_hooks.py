@@ -16,15 +16,10 @@ from contextvars import ContextVar
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from perfdata.addresses import (
-    SOCKET_FOLDERS,
-    Addresses,
-    address_of,
-    effective_parameters,
-    resolve,
-)
+from perfdata.addresses import SOCKET_FOLDERS, Addresses, address_of, resolve
 from perfdata.config import Settings
 from perfdata.errors import ElsewhereError, ProgramRefusedError, RefusedError
+from perfdata.libpq import effective_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -63,7 +63,7 @@ class Stage:
 
     def use(self, url: str) -> None:
         """Take the database of ``url`` from now on."""
-        from perfdata.database.connection import normalise_url
+        from perfdata.database.url import normalise_url
 
         if self._target is None or normalise_url(self._target.conninfo) != normalise_url(url):
             self._open(dataclasses.replace(self._settings, database_url=url))

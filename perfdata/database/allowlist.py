@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from perfdata.database.address import Address
+    from perfdata.addresses import Address
     from perfdata.database.link import Link
 
 # Of an identifier the first 32 bits are the second in which initdb ran: 19 digits since 1999.

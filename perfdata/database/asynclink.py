@@ -13,7 +13,7 @@ import psycopg
 from psycopg.rows import tuple_row
 from sqlalchemy.util import await_only
 
-from perfdata.database.address import Address, real_folder
+from perfdata.addresses import Address, real_folder
 from perfdata.database.link import (
     OUT_DELIMITER,
     OUT_QUOTE,

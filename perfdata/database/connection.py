@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString
-from urllib.parse import parse_qsl, quote, urlencode
 
-from perfdata.addresses import effective_parameters
 from perfdata.database.link import Link, PsycopgLink
+from perfdata.database.url import PORT_MAX, describe, normalise_url, unreadable
 from perfdata.driver_hooks import own_connection
 from perfdata.errors import ConfigError, ConnectError, PerfdataError, RefusedError
+from perfdata.libpq import SECRETS, effective_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     import psycopg
     import sqlalchemy
@@ -20,17 +20,6 @@ if TYPE_CHECKING:
 
     Query = LiteralString | sql.SQL | sql.Composed
 
-# Query parameters that SQLAlchemy's drivers read and libpq does not know.
-_DRIVER_PARAMETERS = {
-    "async_fallback",
-    "prepared_statement_cache_size",
-    "prepared_statement_name_func",
-    "command_timeout",
-}
-
-_SECRETS = ("password", "sslpassword", "oauth_client_secret")
-_PORT_MAX = 65_535
-_SSL = {"true": "require", "false": "disable"}  # asyncpg takes both
 _OURS: dict[str, Any] = {
     "autocommit": True,
     "prepare_threshold": None,
@@ -78,82 +67,6 @@ def _reasons(conninfo: str) -> Iterator[None]:
     except psycopg.Error as error:
         reason = " ".join(str(error).split())
         raise ConnectError(f"can't connect to {describe(conninfo)}: {reason}") from error
-
-
-def describe(conninfo: str) -> str:
-    """Say which database a conninfo means, as ``user@host:port/database``, with no password."""
-    from psycopg.conninfo import conninfo_to_dict
-
-    parts = conninfo_to_dict(conninfo)
-    if "service" in parts:
-        return f"service {parts['service']}"
-    user = f"{parts['user']}@" if parts.get("user") else ""
-    port = f":{parts['port']}" if parts.get("port") else ""
-    return f"{user}{parts.get('host') or 'local'}{port}/{parts.get('dbname') or ''}"
-
-
-def normalise_url(url: str) -> str:
-    """Turn any URL or key=value string that libpq or SQLAlchemy takes into a libpq conninfo.
-
-    Raises ConfigError, which never repeats the URL: it may hold a password.
-    """
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo
-
-    scheme, separator, rest = url.partition("://")
-    if separator:
-        name, _, driver = scheme.partition("+")
-        if not scheme.replace("+", "").isalnum():  # a password may hold "://" too
-            raise _unreadable()
-        if name not in {"postgresql", "postgres"}:
-            raise ConfigError(
-                f"the database URL begins with {scheme!r}; perfdata takes postgresql:// "
-                "(also with +psycopg, +asyncpg, …)"
-            )
-        # An unencoded @ or / ends the password early: its rest would pass for a host or a name.
-        place, _, path = rest.partition("/")
-        if place.count("@") > 1 or "@" in path.partition("?")[0]:
-            raise _unreadable()
-        url = f"postgresql://{_without_driver(rest) if driver else rest}"
-    try:
-        parts = conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
-        raise _unreadable() from None
-    ports = [port for port in str(parts.get("port", "")).split(",") if port]
-    # postgresql://user:password, without a host, has the password where a port is.
-    if not all(port.isdecimal() and 0 < int(port) <= _PORT_MAX for port in ports):
-        raise _unreadable()
-    if "://" in str(parts.get("dbname", "")):  # a URL in the place of a name
-        raise _unreadable()
-    return make_conninfo("", **parts)
-
-
-def _unreadable() -> ConfigError:
-    return ConfigError(
-        "the database URL can't be read (it is not repeated here, as it may hold a password); "
-        "special characters in a password must be percent-encoded: @ is %40, / is %2F, % is %25"
-    )
-
-
-def _without_driver(rest: str) -> str:
-    """Turn what follows SQLAlchemy's scheme into what libpq takes; only the query differs."""
-    place, _, query = rest.partition("?")
-    pairs = parse_qsl(query, keep_blank_values=True)
-    hosts = [value for key, value in pairs if key == "host"]
-    kept = [
-        ("sslmode", _SSL.get(value, value)) if key == "ssl" else (key, value)
-        for key, value in pairs
-        if key not in _DRIVER_PARAMETERS and not (key == "host" and len(hosts) > 1)
-    ]
-    if len(hosts) > 1:  # SQLAlchemy's way to name several: ?host=a:5432&host=b:5433
-        kept.append(("host", ",".join(host.rpartition(":")[0] or host for host in hosts)))
-        kept.append(("port", ",".join(_port(host) for host in hosts)))
-    return f"{place}?{urlencode(kept, quote_via=quote)}"
-
-
-def _port(host: str) -> str:
-    name, _, port = host.rpartition(":")
-    return port if name else ""
 
 
 @contextmanager
@@ -279,15 +192,8 @@ def _open_sqlalchemy(database: object) -> Iterator[Link]:
 def unreachable(url: sqlalchemy.URL, error: Exception) -> PerfdataError:
     """Make the error for an engine that can't connect, with no password."""
     # SQLAlchemy takes what follows an unencoded @ for a host, and a password alone for a port.
-    if "@" in f"{url.host} {url.database}" or (url.port or 0) > _PORT_MAX:
-        return _unreadable()
+    if "@" in f"{url.host} {url.database}" or (url.port or 0) > PORT_MAX:
+        return unreadable()
     reason = " ".join(str(getattr(error, "orig", None) or error).split())
-    shown = url.difference_update_query(_SECRETS).render_as_string(hide_password=True)
+    shown = url.difference_update_query(SECRETS).render_as_string(hide_password=True)
     return ConnectError(f"can't connect to {shown}: {reason}")
-
-
-def first(values: Sequence[object], limit: int = 5) -> str:
-    """List the first values for an error, and say how many more there are."""
-    shown = ", ".join(str(value) for value in values[:limit])
-    more = len(values) - limit
-    return f"{shown} and {more:,} more" if more > 0 else shown

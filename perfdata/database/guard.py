@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.database.allowlist import Location
-from perfdata.database.connection import first
 from perfdata.database.link import READ_IDENTIFIER
 from perfdata.database.server import EmbeddedServer
 from perfdata.errors import BoundaryError, GuardError
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

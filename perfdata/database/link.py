@@ -13,14 +13,14 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from perfdata.database.address import dialled
+from perfdata.addresses import dialled
 from perfdata.database.script import script
 from perfdata.errors import ServerRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from perfdata.database.address import Address
+    from perfdata.addresses import Address
     from perfdata.database.script import Params, Query
 
     Asked = Query | tuple[Query, Params]  # a statement, with its parameters where it has any
@@ -391,16 +391,18 @@ class Link(ABC):
         """
         self.execute("SELECT pg_catalog.set_config('search_path', %s, false)", (search_path,))
         self.later(_PATH, (SAFE_PATH,))
-        self._set(PINNED, local=False)
+        self._change(PINNED, local=False)
         self.flush()
 
-    def _set(self, wanted: Mapping[str, str], *, local: bool = True) -> Later:
+    def _set(self, wanted: Mapping[str, str]) -> Later:
         """Set what the server knows of ``wanted``, until the transaction ends; give the old."""
-        lower = {name.lower(): value for name, value in wanted.items()}
-        names, values = list(lower), list(lower.values())
-        before = self.later(_CURRENT, (names,))
-        self.later(_CHANGE, (local, names, values))
+        before = self.later(_CURRENT, ([name.lower() for name in wanted],))
+        self._change(wanted, local=True)
         return before
+
+    def _change(self, wanted: Mapping[str, str], *, local: bool) -> None:
+        names = [name.lower() for name in wanted]
+        self.later(_CHANGE, (local, names, list(wanted.values())))
 
 
 class BasePsycopgLink(Link):

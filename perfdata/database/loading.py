@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from perfdata.database.catalog import read_catalog
 from perfdata.database.checks import run_checks
-from perfdata.database.connection import first
 from perfdata.database.emptying import check_flags, clear, count_unflagged, counting, look
 from perfdata.database.guard import check_boundary
 from perfdata.database.locks import hold_off, lock_tables, lock_timeout, waits_told
@@ -29,6 +28,7 @@ from perfdata.database.user_code import OTHERS, refuse_code_of_load
 from perfdata.database.views import refresh_views, views_of
 from perfdata.errors import BoundaryError, LoadError, RefusedError, SchemaError, ServerRefusedError
 from perfdata.progress import Event
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

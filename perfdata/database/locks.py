@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.database.catalog import table_key
-from perfdata.database.connection import first
 from perfdata.errors import ConfigError, LoadError, ServerRefusedError
 from perfdata.progress import Event
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

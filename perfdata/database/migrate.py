@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psycopg import sql
 
 from perfdata.database.catalog import ALEMBICS, VERSION_TABLE, Versions
-from perfdata.database.connection import describe, explicit_conninfo, open_link
+from perfdata.database.connection import explicit_conninfo, open_link
+from perfdata.database.url import describe
 from perfdata.database.worker import Job, run_job
 from perfdata.errors import MigrationError, PrivilegesError
 from perfdata.progress import silent

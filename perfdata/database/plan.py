@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from perfdata.database.catalog import Catalog, Table
     from perfdata.database.checks import Check
-    from perfdata.database.known import Statistics
     from perfdata.database.link import CopyFormat, Link
     from perfdata.database.sequences import SequenceState
+    from perfdata.database.statistics import Statistics
 
 
 class Existing(Enum):

@@ -7,9 +7,10 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from perfdata.database.connection import connect, first
+from perfdata.database.connection import connect
 from perfdata.database.link import PsycopgLink
 from perfdata.errors import PerfdataError, RefusedError, ServerRefusedError
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

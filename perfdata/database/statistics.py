@@ -7,11 +7,10 @@ statistics, partitions, and tables, indexes or collations that are not the same 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from psycopg import sql
-
-from perfdata.database.known import Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -126,6 +125,26 @@ FROM fitting f CROSS JOIN LATERAL json_to_recordset(f.columns) AS c (attname tex
   most_common_vals text, most_common_freqs real[], histogram_bounds text, correlation real,
   most_common_elems text, most_common_elem_freqs real[], elem_count_histogram real[],
   range_length_histogram text, range_empty_frac real, range_bounds_histogram text)"""
+
+# As json_build_object writes it; within a value its quotes are escaped.
+_COLUMNS = b', "columns" : '
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The planner's statistics: where they hold, and JSON objects, one a table or index."""
+
+    environment: str
+    relations: Sequence[bytes]
+
+    @property
+    def sizes(self) -> list[bytes]:
+        """The relations without what is known of their columns, which stands last in each."""
+        return [
+            head + b"}" if found else line
+            for line in self.relations
+            for head, found, _ in [line.partition(_COLUMNS)]
+        ]
 
 
 def read_statistics(link: Link, rows: Mapping[int, int]) -> Statistics | None:

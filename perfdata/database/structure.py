@@ -14,7 +14,6 @@ from psycopg import sql
 
 from perfdata.database.catalog import table_key
 from perfdata.database.checks import Check
-from perfdata.database.connection import first
 from perfdata.database.rebuild import build_indexes, drop_indexes, plain_indexes
 from perfdata.database.triggers import (
     KeyStates,
@@ -31,6 +30,7 @@ from perfdata.database.unproven import (
     unproven_of,
 )
 from perfdata.errors import LoadError, SchemaError, ServerRefusedError
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

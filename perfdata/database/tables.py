@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from perfdata.database.connection import first, make_engine
+from perfdata.database.connection import make_engine
 from perfdata.database.metadata import MADE_FROM
 from perfdata.errors import MigrationError
 from perfdata.progress import Event
 from perfdata.project import Project
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData

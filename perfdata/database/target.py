@@ -9,12 +9,13 @@ from filelock import FileLock
 from psycopg import sql
 
 from perfdata.config import BUNDLED_PROJECT
-from perfdata.database.connection import connect, describe, normalise_url, open_link
+from perfdata.database.connection import connect, open_link
 from perfdata.database.metadata import create_tables
 from perfdata.database.migrate import database_heads, migrate, read_history
 from perfdata.database.ownership import complete_marks
 from perfdata.database.server import DATABASE, EmbeddedServer
 from perfdata.database.templates import mark_made
+from perfdata.database.url import describe, normalise_url
 from perfdata.errors import MigrationError
 from perfdata.progress import silent
 from perfdata.project import load_project

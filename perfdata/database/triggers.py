@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 from psycopg import sql
 
 from perfdata.database.catalog import Relation
-from perfdata.database.connection import first
 from perfdata.errors import SchemaError
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

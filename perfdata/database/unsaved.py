@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perfdata.database.catalog import table_key
-from perfdata.database.connection import first
 from perfdata.errors import SchemaError
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

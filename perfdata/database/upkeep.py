@@ -13,10 +13,10 @@ from perfdata.errors import ServerRefusedError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from perfdata.database.known import Statistics
     from perfdata.database.link import Link
     from perfdata.database.plan import Plan
     from perfdata.database.readers import Deletion
+    from perfdata.database.statistics import Statistics
 
 
 # ANALYZE reads so many rows for each unit of the target, which is 100 unless a server or a column

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from perfdata.errors import ConfigError
 
@@ -12,6 +12,93 @@ DRIVERS = ("asyncpg", "psycopg", "psycopg2")
 _ASYNCPG = {"sslmode": "ssl", "connect_timeout": "timeout"}
 # Parameters that say nothing about where the database is.
 _OURS = {"fallback_application_name", "client_encoding"}
+
+# Query parameters that SQLAlchemy's drivers read and libpq does not know.
+_DRIVER_PARAMETERS = {
+    "async_fallback",
+    "prepared_statement_cache_size",
+    "prepared_statement_name_func",
+    "command_timeout",
+}
+_SSL = {"true": "require", "false": "disable"}  # asyncpg takes both
+PORT_MAX = 65_535
+
+
+def describe(conninfo: str) -> str:
+    """Say which database a conninfo means, as ``user@host:port/database``, with no password."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    parts = conninfo_to_dict(conninfo)
+    if "service" in parts:
+        return f"service {parts['service']}"
+    user = f"{parts['user']}@" if parts.get("user") else ""
+    port = f":{parts['port']}" if parts.get("port") else ""
+    return f"{user}{parts.get('host') or 'local'}{port}/{parts.get('dbname') or ''}"
+
+
+def normalise_url(url: str) -> str:
+    """Turn any URL or key=value string that libpq or SQLAlchemy takes into a libpq conninfo.
+
+    Raises ConfigError, which never repeats the URL: it may hold a password.
+    """
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    scheme, separator, rest = url.partition("://")
+    if separator:
+        name, _, driver = scheme.partition("+")
+        if not scheme.replace("+", "").isalnum():  # a password may hold "://" too
+            raise unreadable()
+        if name not in {"postgresql", "postgres"}:
+            raise ConfigError(
+                f"the database URL begins with {scheme!r}; perfdata takes postgresql:// "
+                "(also with +psycopg, +asyncpg, …)"
+            )
+        # An unencoded @ or / ends the password early: its rest would pass for a host or a name.
+        place, _, path = rest.partition("/")
+        if place.count("@") > 1 or "@" in path.partition("?")[0]:
+            raise unreadable()
+        url = f"postgresql://{_without_driver(rest) if driver else rest}"
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise unreadable() from None
+    ports = [port for port in str(parts.get("port", "")).split(",") if port]
+    # postgresql://user:password, without a host, has the password where a port is.
+    if not all(port.isdecimal() and 0 < int(port) <= PORT_MAX for port in ports):
+        raise unreadable()
+    if "://" in str(parts.get("dbname", "")):  # a URL in the place of a name
+        raise unreadable()
+    return make_conninfo("", **parts)
+
+
+def unreadable() -> ConfigError:
+    """Make the error for a URL that can't be read, without the URL."""
+    return ConfigError(
+        "the database URL can't be read (it is not repeated here, as it may hold a password); "
+        "special characters in a password must be percent-encoded: @ is %40, / is %2F, % is %25"
+    )
+
+
+def _without_driver(rest: str) -> str:
+    """Turn what follows SQLAlchemy's scheme into what libpq takes; only the query differs."""
+    place, _, query = rest.partition("?")
+    pairs = parse_qsl(query, keep_blank_values=True)
+    hosts = [value for key, value in pairs if key == "host"]
+    kept = [
+        ("sslmode", _SSL.get(value, value)) if key == "ssl" else (key, value)
+        for key, value in pairs
+        if key not in _DRIVER_PARAMETERS and not (key == "host" and len(hosts) > 1)
+    ]
+    if len(hosts) > 1:  # SQLAlchemy's way to name several: ?host=a:5432&host=b:5433
+        kept.append(("host", ",".join(host.rpartition(":")[0] or host for host in hosts)))
+        kept.append(("port", ",".join(_port(host) for host in hosts)))
+    return f"{place}?{urlencode(kept, quote_via=quote)}"
+
+
+def _port(host: str) -> str:
+    name, _, port = host.rpartition(":")
+    return port if name else ""
 
 
 def check_driver(driver: str) -> None:

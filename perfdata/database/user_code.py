@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from perfdata.database.catalog import table_key
-from perfdata.database.connection import first
 from perfdata.errors import UserCodeError
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

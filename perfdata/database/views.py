@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, LiteralString, NamedTuple
 from psycopg import sql
 
 from perfdata.database.catalog import table_key
-from perfdata.database.connection import first
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection

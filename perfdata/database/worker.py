@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 # As long as an interrupted statement may take to end.
 _GRACE_S = 5
 _INTERRUPTED = 130
-# libpq's variables that are no parameters of a connection.
-_LIBPQ = {
-    "PGDATESTYLE", "PGGEQO", "PGLOCALEDIR", "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR", "PGTZ",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -169,8 +165,9 @@ def _end_with_parent(requests: TextIO, done: threading.Event) -> None:
 def _answer(job: Job, report: Report) -> dict[str, object]:
     """Do a job where nothing but the target can be connected to; describe what went wrong."""
     from perfdata.driver_hooks import ENV_PY, confined
+    from perfdata.libpq import clear_environment
 
-    _clear_environment()
+    clear_environment()  # what libpq's variables say of the target stands in its conninfo
     fix = ENV_PY if job.migrations else ()
     what = "migrations" if job.migrations else "metadata"
     with confined(f"the {what} of project {job.project}", job.conninfo, fix) as confinement:
@@ -182,17 +179,6 @@ def _answer(job: Job, report: Report) -> dict[str, object]:
             if not isinstance(found, PerfdataError):
                 found = _failure(job, what, found)
             return {"error": _described(found)}
-
-
-def _clear_environment() -> None:
-    """Remove libpq's variables: what they say of the target stands in its conninfo."""
-    from psycopg import pq
-
-    for name in _LIBPQ:
-        os.environ.pop(name, None)
-    for option in pq.Conninfo.get_defaults():
-        if option.envvar is not None:
-            os.environ.pop(option.envvar.decode(), None)
 
 
 def _failure(job: Job, what: str, error: BaseException) -> MigrationError:

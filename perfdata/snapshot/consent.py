@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.database.catalog import table_key
-from perfdata.database.connection import first
 from perfdata.database.user_code import refuse_user_code
 from perfdata.errors import RefusedError
 from perfdata.snapshot.selection import named_tables
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

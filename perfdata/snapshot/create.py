@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from perfdata.database.catalog import Catalog, Table
-    from perfdata.database.known import Statistics
     from perfdata.database.link import Link
+    from perfdata.database.statistics import Statistics
     from perfdata.dataset import Dataset
     from perfdata.progress import Report
 

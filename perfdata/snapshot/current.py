@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfdata.database.connection import first
 from perfdata.database.metadata import tables_digest
 from perfdata.database.migrate import read_history
 from perfdata.errors import SnapshotStaleError
 from perfdata.snapshot.format import FORMAT
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,11 +11,11 @@ import re
 from typing import TYPE_CHECKING
 
 from perfdata.database.checks import Check
-from perfdata.database.connection import first
 from perfdata.database.kinds import takes
 from perfdata.database.migrate import stood_on, version_queries
 from perfdata.errors import SchemaError, SnapshotStaleError
 from perfdata.snapshot.current import compare_migrations
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from perfdata.database.catalog import Catalog
-    from perfdata.database.known import Statistics
     from perfdata.database.link import Link
     from perfdata.database.plan import TableLoad
+    from perfdata.database.statistics import Statistics
     from perfdata.progress import Report
 
 

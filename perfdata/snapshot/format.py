@@ -14,7 +14,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 import zstandard
 
-from perfdata.database.known import Statistics
 from perfdata.errors import SnapshotDamagedError, SnapshotError, SnapshotStaleError
 from perfdata.project import Migration
 from perfdata.snapshot.frames import (
@@ -35,6 +34,8 @@ from perfdata.snapshot.shape import check_columns, check_shape, row_pattern
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from perfdata.database.statistics import Statistics
 
 FORMAT = "perfdata/1"
 # On 325 MB of rows (5000_offices) and 6.5 MB (100_offices), seconds of a processor behind them:
@@ -351,6 +352,8 @@ def _head(line: bytes) -> dict[str, Any]:
 
 
 def _statistics(lines: _Lines) -> Statistics:
+    from perfdata.database.statistics import Statistics
+
     head = _head(lines.next())["statistics"]
     relations: list[bytes] = []
     size_bytes = 0

@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from perfdata.database.catalog import read_catalog
 from perfdata.database.checks import run_checks
-from perfdata.database.connection import first, open_link
+from perfdata.database.connection import open_link
 from perfdata.database.marks import Kind
 from perfdata.database.swap import obstacle, swap, written
 from perfdata.database.templates import (
@@ -50,6 +50,7 @@ from perfdata.snapshot.looking import (
 from perfdata.snapshot.losses import lost_words
 from perfdata.snapshot.parallel import Room, load_parallel, second_filler
 from perfdata.snapshot.restore import Restored, application_name, log_restore, restore_into
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

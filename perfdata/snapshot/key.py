@@ -7,8 +7,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfdata.database.connection import normalise_url, open_link
+from perfdata.database.connection import open_link
 from perfdata.database.server import server_major
+from perfdata.database.url import normalise_url
 from perfdata.errors import MigrationError, SnapshotError
 from perfdata.project import load_project
 from perfdata.snapshot.current import key_parts

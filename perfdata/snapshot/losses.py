@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from psycopg import sql
 
-from perfdata.database.connection import first
 from perfdata.database.guard import locate
 from perfdata.errors import BoundaryError, RefusedError
 from perfdata.snapshot.format import read_manifest
 from perfdata.snapshot.whole import lost_rows
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from perfdata.database.catalog import ForeignKey

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from psycopg import sql
 
-from perfdata.database.connection import first
 from perfdata.database.emptying import look
 from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
 from perfdata.database.sequences import advance_sequences
@@ -27,15 +26,16 @@ from perfdata.errors import ConnectError, LoadError
 from perfdata.progress import Event, silent
 from perfdata.snapshot.filling import Job, fill_tables, open_room
 from perfdata.snapshot.helper import helper
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from perfdata.database.catalog import Catalog, ForeignKey, Relation
-    from perfdata.database.known import Statistics
     from perfdata.database.link import Link
     from perfdata.database.plan import Plan
+    from perfdata.database.statistics import Statistics
     from perfdata.database.structure import TakenOff
     from perfdata.progress import Report
     from perfdata.snapshot.store import Snapshot

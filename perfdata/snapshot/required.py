@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.database.checks import Check
-from perfdata.database.connection import first
 from perfdata.errors import RefusedError, SchemaError
 from perfdata.snapshot.format import Requirement
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,7 +11,7 @@ from perfdata.config import Settings
 from perfdata.database.audit import log_change
 from perfdata.database.catalog import read_catalog
 from perfdata.database.checks import run_checks
-from perfdata.database.connection import first, open_link, whole_database
+from perfdata.database.connection import open_link, whole_database
 from perfdata.database.copy import JSON_CSV, csv_blocks
 from perfdata.database.guard import check_guard
 from perfdata.database.loading import Existing, Loaded, Plan, TableLoad, load
@@ -33,14 +33,15 @@ from perfdata.snapshot.selection import Selection
 from perfdata.snapshot.shape import check_columns
 from perfdata.snapshot.store import find_snapshot
 from perfdata.snapshot.whole import check_whole
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from perfdata.database.catalog import Catalog
-    from perfdata.database.known import Statistics
     from perfdata.database.link import Link
+    from perfdata.database.statistics import Statistics
     from perfdata.progress import Report
     from perfdata.snapshot.format import Manifest, TableBody
     from perfdata.snapshot.store import Snapshot

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perfdata.config import Settings
-from perfdata.database.connection import first, open_link
+from perfdata.database.connection import open_link
 from perfdata.database.locks import LOCK_TIMEOUT_S, one_moment
 from perfdata.errors import SnapshotDiffersError
 from perfdata.progress import silent
@@ -13,6 +13,7 @@ from perfdata.snapshot.diff import common_columns, read_digests
 from perfdata.snapshot.format import check_file
 from perfdata.snapshot.sides import DatabaseSide, FileSide
 from perfdata.snapshot.store import find_snapshot
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from perfdata.database.link import Link

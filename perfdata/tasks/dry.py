@@ -77,8 +77,8 @@ def _tell_rebuild(target: Target, name: str, said: str, options: Options) -> Non
 
 
 def _tell_foreseen(found: Foreseen, *, keep: bool) -> None:
-    from perfdata.database.connection import first
     from perfdata.snapshot.losses import lost_words
+    from perfdata.text import first
 
     print("every check before the first change was made, and passed")
     if found.fresh:

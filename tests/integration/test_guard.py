@@ -18,12 +18,12 @@ from perfdata import (
     create_snapshot,
     restore_snapshot,
 )
-from perfdata.addresses import libpq_defaults
+from perfdata.addresses import default_folder
 from perfdata.aio import restore_snapshot as restore_snapshot_async
-from perfdata.database.address import default_folder
 from perfdata.database.collect import collect_databases
 from perfdata.database.link import PsycopgLink
 from perfdata.database.templates import mark_made
+from perfdata.libpq import libpq_defaults
 from perfdata.progress import silent
 from perfdata.snapshot.clones import Clones
 from tests.integration.forwarder import forwarder

@@ -31,8 +31,8 @@ from perfdata import (
     find_snapshot,
     provide_dataset,
 )
-from perfdata.database.connection import normalise_url
 from perfdata.database.migrate import migrate, read_history
+from perfdata.database.url import normalise_url
 from perfdata.snapshot.current import check_current
 from perfdata.snapshot.provide import _reason
 from perfdata.tasks.target import configured_project

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perfdata.addresses import Addresses, address_of, effective_parameters, resolve
+from perfdata.addresses import Addresses, address_of, resolve
+from perfdata.libpq import effective_parameters
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from perfdata.database import address
-from perfdata.database.address import Address
+from perfdata import addresses
+from perfdata.addresses import Address
 from perfdata.database.allowlist import Location
 
 IDENTIFIER = 7_713_088_136_475_349_437
@@ -17,7 +17,7 @@ IDENTIFIER = 7_713_088_136_475_349_437
 @pytest.fixture(autouse=True)
 def _run_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have libpq's default folder be Debian's."""
-    monkeypatch.setattr(address, "default_folder", lambda: "/run/postgresql")
+    monkeypatch.setattr(addresses, "default_folder", lambda: "/run/postgresql")
 
 
 def location(host: str, port: int = 5432, database: str = "shop", known: bool = True) -> Location:

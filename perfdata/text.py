@@ -8,6 +8,10 @@ them in every line that a job prints: ``::error::`` where a line begins, ``##[er
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _COMMAND = re.compile(r"^([ \t]*):(?=:)|#(?=#\[)", re.MULTILINE)
 
@@ -28,3 +32,10 @@ def make_printable(text: str) -> str:
     A blank parts the signs that it looks for: ``: :error::``, ``# #[error]``.
     """
     return _COMMAND.sub(r"\g<0> ", blank_out(text, "\n\t"))
+
+
+def first(values: Sequence[object], limit: int = 5) -> str:
+    """List the first values for an error, and say how many more there are."""
+    shown = ", ".join(str(value) for value in values[:limit])
+    more = len(values) - limit
+    return f"{shown} and {more:,} more" if more > 0 else shown
