@@ -39,7 +39,7 @@ from perfdata import (
 )
 from perfdata.database import loading
 from perfdata.database.binaries import find_binaries
-from perfdata.database.link import PsycopgLink
+from perfdata.database.drivers import PsycopgLink
 from perfdata.database.server import DATABASE, EmbeddedServer
 from perfdata.database.templates import mark_made
 from perfdata.welfare.models import Base

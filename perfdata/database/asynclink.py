@@ -14,14 +14,9 @@ from psycopg.rows import tuple_row
 from sqlalchemy.util import await_only
 
 from perfdata.addresses import Address, real_folder
-from perfdata.database.link import (
-    OUT_DELIMITER,
-    OUT_QUOTE,
-    BasePsycopgLink,
-    Link,
-    PsycopgLink,
-)
-from perfdata.database.script import with_literals
+from perfdata.database.copy import OUT_DELIMITER, OUT_QUOTE
+from perfdata.database.drivers import BasePsycopgLink, PsycopgLink, with_literals
+from perfdata.database.link import Link
 from perfdata.errors import ConfigError, ServerRefusedError
 
 if TYPE_CHECKING:
@@ -33,8 +28,8 @@ if TYPE_CHECKING:
     from psycopg import sql
     from sqlalchemy.orm import Session, scoped_session
 
-    from perfdata.database.link import Answer, CopyFormat
-    from perfdata.database.script import Params, Query
+    from perfdata.database.copy import CopyFormat
+    from perfdata.database.link import Answer, Params, Query
 
 T = TypeVar("T")
 

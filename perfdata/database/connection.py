@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString
 
-from perfdata.database.link import Link, PsycopgLink
+from perfdata.database.drivers import PsycopgLink
+from perfdata.database.link import Link
 from perfdata.database.url import PORT_MAX, describe, normalise_url, unreadable
 from perfdata.driver_hooks import own_connection
 from perfdata.errors import ConfigError, ConnectError, PerfdataError, RefusedError

@@ -8,17 +8,48 @@ escape than ``\"`` and ``\\`` stands in it.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from perfdata.database.link import OUT_DELIMITER, OUT_QUOTE, CopyFormat
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from perfdata.database.catalog import Table
+# JSON holds no control characters, so that a row passes COPY's csv as it is.
+OUT_QUOTE, OUT_DELIMITER = "\x01", "\x02"
+# Rows gathered into one block: one Python call a row costs more than the bytes do.
+BLOCK_BYTES = 1 << 18
 
+
+@dataclass(frozen=True)
+class CopyFormat:
+    """How the bytes of a COPY into a table are written; ``quote`` and so on are of csv alone."""
+
+    name: LiteralString
+    quote: LiteralString | None = None
+    escape: LiteralString | None = None
+    null: LiteralString | None = None
+    delimiter: LiteralString | None = None
+
+    def options(self, *, freeze: bool) -> sql.Composed:
+        """Write COPY's options."""
+        given = {
+            "QUOTE": self.quote,
+            "ESCAPE": self.escape,
+            "NULL": self.null,
+            "DELIMITER": self.delimiter,
+        }
+        words: list[sql.Composable] = [sql.SQL("FORMAT {}").format(sql.SQL(self.name))]
+        words += [
+            sql.SQL("{} {}").format(sql.SQL(word), sql.Literal(value))
+            for word, value in given.items()
+            if value is not None
+        ]
+        return sql.SQL(", ").join([*words, sql.SQL("FREEZE")] if freeze else words)
+
+
+TEXT = CopyFormat("text")
 JSON_CSV = CopyFormat("csv", quote='"', escape="\\", null="null")
 # A row as it stands in a snapshot, into one column of text.
 JSON_LINES = CopyFormat("csv", quote=OUT_QUOTE, delimiter=OUT_DELIMITER, null="")
@@ -41,18 +72,46 @@ _SHORT = {
 }  # fmt: skip
 
 
-def json_rows(
-    table: Table, where: sql.Composable, columns: Sequence[str] | None = None
+def copy_in_query(
+    table: sql.Identifier, columns: Sequence[str], form: CopyFormat, *, freeze: bool
 ) -> sql.Composed:
-    """Make the query for a table's rows, each as one JSON array of texts.
+    """Make the COPY into a table; with no columns named it takes them all, which are none."""
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    listed = sql.SQL(" ({})").format(names) if columns else sql.SQL("")
+    options = form.options(freeze=freeze)
+    return sql.SQL("COPY {}{} FROM STDIN ({})").format(table, listed, options)
 
-    ``columns`` are all stored ones unless they are named.
-    """
-    chosen = table.stored if columns is None else [table.column(name) for name in columns]
-    values = sql.SQL(", ").join(column.text() for column in chosen)
-    return sql.SQL("SELECT array_to_json(ARRAY[{}]::text[]) FROM {} WHERE {}").format(
-        values, table.only, where
+
+def copy_out_query(select: sql.Composed) -> sql.Composed:
+    """Make the COPY that sends a query's one text column as it is, a row a line."""
+    return sql.SQL("COPY ({}) TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')").format(
+        select
     )
+
+
+class Blocks:
+    """Gathers what comes into blocks of whole lines."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        """Take what is given the blocks."""
+        self._write = write
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        """Take what came: one or more whole lines, or a part of one."""
+        if len(data) >= BLOCK_BYTES and self._pieces and self._pieces[-1].endswith(b"\n"):
+            self.finish()  # so that a large line is not copied to be joined
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size >= BLOCK_BYTES and data.endswith(b"\n"):
+            self.finish()
+
+    def finish(self) -> None:
+        """Give away what is left."""
+        if self._pieces:
+            self._write(b"".join(self._pieces))
+            self._pieces, self._size = [], 0
 
 
 def rows_to_csv(block: bytes) -> bytes:

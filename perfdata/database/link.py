@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
+from typing import TYPE_CHECKING, Any, LiteralString
 
-import psycopg
-from psycopg import sql
-from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
-
-from perfdata.addresses import dialled
-from perfdata.database.script import script
+from perfdata.database.copy import Blocks
 from perfdata.errors import ServerRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from perfdata.addresses import Address
-    from perfdata.database.script import Params, Query
+    from psycopg import sql
 
+    from perfdata.addresses import Address
+    from perfdata.database.copy import CopyFormat
+
+    Query = LiteralString | sql.SQL | sql.Composed
+    Params = Sequence[Any] | Mapping[str, Any]
     Asked = Query | tuple[Query, Params]  # a statement, with its parameters where it has any
     Rows = list[tuple[Any, ...]]
     Answer = tuple[Rows, int]
-
-T = TypeVar("T")
 
 # What decides how a value is written and read as text, and how long a statement may take
 # (POSTGRES.md found each of them changing data or counts). Names a server does not know are left.
@@ -60,40 +56,6 @@ PINNED = {
 SAFE_PATH = "pg_catalog, pg_temp"
 _PATH = "SELECT pg_catalog.set_config('search_path', %s, true)"
 
-# JSON holds no control characters, so that a row passes COPY's csv as it is.
-OUT_QUOTE, OUT_DELIMITER = "\x01", "\x02"
-# Rows gathered into one block: one Python call a row costs more than the bytes do.
-BLOCK_BYTES = 1 << 18
-
-
-@dataclass(frozen=True)
-class CopyFormat:
-    """How the bytes of a COPY into a table are written; ``quote`` and so on are of csv alone."""
-
-    name: LiteralString
-    quote: LiteralString | None = None
-    escape: LiteralString | None = None
-    null: LiteralString | None = None
-    delimiter: LiteralString | None = None
-
-    def options(self, *, freeze: bool) -> sql.Composed:
-        """Write COPY's options."""
-        given = {
-            "QUOTE": self.quote,
-            "ESCAPE": self.escape,
-            "NULL": self.null,
-            "DELIMITER": self.delimiter,
-        }
-        words: list[sql.Composable] = [sql.SQL("FORMAT {}").format(sql.SQL(self.name))]
-        words += [
-            sql.SQL("{} {}").format(sql.SQL(word), sql.Literal(value))
-            for word, value in given.items()
-            if value is not None
-        ]
-        return sql.SQL(", ").join([*words, sql.SQL("FREEZE")] if freeze else words)
-
-
-TEXT = CopyFormat("text")
 _READING = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _WRITING = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE"
 _CURRENT = """
@@ -405,152 +367,18 @@ class Link(ABC):
         self.later(_CHANGE, (local, names, list(wanted.values())))
 
 
-class BasePsycopgLink(Link):
-    """What links over psycopg's two kinds of connection share: all but how a call is awaited."""
+@dataclass(frozen=True)
+class Check:
+    """Queries, and what judges their rows: it raises an error where something is in the way."""
 
-    def __init__(self, connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
-        super().__init__()
-        self.connection = connection
-        # Whether what is done belongs to the caller's transaction, open or about to be.
-        self.joined = not connection.autocommit or self._transaction_open()
-
-    @abstractmethod
-    def _cursor(self) -> Any:
-        """Make a plain client-side cursor, whatever factories the caller's connection has."""
-
-    @abstractmethod
-    def _wait(self, call: Any) -> Any:
-        """Return what a call of psycopg's gives: itself, or what a coroutine comes to."""
-
-    @abstractmethod
-    def _entered(self, manager: Any) -> AbstractContextManager[Any]:
-        """Enter and leave a context manager of psycopg's."""
-
-    @abstractmethod
-    def _read(self, copy: Any, add: Callable[[bytes], None]) -> None:
-        """Pass on each line of a COPY."""
-
-    def _run(self, query: Query, params: Params | None) -> Answer:
-        with refusals():
-            cursor = self._cursor()
-            self._wait(cursor.execute(query, params, prepare=False))
-            return self._answer(cursor)
-
-    def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
-        found: list[Answer] = []
-        with refusals():
-            cursor = self._cursor()
-            self._wait(cursor.execute(script(pairs), prepare=False))
-            for _ in pairs:
-                found.append(self._answer(cursor))
-                cursor.nextset()
-        return found
-
-    def _answer(self, cursor: Any) -> Answer:
-        rows = self._wait(cursor.fetchall()) if cursor.description else []
-        return rows, cursor.rowcount
-
-    def _transaction_open(self) -> bool:
-        return self.connection.info.transaction_status != TransactionStatus.IDLE
-
-    def address(self) -> Address:
-        """Return where it was connected to."""
-        return dialled(self.connection.info)
-
-    def _copy_in(
-        self,
-        table: sql.Identifier,
-        columns: Sequence[str],
-        blocks: Iterable[bytes],
-        form: CopyFormat,
-        *,
-        freeze: bool,
-    ) -> int:
-        with refusals():
-            cursor = self._cursor()
-            query = copy_in_query(table, columns, form, freeze=freeze)
-            with self._entered(cursor.copy(query)) as copy:
-                for block in blocks:
-                    self._wait(copy.write(block))
-            return int(cursor.rowcount)
-
-    def _copy_out(self, select: sql.Composed, add: Callable[[bytes], None]) -> None:
-        with refusals(), self._entered(self._cursor().copy(copy_out_query(select))) as copy:
-            self._read(copy, add)
+    asked: Sequence[Asked]
+    judge: Callable[[Sequence[Rows]], None]
 
 
-class PsycopgLink(BasePsycopgLink):
-    """A link over a psycopg connection, which is the caller's to close."""
-
-    connection: psycopg.Connection[Any]
-
-    def _cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
-        return psycopg.Cursor(self.connection, row_factory=tuple_row)
-
-    def _wait(self, call: T) -> T:
-        return call
-
-    def _entered(self, manager: AbstractContextManager[T]) -> AbstractContextManager[T]:
-        return manager
-
-    def _read(self, copy: psycopg.Copy, add: Callable[[bytes], None]) -> None:
-        for line in copy:
-            add(bytes(line))
-
-
-class Blocks:
-    """Gathers what comes into blocks of whole lines."""
-
-    def __init__(self, write: Callable[[bytes], None]) -> None:
-        """Take what is given the blocks."""
-        self._write = write
-        self._pieces: list[bytes] = []
-        self._size = 0
-
-    def add(self, data: bytes) -> None:
-        """Take what came: one or more whole lines, or a part of one."""
-        if len(data) >= BLOCK_BYTES and self._pieces and self._pieces[-1].endswith(b"\n"):
-            self.finish()  # so that a large line is not copied to be joined
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size >= BLOCK_BYTES and data.endswith(b"\n"):
-            self.finish()
-
-    def finish(self) -> None:
-        """Give away what is left."""
-        if self._pieces:
-            self._write(b"".join(self._pieces))
-            self._pieces, self._size = [], 0
-
-
-def copy_in_query(
-    table: sql.Identifier, columns: Sequence[str], form: CopyFormat, *, freeze: bool
-) -> sql.Composed:
-    """Make the COPY into a table; with no columns named it takes them all, which are none."""
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    listed = sql.SQL(" ({})").format(names) if columns else sql.SQL("")
-    options = form.options(freeze=freeze)
-    return sql.SQL("COPY {}{} FROM STDIN ({})").format(table, listed, options)
-
-
-def copy_out_query(select: sql.Composed) -> sql.Composed:
-    """Make the COPY that sends a query's one text column as it is, a row a line."""
-    return sql.SQL("COPY ({}) TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')").format(
-        select
-    )
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Turn psycopg's errors into the one that every link raises."""
-    try:
-        yield
-    except psycopg.Error as error:
-        diag = error.diag
-        raise ServerRefusedError(
-            diag.message_primary or str(error),
-            sqlstate=error.sqlstate,
-            detail=diag.message_detail,
-            constraint=diag.constraint_name,
-            context=diag.context,
-        ) from error
+def run_checks(link: Link, checks: Iterable[Check], *more: Asked) -> list[Rows]:
+    """Ask everything at once, judge in the order given, and return the rows of ``more``."""
+    checks = list(checks)
+    answers = iter(link.together([*(one for check in checks for one in check.asked), *more]))
+    for check in checks:
+        check.judge([next(answers) for _ in check.asked])
+    return list(answers)

@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from perfdata.database.catalog import read_catalog
-from perfdata.database.checks import run_checks
 from perfdata.database.emptying import check_flags, clear, count_unflagged, counting, look
 from perfdata.database.guard import check_boundary
+from perfdata.database.link import run_checks
 from perfdata.database.locks import hold_off, lock_tables, lock_timeout, waits_told
 from perfdata.database.plan import Existing, Loaded, Plan, Strategy, TableLoad
 from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
@@ -19,6 +18,7 @@ from perfdata.database.readers import (
     publications_of,
     refuse_dumps,
 )
+from perfdata.database.reflection import read_catalog
 from perfdata.database.sequences import advance_sequences
 from perfdata.database.statistics import environment_of, restore_statistics
 from perfdata.database.structure import survey_check, taken_off

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import sql
 
-from perfdata.database.catalog import ALEMBICS, VERSION_TABLE, Versions
+from perfdata.database.catalog import Versions
 from perfdata.database.connection import explicit_conninfo, open_link
+from perfdata.database.reflection import ALEMBICS, VERSION_TABLE
 from perfdata.database.url import describe
 from perfdata.database.worker import Job, run_job
 from perfdata.errors import MigrationError, PrivilegesError

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from perfdata.database.catalog import Catalog, Table
-    from perfdata.database.checks import Check
-    from perfdata.database.link import CopyFormat, Link
+    from perfdata.database.copy import CopyFormat
+    from perfdata.database.link import Check, Link
     from perfdata.database.sequences import SequenceState
     from perfdata.database.statistics import Statistics
 

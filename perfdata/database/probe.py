@@ -177,7 +177,7 @@ def identifier_of(connection: Link | psycopg.Connection[Any]) -> int | None:
     """
     import psycopg
 
-    from perfdata.database.link import PsycopgLink
+    from perfdata.database.drivers import PsycopgLink
 
     if not isinstance(connection, psycopg.Connection):
         return connection.server_identifier

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from psycopg import sql
 
 from perfdata.database.catalog import table_key
-from perfdata.database.checks import Check
+from perfdata.database.link import Check
 from perfdata.errors import SchemaError
 
 if TYPE_CHECKING:

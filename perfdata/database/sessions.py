@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from perfdata.database.connection import connect
-from perfdata.database.link import PsycopgLink
+from perfdata.database.drivers import PsycopgLink
 from perfdata.errors import PerfdataError, RefusedError, ServerRefusedError
 from perfdata.text import first
 

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfdata.database.checks import Check
 from perfdata.database.cluster import read_identifier
+from perfdata.database.link import Check
 from perfdata.errors import RefusedError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, LiteralString, NamedTuple
 from psycopg import sql
 
 from perfdata.database.catalog import table_key
-from perfdata.database.checks import Check
+from perfdata.database.link import Check
 from perfdata.database.rebuild import build_indexes, drop_indexes, plain_indexes
 from perfdata.database.triggers import (
     KeyStates,

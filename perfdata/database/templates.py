@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, LiteralString
 from psycopg import sql
 
 from perfdata.database.connection import connect
-from perfdata.database.link import PsycopgLink
+from perfdata.database.drivers import PsycopgLink
 from perfdata.database.locks import ADVISORY_LOCK
 from perfdata.database.marks import (
     UNMARKED_LIMIT,

@@ -8,18 +8,17 @@ refuses before it reads or writes such a table.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from perfdata.database.catalog import table_key
 from perfdata.errors import UserCodeError
 from perfdata.text import first
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from perfdata.database.catalog import Table
     from perfdata.database.link import Link, Rows
-    from perfdata.database.plan import Plan
 
 # What runs in a load. Not triggers: users' are disabled; rules: refused; policies: row_security is
 # off; column defaults on partitions: rows come through the root. Functions are read from the
@@ -113,6 +112,19 @@ SELECT rolname FROM pg_roles r WHERE r.rolname !~ '^pg_'
 LIMIT 1"""
 
 
+class _Plan(Protocol):
+    """What a load is to do, as far as such code goes."""
+
+    @property
+    def tables(self) -> Sequence[Table]: ...
+    @property
+    def read(self) -> Sequence[Table]: ...
+    @property
+    def brought(self) -> Mapping[str, Collection[str]] | None: ...
+    @property
+    def as_superuser(self) -> bool: ...
+
+
 class _Called(NamedTuple):
     schema: str
     table: str
@@ -165,7 +177,7 @@ def refuse_user_code(
         )
 
 
-def refuse_code_of_load(link: Link, others: Rows, plan: Plan) -> None:
-    """Raise UserCodeError where a load by this plan would run such code."""
+def refuse_code_of_load(link: Link, others: Rows, plan: _Plan) -> None:
+    """Raise UserCodeError where a load would run such code."""
     if not plan.as_superuser:
         refuse_user_code(link, others, written=plan.tables, read=plan.read, brought=plan.brought)

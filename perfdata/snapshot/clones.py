@@ -12,10 +12,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from perfdata.database.checks import run_checks
 from perfdata.database.clones import begin_run, left_clones, make_clone
 from perfdata.database.connection import database_in, open_link
 from perfdata.database.guard import check_guard
+from perfdata.database.link import run_checks
 from perfdata.database.loading import Existing
 from perfdata.database.marks import Kind
 from perfdata.database.ownership import leads_to

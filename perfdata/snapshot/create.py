@@ -12,12 +12,12 @@ from typing import IO, TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.config import Settings
-from perfdata.database.catalog import read_catalog
+from perfdata.database.catalog import json_rows
 from perfdata.database.connection import open_link
-from perfdata.database.copy import json_rows
 from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off, one_moment
 from perfdata.database.migrate import database_heads, read_history
 from perfdata.database.privileges import check_readable
+from perfdata.database.reflection import read_catalog
 from perfdata.database.sequences import read_sequences
 from perfdata.database.statistics import read_statistics
 from perfdata.database.target import project_of

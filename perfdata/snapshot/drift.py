@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from perfdata.database.checks import Check
 from perfdata.database.kinds import takes
+from perfdata.database.link import Check
 from perfdata.database.migrate import stood_on, version_queries
 from perfdata.errors import SchemaError, SnapshotStaleError
 from perfdata.snapshot.current import compare_migrations

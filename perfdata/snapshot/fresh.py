@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from psycopg.conninfo import make_conninfo
 
-from perfdata.database.catalog import read_catalog
-from perfdata.database.checks import run_checks
 from perfdata.database.connection import open_link
+from perfdata.database.link import run_checks
 from perfdata.database.marks import Kind
+from perfdata.database.reflection import read_catalog
 from perfdata.database.swap import obstacle, swap, written
 from perfdata.database.templates import (
     Place,

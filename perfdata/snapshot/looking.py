@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from perfdata.database.checks import run_checks
 from perfdata.database.connection import database_in, open_link
 from perfdata.database.fingerprint import fingerprint_database
 from perfdata.database.guard import allowed_by_name
+from perfdata.database.link import run_checks
 from perfdata.database.loading import Existing
 from perfdata.database.locks import lock_timeout, waits_told
 from perfdata.database.ownership import leads_to
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 
     from perfdata.config import Settings
     from perfdata.database.catalog import Catalog
-    from perfdata.database.checks import Check
-    from perfdata.database.link import Link
+    from perfdata.database.link import Check, Link
     from perfdata.database.loading import Plan
     from perfdata.database.templates import Found
     from perfdata.progress import Report

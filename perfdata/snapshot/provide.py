@@ -11,15 +11,15 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from perfdata.database.audit import log_change
-from perfdata.database.catalog import read_catalog
 from perfdata.database.connection import explicit_conninfo, open_link
+from perfdata.database.copy import TEXT
 from perfdata.database.guard import check_guard
-from perfdata.database.link import TEXT
 from perfdata.database.loading import Existing, Plan, TableLoad, foresee, load
 from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off
 from perfdata.database.metadata import check_tables
 from perfdata.database.migrate import database_heads, read_history
 from perfdata.database.ownership import is_owned
+from perfdata.database.reflection import read_catalog
 from perfdata.driver_hooks import confine
 from perfdata.errors import (
     DatasetNotFoundError,

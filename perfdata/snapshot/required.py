@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.checks import Check
+from perfdata.database.link import Check
 from perfdata.errors import RefusedError, SchemaError
 from perfdata.snapshot.format import Requirement
 from perfdata.text import first

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from perfdata.config import Settings
 from perfdata.database.audit import log_change
-from perfdata.database.catalog import read_catalog
-from perfdata.database.checks import run_checks
 from perfdata.database.connection import open_link, whole_database
 from perfdata.database.copy import JSON_CSV, csv_blocks
 from perfdata.database.guard import check_guard
+from perfdata.database.link import run_checks
 from perfdata.database.loading import Existing, Loaded, Plan, TableLoad, load
 from perfdata.database.locks import LOCK_TIMEOUT_S
 from perfdata.database.migrate import read_history
 from perfdata.database.ownership import is_owned
+from perfdata.database.reflection import read_catalog
 from perfdata.database.sequences import SequenceState, sequences_check
 from perfdata.database.space import space_check
 from perfdata.database.target import project_of

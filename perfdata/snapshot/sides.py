@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from psycopg import sql
 
-from perfdata.database.catalog import read_catalog
-from perfdata.database.copy import json_rows
+from perfdata.database.catalog import json_rows
 from perfdata.database.privileges import check_readable
+from perfdata.database.reflection import read_catalog
 from perfdata.database.user_code import OTHERS, refuse_user_code
 from perfdata.snapshot.format import check_file, read_tables
 from perfdata.snapshot.selection import Selection

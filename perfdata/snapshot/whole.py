@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.copy import JSON_LINES, json_rows
+from perfdata.database.catalog import json_rows
+from perfdata.database.copy import JSON_LINES
 from perfdata.errors import RefusedError
 from perfdata.snapshot.format import read_tables
 from perfdata.snapshot.shape import check_columns

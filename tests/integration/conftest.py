@@ -25,7 +25,7 @@ from perfdata import (
     restore_snapshot,
 )
 from perfdata.database.binaries import find_binaries
-from perfdata.database.link import PsycopgLink
+from perfdata.database.drivers import PsycopgLink
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.templates import mark_made
 from tests.integration.inner import PROJECT

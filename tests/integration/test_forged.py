@@ -18,7 +18,7 @@ from perfdata import (
     restore_snapshot,
     verify_snapshot,
 )
-from perfdata.database.link import PsycopgLink
+from perfdata.database.drivers import PsycopgLink
 from perfdata.database.templates import mark_made
 from perfdata.snapshot.format import (
     BodyWriter,

@@ -21,7 +21,7 @@ from perfdata import (
 )
 from perfdata.database import templates
 from perfdata.database.collect import collect_databases
-from perfdata.database.link import PsycopgLink
+from perfdata.database.drivers import PsycopgLink
 from perfdata.database.marks import Kind
 from perfdata.database.swap import swap
 from perfdata.database.templates import list_databases, lock_number

@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 from perfdata import RefusedError, Settings, create_snapshot, open_target, restore_snapshot
 from perfdata.database.collect import collect_databases
 from perfdata.database.connection import open_link
-from perfdata.database.link import PsycopgLink
+from perfdata.database.drivers import PsycopgLink
 from perfdata.database.marks import Kind, Mark, parse_mark, write_comment
 from perfdata.database.ownership import is_owned
 from perfdata.database.server import EmbeddedServer

@@ -36,7 +36,7 @@ from perfdata import (
     restore_snapshot,
 )
 from perfdata.database.collect import collect_databases
-from perfdata.database.link import PsycopgLink
+from perfdata.database.drivers import PsycopgLink
 from perfdata.database.marks import Kind, parse_mark
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.templates import list_databases, lock_number, mark_made

@@ -1,0 +1,161 @@
+"""Drivers: a Link over psycopg, and what its two kinds of connection share."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from perfdata.addresses import dialled
+from perfdata.database.copy import copy_in_query, copy_out_query
+from perfdata.database.link import Link
+from perfdata.errors import ServerRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from perfdata.addresses import Address
+    from perfdata.database.copy import CopyFormat
+    from perfdata.database.link import Answer, Params, Query
+
+T = TypeVar("T")
+
+_PLACEHOLDER = re.compile(r"%(?:%|s|\((\w+)\)s)")
+
+
+class BasePsycopgLink(Link):
+    """What links over psycopg's two kinds of connection share: all but how a call is awaited."""
+
+    def __init__(self, connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+        super().__init__()
+        self.connection = connection
+        # Whether what is done belongs to the caller's transaction, open or about to be.
+        self.joined = not connection.autocommit or self._transaction_open()
+
+    @abstractmethod
+    def _cursor(self) -> Any:
+        """Make a plain client-side cursor, whatever factories the caller's connection has."""
+
+    @abstractmethod
+    def _wait(self, call: Any) -> Any:
+        """Return what a call of psycopg's gives: itself, or what a coroutine comes to."""
+
+    @abstractmethod
+    def _entered(self, manager: Any) -> AbstractContextManager[Any]:
+        """Enter and leave a context manager of psycopg's."""
+
+    @abstractmethod
+    def _read(self, copy: Any, add: Callable[[bytes], None]) -> None:
+        """Pass on each line of a COPY."""
+
+    def _run(self, query: Query, params: Params | None) -> Answer:
+        with refusals():
+            cursor = self._cursor()
+            self._wait(cursor.execute(query, params, prepare=False))
+            return self._answer(cursor)
+
+    def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
+        found: list[Answer] = []
+        with refusals():
+            cursor = self._cursor()
+            self._wait(cursor.execute(script(pairs), prepare=False))
+            for _ in pairs:
+                found.append(self._answer(cursor))
+                cursor.nextset()
+        return found
+
+    def _answer(self, cursor: Any) -> Answer:
+        rows = self._wait(cursor.fetchall()) if cursor.description else []
+        return rows, cursor.rowcount
+
+    def _transaction_open(self) -> bool:
+        return self.connection.info.transaction_status != TransactionStatus.IDLE
+
+    def address(self) -> Address:
+        """Return where it was connected to."""
+        return dialled(self.connection.info)
+
+    def _copy_in(
+        self,
+        table: sql.Identifier,
+        columns: Sequence[str],
+        blocks: Iterable[bytes],
+        form: CopyFormat,
+        *,
+        freeze: bool,
+    ) -> int:
+        with refusals():
+            cursor = self._cursor()
+            query = copy_in_query(table, columns, form, freeze=freeze)
+            with self._entered(cursor.copy(query)) as copy:
+                for block in blocks:
+                    self._wait(copy.write(block))
+            return int(cursor.rowcount)
+
+    def _copy_out(self, select: sql.Composed, add: Callable[[bytes], None]) -> None:
+        with refusals(), self._entered(self._cursor().copy(copy_out_query(select))) as copy:
+            self._read(copy, add)
+
+
+class PsycopgLink(BasePsycopgLink):
+    """A link over a psycopg connection, which is the caller's to close."""
+
+    connection: psycopg.Connection[Any]
+
+    def _cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
+        return psycopg.Cursor(self.connection, row_factory=tuple_row)
+
+    def _wait(self, call: T) -> T:
+        return call
+
+    def _entered(self, manager: AbstractContextManager[T]) -> AbstractContextManager[T]:
+        return manager
+
+    def _read(self, copy: psycopg.Copy, add: Callable[[bytes], None]) -> None:
+        for line in copy:
+            add(bytes(line))
+
+
+def with_literals(query: Query, params: Params | None) -> str:
+    """Write a query in psycopg's style with its parameters as literals."""
+    text = query if isinstance(query, str) else query.as_string(None)
+    if params is None:
+        return text
+    named: Mapping[str, Any] = params if isinstance(params, Mapping) else {}
+    positional = iter(() if named else params)
+
+    def literal(match: re.Match[str]) -> str:
+        if match[0] == "%%":
+            return "%"
+        value = named[match[1]] if match[1] else next(positional)
+        return sql.Literal(value).as_string(None)
+
+    return _PLACEHOLDER.sub(literal, text)
+
+
+def script(pairs: Iterable[tuple[Query, Params | None]]) -> sql.SQL:
+    """Write statements as one string, which the server runs in one round trip."""
+    return sql.SQL(";\n".join(with_literals(query, params) for query, params in pairs))
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn psycopg's errors into the one that every link raises."""
+    try:
+        yield
+    except psycopg.Error as error:
+        diag = error.diag
+        raise ServerRefusedError(
+            diag.message_primary or str(error),
+            sqlstate=error.sqlstate,
+            detail=diag.message_detail,
+            constraint=diag.constraint_name,
+            context=diag.context,
+        ) from error
