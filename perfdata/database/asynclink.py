@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from perfdata.database.link import Answer, Params, Query
 
 T = TypeVar("T")
+# Commands that asyncpg need not prepare, which would double their round trips.
+_WITHOUT_ROWS = ("BEGIN", "COMMIT", "ROLLBACK")
 
 
 def link_within(connection: sqlalchemy.Connection) -> Link:
@@ -103,6 +105,8 @@ class AsyncpgLink(Link):
 
     def _run(self, query: Query, params: Params | None) -> Answer:
         async def run() -> Answer:
+            if query in _WITHOUT_ROWS:
+                return [], _count(await self.connection.execute(query))
             statement = await self.connection.prepare(with_literals(query, params))
             rows = [tuple(row) for row in await statement.fetch()]
             return rows, _count(statement.get_statusmsg())
