@@ -39,9 +39,9 @@ from perfdata import (
 )
 from perfdata.database import loading
 from perfdata.database.binaries import find_binaries
-from perfdata.database.drivers import PsycopgLink
 from perfdata.database.server import DATABASE, EmbeddedServer
 from perfdata.database.templates import mark_made
+from perfdata.postgres.drivers import PsycopgLink
 from perfdata.welfare.models import Base
 
 if TYPE_CHECKING:

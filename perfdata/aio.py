@@ -15,8 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from perfdata.config import Settings
-from perfdata.database.locks import LOCK_TIMEOUT_S
 from perfdata.errors import ConfigError
+from perfdata.postgres.locks import LOCK_TIMEOUT_S
 from perfdata.progress import silent
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.diff import Difference
     from perfdata.snapshot.restore import Restored
@@ -217,9 +217,9 @@ async def _with_link(database: object, work: Callable[[Link], T]) -> T:
     )
     from sqlalchemy.util import greenlet_spawn
 
-    from perfdata.database.asynclink import AsyncPsycopgLink, link_within
-    from perfdata.database.connection import connect_async, unreachable
-    from perfdata.database.url import normalise_url
+    from perfdata.postgres.async_drivers import AsyncPsycopgLink, link_within
+    from perfdata.postgres.connection import connect_async, unreachable
+    from perfdata.postgres.url import normalise_url
 
     def at_work(link: Link) -> T:
         with link.at_work():
@@ -252,7 +252,7 @@ async def _with_link(database: object, work: Callable[[Link], T]) -> T:
 
 
 def _in_session(session: Session, work: Callable[[Link], T]) -> T:
-    from perfdata.database.asynclink import synchronised
+    from perfdata.postgres.async_drivers import synchronised
 
     with synchronised(session) as link:
         return work(link)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from perfdata.addresses import Address
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
 
 # Of an identifier the first 32 bits are the second in which initdb ran: 19 digits since 1999.
 _IDENTIFIED = re.compile(r"(.*)@(\d{16,20})", re.DOTALL)

@@ -17,7 +17,7 @@ from perfdata.database.accounts import user_name
 from perfdata.errors import ServerRefusedError
 
 if TYPE_CHECKING:
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
 
 _ASKED = """
 SELECT current_database(), EXISTS (SELECT FROM pg_language

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.locks import ADVISORY_LOCK
 from perfdata.database.marks import CLONE_PREFIX, Kind, Mark
 from perfdata.database.properties import put_properties, read_properties
 from perfdata.database.templates import (
@@ -23,12 +22,13 @@ from perfdata.database.templates import (
     lock_number,
     write_mark,
 )
+from perfdata.postgres.locks import ADVISORY_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from perfdata.database.link import Link
     from perfdata.database.templates import Place
+    from perfdata.postgres.link import Link
 
 _RUNS = ADVISORY_LOCK + 1
 # After the prefix: eight digits of the target's lock, an underscore, eight of the run's.

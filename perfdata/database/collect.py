@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfdata.database.clones import left_clones
-from perfdata.database.connection import open_link
 from perfdata.database.guard import check_guard
-from perfdata.database.link import READ_IDENTIFIER
 from perfdata.database.marks import CLONE_PREFIX, UNMARKED_LIMIT, WORK_PREFIX, Kind
 from perfdata.database.ownership import complete_marks
 from perfdata.database.templates import (
@@ -23,13 +21,15 @@ from perfdata.database.templates import (
     unlock,
 )
 from perfdata.errors import GuardError, ServerRefusedError
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.link import READ_IDENTIFIER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from perfdata.config import Settings
-    from perfdata.database.link import Link
     from perfdata.database.templates import Found
+    from perfdata.postgres.link import Link
 
 _WORK_DIGITS = 8
 _FLEETING = {Kind.WORK, Kind.CLONE}

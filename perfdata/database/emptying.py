@@ -13,9 +13,9 @@ from perfdata.errors import LoadError, RefusedError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from perfdata.database.catalog import Table
-    from perfdata.database.link import Asked, Later, Link, Rows
     from perfdata.database.plan import Plan
+    from perfdata.postgres.catalog import Table
+    from perfdata.postgres.link import Asked, Later, Link, Rows
 
 
 @dataclass(frozen=True)

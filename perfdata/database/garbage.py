@@ -9,7 +9,7 @@ from perfdata.database.collect import Collected, Removed, collect_databases
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.state import Home, homeless_clusters
 from perfdata.database.templates import MAINTENANCE
-from perfdata.database.url import normalise_url
+from perfdata.postgres.url import normalise_url
 from perfdata.progress import silent
 from perfdata.temporary import find_leftovers, remove_leftover
 

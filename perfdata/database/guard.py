@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.database.allowlist import Location
-from perfdata.database.link import READ_IDENTIFIER
 from perfdata.database.server import EmbeddedServer
 from perfdata.errors import BoundaryError, GuardError
+from perfdata.postgres.link import READ_IDENTIFIER
 from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from perfdata.config import Settings
-    from perfdata.database.catalog import Catalog, ForeignKey, Table
     from perfdata.database.emptying import Before
-    from perfdata.database.link import Link, Rows
+    from perfdata.postgres.catalog import Catalog, ForeignKey, Table
+    from perfdata.postgres.link import Link, Rows
 
 _SAMPLE = 5
 

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 
 from perfdata.database.emptying import check_flags, clear, count_unflagged, counting, look
 from perfdata.database.guard import check_boundary
-from perfdata.database.link import run_checks
-from perfdata.database.locks import hold_off, lock_tables, lock_timeout, waits_told
 from perfdata.database.plan import Existing, Loaded, Plan, Strategy, TableLoad
-from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
 from perfdata.database.readers import (
     Publications,
     deletion_of,
     publications_of,
     refuse_dumps,
 )
-from perfdata.database.reflection import read_catalog
 from perfdata.database.sequences import advance_sequences
-from perfdata.database.statistics import environment_of, restore_statistics
 from perfdata.database.structure import survey_check, taken_off
 from perfdata.database.unsaved import refuse_hidden
 from perfdata.database.upkeep import tend
-from perfdata.database.user_code import OTHERS, refuse_code_of_load
 from perfdata.database.views import refresh_views, views_of
 from perfdata.errors import BoundaryError, LoadError, RefusedError, SchemaError, ServerRefusedError
+from perfdata.postgres.link import run_checks
+from perfdata.postgres.locks import hold_off, lock_tables, lock_timeout, waits_told
+from perfdata.postgres.privileges import check_emptying, check_privileges, privileges_of
+from perfdata.postgres.reflection import read_catalog
+from perfdata.postgres.statistics import environment_of, restore_statistics
+from perfdata.postgres.user_code import OTHERS, refuse_code_of_load
 from perfdata.progress import Event
 from perfdata.text import first
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from perfdata.database.emptying import Before
-    from perfdata.database.link import Link, Rows
+    from perfdata.postgres.link import Link, Rows
     from perfdata.progress import Report
 
 __all__ = ["Existing", "Loaded", "Plan", "Strategy", "TableLoad", "foresee", "load"]

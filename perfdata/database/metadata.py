@@ -8,14 +8,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from perfdata.database.connection import explicit_conninfo
 from perfdata.database.worker import Job, run_job
 from perfdata.errors import MigrationError
+from perfdata.postgres.connection import explicit_conninfo
 from perfdata.progress import silent
 
 if TYPE_CHECKING:
-    from perfdata.database.link import Link
     from perfdata.database.target import Target
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.project import Project
 

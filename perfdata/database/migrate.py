@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import sql
 
-from perfdata.database.catalog import Versions
-from perfdata.database.connection import explicit_conninfo, open_link
-from perfdata.database.reflection import ALEMBICS, VERSION_TABLE
-from perfdata.database.url import describe
 from perfdata.database.worker import Job, run_job
 from perfdata.errors import MigrationError, PrivilegesError
+from perfdata.postgres.catalog import Versions
+from perfdata.postgres.connection import explicit_conninfo, open_link
+from perfdata.postgres.reflection import ALEMBICS, VERSION_TABLE
+from perfdata.postgres.url import describe
 from perfdata.progress import silent
 from perfdata.project import Migration
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from perfdata.database.link import Asked, Link, Rows
+    from perfdata.postgres.link import Asked, Link, Rows
     from perfdata.progress import Report
     from perfdata.project import Project
 

@@ -8,8 +8,8 @@ from perfdata.database.marks import Kind, own_words, parse_mark, read_mark
 from perfdata.database.templates import list_databases, write_mark
 
 if TYPE_CHECKING:
-    from perfdata.database.link import Link
     from perfdata.database.templates import Place
+    from perfdata.postgres.link import Link
 
 _HERE = """
 SELECT d.oid::bigint, d.datname, pg_catalog.shobj_description(d.oid, 'pg_database')

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from perfdata.database.catalog import table_key
-from perfdata.database.locks import LOCK_TIMEOUT_S
+from perfdata.postgres.catalog import table_key
+from perfdata.postgres.locks import LOCK_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from perfdata.database.catalog import Catalog, Table
-    from perfdata.database.copy import CopyFormat
-    from perfdata.database.link import Check, Link
     from perfdata.database.sequences import SequenceState
-    from perfdata.database.statistics import Statistics
+    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.copy import CopyFormat
+    from perfdata.postgres.link import Check, Link
+    from perfdata.postgres.statistics import Statistics
 
 
 class Existing(Enum):

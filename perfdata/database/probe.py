@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
 
 _TIMEOUT_S = 10
 # Given in every conninfo, or of no effect on a server that asks for no password.
@@ -177,7 +177,7 @@ def identifier_of(connection: Link | psycopg.Connection[Any]) -> int | None:
     """
     import psycopg
 
-    from perfdata.database.drivers import PsycopgLink
+    from perfdata.postgres.drivers import PsycopgLink
 
     if not isinstance(connection, psycopg.Connection):
         return connection.server_identifier

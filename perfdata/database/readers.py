@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from perfdata.database.catalog import table_key
 from perfdata.errors import RefusedError
+from perfdata.postgres.catalog import table_key
 from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from perfdata.database.catalog import Table
     from perfdata.database.emptying import Before
-    from perfdata.database.link import Asked, Later, Link, Rows
+    from perfdata.postgres.catalog import Table
+    from perfdata.postgres.link import Asked, Later, Link, Rows
 
 # Publications name a partitioned table or its partitions; deletes are published by each partition's
 # own replica identity.

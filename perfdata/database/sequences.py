@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg import sql
 
-from perfdata.database.catalog import table_key
-from perfdata.database.link import Check
 from perfdata.errors import SchemaError
+from perfdata.postgres.catalog import table_key
+from perfdata.postgres.link import Check
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from perfdata.database.catalog import Catalog, FedSequence, Table
-    from perfdata.database.link import Link, Rows
+    from perfdata.postgres.catalog import Catalog, FedSequence, Table
+    from perfdata.postgres.link import Link, Rows
 
 _NUMBERS = {"smallint", "integer", "bigint", "numeric"}
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from perfdata.config import Settings
     from perfdata.database.cluster import Cluster
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
 
 __all__ = ["DATABASE", "SUPERUSER", "EmbeddedServer", "ServerStatus", "server_major"]

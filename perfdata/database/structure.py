@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg import sql
 
-from perfdata.database.catalog import table_key
-from perfdata.database.link import Check
 from perfdata.database.rebuild import build_indexes, drop_indexes, plain_indexes
 from perfdata.database.triggers import (
     KeyStates,
@@ -30,16 +28,18 @@ from perfdata.database.unproven import (
     unproven_of,
 )
 from perfdata.errors import LoadError, SchemaError, ServerRefusedError
+from perfdata.postgres.catalog import table_key
+from perfdata.postgres.link import Check
 from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from perfdata.database.catalog import Catalog, ForeignKey, Table
     from perfdata.database.emptying import Before
-    from perfdata.database.link import Link, Rows
     from perfdata.database.plan import Plan
     from perfdata.database.rebuild import PlainIndex
+    from perfdata.postgres.catalog import Catalog, ForeignKey, Table
+    from perfdata.postgres.link import Link, Rows
 
 # What can't be taken off and put back, and what would happen besides: rules, keys of tables that
 # are not read (an extension's), partitions on other servers, event triggers.

@@ -7,16 +7,16 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from perfdata.database.link import READ_IDENTIFIER
 from perfdata.database.marks import Kind, Mark, own_words, read_mark, replaced_name
 from perfdata.database.properties import put_properties, read_properties
-from perfdata.database.sessions import emptied
 from perfdata.database.templates import MAINTENANCE, list_databases, run_named, write_mark
 from perfdata.errors import GuardError, PerfdataError, ServerRefusedError
+from perfdata.postgres.link import READ_IDENTIFIER
+from perfdata.postgres.sessions import emptied
 
 if TYPE_CHECKING:
-    from perfdata.database.link import Link
     from perfdata.database.templates import Found, Place
+    from perfdata.postgres.link import Link
 
 _SET_SINCE = 160000
 _WRITTEN = """

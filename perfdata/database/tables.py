@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from perfdata.database.connection import make_engine
 from perfdata.database.metadata import MADE_FROM
 from perfdata.errors import MigrationError
+from perfdata.postgres.connection import make_engine
 from perfdata.progress import Event
 from perfdata.project import Project
 from perfdata.text import first

@@ -9,20 +9,20 @@ from filelock import FileLock
 from psycopg import sql
 
 from perfdata.config import BUNDLED_PROJECT
-from perfdata.database.connection import connect, open_link
 from perfdata.database.metadata import create_tables
 from perfdata.database.migrate import database_heads, migrate, read_history
 from perfdata.database.ownership import complete_marks
 from perfdata.database.server import DATABASE, EmbeddedServer
 from perfdata.database.templates import mark_made
-from perfdata.database.url import describe, normalise_url
 from perfdata.errors import MigrationError
+from perfdata.postgres.connection import connect, open_link
+from perfdata.postgres.url import describe, normalise_url
 from perfdata.progress import silent
 from perfdata.project import load_project
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.project import Project
 

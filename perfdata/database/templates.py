@@ -16,9 +16,6 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from perfdata.database.connection import connect
-from perfdata.database.drivers import PsycopgLink
-from perfdata.database.locks import ADVISORY_LOCK
 from perfdata.database.marks import (
     UNMARKED_LIMIT,
     WORK_PREFIX,
@@ -29,14 +26,17 @@ from perfdata.database.marks import (
     template_name,
     write_comment,
 )
-from perfdata.database.sessions import emptied, staying_sessions
 from perfdata.errors import ServerRefusedError
+from perfdata.postgres.connection import connect
+from perfdata.postgres.drivers import PsycopgLink
+from perfdata.postgres.locks import ADVISORY_LOCK
+from perfdata.postgres.sessions import emptied, staying_sessions
 from perfdata.progress import Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
 
 MAINTENANCE = "postgres"

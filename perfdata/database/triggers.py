@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 
 from psycopg import sql
 
-from perfdata.database.catalog import Relation
 from perfdata.errors import SchemaError
+from perfdata.postgres.catalog import Relation
 from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from perfdata.database.catalog import Catalog, ForeignKey, Table
-    from perfdata.database.link import Asked, Link, Rows
+    from perfdata.postgres.catalog import Catalog, ForeignKey, Table
+    from perfdata.postgres.link import Asked, Link, Rows
 
 # Each relation's own, clones on partitions too: their states may differ from the root's.
 _TRIGGERS = """

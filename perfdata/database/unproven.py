@@ -9,7 +9,7 @@ from psycopg import sql
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from perfdata.database.link import Asked, Link
+    from perfdata.postgres.link import Asked, Link
 
 # Those of plain tables alone: what is inherited can't be taken off one table and put back.
 _UNPROVEN = """

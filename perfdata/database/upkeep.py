@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.statistics import restore_sizes
 from perfdata.errors import ServerRefusedError
+from perfdata.postgres.statistics import restore_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from perfdata.database.link import Link
     from perfdata.database.plan import Plan
     from perfdata.database.readers import Deletion
-    from perfdata.database.statistics import Statistics
+    from perfdata.postgres.link import Link
+    from perfdata.postgres.statistics import Statistics
 
 
 # ANALYZE reads so many rows for each unit of the target, which is 100 unless a server or a column

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg import sql
 
-from perfdata.database.catalog import table_key
+from perfdata.postgres.catalog import table_key
 from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from perfdata.database.catalog import Table
-    from perfdata.database.link import Later, Link, Rows
+    from perfdata.postgres.catalog import Table
+    from perfdata.postgres.link import Later, Link, Rows
 
 # What each view is made of, through other views and SQL functions, as far as the catalog knows.
 # Whoever needs another needs all that the other needs: counting them gives the order.

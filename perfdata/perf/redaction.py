@@ -52,7 +52,7 @@ class Redaction:
         """Know the passwords of a URL or a conninfo; all of it where that can't be read."""
         from psycopg.conninfo import conninfo_to_dict
 
-        from perfdata.database.url import normalise_url
+        from perfdata.postgres.url import normalise_url
 
         try:
             parts = conninfo_to_dict(normalise_url(url))

@@ -98,9 +98,9 @@ class Bench:
         The home has the snapshots that are there. The side's own code makes the tables, or they
         are those of the side ``like``, or, where no migrations make them, of the target.
         """
-        from perfdata.database.connection import open_link
         from perfdata.database.guard import locate
-        from perfdata.database.url import make_url
+        from perfdata.postgres.connection import open_link
+        from perfdata.postgres.url import make_url
 
         tree = tree or self.origin
         root = tree / self.settings.root.resolve().relative_to(self.origin)

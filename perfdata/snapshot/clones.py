@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from perfdata.database.clones import begin_run, left_clones, make_clone
-from perfdata.database.connection import database_in, open_link
 from perfdata.database.guard import check_guard
-from perfdata.database.link import run_checks
 from perfdata.database.loading import Existing
 from perfdata.database.marks import Kind
 from perfdata.database.ownership import leads_to
@@ -37,6 +35,8 @@ from perfdata.database.templates import (
 )
 from perfdata.database.upkeep import settle
 from perfdata.errors import ConnectError, PerfdataError, RefusedError, ServerRefusedError
+from perfdata.postgres.connection import database_in, open_link
+from perfdata.postgres.link import run_checks
 from perfdata.snapshot.fresh import make_template
 from perfdata.snapshot.looking import Asked, fingerprint_for, read_sizes, template_key
 from perfdata.snapshot.losses import refuse_crossing, refuse_requirements
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from perfdata.database.link import Link
     from perfdata.database.target import Target
     from perfdata.database.templates import Found
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.provide import Built
     from perfdata.snapshot.store import Snapshot

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.catalog import table_key
-from perfdata.database.user_code import refuse_user_code
 from perfdata.errors import RefusedError
+from perfdata.postgres.catalog import table_key
+from perfdata.postgres.user_code import refuse_user_code
 from perfdata.snapshot.selection import named_tables
 from perfdata.text import first
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from perfdata.config import Settings
-    from perfdata.database.catalog import Catalog, Table
-    from perfdata.database.link import Link, Rows
     from perfdata.database.plan import Plan
+    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.link import Link, Rows
     from perfdata.snapshot.format import Manifest
     from perfdata.snapshot.restore import Options
 

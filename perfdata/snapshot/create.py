@@ -12,19 +12,19 @@ from typing import IO, TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.config import Settings
-from perfdata.database.catalog import json_rows
-from perfdata.database.connection import open_link
-from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off, one_moment
 from perfdata.database.migrate import database_heads, read_history
-from perfdata.database.privileges import check_readable
-from perfdata.database.reflection import read_catalog
 from perfdata.database.sequences import read_sequences
-from perfdata.database.statistics import read_statistics
 from perfdata.database.target import project_of
 from perfdata.database.unsaved import unsaved
-from perfdata.database.user_code import OTHERS, refuse_user_code
 from perfdata.database.views import populated_views
 from perfdata.errors import LoadError, RefusedError, SchemaError, SnapshotError
+from perfdata.postgres.catalog import json_rows
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.locks import LOCK_TIMEOUT_S, loads_held_off, one_moment
+from perfdata.postgres.privileges import check_readable
+from perfdata.postgres.reflection import read_catalog
+from perfdata.postgres.statistics import read_statistics
+from perfdata.postgres.user_code import OTHERS, refuse_user_code
 from perfdata.progress import Event, silent
 from perfdata.project import flag_of
 from perfdata.snapshot.current import key_parts
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from perfdata.database.catalog import Catalog, Table
-    from perfdata.database.link import Link
-    from perfdata.database.statistics import Statistics
     from perfdata.dataset import Dataset
+    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.link import Link
+    from perfdata.postgres.statistics import Statistics
     from perfdata.progress import Report
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfdata.config import Settings
-from perfdata.database.connection import open_link
-from perfdata.database.locks import LOCK_TIMEOUT_S, one_moment
 from perfdata.errors import ConfigError
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.locks import LOCK_TIMEOUT_S, one_moment
 from perfdata.progress import Event, silent
 from perfdata.snapshot.matching import Found, find_rows
 from perfdata.snapshot.sides import DatabaseSide, FileSide
@@ -21,7 +21,7 @@ from perfdata.snapshot.store import find_snapshot
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.matching import RowSample
     from perfdata.snapshot.sides import Columns, Side

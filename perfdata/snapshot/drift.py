@@ -10,19 +10,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from perfdata.database.kinds import takes
-from perfdata.database.link import Check
 from perfdata.database.migrate import stood_on, version_queries
 from perfdata.errors import SchemaError, SnapshotStaleError
+from perfdata.postgres.link import Check
+from perfdata.postgres.types import takes
 from perfdata.snapshot.current import compare_migrations
 from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from perfdata.database.catalog import Catalog, Column
-    from perfdata.database.link import Rows
     from perfdata.database.migrate import History
+    from perfdata.postgres.catalog import Catalog, Column
+    from perfdata.postgres.link import Rows
     from perfdata.snapshot.current import Compared
     from perfdata.snapshot.format import Manifest
 

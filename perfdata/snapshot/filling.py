@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.connection import open_link
-from perfdata.database.locks import ADVISORY_LOCK
 from perfdata.errors import LoadError, SchemaError
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.locks import ADVISORY_LOCK
 from perfdata.progress import Event
 from perfdata.snapshot.format import read_manifest, read_tables
 from perfdata.snapshot.restore import table_load
@@ -24,10 +24,10 @@ from perfdata.snapshot.restore import table_load
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from perfdata.database.catalog import Catalog
-    from perfdata.database.link import Link
     from perfdata.database.plan import TableLoad
-    from perfdata.database.statistics import Statistics
+    from perfdata.postgres.catalog import Catalog
+    from perfdata.postgres.link import Link
+    from perfdata.postgres.statistics import Statistics
     from perfdata.progress import Report
 
 

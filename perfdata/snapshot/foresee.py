@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfdata.database.connection import open_link
 from perfdata.database.loading import foresee
+from perfdata.postgres.connection import open_link
 from perfdata.snapshot.format import check_file
 from perfdata.snapshot.looking import UnableError, look_at
 from perfdata.snapshot.provide import with_current

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from perfdata.database.statistics import Statistics
+    from perfdata.postgres.statistics import Statistics
 
 FORMAT = "perfdata/1"
 # On 325 MB of rows (5000_offices) and 6.5 MB (100_offices), seconds of a processor behind them:
@@ -352,7 +352,7 @@ def _head(line: bytes) -> dict[str, Any]:
 
 
 def _statistics(lines: _Lines) -> Statistics:
-    from perfdata.database.statistics import Statistics
+    from perfdata.postgres.statistics import Statistics
 
     head = _head(lines.next())["statistics"]
     relations: list[bytes] = []

@@ -15,10 +15,7 @@ from typing import TYPE_CHECKING
 
 from psycopg.conninfo import make_conninfo
 
-from perfdata.database.connection import open_link
-from perfdata.database.link import run_checks
 from perfdata.database.marks import Kind
-from perfdata.database.reflection import read_catalog
 from perfdata.database.swap import obstacle, swap, written
 from perfdata.database.templates import (
     Place,
@@ -36,6 +33,9 @@ from perfdata.database.templates import (
     unfinished,
 )
 from perfdata.errors import ConnectError, LoadError, ServerRefusedError
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.link import run_checks
+from perfdata.postgres.reflection import read_catalog
 from perfdata.snapshot.filling import open_room
 from perfdata.snapshot.format import check_digest
 from perfdata.snapshot.looking import (
@@ -56,9 +56,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perfdata.config import Settings
-    from perfdata.database.catalog import Catalog
-    from perfdata.database.link import Link
     from perfdata.database.templates import Found
+    from perfdata.postgres.catalog import Catalog
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.format import Manifest
     from perfdata.snapshot.restore import Options

@@ -102,7 +102,7 @@ def main() -> None:
     """Do the job that comes over standard input."""
     import psycopg  # noqa: F401  loaded before the job comes: that takes a tenth of a second
 
-    from perfdata.database.reflection import read_catalog
+    from perfdata.postgres.reflection import read_catalog
     from perfdata.snapshot.filling import Job, fill_tables, open_room
 
     line = sys.stdin.readline()

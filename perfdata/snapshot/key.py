@@ -7,10 +7,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfdata.database.connection import open_link
 from perfdata.database.server import server_major
-from perfdata.database.url import normalise_url
 from perfdata.errors import MigrationError, SnapshotError
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.url import normalise_url
 from perfdata.project import load_project
 from perfdata.snapshot.current import key_parts
 from perfdata.snapshot.format import FORMAT

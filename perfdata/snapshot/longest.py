@@ -13,8 +13,8 @@ from perfdata.errors import LoadError, ServerRefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perfdata.database.catalog import Table
-    from perfdata.database.link import Link
+    from perfdata.postgres.catalog import Table
+    from perfdata.postgres.link import Link
 
 # "program limit exceeded"; a size that is asked for at once is an "internal error" instead.
 _LIMIT, _INTERNAL, _ALLOCATION = "54000", "XX000", "invalid memory alloc request size"

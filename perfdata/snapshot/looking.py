@@ -8,15 +8,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from perfdata.database.connection import database_in, open_link
 from perfdata.database.fingerprint import fingerprint_database
 from perfdata.database.guard import allowed_by_name
-from perfdata.database.link import run_checks
 from perfdata.database.loading import Existing
-from perfdata.database.locks import lock_timeout, waits_told
 from perfdata.database.ownership import leads_to
 from perfdata.database.server import EmbeddedServer
-from perfdata.database.sessions import refuse_sessions
 from perfdata.database.space import mb, room_check, rows_bytes
 from perfdata.database.swap import obstacle, written
 from perfdata.database.templates import (
@@ -27,8 +23,12 @@ from perfdata.database.templates import (
     log_bytes,
     maintenance_link,
 )
-from perfdata.database.user_code import OTHERS, refuse_user_code
 from perfdata.errors import ConnectError, ServerRefusedError
+from perfdata.postgres.connection import database_in, open_link
+from perfdata.postgres.link import run_checks
+from perfdata.postgres.locks import lock_timeout, waits_told
+from perfdata.postgres.sessions import refuse_sessions
+from perfdata.postgres.user_code import OTHERS, refuse_user_code
 from perfdata.snapshot.format import check_file
 from perfdata.snapshot.losses import losses, refuse_crossing, refuse_losses, refuse_requirements
 from perfdata.snapshot.restore import prepare
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from perfdata.config import Settings
-    from perfdata.database.catalog import Catalog
-    from perfdata.database.link import Check, Link
     from perfdata.database.loading import Plan
     from perfdata.database.templates import Found
+    from perfdata.postgres.catalog import Catalog
+    from perfdata.postgres.link import Check, Link
     from perfdata.progress import Report
     from perfdata.snapshot.format import Manifest
     from perfdata.snapshot.restore import Options

@@ -14,9 +14,9 @@ from perfdata.snapshot.whole import lost_rows
 from perfdata.text import first
 
 if TYPE_CHECKING:
-    from perfdata.database.catalog import ForeignKey
-    from perfdata.database.link import Link
     from perfdata.database.loading import Plan
+    from perfdata.postgres.catalog import ForeignKey
+    from perfdata.postgres.link import Link
     from perfdata.snapshot.format import Manifest
     from perfdata.snapshot.store import Snapshot
 

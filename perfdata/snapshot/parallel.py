@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Protocol
 from psycopg import sql
 
 from perfdata.database.emptying import look
-from perfdata.database.privileges import check_emptying, check_privileges, privileges_of
 from perfdata.database.sequences import advance_sequences
-from perfdata.database.statistics import environment_of, restore_statistics
 from perfdata.database.structure import add_key, taken_off
 from perfdata.database.unsaved import refuse_hidden
 from perfdata.database.upkeep import tend
-from perfdata.database.user_code import OTHERS, refuse_code_of_load
 from perfdata.database.views import refresh_views, views_of
 from perfdata.errors import ConnectError, LoadError
+from perfdata.postgres.privileges import check_emptying, check_privileges, privileges_of
+from perfdata.postgres.statistics import environment_of, restore_statistics
+from perfdata.postgres.user_code import OTHERS, refuse_code_of_load
 from perfdata.progress import Event, silent
 from perfdata.snapshot.filling import Job, fill_tables, open_room
 from perfdata.snapshot.helper import helper
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
-    from perfdata.database.catalog import Catalog, ForeignKey, Relation
-    from perfdata.database.link import Link
     from perfdata.database.plan import Plan
-    from perfdata.database.statistics import Statistics
     from perfdata.database.structure import TakenOff
+    from perfdata.postgres.catalog import Catalog, ForeignKey, Relation
+    from perfdata.postgres.link import Link
+    from perfdata.postgres.statistics import Statistics
     from perfdata.progress import Report
     from perfdata.snapshot.store import Snapshot
 

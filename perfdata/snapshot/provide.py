@@ -11,15 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from perfdata.database.audit import log_change
-from perfdata.database.connection import explicit_conninfo, open_link
-from perfdata.database.copy import TEXT
 from perfdata.database.guard import check_guard
 from perfdata.database.loading import Existing, Plan, TableLoad, foresee, load
-from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off
 from perfdata.database.metadata import check_tables
 from perfdata.database.migrate import database_heads, read_history
 from perfdata.database.ownership import is_owned
-from perfdata.database.reflection import read_catalog
 from perfdata.driver_hooks import confine
 from perfdata.errors import (
     DatasetNotFoundError,
@@ -32,6 +28,10 @@ from perfdata.errors import (
     SnapshotNotFoundError,
     SnapshotStaleError,
 )
+from perfdata.postgres.connection import explicit_conninfo, open_link
+from perfdata.postgres.copy import TEXT
+from perfdata.postgres.locks import LOCK_TIMEOUT_S, loads_held_off
+from perfdata.postgres.reflection import read_catalog
 from perfdata.progress import silent
 from perfdata.snapshot.create import Request, create, writable_path
 from perfdata.snapshot.current import check_current
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perfdata.config import Settings
-    from perfdata.database.catalog import Catalog
-    from perfdata.database.link import Link
     from perfdata.database.target import Target
     from perfdata.dataset import Dataset
+    from perfdata.postgres.catalog import Catalog
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.project import Project
     from perfdata.snapshot.store import Snapshot

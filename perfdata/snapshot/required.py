@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.link import Check
 from perfdata.errors import RefusedError, SchemaError
+from perfdata.postgres.link import Check
 from perfdata.snapshot.format import Requirement
 from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from perfdata.database.catalog import Catalog, Column, ForeignKey, Table
-    from perfdata.database.link import Link, Rows
+    from perfdata.postgres.catalog import Catalog, Column, ForeignKey, Table
+    from perfdata.postgres.link import Link, Rows
     from perfdata.snapshot.selection import Selection
 
 

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 
 from perfdata.config import Settings
 from perfdata.database.audit import log_change
-from perfdata.database.connection import open_link, whole_database
-from perfdata.database.copy import JSON_CSV, csv_blocks
 from perfdata.database.guard import check_guard
-from perfdata.database.link import run_checks
 from perfdata.database.loading import Existing, Loaded, Plan, TableLoad, load
-from perfdata.database.locks import LOCK_TIMEOUT_S
 from perfdata.database.migrate import read_history
 from perfdata.database.ownership import is_owned
-from perfdata.database.reflection import read_catalog
 from perfdata.database.sequences import SequenceState, sequences_check
 from perfdata.database.space import space_check
 from perfdata.database.target import project_of
-from perfdata.database.user_code import OTHERS, refuse_code_of_load
 from perfdata.errors import ConfigError, RefusedError, SchemaError, SnapshotDamagedError
+from perfdata.postgres.connection import open_link, whole_database
+from perfdata.postgres.copy import JSON_CSV, csv_blocks
+from perfdata.postgres.link import run_checks
+from perfdata.postgres.locks import LOCK_TIMEOUT_S
+from perfdata.postgres.reflection import read_catalog
+from perfdata.postgres.user_code import OTHERS, refuse_code_of_load
 from perfdata.progress import silent
 from perfdata.project import flag_of
 from perfdata.snapshot.consent import check_consent
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from perfdata.database.catalog import Catalog
-    from perfdata.database.link import Link
-    from perfdata.database.statistics import Statistics
+    from perfdata.postgres.catalog import Catalog
+    from perfdata.postgres.link import Link
+    from perfdata.postgres.statistics import Statistics
     from perfdata.progress import Report
     from perfdata.snapshot.format import Manifest, TableBody
     from perfdata.snapshot.store import Snapshot

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from psycopg import sql
 
-from perfdata.database.catalog import json_rows
-from perfdata.database.privileges import check_readable
-from perfdata.database.reflection import read_catalog
-from perfdata.database.user_code import OTHERS, refuse_user_code
+from perfdata.postgres.catalog import json_rows
+from perfdata.postgres.privileges import check_readable
+from perfdata.postgres.reflection import read_catalog
+from perfdata.postgres.user_code import OTHERS, refuse_user_code
 from perfdata.snapshot.format import check_file, read_tables
 from perfdata.snapshot.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.snapshot.format import Manifest, TableBody
     from perfdata.snapshot.store import Snapshot
 

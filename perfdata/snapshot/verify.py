@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perfdata.config import Settings
-from perfdata.database.connection import open_link
-from perfdata.database.locks import LOCK_TIMEOUT_S, one_moment
 from perfdata.errors import SnapshotDiffersError
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.locks import LOCK_TIMEOUT_S, one_moment
 from perfdata.progress import silent
 from perfdata.snapshot.diff import common_columns, read_digests
 from perfdata.snapshot.format import check_file
@@ -16,7 +16,7 @@ from perfdata.snapshot.store import find_snapshot
 from perfdata.text import first
 
 if TYPE_CHECKING:
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.sides import Side
     from perfdata.snapshot.store import Snapshot

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.catalog import json_rows
-from perfdata.database.copy import JSON_LINES
 from perfdata.errors import RefusedError
+from perfdata.postgres.catalog import json_rows
+from perfdata.postgres.copy import JSON_LINES
 from perfdata.snapshot.format import read_tables
 from perfdata.snapshot.shape import check_columns
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from perfdata.database.catalog import Catalog, Table
-    from perfdata.database.link import Link
+    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.link import Link
     from perfdata.snapshot.format import Manifest, TableBody
 
 _STAGED = sql.Identifier("pg_temp", "perfdata_staged")

@@ -81,7 +81,7 @@ def url(_context: Context, *, driver: str = "") -> None:
     """Print the database's URL, with its password; the embedded server is started if need be."""
     from perfdata.database.server import EmbeddedServer
     from perfdata.database.target import start_target
-    from perfdata.database.url import check_driver, make_url
+    from perfdata.postgres.url import check_driver, make_url
 
     check_driver(driver)
     with reporting() as report:
@@ -203,8 +203,8 @@ def _reached(settings: Settings) -> dict[str, object]:
 
     And how ``allow`` names it, and why its rows may not be replaced, if so.
     """
-    from perfdata.database.connection import open_link
     from perfdata.database.guard import locate, refusal
+    from perfdata.postgres.connection import open_link
 
     with open_link(settings.database_url) as link:
         shown = link.rows(

@@ -39,7 +39,7 @@ def load_settings() -> Settings:
 def untouched_target(settings: Settings) -> Target:
     """Return the database that the settings mean, to be spoken of: nothing is started."""
     from perfdata.database.target import Target
-    from perfdata.database.url import normalise_url
+    from perfdata.postgres.url import normalise_url
 
     if settings.database_url is None:
         return Target(settings, conninfo="", embedded=True)

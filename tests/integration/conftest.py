@@ -25,9 +25,9 @@ from perfdata import (
     restore_snapshot,
 )
 from perfdata.database.binaries import find_binaries
-from perfdata.database.drivers import PsycopgLink
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.templates import mark_made
+from perfdata.postgres.drivers import PsycopgLink
 from tests.integration.inner import PROJECT
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 
 from perfdata import Target, build_dataset, create_snapshot, restore_snapshot
 from perfdata.database.audit import log_change
-from perfdata.database.connection import open_link
+from perfdata.postgres.connection import open_link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

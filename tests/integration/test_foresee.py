@@ -19,7 +19,7 @@ from perfdata import (
     Target,
     create_snapshot,
 )
-from perfdata.database.url import normalise_url
+from perfdata.postgres.url import normalise_url
 from perfdata.snapshot.foresee import Foreseen, foresee_dataset
 from perfdata.snapshot.restore import Options
 from perfdata.tasks.dry import tell_restore

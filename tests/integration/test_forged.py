@@ -18,8 +18,8 @@ from perfdata import (
     restore_snapshot,
     verify_snapshot,
 )
-from perfdata.database.drivers import PsycopgLink
 from perfdata.database.templates import mark_made
+from perfdata.postgres.drivers import PsycopgLink
 from perfdata.snapshot.format import (
     BodyWriter,
     fingerprint_schema,

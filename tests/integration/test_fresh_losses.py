@@ -21,10 +21,10 @@ from perfdata import (
 )
 from perfdata.database import templates
 from perfdata.database.collect import collect_databases
-from perfdata.database.drivers import PsycopgLink
 from perfdata.database.marks import Kind
 from perfdata.database.swap import swap
 from perfdata.database.templates import list_databases, lock_number
+from perfdata.postgres.drivers import PsycopgLink
 from perfdata.progress import silent
 from perfdata.snapshot import fresh as fresh_module
 from perfdata.snapshot import looking

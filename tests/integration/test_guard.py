@@ -21,9 +21,9 @@ from perfdata import (
 from perfdata.addresses import default_folder
 from perfdata.aio import restore_snapshot as restore_snapshot_async
 from perfdata.database.collect import collect_databases
-from perfdata.database.drivers import PsycopgLink
 from perfdata.database.templates import mark_made
 from perfdata.libpq import libpq_defaults
+from perfdata.postgres.drivers import PsycopgLink
 from perfdata.progress import silent
 from perfdata.snapshot.clones import Clones
 from tests.integration.forwarder import forwarder

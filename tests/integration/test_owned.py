@@ -12,8 +12,6 @@ from psycopg.conninfo import make_conninfo
 
 from perfdata import RefusedError, Settings, create_snapshot, open_target, restore_snapshot
 from perfdata.database.collect import collect_databases
-from perfdata.database.connection import open_link
-from perfdata.database.drivers import PsycopgLink
 from perfdata.database.marks import Kind, Mark, parse_mark, write_comment
 from perfdata.database.ownership import is_owned
 from perfdata.database.server import EmbeddedServer
@@ -21,6 +19,8 @@ from perfdata.database.templates import (
     list_databases,
     mark_made,
 )
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.drivers import PsycopgLink
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import pytest
 
 from perfdata import Settings, open_target
 from perfdata.database.collect import collect_databases
-from perfdata.database.connection import open_link
 from perfdata.database.server import EmbeddedServer
+from perfdata.postgres.connection import open_link
 from perfdata.progress import silent
 from perfdata.snapshot.clones import Clones
 from tests.integration.inner import PROJECT, Pytest, entry

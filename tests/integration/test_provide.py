@@ -32,7 +32,7 @@ from perfdata import (
     provide_dataset,
 )
 from perfdata.database.migrate import migrate, read_history
-from perfdata.database.url import normalise_url
+from perfdata.postgres.url import normalise_url
 from perfdata.snapshot.current import check_current
 from perfdata.snapshot.provide import _reason
 from perfdata.tasks.target import configured_project

@@ -26,9 +26,9 @@ from perfdata import (
     restore_snapshot,
     verify_snapshot,
 )
-from perfdata.database.connection import open_link
 from perfdata.database.migrate import database_heads
-from perfdata.database.url import normalise_url
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.url import normalise_url
 from perfdata.snapshot.provide import foresee_build
 from perfdata.snapshot.restore import Options
 from perfdata.tasks.dry import tell_restore

@@ -23,11 +23,11 @@ from perfdata.config import Settings
 from perfdata.database import state
 from perfdata.database.accounts import server_account
 from perfdata.database.binaries import find_binaries, reachable
-from perfdata.database.connection import open_link
 from perfdata.database.garbage import collect_garbage
 from perfdata.database.processes import is_running
 from perfdata.database.server import EmbeddedServer
 from perfdata.errors import ServerError
+from perfdata.postgres.connection import open_link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -25,7 +25,7 @@ from perfdata.snapshot.format import read_manifest, read_tables
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from perfdata.database.statistics import Statistics
+    from perfdata.postgres.statistics import Statistics
     from tests.integration.conftest import Databases
 
 OTHER_BIN = Path("/usr/lib/postgresql/15/bin")

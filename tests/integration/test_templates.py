@@ -36,10 +36,10 @@ from perfdata import (
     restore_snapshot,
 )
 from perfdata.database.collect import collect_databases
-from perfdata.database.drivers import PsycopgLink
 from perfdata.database.marks import Kind, parse_mark
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.templates import list_databases, lock_number, mark_made
+from perfdata.postgres.drivers import PsycopgLink
 from perfdata.snapshot import filling, helper, parallel
 from tests.integration.inner import entry
 
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from perfdata.database.link import Link
     from perfdata.database.plan import TableLoad
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from tests.integration.conftest import Databases
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from perfdata.database.catalog import (
+from perfdata.postgres.catalog import (
     Catalog,
     Column,
     FedSequence,
@@ -13,12 +13,12 @@ from perfdata.database.catalog import (
     Table,
     Versions,
 )
-from perfdata.database.kinds import KINDS, Kinds
+from perfdata.postgres.types import KINDS, Kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
 
 # Alembic's own bookkeeping is compared, never copied: it belongs to the tables, not to the rows.
 # Its one column is version_num, and no expression hangs on it, which reading it might evaluate; any

@@ -15,8 +15,8 @@ from psycopg import sql
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from perfdata.database.catalog import Table
-    from perfdata.database.link import Later, Link
+    from perfdata.postgres.catalog import Table
+    from perfdata.postgres.link import Later, Link
 
 # From so many changed rows on autovacuum, as it is set by default, takes statistics for outdated.
 _CHANGED_ROWS, _CHANGED_SHARE = 50, 0.1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from perfdata.database.link import Rows
+    from perfdata.postgres.link import Rows
 
 # A description in parts: as it is written, and an enum's labels where they stand.
 Detail = tuple["str | tuple[str, ...]", ...]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString
 
-from perfdata.database.drivers import PsycopgLink
-from perfdata.database.link import Link
-from perfdata.database.url import PORT_MAX, describe, normalise_url, unreadable
 from perfdata.driver_hooks import own_connection
 from perfdata.errors import ConfigError, ConnectError, PerfdataError, RefusedError
 from perfdata.libpq import SECRETS, effective_parameters
+from perfdata.postgres.drivers import PsycopgLink
+from perfdata.postgres.link import Link
+from perfdata.postgres.url import PORT_MAX, describe, normalise_url, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,7 +168,7 @@ def _open_sqlalchemy(database: object) -> Iterator[Link]:
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.orm import Session, scoped_session
 
-    from perfdata.database.asynclink import link_within, synchronised
+    from perfdata.postgres.async_drivers import link_within, synchronised
 
     if isinstance(database, Engine):
         # The engine's own connection: its URL alone may not tell where a creator goes.

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from perfdata.database.kinds import written
 from perfdata.errors import SchemaError
+from perfdata.postgres.types import written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from perfdata.database.kinds import Detail
+    from perfdata.postgres.types import Detail
 
 _OUTPUTS: dict[str, LiteralString] = {
     "cast": "{}::text",

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.catalog import table_key
 from perfdata.errors import ConfigError, LoadError, ServerRefusedError
+from perfdata.postgres.catalog import table_key
 from perfdata.progress import Event
 from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from perfdata.database.catalog import Table
-    from perfdata.database.link import Asked, Link, Rows
+    from perfdata.postgres.catalog import Table
+    from perfdata.postgres.link import Asked, Link, Rows
     from perfdata.progress import Report
 
 LOCK_TIMEOUT_S = 10.0

@@ -14,16 +14,16 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from perfdata.addresses import dialled
-from perfdata.database.copy import copy_in_query, copy_out_query
-from perfdata.database.link import Link
 from perfdata.errors import ServerRefusedError
+from perfdata.postgres.copy import copy_in_query, copy_out_query
+from perfdata.postgres.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from perfdata.addresses import Address
-    from perfdata.database.copy import CopyFormat
-    from perfdata.database.link import Answer, Params, Query
+    from perfdata.postgres.copy import CopyFormat
+    from perfdata.postgres.link import Answer, Params, Query
 
 T = TypeVar("T")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from perfdata.database.catalog import table_key
 from perfdata.errors import PrivilegesError
+from perfdata.postgres.catalog import table_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from perfdata.database.catalog import Catalog, Table
-    from perfdata.database.link import Asked, Link, Rows
+    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.link import Asked, Link, Rows
 
 # A partition's keys and triggers are taken off by way of its root, and only by who owns it too.
 # What a column owns has its table's owner, and is given away with that. MAINTAIN came with 17.

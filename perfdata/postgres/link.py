@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, LiteralString
 
-from perfdata.database.copy import Blocks
 from perfdata.errors import ServerRefusedError
+from perfdata.postgres.copy import Blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from psycopg import sql
 
     from perfdata.addresses import Address
-    from perfdata.database.copy import CopyFormat
+    from perfdata.postgres.copy import CopyFormat
 
     Query = LiteralString | sql.SQL | sql.Composed
     Params = Sequence[Any] | Mapping[str, Any]

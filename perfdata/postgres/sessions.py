@@ -7,15 +7,15 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from perfdata.database.connection import connect
-from perfdata.database.drivers import PsycopgLink
 from perfdata.errors import PerfdataError, RefusedError, ServerRefusedError
+from perfdata.postgres.connection import connect
+from perfdata.postgres.drivers import PsycopgLink
 from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
 
 _IN_USE = "55006"
 _NOT_ALLOWED = "42501"

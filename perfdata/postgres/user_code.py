@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from perfdata.database.catalog import table_key
 from perfdata.errors import UserCodeError
+from perfdata.postgres.catalog import table_key
 from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from perfdata.database.catalog import Table
-    from perfdata.database.link import Link, Rows
+    from perfdata.postgres.catalog import Table
+    from perfdata.postgres.link import Link, Rows
 
 # What runs in a load. Not triggers: users' are disabled; rules: refused; policies: row_security is
 # off; column defaults on partitions: rows come through the root. Functions are read from the

@@ -14,10 +14,10 @@ from psycopg.rows import tuple_row
 from sqlalchemy.util import await_only
 
 from perfdata.addresses import Address, real_folder
-from perfdata.database.copy import OUT_DELIMITER, OUT_QUOTE
-from perfdata.database.drivers import BasePsycopgLink, PsycopgLink, with_literals
-from perfdata.database.link import Link
 from perfdata.errors import ConfigError, ServerRefusedError
+from perfdata.postgres.copy import OUT_DELIMITER, OUT_QUOTE
+from perfdata.postgres.drivers import BasePsycopgLink, PsycopgLink, with_literals
+from perfdata.postgres.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from psycopg import sql
     from sqlalchemy.orm import Session, scoped_session
 
-    from perfdata.database.copy import CopyFormat
-    from perfdata.database.link import Answer, Params, Query
+    from perfdata.postgres.copy import CopyFormat
+    from perfdata.postgres.link import Answer, Params, Query
 
 T = TypeVar("T")
 # Commands that asyncpg need not prepare, which would double their round trips.
