@@ -57,7 +57,7 @@ class Address:
 
 
 @dataclass(frozen=True)
-class Addresses:
+class Destination:
     """What a connection could reach.
 
     ``places`` are ``IP:port`` and socket files; None where they are not known, as a service file
@@ -68,11 +68,11 @@ class Addresses:
     database: str
     described: str
 
-    def same(self, other: Addresses) -> bool:
+    def same(self, other: Destination) -> bool:
         """Tell whether the other reaches one database at the very same places."""
         return self.includes(other) and other.includes(self)
 
-    def includes(self, other: Addresses) -> bool:
+    def includes(self, other: Destination) -> bool:
         """Tell whether each place that the other could reach is one of these, in one database."""
         return (
             self.places is not None
@@ -82,7 +82,7 @@ class Addresses:
         )
 
 
-def dialled(info: psycopg.ConnectionInfo) -> Address:
+def dialled_address(info: psycopg.ConnectionInfo) -> Address:
     """Return the address of a psycopg connection, with libpq's defaults and environment in it.
 
     A name counts only where it means the address that was reached: ``hostaddr`` goes elsewhere
@@ -118,14 +118,14 @@ def _means(name: str, address: str) -> bool:
         return False
 
 
-def resolve(parameters: Mapping[str, str], folders: Iterable[str] = ()) -> Addresses:
+def resolve(parameters: Mapping[str, str], folders: Iterable[str] = ()) -> Destination:
     """Return what a connection with effective parameters could reach.
 
     ``folders`` are where else libpq may look for a socket where no host is named: they count where
     a socket is there.
     """
     if "service" in parameters:
-        return Addresses(None, "", f"service {parameters['service']}")
+        return Destination(None, "", f"service {parameters['service']}")
     hosts = list(_hosts(parameters))
     places: set[str] = set()
     for host, number, port in hosts:
@@ -135,7 +135,7 @@ def resolve(parameters: Mapping[str, str], folders: Iterable[str] = ()) -> Addre
     return _addresses(pairs, places, parameters.get("dbname") or user or libpq_defaults()[1], user)
 
 
-def address_of(address: str | tuple[str, int], database: str, user: str) -> Addresses:
+def destination_at(address: str | tuple[str, int], database: str, user: str) -> Destination:
     """Return what is reached at a socket's file, or at a host and port."""
     if isinstance(address, str):
         folder, _, port = address.rpartition("/.s.PGSQL.")
@@ -155,11 +155,11 @@ def _hosts(parts: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
 
 def _addresses(
     hosts: Collection[tuple[str, str]], places: set[str], database: str, user: str
-) -> Addresses:
+) -> Destination:
     shown = ",".join(f"{host or 'local'}:{port}" for host, port in hosts)
     told = "" if places == {shown} else f" ({', '.join(sorted(places))})"
     at = f"{user}@" if user else ""
-    return Addresses(frozenset(places), database, f"{at}{shown}/{database}{told}")
+    return Destination(frozenset(places), database, f"{at}{shown}/{database}{told}")
 
 
 def _places(host: str, port: str) -> set[str]:

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from perfdata.addresses import SOCKET_FOLDERS, Addresses, address_of, resolve
+from perfdata.addresses import SOCKET_FOLDERS, Destination, destination_at, resolve
 from perfdata.config import Settings
 from perfdata.errors import ElsewhereError, ProgramRefusedError, RefusedError
 from perfdata.libpq import effective_parameters
@@ -58,7 +58,7 @@ class _Confinement:
         _confinements.remove(self)
 
     @functools.cached_property
-    def target(self) -> Addresses | None:
+    def target(self) -> Destination | None:
         """The target's addresses, which are looked up when something connects."""
         return None if self._parameters is None else resolve(self._parameters)
 
@@ -76,9 +76,9 @@ class _Confinement:
                 found = (info.hostaddr, info.port) if info.hostaddr else folder
         except psycopg.Error:
             return None
-        return address_of(found, "", "").places
+        return destination_at(found, "", "").places
 
-    def allows(self, asked: Addresses, *, attempt: bool) -> bool:
+    def allows(self, asked: Destination, *, attempt: bool) -> bool:
         """Tell whether nothing but the target can be reached; ``attempt``: one of a judged list."""
         if self.target is None:
             return False
@@ -86,7 +86,7 @@ class _Confinement:
             self.target.includes(asked) and (attempt or asked.places == self.answering)
         )
 
-    def refuse(self, asked: Addresses, driver: str) -> ElsewhereError:
+    def refuse(self, asked: Destination, driver: str) -> ElsewhereError:
         """Make the error, with both addresses and what mends it."""
         target = self.target.described if self.target else "none, as this code is given no database"
         variable = (
@@ -157,7 +157,7 @@ def _read(conninfo: str | None) -> dict[str, str] | None:
         return None  # whoever connects to it will say so
 
 
-def _judge(driver: str, addresses: Callable[[], Addresses], *, attempt: bool = False) -> None:
+def _judge(driver: str, addresses: Callable[[], Destination], *, attempt: bool = False) -> None:
     if not _confinements or _own.get():
         return
     asked = addresses()
@@ -188,7 +188,7 @@ def _judge_psycopg2(dsn: str, *_: Any, **__: Any) -> None:
 def _judge_asyncpg(*, addr: Any, params: Any, **_: Any) -> None:
     # It tries every folder that a socket could be in; where none is nothing is reached.
     if not isinstance(addr, str) or Path(addr).exists():
-        _judge("asyncpg", lambda: address_of(addr, params.database, params.user))
+        _judge("asyncpg", lambda: destination_at(addr, params.database, params.user))
 
 
 def _judge_popen(popen: object, *args: Any, **kwargs: Any) -> None:

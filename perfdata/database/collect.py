@@ -22,7 +22,7 @@ from perfdata.database.templates import (
 )
 from perfdata.errors import GuardError, ServerRefusedError
 from perfdata.postgres.connection import open_link
-from perfdata.postgres.link import READ_IDENTIFIER
+from perfdata.postgres.link import IDENTIFIER_GRANT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ def collect_databases(
         if server is None:
             raise GuardError(
                 f"what perfdata made on the server of {target} is known by the server's "
-                f"identifier, which this role may not read: {READ_IDENTIFIER}"
+                f"identifier, which this role may not read: {IDENTIFIER_GRANT}"
             )
         if link.server_identifier != server:
             raise GuardError(f"{target} is reached by way of a pooler: give the server's own URL")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from perfdata.database.plan import Plan
     from perfdata.postgres.catalog import Table
-    from perfdata.postgres.link import Asked, Later, Link, Rows
+    from perfdata.postgres.link import AnyQuery, Deferred, Link, Rows
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Before:
     kept: int = 0
 
 
-def counting(plan: Plan) -> list[Asked]:
+def counting(plan: Plan) -> list[AnyQuery]:
     """Make the queries that count, table by table, the rows that stay, and all."""
     if plan.existing is Existing.ALL:
         return []
@@ -123,7 +123,9 @@ def clear(link: Link, plan: Plan, before: Iterable[Before]) -> None:
         link.later(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(emptied)))
 
 
-def count_unflagged(link: Link, plan: Plan, before: Iterable[Before]) -> list[tuple[Before, Later]]:
+def count_unflagged(
+    link: Link, plan: Plan, before: Iterable[Before]
+) -> list[tuple[Before, Deferred]]:
     """Ask how many rows have no flag, of each table whose rows are told by it."""
     if not plan.flagged:
         return []
@@ -133,7 +135,7 @@ def count_unflagged(link: Link, plan: Plan, before: Iterable[Before]) -> list[tu
     return [(one, link.later(count.format(one.table.only, stays))) for one in told]
 
 
-def check_flags(plan: Plan, counted: Iterable[tuple[Before, Later]]) -> None:
+def check_flags(plan: Plan, counted: Iterable[tuple[Before, Deferred]]) -> None:
     """Raise LoadError where rows came in without the flag: nothing would ever remove them."""
     for one, count in counted:
         if extra := count.rows[0][0] - one.staying:

@@ -11,7 +11,7 @@ from psycopg import sql
 from perfdata.database.allowlist import Location
 from perfdata.database.server import EmbeddedServer
 from perfdata.errors import BoundaryError, GuardError
-from perfdata.postgres.link import READ_IDENTIFIER
+from perfdata.postgres.link import IDENTIFIER_GRANT
 from perfdata.text import first
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _listed(location: Location, settings: Settings) -> str:
         said.append(
             f"This server's identifier is {identifier}"
             if identifier
-            else f"This role may not read the server's identifier: {READ_IDENTIFIER}"
+            else f"This role may not read the server's identifier: {IDENTIFIER_GRANT}"
         )
     return ". ".join(said)
 

@@ -22,11 +22,11 @@ from perfdata.database.upkeep import tend
 from perfdata.database.views import refresh_views, views_of
 from perfdata.errors import BoundaryError, LoadError, RefusedError, SchemaError, ServerRefusedError
 from perfdata.postgres.link import run_checks
-from perfdata.postgres.locks import hold_off, lock_tables, lock_timeout, waits_told
-from perfdata.postgres.privileges import check_emptying, check_privileges, privileges_of
+from perfdata.postgres.locks import explain_lock_timeout, lock_tables, lock_timeout, take_load_lock
+from perfdata.postgres.privileges import check_emptying, check_privileges, privileges_query
 from perfdata.postgres.reflection import read_catalog
-from perfdata.postgres.statistics import environment_of, restore_statistics
-from perfdata.postgres.user_code import OTHERS, refuse_code_of_load
+from perfdata.postgres.statistics import planner_environment, restore_statistics
+from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code_in_load
 from perfdata.progress import Event
 from perfdata.text import first
 
@@ -53,25 +53,25 @@ def load(link: Link, plan: Plan, loads: Iterable[TableLoad], report: Report) -> 
     timeout_s = plan.lock_timeout_s
     with (
         _taken_keys_told(plan),
-        waits_told(link, timeout_s, plan.touched),
+        explain_lock_timeout(link, timeout_s, plan.touched),
         link.transaction({**lock_timeout(timeout_s), "application_name": plan.application_name}),
     ):
-        (privileges,) = hold_off(link, report, privileges_of(plan))
+        (privileges,) = take_load_lock(link, report, privileges_query(plan))
         check_privileges(privileges, plan)
         lock_tables(link, plan.touched)
-        others = link.later(OTHERS)
+        others = link.later(OTHER_ROLES)
         catalog = read_catalog(link)
         if catalog != plan.catalog:
             raise SchemaError("the tables changed while the load waited for them; run it again")
         plan = replace(plan, catalog=catalog)  # the oids of its keys are those of now
-        refuse_code_of_load(link, others.rows, plan)
+        refuse_user_code_in_load(link, others.rows, plan)
         before, read_notes = _look(link, plan, privileges)
         with taken_off(link, plan, before) as off:
             clear(link, plan, before)
             with link.own_path():
                 rows = _copy_all(link, plan, before, loads, report)
             unflagged = count_unflagged(link, plan, before)
-            views, environment = views_of(link, plan.tables), environment_of(link)
+            views, environment = views_of(link, plan.tables), planner_environment(link)
             off.put_back(link)
             advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=False)
             check_flags(plan, unflagged)
@@ -97,11 +97,11 @@ def foresee(link: Link, plan: Plan) -> tuple[list[Before], list[str]]:
     """
     _refuse_old_views(link)
     timeout_s = plan.lock_timeout_s
-    with waits_told(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
+    with explain_lock_timeout(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
         survey = survey_check(plan.catalog, plan.tables)
-        privileges, others = run_checks(link, [], privileges_of(plan), OTHERS)
+        privileges, others = run_checks(link, [], privileges_query(plan), OTHER_ROLES)
         check_privileges(privileges, plan)
-        refuse_code_of_load(link, others, plan)
+        refuse_user_code_in_load(link, others, plan)
         seen = _look(link, plan, privileges)
         run_checks(link, [survey])
     return seen

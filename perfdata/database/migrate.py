@@ -14,9 +14,9 @@ from psycopg import sql
 
 from perfdata.database.worker import Job, run_job
 from perfdata.errors import MigrationError, PrivilegesError
-from perfdata.postgres.catalog import Versions
+from perfdata.postgres.catalog import VersionTable
 from perfdata.postgres.connection import explicit_conninfo, open_link
-from perfdata.postgres.reflection import ALEMBICS, VERSION_TABLE
+from perfdata.postgres.reflection import IS_VERSION_TABLE, VERSION_TABLE
 from perfdata.postgres.url import describe
 from perfdata.progress import silent
 from perfdata.project import Migration
@@ -24,7 +24,7 @@ from perfdata.project import Migration
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from perfdata.postgres.link import Asked, Link, Rows
+    from perfdata.postgres.link import AnyQuery, Link, Rows
     from perfdata.progress import Report
     from perfdata.project import Project
 
@@ -32,7 +32,7 @@ _VERSIONS = f"""
 SELECT n.nspname, c.relname, false,
   CASE WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN quote_ident(current_user) END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relname = %s AND c.relpersistence <> 't' AND {ALEMBICS}
+WHERE c.relname = %s AND c.relpersistence <> 't' AND {IS_VERSION_TABLE}
 ORDER BY 1"""  # noqa: S608  both are constants
 
 
@@ -119,11 +119,11 @@ def _remember(migrations: Path, found: Mapping[str, Any]) -> History:
 
 def database_heads(link: Link) -> tuple[str, ...]:
     """Return the revisions that a database stands on, sorted; none where Alembic never ran."""
-    found = [Versions(*row) for row in link.rows(_VERSIONS, (VERSION_TABLE,))]
+    found = [VersionTable(*row) for row in link.rows(_VERSIONS, (VERSION_TABLE,))]
     return stood_on(link.together(version_queries(found)))
 
 
-def version_queries(tables: Collection[Versions]) -> list[Asked]:
+def version_queries(tables: Collection[VersionTable]) -> list[AnyQuery]:
     """Make the queries for the revisions in Alembic's tables; PrivilegesError names the closed."""
     if closed := [one for one in tables if one.denied is not None]:
         raise PrivilegesError(

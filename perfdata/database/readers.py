@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from perfdata.database.emptying import Before
     from perfdata.postgres.catalog import Table
-    from perfdata.postgres.link import Asked, Later, Link, Rows
+    from perfdata.postgres.link import AnyQuery, Deferred, Link, Rows
 
 # Publications name a partitioned table or its partitions; deletes are published by each partition's
 # own replica identity.
@@ -108,7 +108,7 @@ class Publications:
             )
 
 
-def publications_of(tables: Collection[Table]) -> Asked:
+def publications_of(tables: Collection[Table]) -> AnyQuery:
     """Make the query for the publications of tables and their partitions."""
     return _PUBLISHED, ([table.oid for table in tables],)
 
@@ -129,7 +129,7 @@ class Deletion:
     """The rows that a transaction deleted, and its id, which is there after its next statement."""
 
     rows: int
-    xid: Later
+    xid: Deferred
 
     def unreclaimed(self, link: Link) -> list[str]:
         """Say, after VACUUM, whose snapshot kept it from giving the rows' space to others."""

@@ -13,7 +13,7 @@ from perfdata.postgres.link import Check
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from perfdata.postgres.catalog import Catalog, FedSequence, Table
+    from perfdata.postgres.catalog import Catalog, ColumnSequence, Table
     from perfdata.postgres.link import Link, Rows
 
 _NUMBERS = {"smallint", "integer", "bigint", "numeric"}
@@ -108,7 +108,7 @@ def advance_sequences(
     names = {}
     if saved:
         names = {table_key(*row): sql.Identifier(*row) for row in link.rows(_ALL)}
-    feeding: dict[str, list[FedSequence]] = {key: [] for key in saved}
+    feeding: dict[str, list[ColumnSequence]] = {key: [] for key in saved}
     for one in catalog.sequences:
         key = table_key(one.schema, one.name)
         feeding.setdefault(key, []).append(one)
@@ -130,7 +130,7 @@ def advance_sequences(
 
 
 def _look(
-    catalog: Catalog, number: int, name: sql.Identifier, feeding: Collection[FedSequence]
+    catalog: Catalog, number: int, name: sql.Identifier, feeding: Collection[ColumnSequence]
 ) -> sql.Composed:
     up = all(one.increment > 0 for one in feeding)
     furthest, rounded = ("max", "floor(greatest({}))") if up else ("min", "ceil(least({}))")

@@ -11,8 +11,8 @@ from perfdata.database.marks import Kind, Mark, own_words, read_mark, replaced_n
 from perfdata.database.properties import put_properties, read_properties
 from perfdata.database.templates import MAINTENANCE, list_databases, run_named, write_mark
 from perfdata.errors import GuardError, PerfdataError, ServerRefusedError
-from perfdata.postgres.link import READ_IDENTIFIER
-from perfdata.postgres.sessions import emptied
+from perfdata.postgres.link import IDENTIFIER_GRANT
+from perfdata.postgres.sessions import without_sessions
 
 if TYPE_CHECKING:
     from perfdata.database.templates import Found, Place
@@ -59,7 +59,7 @@ def _lacking(place: Place) -> str | None:
     """Say what the role, or the database, lacks."""
     link = place.link
     if link.server_identifier is None:
-        return f"marks name the server, whose identifier this role can't read: {READ_IDENTIFIER}"
+        return f"marks name the server, whose identifier this role can't read: {IDENTIFIER_GRANT}"
     version = link.value("SELECT current_setting('server_version_num')::int")
     way = "SET" if version >= _SET_SINCE else "MEMBER"
     may_create, holds, may_give, role, owner = link.rows(_ROLE, (way, place.oid))[0]
@@ -110,7 +110,7 @@ def swap(
     link, now = place.link, time.time()
     before = _free_name(link, place.name)
     with (
-        emptied(link, place.conninfo, place.oid, place.name, terminate=place.terminate),
+        without_sessions(link, place.conninfo, place.oid, place.name, terminate=place.terminate),
         link.transaction(),
     ):
         # From here on nobody new gets into the target, and in the end nobody is in it.

@@ -30,7 +30,7 @@ from perfdata.errors import ServerRefusedError
 from perfdata.postgres.connection import connect
 from perfdata.postgres.drivers import PsycopgLink
 from perfdata.postgres.locks import ADVISORY_LOCK
-from perfdata.postgres.sessions import emptied, staying_sessions
+from perfdata.postgres.sessions import remaining_sessions, without_sessions
 from perfdata.progress import Event
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def clone(place: Place, source: Found, *, settled: bool = False) -> Found:
     """
     name = f"{_work_prefix(lock_number(place.name))}{secrets.token_hex(6)}"
     terminate = place.terminate and source.oid == place.oid
-    with emptied(place.link, place.conninfo, source.oid, source.name, terminate=terminate):
+    with without_sessions(place.link, place.conninfo, source.oid, source.name, terminate=terminate):
         create_clone(place, source, name, settled=settled)
     oid = place.link.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,))
     comment = write_mark(place.link, name, "", Mark(Kind.WORK, oid, place.name))
@@ -285,8 +285,11 @@ def seal_template(
     link, name = place.link, template_name(key)
     mark = Mark(kind, work.oid, place.name, key, snapshot, time.time())
     # Ours are closed and about to end; whoever else looked in is ended, over one connection more.
-    others = bool(staying_sessions(link, work.oid))
-    with emptied(link, place.conninfo, work.oid, work.name, terminate=others), link.transaction():
+    others = bool(remaining_sessions(link, work.oid))
+    with (
+        without_sessions(link, place.conninfo, work.oid, work.name, terminate=others),
+        link.transaction(),
+    ):
         run_named(link, "ALTER DATABASE {} RENAME TO {}", work.name, name)
         run_named(link, "ALTER DATABASE {} ALLOW_CONNECTIONS false IS_TEMPLATE true", name)
         comment = write_mark(link, name, "", mark)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from perfdata.postgres.catalog import Catalog, ForeignKey, Table
-    from perfdata.postgres.link import Asked, Link, Rows
+    from perfdata.postgres.link import AnyQuery, Link, Rows
 
 # Each relation's own, clones on partitions too: their states may differ from the root's.
 _TRIGGERS = """
@@ -78,7 +78,7 @@ class _KeyTrigger(NamedTuple):
         return self[:6]
 
 
-def triggers_of(oids: Sequence[int]) -> Asked:
+def triggers_of(oids: Sequence[int]) -> AnyQuery:
     """Make the query for the enabled triggers that users put on tables and their partitions."""
     return _TRIGGERS, (oids,)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.errors import ServerRefusedError
-from perfdata.postgres.statistics import restore_sizes
+from perfdata.postgres.statistics import restore_row_counts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -52,7 +52,7 @@ def tend(
                     vacuum = sql.SQL("VACUUM ({}{}SKIP_LOCKED) {}")
                     link.execute(vacuum.format(freeze, sql.SQL(way), names))
             if statistics is not None:
-                restore_sizes(link, statistics, known)
+                restore_row_counts(link, statistics, known)
         return deletion.unreclaimed(link) if deletion is not None else []
     except ServerRefusedError as error:
         return [f"the rows are in, but VACUUM and statistics are not done: {error.__cause__}"]

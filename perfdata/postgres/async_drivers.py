@@ -36,7 +36,7 @@ T = TypeVar("T")
 _WITHOUT_ROWS = ("BEGIN", "COMMIT", "ROLLBACK")
 
 
-def link_within(connection: sqlalchemy.Connection) -> Link:
+def join_connection(connection: sqlalchemy.Connection) -> Link:
     """Return the link that joins a SQLAlchemy connection's transaction, whatever drives it.
 
     Raises ConfigError for a driver that can't carry a COPY of ours.
@@ -57,10 +57,10 @@ def link_within(connection: sqlalchemy.Connection) -> Link:
 
 
 @contextmanager
-def synchronised(session: Session | scoped_session[Any]) -> Iterator[Link]:
+def join_session(session: Session | scoped_session[Any]) -> Iterator[Link]:
     """Link to a Session's connection: it sees what is pending, and objects see what it changed."""
     session.flush()
-    link = link_within(session.connection())
+    link = join_connection(session.connection())
     yield link
     if link.changed:
         session.expire_all()

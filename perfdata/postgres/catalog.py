@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, LiteralString
 from psycopg import sql
 
 from perfdata.errors import SchemaError
-from perfdata.postgres.types import written
+from perfdata.postgres.types import render_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from perfdata.postgres.types import Detail
+    from perfdata.postgres.types import TypeDetail
 
 _OUTPUTS: dict[str, LiteralString] = {
     "cast": "{}::text",
@@ -39,7 +39,7 @@ class Column:
     output: str
     labels: Sequence[str]
     has_default: bool
-    detail: Detail
+    detail: TypeDetail
 
     def text(self, alias: str | None = None) -> sql.Composed:
         """Make the expression for its output text, which runs no code of the type's owner."""
@@ -60,7 +60,7 @@ class Column:
 
         By name alone a composite's attributes and a domain's base would load what they are not.
         """
-        return f"{self.type}{written(self.detail)}{' not null' if self.not_null else ''}"
+        return f"{self.type}{render_type(self.detail)}{' not null' if self.not_null else ''}"
 
     def described_in_short(self) -> str:
         """Say as much of it as older snapshots do: of what somebody made, enums' labels alone."""
@@ -88,7 +88,7 @@ class Relation:
 
 
 @dataclass(frozen=True)
-class Versions(Relation):
+class VersionTable(Relation):
     """A table of Alembic's own; ``denied`` is the role, as SQL, where that may not read it."""
 
     denied: str | None
@@ -174,7 +174,7 @@ class ForeignKey:
 
 
 @dataclass(frozen=True)
-class FedSequence:
+class ColumnSequence:
     """One sequence and the column that it feeds."""
 
     schema: str
@@ -200,8 +200,8 @@ class Catalog:
 
     tables: tuple[Table, ...]
     foreign_keys: tuple[ForeignKey, ...]
-    sequences: tuple[FedSequence, ...]
-    versions: tuple[Versions, ...]
+    sequences: tuple[ColumnSequence, ...]
+    versions: tuple[VersionTable, ...]
 
     @cached_property
     def by_key(self) -> Mapping[str, Table]:

@@ -10,7 +10,7 @@ from perfdata.errors import ConfigError, ConnectError, PerfdataError, RefusedErr
 from perfdata.libpq import SECRETS, effective_parameters
 from perfdata.postgres.drivers import PsycopgLink
 from perfdata.postgres.link import Link
-from perfdata.postgres.url import PORT_MAX, describe, normalise_url, unreadable
+from perfdata.postgres.url import PORT_MAX, describe, normalise_url, unreadable_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,14 +86,14 @@ def open_link(database: object) -> Iterator[Link]:
             yield PsycopgLink(connection)
     elif isinstance(database, psycopg.Connection):
         link = PsycopgLink(database)
-        with link.at_work():
+        with link.on_safe_path():
             yield link
     else:
-        with _open_sqlalchemy(database) as found, found.at_work():
+        with _open_sqlalchemy(database) as found, found.on_safe_path():
             yield found
 
 
-def whole_database(database: object) -> str:
+def conninfo_of(database: object) -> str:
     """Return the conninfo of what a caller gave, to do what no connection in it may do.
 
     A URL, or a SQLAlchemy Engine, whose idle connections are closed. Raises RefusedError for a
@@ -114,7 +114,7 @@ def whole_database(database: object) -> str:
     )
 
 
-def database_in(conninfo: str) -> str:
+def database_name(conninfo: str) -> str:
     """Return the name of the database that a conninfo leads to; connect where it leaves that open.
 
     Raises ConnectError.
@@ -168,21 +168,21 @@ def _open_sqlalchemy(database: object) -> Iterator[Link]:
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.orm import Session, scoped_session
 
-    from perfdata.postgres.async_drivers import link_within, synchronised
+    from perfdata.postgres.async_drivers import join_connection, join_session
 
     if isinstance(database, Engine):
         # The engine's own connection: its URL alone may not tell where a creator goes.
         try:
             opened = database.connect()
         except (DBAPIError, OSError) as error:
-            raise unreachable(database.url, error) from error
+            raise connect_error(database.url, error) from error
         with opened as connection:
-            yield link_within(connection.execution_options(isolation_level="AUTOCOMMIT"))
+            yield join_connection(connection.execution_options(isolation_level="AUTOCOMMIT"))
     elif isinstance(database, (Session, scoped_session)):
-        with synchronised(database) as link:
+        with join_session(database) as link:
             yield link
     elif isinstance(database, Connection):
-        yield link_within(database)
+        yield join_connection(database)
     else:
         raise ConfigError(
             "a database is a URL, a SQLAlchemy Engine, Connection or Session, or a psycopg "
@@ -190,11 +190,11 @@ def _open_sqlalchemy(database: object) -> Iterator[Link]:
         )
 
 
-def unreachable(url: sqlalchemy.URL, error: Exception) -> PerfdataError:
+def connect_error(url: sqlalchemy.URL, error: Exception) -> PerfdataError:
     """Make the error for an engine that can't connect, with no password."""
     # SQLAlchemy takes what follows an unencoded @ for a host, and a password alone for a port.
     if "@" in f"{url.host} {url.database}" or (url.port or 0) > PORT_MAX:
-        return unreadable()
+        return unreadable_url()
     reason = " ".join(str(getattr(error, "orig", None) or error).split())
     shown = url.difference_update_query(SECRETS).render_as_string(hide_password=True)
     return ConnectError(f"can't connect to {shown}: {reason}")

@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from perfdata.addresses import dialled
+from perfdata.addresses import dialled_address
 from perfdata.errors import ServerRefusedError
 from perfdata.postgres.copy import copy_in_query, copy_out_query
 from perfdata.postgres.link import Link
@@ -56,14 +56,14 @@ class BasePsycopgLink(Link):
         """Pass on each line of a COPY."""
 
     def _run(self, query: Query, params: Params | None) -> Answer:
-        with refusals():
+        with translated_errors():
             cursor = self._cursor()
             self._wait(cursor.execute(query, params, prepare=False))
             return self._answer(cursor)
 
     def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
         found: list[Answer] = []
-        with refusals():
+        with translated_errors():
             cursor = self._cursor()
             self._wait(cursor.execute(script(pairs), prepare=False))
             for _ in pairs:
@@ -80,7 +80,7 @@ class BasePsycopgLink(Link):
 
     def address(self) -> Address:
         """Return where it was connected to."""
-        return dialled(self.connection.info)
+        return dialled_address(self.connection.info)
 
     def _copy_in(
         self,
@@ -91,7 +91,7 @@ class BasePsycopgLink(Link):
         *,
         freeze: bool,
     ) -> int:
-        with refusals():
+        with translated_errors():
             cursor = self._cursor()
             query = copy_in_query(table, columns, form, freeze=freeze)
             with self._entered(cursor.copy(query)) as copy:
@@ -100,7 +100,10 @@ class BasePsycopgLink(Link):
             return int(cursor.rowcount)
 
     def _copy_out(self, select: sql.Composed, add: Callable[[bytes], None]) -> None:
-        with refusals(), self._entered(self._cursor().copy(copy_out_query(select))) as copy:
+        with (
+            translated_errors(),
+            self._entered(self._cursor().copy(copy_out_query(select))) as copy,
+        ):
             self._read(copy, add)
 
 
@@ -146,7 +149,7 @@ def script(pairs: Iterable[tuple[Query, Params | None]]) -> sql.SQL:
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
     """Turn psycopg's errors into the one that every link raises."""
     try:
         yield

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Query = LiteralString | sql.SQL | sql.Composed
     Params = Sequence[Any] | Mapping[str, Any]
-    Asked = Query | tuple[Query, Params]  # a statement, with its parameters where it has any
+    AnyQuery = Query | tuple[Query, Params]  # a statement, with its parameters where it has any
     Rows = list[tuple[Any, ...]]
     Answer = tuple[Rows, int]
 
@@ -67,10 +67,10 @@ JOIN unnest(%s::text[], %s::text[]) AS w (name, value) ON w.name = lower(s.name)
 
 
 # What a role lacks for which server_identifier is None.
-READ_IDENTIFIER = "GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO the role"
+IDENTIFIER_GRANT = "GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO the role"
 
 
-class Later:
+class Deferred:
     """A statement that waits for the next one, to go with it in one round trip."""
 
     def __init__(self, link: Link, query: Query, params: Params | None) -> None:
@@ -92,13 +92,13 @@ class Link(ABC):
 
     joined: bool
     # The search path that the open transaction had before it was put on SAFE_PATH.
-    _own_path: Later
+    _own_path: Deferred
     # Set by what changes rows, so that a Session's objects can be told to be read again.
     changed: bool = False
 
     def __init__(self) -> None:
         # Statements that wait for the next one, to go with it in one round trip.
-        self.waiting: list[Later] = []
+        self.waiting: list[Deferred] = []
         # A BEGIN has been sent, or waits to be.
         self._begun = False
 
@@ -156,7 +156,7 @@ class Link(ABC):
         self._copy_out(select, blocks.add)
         blocks.finish()
 
-    def together(self, asked: Iterable[Asked]) -> list[Rows]:
+    def together(self, asked: Iterable[AnyQuery]) -> list[Rows]:
         """Run queries one after the other on SAFE_PATH, in one round trip where the driver can.
 
         Returns the rows of each. A refusal ends it: those behind the refused one are not run.
@@ -164,13 +164,13 @@ class Link(ABC):
         pairs = [one if isinstance(one, tuple) else (one, None) for one in asked]
         return [rows for rows, _ in self._ask(pairs)] if pairs else []
 
-    def later(self, query: Query, params: Params | None = None) -> Later:
+    def later(self, query: Query, params: Params | None = None) -> Deferred:
         """Have a statement run before the next one, whose round trip it shares.
 
         Outside a transaction no query may wait: it would not have SAFE_PATH. A refusal is raised by
         the one that it goes with.
         """
-        self.waiting.append(Later(self, query, params))
+        self.waiting.append(Deferred(self, query, params))
         return self.waiting[-1]
 
     def flush(self) -> None:
@@ -297,7 +297,7 @@ class Link(ABC):
             self._run_all([(command, None) for command in commands])
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def on_safe_path(self) -> Iterator[None]:
         """Have a transaction that is joined on SAFE_PATH for a block; to be used around all work.
 
         Transactions of the library's own take it themselves.
@@ -356,7 +356,7 @@ class Link(ABC):
         self._change(PINNED, local=False)
         self.flush()
 
-    def _set(self, wanted: Mapping[str, str]) -> Later:
+    def _set(self, wanted: Mapping[str, str]) -> Deferred:
         """Set what the server knows of ``wanted``, until the transaction ends; give the old."""
         before = self.later(_CURRENT, ([name.lower() for name in wanted],))
         self._change(wanted, local=True)
@@ -371,11 +371,11 @@ class Link(ABC):
 class Check:
     """Queries, and what judges their rows: it raises an error where something is in the way."""
 
-    asked: Sequence[Asked]
+    asked: Sequence[AnyQuery]
     judge: Callable[[Sequence[Rows]], None]
 
 
-def run_checks(link: Link, checks: Iterable[Check], *more: Asked) -> list[Rows]:
+def run_checks(link: Link, checks: Iterable[Check], *more: AnyQuery) -> list[Rows]:
     """Ask everything at once, judge in the order given, and return the rows of ``more``."""
     checks = list(checks)
     answers = iter(link.together([*(one for check in checks for one in check.asked), *more]))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from perfdata.postgres.catalog import Catalog, Table
-    from perfdata.postgres.link import Asked, Link, Rows
+    from perfdata.postgres.link import AnyQuery, Link, Rows
 
 # A partition's keys and triggers are taken off by way of its root, and only by who owns it too.
 # What a column owns has its table's owner, and is given away with that. MAINTAIN came with 17.
@@ -155,7 +155,7 @@ class _Lacking:
         )
 
 
-def privileges_of(load: _Load) -> Asked:
+def privileges_query(load: _Load) -> AnyQuery:
     """Make the query for what the role may do with the tables, partitions and sequences."""
     oids = {table.oid for table in load.tables}
     sequences = [one for one in load.catalog.sequences if one.table in oids]

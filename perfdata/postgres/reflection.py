@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from perfdata.postgres.catalog import (
     Catalog,
     Column,
-    FedSequence,
+    ColumnSequence,
     ForeignKey,
     Relation,
     Table,
-    Versions,
+    VersionTable,
 )
-from perfdata.postgres.types import KINDS, Kinds
+from perfdata.postgres.types import TYPES, UserTypes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Its one column is version_num, and no expression hangs on it, which reading it might evaluate; any
 # other table of that name is one like all others.
 VERSION_TABLE = "alembic_version"
-ALEMBICS = """(c.relkind = 'r' AND NOT c.relhassubclass
+IS_VERSION_TABLE = """(c.relkind = 'r' AND NOT c.relhassubclass
   AND ARRAY(SELECT a.attname::text FROM pg_attribute a
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) = '{version_num}'
   AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid
@@ -38,7 +38,7 @@ SELECT n.nspname, c.relname, c.relkind = 'p', c.oid::bigint,
         CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY u (attnum, n)
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.attnum
         WHERE i.indrelid = c.oid AND i.indisprimary ORDER BY u.n),
-  {ALEMBICS},
+  {IS_VERSION_TABLE},
   CASE WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN quote_ident(current_user) END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
@@ -122,18 +122,18 @@ def read_catalog(link: Link) -> Catalog:
         described, made, referencing, feeding = link.together(
             [
                 (_COLUMNS, (oids,)),
-                (KINDS, (oids,)),
+                (TYPES, (oids,)),
                 (_FOREIGN_KEYS, {"oids": oids}),
                 (_SEQUENCES, (oids,)),
             ]
         )
-    kinds = Kinds(made)
+    kinds = UserTypes(made)
     columns: dict[int, list[Column]] = {oid: [] for oid in oids}
     for oid, kind, *fields in described:
         columns[oid].append(Column(*[*fields, kinds.detail(kind)]))
     keys = tuple(_foreign_key(row) for row in referencing)
-    sequences = tuple(FedSequence(*row) for row in feeding)
-    versions = tuple(Versions(*[*row[:3], row[-1]]) for row in alembic)
+    sequences = tuple(ColumnSequence(*row) for row in feeding)
+    versions = tuple(VersionTable(*[*row[:3], row[-1]]) for row in alembic)
     tables = {oid: Table(*[*row, columns[oid]]) for oid, row in found.items()}
     return Catalog(tuple(_ordered(tables, keys)), keys, sequences, versions)
 

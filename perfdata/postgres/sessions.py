@@ -40,11 +40,11 @@ WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND objid = %s A
 
 def refuse_sessions(link: Link, oid: int, name: str) -> None:
     """Raise RefusedError, naming them, where sessions are open in a database and do not end."""
-    if found := staying_sessions(link, oid):
+    if found := remaining_sessions(link, oid):
         raise _in_use(name, found)
 
 
-def staying_sessions(link: Link, oid: int) -> list[str]:
+def remaining_sessions(link: Link, oid: int) -> list[str]:
     """Describe the sessions in a database that are not about to end."""
     deadline = time.monotonic() + _PASSING_S
     while found := link.rows(_SESSIONS, (oid,)):
@@ -63,7 +63,9 @@ def _in_use(name: str, sessions: list[str], why: str = "") -> RefusedError:
 
 
 @contextmanager
-def emptied(link: Link, conninfo: str, oid: int, name: str, *, terminate: bool) -> Iterator[None]:
+def without_sessions(
+    link: Link, conninfo: str, oid: int, name: str, *, terminate: bool
+) -> Iterator[None]:
     """Run a statement that needs a database with nobody in it.
 
     ``terminate``: once the statement holds the lock that new connections wait for, the sessions

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from perfdata.postgres.catalog import Table
-    from perfdata.postgres.link import Later, Link
+    from perfdata.postgres.link import Deferred, Link
 
 # From so many changed rows on autovacuum, as it is set by default, takes statistics for outdated.
 _CHANGED_ROWS, _CHANGED_SHARE = 50, 0.1
@@ -170,13 +170,13 @@ def read_statistics(link: Link, rows: Mapping[int, int]) -> Statistics | None:
     return Statistics(environment, lines)
 
 
-def environment_of(link: Link) -> Later:
+def planner_environment(link: Link) -> Deferred:
     """Ask for what must be the same on both sides for the statistics to mean the same."""
     return link.later(_ENVIRONMENT)
 
 
 def restore_statistics(
-    link: Link, statistics: Statistics, tables: Iterable[Table], environment: Later
+    link: Link, statistics: Statistics, tables: Iterable[Table], environment: Deferred
 ) -> frozenset[int]:
     """Give tables, wholly loaded with the rows that the statistics are of, what was known of them.
 
@@ -197,7 +197,7 @@ def restore_statistics(
     return frozenset(oid for oid, _ in relations) - failed
 
 
-def restore_sizes(link: Link, statistics: Statistics, oids: Collection[int]) -> None:
+def restore_row_counts(link: Link, statistics: Statistics, oids: Collection[int]) -> None:
     """Give tables that were vacuumed since restore_statistics their numbers of rows again.
 
     VACUUM of pages that COPY froze reads hardly one of them, and takes the table to be empty.

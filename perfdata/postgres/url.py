@@ -48,7 +48,7 @@ def normalise_url(url: str) -> str:
     if separator:
         name, _, driver = scheme.partition("+")
         if not scheme.replace("+", "").isalnum():  # a password may hold "://" too
-            raise unreadable()
+            raise unreadable_url()
         if name not in {"postgresql", "postgres"}:
             raise ConfigError(
                 f"the database URL begins with {scheme!r}; perfdata takes postgresql:// "
@@ -57,22 +57,22 @@ def normalise_url(url: str) -> str:
         # An unencoded @ or / ends the password early: its rest would pass for a host or a name.
         place, _, path = rest.partition("/")
         if place.count("@") > 1 or "@" in path.partition("?")[0]:
-            raise unreadable()
+            raise unreadable_url()
         url = f"postgresql://{_without_driver(rest) if driver else rest}"
     try:
         parts = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        raise unreadable() from None
+        raise unreadable_url() from None
     ports = [port for port in str(parts.get("port", "")).split(",") if port]
     # postgresql://user:password, without a host, has the password where a port is.
     if not all(port.isdecimal() and 0 < int(port) <= PORT_MAX for port in ports):
-        raise unreadable()
+        raise unreadable_url()
     if "://" in str(parts.get("dbname", "")):  # a URL in the place of a name
-        raise unreadable()
+        raise unreadable_url()
     return make_conninfo("", **parts)
 
 
-def unreadable() -> ConfigError:
+def unreadable_url() -> ConfigError:
     """Make the error for a URL that can't be read, without the URL."""
     return ConfigError(
         "the database URL can't be read (it is not repeated here, as it may hold a password); "

@@ -105,7 +105,7 @@ ORDER BY 1, 2, 3, 4, 5, 6"""
 
 
 # Where every role may act as this one, no code is anybody else's: few databases need more.
-OTHERS = """
+OTHER_ROLES = """
 SELECT rolname FROM pg_roles r WHERE r.rolname !~ '^pg_'
   AND NOT (pg_has_role(r.oid, session_user, 'MEMBER')
            AND pg_has_role(r.oid, current_user, 'MEMBER'))
@@ -177,7 +177,7 @@ def refuse_user_code(
         )
 
 
-def refuse_code_of_load(link: Link, others: Rows, plan: _Plan) -> None:
+def refuse_user_code_in_load(link: Link, others: Rows, plan: _Plan) -> None:
     """Raise UserCodeError where a load would run such code."""
     if not plan.as_superuser:
         refuse_user_code(link, others, written=plan.tables, read=plan.read, brought=plan.brought)

@@ -35,7 +35,7 @@ from perfdata.database.templates import (
 )
 from perfdata.database.upkeep import settle
 from perfdata.errors import ConnectError, PerfdataError, RefusedError, ServerRefusedError
-from perfdata.postgres.connection import database_in, open_link
+from perfdata.postgres.connection import database_name, open_link
 from perfdata.postgres.link import run_checks
 from perfdata.snapshot.fresh import make_template
 from perfdata.snapshot.looking import Asked, fingerprint_for, read_sizes, template_key
@@ -107,7 +107,7 @@ class Clones:
 
     def _enter(self) -> Place:
         conninfo, settings = self._target.conninfo, self._target.settings
-        name = database_in(conninfo)
+        name = database_name(conninfo)
         with open_link(conninfo) as target:
             check_guard(target, settings)
             try:

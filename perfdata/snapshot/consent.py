@@ -41,7 +41,7 @@ def check_consent(
     ``whole_tables`` are allowed by the setting of that name. Every row is allowed in a fresh
     database, in one that perfdata made, and where no table holds a row. The option
     ``unflagged_rows`` allows both. Sequences of other tables than the file's are never moved.
-    ``roles`` are the rows of user_code.OTHERS: tables that the plan does not have are read.
+    ``roles`` are the rows of user_code.OTHER_ROLES: tables that the plan does not have are read.
     """
     _refuse_sequences(plan.catalog, manifest)
     if options.unflagged_rows:

@@ -20,11 +20,11 @@ from perfdata.database.views import populated_views
 from perfdata.errors import LoadError, RefusedError, SchemaError, SnapshotError
 from perfdata.postgres.catalog import json_rows
 from perfdata.postgres.connection import open_link
-from perfdata.postgres.locks import LOCK_TIMEOUT_S, loads_held_off, one_moment
+from perfdata.postgres.locks import LOCK_TIMEOUT_S, consistent_read, load_lock
 from perfdata.postgres.privileges import check_readable
 from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.statistics import read_statistics
-from perfdata.postgres.user_code import OTHERS, refuse_user_code
+from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.progress import Event, silent
 from perfdata.project import flag_of
 from perfdata.snapshot.current import key_parts
@@ -145,8 +145,8 @@ def _write(
         timeout_s = request.lock_timeout_s
         with (
             long_rows_named(link),
-            loads_held_off(link, shared=True, timeout_s=timeout_s),
-            one_moment(link, timeout_s, writers_off=link.joined),
+            load_lock(link, shared=True, timeout_s=timeout_s),
+            consistent_read(link, timeout_s, writers_off=link.joined),
         ):
             manifest = _read(link, request, settings, BodyWriter(body_file), report)
         whole_file.write(manifest_frame(manifest))
@@ -195,7 +195,7 @@ def _read(
         )
     project = project_of(link, settings)
     flag = flag_of(project, settings)
-    others = link.later(OTHERS)
+    others = link.later(OTHER_ROLES)
     catalog = read_catalog(link)
     selection = _select(request, settings, catalog, flag)
     tables = selection.tables(catalog)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from perfdata.database.migrate import stood_on, version_queries
 from perfdata.errors import SchemaError, SnapshotStaleError
 from perfdata.postgres.link import Check
-from perfdata.postgres.types import takes
+from perfdata.postgres.types import accepts
 from perfdata.snapshot.current import compare_migrations
 from perfdata.text import first
 
@@ -135,7 +135,7 @@ def _fits(column: Column, was: str) -> bool:
         return False
     kind = was.removesuffix(_NOT_NULL)
     return (
-        takes((column.type, *column.detail), kind)
+        accepts((column.type, *column.detail), kind)
         or _more_labels(column, kind)
         or kind == column.type
         or _wider(column.type, kind)

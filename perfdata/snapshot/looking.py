@@ -24,11 +24,11 @@ from perfdata.database.templates import (
     maintenance_link,
 )
 from perfdata.errors import ConnectError, ServerRefusedError
-from perfdata.postgres.connection import database_in, open_link
+from perfdata.postgres.connection import database_name, open_link
 from perfdata.postgres.link import run_checks
-from perfdata.postgres.locks import lock_timeout, waits_told
+from perfdata.postgres.locks import explain_lock_timeout, lock_timeout
 from perfdata.postgres.sessions import refuse_sessions
-from perfdata.postgres.user_code import OTHERS, refuse_user_code
+from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.snapshot.format import check_file
 from perfdata.snapshot.losses import losses, refuse_crossing, refuse_losses, refuse_requirements
 from perfdata.snapshot.restore import prepare
@@ -87,7 +87,7 @@ def place_of(
     conninfo: str, settings: Settings, options: Options, report: Report
 ) -> Iterator[Place]:
     """Hold the target against other restores like this; nothing is open in it meanwhile."""
-    name = database_in(conninfo)
+    name = database_name(conninfo)
     with ExitStack() as stack:
         try:
             link, there = stack.enter_context(maintenance_link(conninfo))
@@ -129,12 +129,12 @@ def ask(
     before, rows_before = written(link, oid), link.value(_ROWS_WRITTEN)
     # Tables that were taken whole are compared in a temporary one, which no reader may make.
     timeout_s = options.lock_timeout_s
-    with waits_told(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
+    with explain_lock_timeout(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
         lost = losses(link, plan, snapshot)
         if lost and not (plan.owned or allowed_by_name(link, settings)):
             refuse_losses(link, lost, manifest)
     with (
-        waits_told(link, timeout_s),
+        explain_lock_timeout(link, timeout_s),
         link.transaction(lock_timeout(timeout_s), reading=True),
     ):
         refuse_requirements(plan, manifest)
@@ -179,7 +179,7 @@ def fingerprint_for(link: Link, plan: Plan, catalog: Catalog | None = None) -> s
     Raises UserCodeError where to read the database would run code of other roles.
     """
     if not plan.as_superuser:
-        refuse_user_code(link, link.rows(OTHERS), read=None)
+        refuse_user_code(link, link.rows(OTHER_ROLES), read=None)
     return fingerprint_database(link, catalog or plan.catalog, plan.tables, plan.sequences)
 
 

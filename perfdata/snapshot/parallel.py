@@ -20,9 +20,9 @@ from perfdata.database.unsaved import refuse_hidden
 from perfdata.database.upkeep import tend
 from perfdata.database.views import refresh_views, views_of
 from perfdata.errors import ConnectError, LoadError
-from perfdata.postgres.privileges import check_emptying, check_privileges, privileges_of
-from perfdata.postgres.statistics import environment_of, restore_statistics
-from perfdata.postgres.user_code import OTHERS, refuse_code_of_load
+from perfdata.postgres.privileges import check_emptying, check_privileges, privileges_query
+from perfdata.postgres.statistics import planner_environment, restore_statistics
+from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code_in_load
 from perfdata.progress import Event, silent
 from perfdata.snapshot.filling import Job, fill_tables, open_room
 from perfdata.snapshot.helper import helper
@@ -121,9 +121,9 @@ def load_parallel(
     Raises what the loader raises.
     """
     link = room.link
-    privileges, others = link.together([privileges_of(plan), OTHERS])
+    privileges, others = link.together([privileges_query(plan), OTHER_ROLES])
     check_privileges(privileges, plan)
-    refuse_code_of_load(link, others, plan)
+    refuse_user_code_in_load(link, others, plan)
     refuse_hidden(plan.tables)
     before = look(plan, [])
     check_emptying(privileges, before)
@@ -167,7 +167,7 @@ def _tell_planner(
     known = frozenset[int]()
     if statistics is not None:
         with link.transaction():
-            known = restore_statistics(link, statistics, plan.tables, environment_of(link))
+            known = restore_statistics(link, statistics, plan.tables, planner_environment(link))
     unknown = [table for table in plan.tables if table.oid not in known]
     return tend(link, replace(plan, tables=unknown), rows, None, ()) if unknown else []
 

@@ -30,7 +30,7 @@ from perfdata.errors import (
 )
 from perfdata.postgres.connection import explicit_conninfo, open_link
 from perfdata.postgres.copy import TEXT
-from perfdata.postgres.locks import LOCK_TIMEOUT_S, loads_held_off
+from perfdata.postgres.locks import LOCK_TIMEOUT_S, load_lock
 from perfdata.postgres.reflection import read_catalog
 from perfdata.progress import silent
 from perfdata.snapshot.create import Request, create, writable_path
@@ -108,7 +108,7 @@ def build_dataset(
     with open_link(target.conninfo) as link:
         check_guard(link, settings)
         _check_current(link, project, target)
-        with loads_held_off(link, shared=False, timeout_s=lock_timeout_s):
+        with load_lock(link, shared=False, timeout_s=lock_timeout_s):
             plan, rows = _loading(link, target, project, dataset)
             plan = dataclasses.replace(
                 plan,

@@ -17,12 +17,12 @@ from perfdata.database.sequences import SequenceState, sequences_check
 from perfdata.database.space import space_check
 from perfdata.database.target import project_of
 from perfdata.errors import ConfigError, RefusedError, SchemaError, SnapshotDamagedError
-from perfdata.postgres.connection import open_link, whole_database
+from perfdata.postgres.connection import conninfo_of, open_link
 from perfdata.postgres.copy import JSON_CSV, csv_blocks
 from perfdata.postgres.link import run_checks
 from perfdata.postgres.locks import LOCK_TIMEOUT_S
 from perfdata.postgres.reflection import read_catalog
-from perfdata.postgres.user_code import OTHERS, refuse_code_of_load
+from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code_in_load
 from perfdata.progress import silent
 from perfdata.project import flag_of
 from perfdata.snapshot.consent import check_consent
@@ -147,7 +147,7 @@ def restore_into(
     if options.fresh:
         from perfdata.snapshot.fresh import restore_fresh
 
-        return restore_fresh(whole_database(database), snapshot, settings, options, report)
+        return restore_fresh(conninfo_of(database), snapshot, settings, options, report)
     began = time.perf_counter()
     checked = check_file(snapshot.path)
     with open_link(database) as link:
@@ -220,7 +220,7 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options
     project = project_of(link, settings)
     drift = Drift(manifest, allowed=options.allow_drift)
     with link.transaction(reading=True):
-        others = link.later(OTHERS)
+        others = link.later(OTHER_ROLES)
         catalog = read_catalog(link)
         present = drift.migrations_check(read_history(project), catalog)
         room = space_check(link, manifest.body.bytes, manifest.rows)
@@ -243,7 +243,7 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Options
         as_superuser=options.as_superuser,
         application_name=application_name(manifest.name),
     )
-    refuse_code_of_load(link, others.rows, plan)
+    refuse_user_code_in_load(link, others.rows, plan)
     check_consent(link, others.rows, plan, manifest, settings, options)
     return plan
 

@@ -11,7 +11,7 @@ from psycopg import sql
 from perfdata.postgres.catalog import json_rows
 from perfdata.postgres.privileges import check_readable
 from perfdata.postgres.reflection import read_catalog
-from perfdata.postgres.user_code import OTHERS, refuse_user_code
+from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.snapshot.format import check_file, read_tables
 from perfdata.snapshot.selection import Selection
 
@@ -88,7 +88,7 @@ class DatabaseSide:
         self.name = "the database"
         self._link = link
         self._selection = Selection.of(manifest)
-        others = link.later(OTHERS)
+        others = link.later(OTHER_ROLES)
         self._catalog = read_catalog(link)
         tables = self._selection.tables(self._catalog)
         if not as_superuser:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from perfdata.config import Settings
 from perfdata.errors import SnapshotDiffersError
 from perfdata.postgres.connection import open_link
-from perfdata.postgres.locks import LOCK_TIMEOUT_S, one_moment
+from perfdata.postgres.locks import LOCK_TIMEOUT_S, consistent_read
 from perfdata.progress import silent
 from perfdata.snapshot.diff import common_columns, read_digests
 from perfdata.snapshot.format import check_file
@@ -58,7 +58,7 @@ def verify_against(
 ) -> None:
     """Raise SnapshotDiffersError where a database's rows are not a snapshot's."""
     ours = FileSide(snapshot)
-    with one_moment(link, lock_timeout_s):
+    with consistent_read(link, lock_timeout_s):
         theirs = DatabaseSide(link, ours.manifest, as_superuser=as_superuser)
         differing = _differing(ours, theirs, report)
     if differing:
