@@ -1,7 +1,7 @@
-"""What libpq does with a conninfo: the parameters that it knows, its environment, its defaults.
+"""libpq's parameters: where they come from besides a conninfo, and their defaults.
 
-psycopg is imported where it is used, as it takes 0.1 s, and commands that connect to nothing need
-no driver.
+psycopg is imported inside functions: importing it takes 0.1 s, and commands that do not connect
+never need it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# Parameters whose values are never shown.
 SECRETS = ("password", "sslpassword", "oauth_client_secret")
-# Variables that become settings of the session: no parameter of a conninfo overrules them.
+# Variables that libpq sends as session settings; no conninfo parameter overrides them.
 SESSION_VARIABLES = ("PGDATESTYLE", "PGGEQO", "PGTZ")
-# The other variables that belong to no parameter: where libpq looks for its files.
+# Variables that tell libpq where its own files are; no conninfo parameter overrides them either.
 _FILE_VARIABLES = ("PGLOCALEDIR", "PGSERVICEFILE", "PGSYSCONFDIR")
 
 
 def parameter_variables() -> dict[str, str]:
-    """Return the parameters that have a variable in the environment, with its name."""
+    """Map each parameter that has an environment variable to that variable's name."""
     from psycopg import pq
 
     return {
@@ -38,10 +39,10 @@ def clear_environment() -> None:
 
 
 def effective_parameters(conninfo: str | Mapping[str, object]) -> dict[str, str]:
-    """Return what libpq would go by: a conninfo or its parameters, and the present environment.
+    """Return the parameters libpq would use: a conninfo's, or else those of the environment.
 
-    Where a service is named, that alone: what its file says is not read here, and could name any
-    server. Raises psycopg.ProgrammingError for what libpq can't read.
+    If a service is named, return only that: its file is not read here and may name any server.
+    Raises psycopg.ProgrammingError if libpq can't parse the conninfo.
     """
     from psycopg.conninfo import conninfo_to_dict
 
@@ -49,25 +50,28 @@ def effective_parameters(conninfo: str | Mapping[str, object]) -> dict[str, str]
     parts = {key: str(value) for key, value in given.items() if value is not None}
     if service := parts.get("service") or os.environ.get("PGSERVICE"):
         return {"service": service}
-    found = {
+    defaults = {
         name: os.environ[variable]
         for name, variable in parameter_variables().items()
         if variable in os.environ
     }
-    return found | parts
+    return defaults | parts
 
 
 @cache
 def libpq_defaults() -> tuple[str, str]:
-    """Return libpq's own defaults for host and user, which it tells of a connection alone."""
+    """Return libpq's built-in defaults for host and user.
+
+    libpq exposes them only through a connection object.
+    """
     from psycopg import pq
 
-    # A service goes before all that is said here; "" would be one of that name.
+    # A service would override the empty values below, and PGSERVICE="" names one too.
     service = os.environ.pop("PGSERVICE", None)
     try:
-        # It gives up at the sslmode: after it worked these out, and before it connects.
-        found = pq.PGconn.connect_start(b"host='' hostaddr='' port=5432 user='' sslmode=none")
+        # The invalid sslmode makes libpq stop after it has set the defaults, before it connects.
+        connection = pq.PGconn.connect_start(b"host='' hostaddr='' port=5432 user='' sslmode=none")
     finally:
         if service is not None:
             os.environ["PGSERVICE"] = service
-    return found.host.decode(), found.user.decode()
+    return connection.host.decode(), connection.user.decode()

@@ -1,8 +1,9 @@
-"""Foreign text made printable: what a file or a server says reaches terminals and CI logs.
+"""Text for terminals and CI logs: made printable, and lists cut short.
 
-A snapshot's description, a table's name or a server's message may hold a terminal's escape
-sequences, signs that turn the direction of writing, or commands of GitHub's runner, which reads
-them in every line that a job prints: ``::error::`` where a line begins, ``##[error]`` anywhere.
+A snapshot's description, a table's name or a server's message may contain terminal escape
+sequences, characters that reverse the writing direction, or workflow commands, which GitHub's
+runner executes in whatever a job prints: ``::error::`` at the start of a line, ``##[error]``
+anywhere.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ _COMMAND = re.compile(r"^([ \t]*):(?=:)|#(?=#\[)", re.MULTILINE)
 
 
 def blank_out(text: str, keep: str = "") -> str:
-    """Put a blank in the place of each character that can't be printed, but for those in ``keep``.
+    """Replace each unprintable character that is not in ``keep`` by a space.
 
-    Those are control and format characters, line separators, surrogates, and blanks of other kinds.
+    Unprintable are control and format characters, line separators, surrogates, and all white space
+    but the ordinary space.
     """
     if text.isprintable():
         return text
@@ -27,15 +29,15 @@ def blank_out(text: str, keep: str = "") -> str:
 
 
 def make_printable(text: str) -> str:
-    """Return lines of text without control characters, in which GitHub's runner finds no command.
+    """Return text without unprintable characters or GitHub workflow commands.
 
-    A blank parts the signs that it looks for: ``: :error::``, ``# #[error]``.
+    Newlines and tabs stay. Commands are broken up by a space: ``: :error::``, ``# #[error]``.
     """
     return _COMMAND.sub(r"\g<0> ", blank_out(text, "\n\t"))
 
 
 def first(values: Sequence[object], limit: int = 5) -> str:
-    """List the first values for an error, and say how many more there are."""
+    """Join the first values with commas, and count the rest: ``a, b and 1,234 more``."""
     shown = ", ".join(str(value) for value in values[:limit])
     more = len(values) - limit
     return f"{shown} and {more:,} more" if more > 0 else shown

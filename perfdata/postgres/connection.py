@@ -1,9 +1,12 @@
-"""Connections: every form in which a caller may name a database, as one Link."""
+"""Connecting: every form of database that callers may pass, opened as a Link."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from perfdata.driver_hooks import own_connection
 from perfdata.errors import ConfigError, ConnectError, PerfdataError, RefusedError
@@ -15,13 +18,9 @@ from perfdata.postgres.url import PORT_MAX, describe, normalise_url, unreadable_
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import psycopg
     import sqlalchemy
-    from psycopg import sql
 
-    Query = LiteralString | sql.SQL | sql.Composed
-
-_OURS: dict[str, Any] = {
+_OPTIONS: dict[str, Any] = {
     "autocommit": True,
     "prepare_threshold": None,
     "fallback_application_name": "perfdata",
@@ -30,16 +29,16 @@ _OURS: dict[str, Any] = {
 
 
 def connect(conninfo: str) -> psycopg.Connection[Any]:
-    """Connect in autocommit mode, or raise ConnectError saying what was tried, no password."""
-    import psycopg
+    """Connect in autocommit mode.
 
-    with _reasons(conninfo), own_connection():
-        return psycopg.connect(conninfo, **_OURS)
+    Raises ConnectError, which names the database but no password.
+    """
+    with _connect_errors(conninfo), own_connection():
+        return psycopg.connect(conninfo, **_OPTIONS)
 
 
 def make_engine(conninfo: str) -> sqlalchemy.Engine:
-    """Make a SQLAlchemy engine that connects as connect does and keeps no connection."""
-    import psycopg
+    """Make a SQLAlchemy engine without a pool, for perfdata's own connections."""
     import sqlalchemy
 
     def open_own() -> psycopg.Connection[Any]:
@@ -52,17 +51,13 @@ def make_engine(conninfo: str) -> sqlalchemy.Engine:
 
 
 async def connect_async(conninfo: str) -> psycopg.AsyncConnection[Any]:
-    """Connect in autocommit mode as connect does."""
-    import psycopg
-
-    with _reasons(conninfo), own_connection():
-        return await psycopg.AsyncConnection.connect(conninfo, **_OURS)
+    """Connect in autocommit mode, for asyncio; otherwise like ``connect``."""
+    with _connect_errors(conninfo), own_connection():
+        return await psycopg.AsyncConnection.connect(conninfo, **_OPTIONS)
 
 
 @contextmanager
-def _reasons(conninfo: str) -> Iterator[None]:
-    import psycopg
-
+def _connect_errors(conninfo: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
@@ -72,32 +67,31 @@ def _reasons(conninfo: str) -> Iterator[None]:
 
 @contextmanager
 def open_link(database: object) -> Iterator[Link]:
-    """Open what a caller gave: a URL, a SQLAlchemy Engine, Connection or Session, or psycopg's.
+    """Open a URL, a SQLAlchemy Engine, Connection or Session, or a psycopg connection.
 
-    A connection that commits by itself is used as it is; in every other the caller's transaction
-    is joined: nothing is committed. What is opened here is closed here.
+    An autocommit connection is used as it is. With any other, work joins the caller's transaction
+    and is not committed. Only connections opened here are closed here. Raises ConnectError, and
+    ConfigError for anything else than the above.
     """
-    import psycopg
-
     if isinstance(database, Link):
         yield database
     elif isinstance(database, str):
         with _closing(connect(normalise_url(database))) as connection:
             yield PsycopgLink(connection)
     elif isinstance(database, psycopg.Connection):
-        link = PsycopgLink(database)
-        with link.on_safe_path():
-            yield link
+        joined = PsycopgLink(database)
+        with joined.on_safe_path():
+            yield joined
     else:
-        with _open_sqlalchemy(database) as found, found.on_safe_path():
-            yield found
+        with _open_sqlalchemy(database) as link, link.on_safe_path():
+            yield link
 
 
 def conninfo_of(database: object) -> str:
-    """Return the conninfo of what a caller gave, to do what no connection in it may do.
+    """Return the conninfo of a URL or a SQLAlchemy Engine, so that the database can be replaced.
 
-    A URL, or a SQLAlchemy Engine, whose idle connections are closed. Raises RefusedError for a
-    connection or a session: it is itself in the database.
+    An Engine's idle connections are closed. Raises RefusedError for a connection or a session:
+    PostgreSQL replaces no database that somebody is connected to.
     """
     from sqlalchemy import Engine
 
@@ -105,22 +99,20 @@ def conninfo_of(database: object) -> str:
         return normalise_url(database)
     if isinstance(database, Engine):
         with _open_sqlalchemy(database) as link:
-            found = _conninfo(link)
+            conninfo = _link_conninfo(link)
         database.dispose()
-        return found or normalise_url(database.url.render_as_string(hide_password=False))
+        return conninfo or normalise_url(database.url.render_as_string(hide_password=False))
     raise RefusedError(
-        "refused, nothing was touched: a fresh database takes the place of the whole old one, "
-        f"and a {type(database).__name__} is a connection in that; give a URL or an Engine"
+        "refused, nothing was touched: a fresh restore replaces the whole database, and a "
+        f"{type(database).__name__} keeps that in use; give a URL or an Engine"
     )
 
 
 def database_name(conninfo: str) -> str:
-    """Return the name of the database that a conninfo leads to; connect where it leaves that open.
+    """Return the name of a conninfo's database; connect to ask if it gives none, or a service.
 
     Raises ConnectError.
     """
-    from psycopg.conninfo import conninfo_to_dict
-
     parts = conninfo_to_dict(conninfo)
     if "dbname" in parts and "service" not in parts:
         return str(parts["dbname"])
@@ -128,10 +120,8 @@ def database_name(conninfo: str) -> str:
         return connection.info.dbname
 
 
-def _conninfo(link: Link) -> str | None:
-    """Return where a psycopg link is connected to, which an engine's URL may not tell."""
-    from psycopg.conninfo import make_conninfo
-
+def _link_conninfo(link: Link) -> str | None:
+    """Return the conninfo of a psycopg link's connection; None for other drivers."""
     if not isinstance(link, PsycopgLink):
         return None
     info = link.connection.info
@@ -139,19 +129,18 @@ def _conninfo(link: Link) -> str | None:
 
 
 def explicit_conninfo(conninfo: str) -> str:
-    """Write out what libpq takes from its environment, or from a service file.
+    """Add to a conninfo what libpq takes from the environment or from a service file.
 
-    For a process that has neither. Raises ConnectError where a service can't be asked.
+    The result is for a process that has neither. Raises ConnectError if the conninfo names a
+    service and connecting, which is how its parameters are found, fails.
     """
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo
-
     parts = effective_parameters(conninfo)
     if "service" not in parts:
         return make_conninfo("", **parts)
     with _closing(connect(conninfo)) as connection:
-        found = conninfo_to_dict(_conninfo(PsycopgLink(connection)) or "")
-    named = {key: value for key, value in found.items() if not key.startswith("service")}
-    return make_conninfo("", **named)
+        found = conninfo_to_dict(_link_conninfo(PsycopgLink(connection)) or "")
+    kept = {key: value for key, value in found.items() if not key.startswith("service")}
+    return make_conninfo("", **kept)
 
 
 @contextmanager
@@ -171,7 +160,7 @@ def _open_sqlalchemy(database: object) -> Iterator[Link]:
     from perfdata.postgres.async_drivers import join_connection, join_session
 
     if isinstance(database, Engine):
-        # The engine's own connection: its URL alone may not tell where a creator goes.
+        # Not a new connection to its URL: an engine's creator may connect elsewhere.
         try:
             opened = database.connect()
         except (DBAPIError, OSError) as error:
@@ -191,8 +180,8 @@ def _open_sqlalchemy(database: object) -> Iterator[Link]:
 
 
 def connect_error(url: sqlalchemy.URL, error: Exception) -> PerfdataError:
-    """Make the error for an engine that can't connect, with no password."""
-    # SQLAlchemy takes what follows an unencoded @ for a host, and a password alone for a port.
+    """Make the error for an engine that can't connect, without its password."""
+    # If a password is not percent-encoded, SQLAlchemy reads parts of it as the host or the port.
     if "@" in f"{url.host} {url.database}" or (url.port or 0) > PORT_MAX:
         return unreadable_url()
     reason = " ".join(str(getattr(error, "orig", None) or error).split())

@@ -1,4 +1,4 @@
-"""Drivers: a Link over psycopg, and what its two kinds of connection share."""
+"""Links over psycopg: what its two kinds of connection share, and the synchronous one."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ _PLACEHOLDER = re.compile(r"%(?:%|s|\((\w+)\)s)")
 
 
 class BasePsycopgLink(Link):
-    """What links over psycopg's two kinds of connection share: all but how a call is awaited."""
+    """What links over psycopg share: everything but whether a call has to be awaited."""
 
     def __init__(self, connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
         super().__init__()
         self.connection = connection
-        # Whether what is done belongs to the caller's transaction, open or about to be.
+        # Without autocommit the first statement begins a transaction, which is the caller's too.
         self.joined = not connection.autocommit or self._transaction_open()
 
     @abstractmethod
     def _cursor(self) -> Any:
-        """Make a plain client-side cursor, whatever factories the caller's connection has."""
+        """Make a client-side cursor that returns tuples, whatever the connection's factories."""
 
     @abstractmethod
-    def _wait(self, call: Any) -> Any:
-        """Return what a call of psycopg's gives: itself, or what a coroutine comes to."""
+    def _wait(self, result: Any) -> Any:
+        """Return the result of a psycopg call; if it is a coroutine, await it first."""
 
     @abstractmethod
     def _entered(self, manager: Any) -> AbstractContextManager[Any]:
-        """Enter and leave a context manager of psycopg's."""
+        """Return a context manager that enters and leaves psycopg's own."""
 
     @abstractmethod
     def _read(self, copy: Any, add: Callable[[bytes], None]) -> None:
-        """Pass on each line of a COPY."""
+        """Pass each line of a COPY to ``add``."""
 
     def _run(self, query: Query, params: Params | None) -> Answer:
         with translated_errors():
@@ -62,14 +62,14 @@ class BasePsycopgLink(Link):
             return self._answer(cursor)
 
     def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
-        found: list[Answer] = []
+        answers: list[Answer] = []
         with translated_errors():
             cursor = self._cursor()
             self._wait(cursor.execute(script(pairs), prepare=False))
             for _ in pairs:
-                found.append(self._answer(cursor))
+                answers.append(self._answer(cursor))
                 cursor.nextset()
-        return found
+        return answers
 
     def _answer(self, cursor: Any) -> Answer:
         rows = self._wait(cursor.fetchall()) if cursor.description else []
@@ -79,7 +79,7 @@ class BasePsycopgLink(Link):
         return self.connection.info.transaction_status != TransactionStatus.IDLE
 
     def address(self) -> Address:
-        """Return where it was connected to."""
+        """Return the address that the client dialled."""
         return dialled_address(self.connection.info)
 
     def _copy_in(
@@ -108,15 +108,15 @@ class BasePsycopgLink(Link):
 
 
 class PsycopgLink(BasePsycopgLink):
-    """A link over a psycopg connection, which is the caller's to close."""
+    """A link over a psycopg connection, which the caller closes."""
 
     connection: psycopg.Connection[Any]
 
     def _cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
         return psycopg.Cursor(self.connection, row_factory=tuple_row)
 
-    def _wait(self, call: T) -> T:
-        return call
+    def _wait(self, result: T) -> T:
+        return result
 
     def _entered(self, manager: AbstractContextManager[T]) -> AbstractContextManager[T]:
         return manager
@@ -127,7 +127,7 @@ class PsycopgLink(BasePsycopgLink):
 
 
 def with_literals(query: Query, params: Params | None) -> str:
-    """Write a query in psycopg's style with its parameters as literals."""
+    """Replace the placeholders of a query in psycopg's style by literals."""
     text = query if isinstance(query, str) else query.as_string(None)
     if params is None:
         return text
@@ -144,13 +144,13 @@ def with_literals(query: Query, params: Params | None) -> str:
 
 
 def script(pairs: Iterable[tuple[Query, Params | None]]) -> sql.SQL:
-    """Write statements as one string, which the server runs in one round trip."""
+    """Join statements into one string, which the server runs in one round trip."""
     return sql.SQL(";\n".join(with_literals(query, params) for query, params in pairs))
 
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn psycopg's errors into the one that every link raises."""
+    """Raise psycopg's errors as ServerRefusedError, as every link does."""
     try:
         yield
     except psycopg.Error as error:

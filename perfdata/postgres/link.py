@@ -1,4 +1,9 @@
-"""Links: what the library asks of a connection, whichever driver carries it."""
+"""The interface to a connection that the library uses, whatever the driver.
+
+A Link runs all queries with a fixed search path and fixed settings, and can hold statements back to
+send them in one round trip with the next one. Drivers add the few primitive operations that they
+differ in.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +26,12 @@ if TYPE_CHECKING:
 
     Query = LiteralString | sql.SQL | sql.Composed
     Params = Sequence[Any] | Mapping[str, Any]
-    AnyQuery = Query | tuple[Query, Params]  # a statement, with its parameters where it has any
+    AnyQuery = Query | tuple[Query, Params]  # with its parameters, if it has any
     Rows = list[tuple[Any, ...]]
-    Answer = tuple[Rows, int]
+    Answer = tuple[Rows, int]  # a statement's rows, and how many it returned or changed
 
-# What decides how a value is written and read as text, and how long a statement may take
-# (POSTGRES.md found each of them changing data or counts). Names a server does not know are left.
+# Settings that change how values are written and read as text, or how long statements may take.
+# Each was seen to change data or counts. Those that a server does not know are skipped.
 PINNED = {
     "client_encoding": "UTF8",
     "DateStyle": "ISO, YMD",
@@ -43,7 +48,7 @@ PINNED = {
     "default_tablespace": "",
     "quote_all_identifiers": "off",
     "max_parallel_workers_per_gather": "0",
-    # With it the planner evaluates what partitions' checks call.
+    # Otherwise planning would evaluate the functions called by partitions' check constraints.
     "constraint_exclusion": "off",
     "statement_timeout": "0",
     "lock_timeout": "0",
@@ -51,8 +56,8 @@ PINNED = {
     "transaction_timeout": "0",
 }
 
-# The path of the library's own queries: no operator or function that a table's owner made is on it,
-# whatever fits its arguments best. Temporary tables come last, where they hide nothing.
+# The search path of the library's own queries. With any other, a user's operator or function that
+# fits the arguments better would be called. Temporary tables come last, where they shadow nothing.
 SAFE_PATH = "pg_catalog, pg_temp"
 _PATH = "SELECT pg_catalog.set_config('search_path', %s, true)"
 
@@ -65,58 +70,59 @@ _CHANGE = """
 SELECT set_config(s.name, w.value, %s) FROM pg_settings s
 JOIN unnest(%s::text[], %s::text[]) AS w (name, value) ON w.name = lower(s.name)"""
 
-
-# What a role lacks for which server_identifier is None.
+# The privilege that a role lacks if server_identifier is None.
 IDENTIFIER_GRANT = "GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO the role"
 
 
 class Deferred:
-    """A statement that waits for the next one, to go with it in one round trip."""
+    """A statement that is sent together with the next one, in one round trip."""
 
     def __init__(self, link: Link, query: Query, params: Params | None) -> None:
-        """Take the statement and who is to run it."""
         self._link = link
         self.pair = (query, params)
         self.answer: Answer | None = None
 
     @property
     def rows(self) -> Rows:
-        """The rows that it gave; where nothing ran since, it runs now."""
+        """The statement's rows; it is sent now if nothing has been sent since."""
         if self.answer is None:
             self._link.flush()
         return self.answer[0] if self.answer else []
 
 
 class Link(ABC):
-    """A connection; ``joined`` when its open transaction belongs to the caller."""
+    """A connection; ``joined`` if its open transaction belongs to the caller.
+
+    Every method raises ServerRefusedError if the server refuses a statement.
+    """
 
     joined: bool
-    # The search path that the open transaction had before it was put on SAFE_PATH.
+    # The open transaction's search path before it was set to SAFE_PATH.
     _own_path: Deferred
-    # Set by what changes rows, so that a Session's objects can be told to be read again.
+    # Set by code that changes rows, so that a Session's objects can be expired.
     changed: bool = False
 
     def __init__(self) -> None:
-        # Statements that wait for the next one, to go with it in one round trip.
+        # Statements to be sent with the next one.
         self.waiting: list[Deferred] = []
-        # A BEGIN has been sent, or waits to be.
+        # Whether a BEGIN is waiting or was sent.
         self._begun = False
 
     @abstractmethod
     def _run(self, query: Query, params: Params | None) -> Answer:
-        """Run a statement, never prepared; return its rows and how many it gave or touched."""
+        """Run a statement without preparing it."""
 
     def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
-        """Run statements in turn; a driver that can sends them all at once."""
+        """Run statements in order; drivers override this to send them in one round trip."""
         return [self._run(query, params) for query, params in pairs]
 
     @abstractmethod
     def _transaction_open(self) -> bool:
-        """Tell whether the server has a transaction open on this connection, failed or not."""
+        """Tell whether the server has a transaction open, whether or not it has failed."""
 
     @abstractmethod
     def address(self) -> Address:
-        """Return where it was connected to."""
+        """Return the address that the client dialled."""
 
     @abstractmethod
     def _copy_in(
@@ -131,7 +137,7 @@ class Link(ABC):
 
     @abstractmethod
     def _copy_out(self, select: sql.Composed, add: Callable[[bytes], None]) -> None:
-        """Pass on what the server sends: whole lines, or parts of one."""
+        """Pass on what the server sends, in whole lines or in parts of a line."""
 
     def copy_in(
         self,
@@ -142,108 +148,112 @@ class Link(ABC):
         *,
         freeze: bool = False,
     ) -> int:
-        """Send blocks of whole lines into a table in one COPY; return the number of rows."""
+        """Copy blocks of whole lines into a table; return the number of rows.
+
+        ``freeze`` needs a table that was created or truncated in the same transaction.
+        """
         self.flush()
         return self._copy_in(table, columns, blocks, form, freeze=freeze)
 
     def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
-        """Give ``write`` the rows of a query of one text column, in blocks of whole lines.
+        """Pass the rows of a query of one text column to ``write``, in blocks of whole lines.
 
-        To be used in a transaction, which has the safe path.
+        Only for use in a transaction, since COPY itself does not set the search path.
         """
         self.flush()
         blocks = Blocks(write)
         self._copy_out(select, blocks.add)
         blocks.finish()
 
-    def together(self, asked: Iterable[AnyQuery]) -> list[Rows]:
-        """Run queries one after the other on SAFE_PATH, in one round trip where the driver can.
+    def together(self, queries: Iterable[AnyQuery]) -> list[Rows]:
+        """Run queries in order with SAFE_PATH and return the rows of each.
 
-        Returns the rows of each. A refusal ends it: those behind the refused one are not run.
+        They take one round trip if the driver supports that. The first error ends the batch.
         """
-        pairs = [one if isinstance(one, tuple) else (one, None) for one in asked]
+        pairs = [query if isinstance(query, tuple) else (query, None) for query in queries]
         return [rows for rows, _ in self._ask(pairs)] if pairs else []
 
     def later(self, query: Query, params: Params | None = None) -> Deferred:
-        """Have a statement run before the next one, whose round trip it shares.
+        """Hold a statement back until the next one, and send both in one round trip.
 
-        Outside a transaction no query may wait: it would not have SAFE_PATH. A refusal is raised by
-        the one that it goes with.
+        Its error is raised by that next one. Outside a transaction it must not be a query, as it
+        would run without SAFE_PATH.
         """
         self.waiting.append(Deferred(self, query, params))
         return self.waiting[-1]
 
     def flush(self) -> None:
-        """Run the statements that wait."""
+        """Send the statements that are waiting."""
         if self.waiting:
             self._answers([])
 
     def _ask(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
-        """Run queries on SAFE_PATH, which every transaction has already.
+        """Run queries with SAFE_PATH, which every transaction has already.
 
-        Outside one it lasts as long as the string that is sent, never as long as the session: a
-        pooler may give that to somebody else.
+        Outside one it is set for this round trip only, never for the session: a connection pooler
+        may hand the session to another client.
         """
         if not self.in_transaction():
             self.later(_PATH, (SAFE_PATH,))
         return self._answers(pairs)
 
     def _answers(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
-        """Run what waits, then these; return the answers to these."""
-        before, self.waiting = self.waiting, []
-        together = [*(one.pair for one in before), *pairs]
-        found = [self._run(*together[0])] if len(together) == 1 else self._run_all(together)
-        for one, answer in zip(before, found, strict=False):
-            one.answer = answer
-        return found[len(before) :]
+        """Run the waiting statements, then these; return the answers to these."""
+        waiting, self.waiting = self.waiting, []
+        batch = [*(deferred.pair for deferred in waiting), *pairs]
+        answers = [self._run(*batch[0])] if len(batch) == 1 else self._run_all(batch)
+        for deferred, answer in zip(waiting, answers, strict=False):
+            deferred.answer = answer
+        return answers[len(waiting) :]
 
     @cached_property
     def server_identifier(self) -> int | None:
-        """The cluster's own identifier; None where it won't say. Asked once."""
+        """The server's system identifier, cached; None if the role may not read it."""
         identifier = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
-        if self.in_transaction():  # which a refusal would break: first whether we may
-            may = (
+        if self.in_transaction():  # an error would abort it, so check the privilege first
+            allowed = (
                 "SELECT pg_catalog.has_function_privilege("
                 "'pg_catalog.pg_control_system()', 'execute')"
             )
-            return int(self.value(identifier)) if self.value(may) else None
+            return int(self.value(identifier)) if self.value(allowed) else None
         try:
             return int(self.value(identifier))
         except ServerRefusedError:
             return None
 
     def rows(self, query: Query, params: Params | None = None) -> Rows:
-        """Run a query on SAFE_PATH and return all its rows."""
+        """Run a query with SAFE_PATH and return all its rows."""
         return self._ask([(query, params)])[0][0]
 
     def value(self, query: Query, params: Params | None = None) -> Any:
-        """Run a query on SAFE_PATH and return the first column of its first row."""
+        """Run a query with SAFE_PATH and return the first column of its first row."""
         return self.rows(query, params)[0][0]
 
     def execute(self, query: Query, params: Params | None = None) -> int:
-        """Run a command and return the number of rows it touched.
+        """Run a command and return the number of rows it changed.
 
-        Outside a transaction it has the session's own search path, so that it may be one that
-        runs in no transaction: its names are qualified, and it uses no operator.
+        Outside a transaction it runs alone, so that it can be a command that must not be in one. It
+        then has the session's search path: use qualified names and no operators.
         """
         return self._answers([(query, params)])[0][1]
 
     def in_transaction(self) -> bool:
-        """Tell whether a transaction is open, or about to be."""
+        """Tell whether a transaction is open, or its BEGIN is waiting to be sent."""
         return self._begun or self._transaction_open()
 
     @contextmanager
     def transaction(
         self, settings: Mapping[str, str] | None = None, *, reading: bool = False
     ) -> Iterator[None]:
-        """Run a block in a transaction (in a savepoint where one is open) with settings pinned.
+        """Run a block in a transaction, or in a savepoint if one is open, with fixed settings.
 
-        It has SAFE_PATH. ``settings`` go over PINNED. An outer transaction has its own back
-        afterwards. One of our own is, where ``reading``, read only and all of one moment; else each
-        of its statements sees what was committed before it, also while it waited for a lock.
+        The search path is SAFE_PATH; ``settings`` override PINNED. After a savepoint, the outer
+        transaction's own settings are restored. With ``reading``, a new transaction is REPEATABLE
+        READ and READ ONLY, otherwise READ COMMITTED, in which each statement sees whatever was
+        committed while it waited for a lock.
         """
         if self.joined and not self.in_transaction():
-            self.execute("SELECT 1")  # begins the caller's own, which is the caller's to commit
+            self.execute("SELECT 1")  # begins the transaction that the caller will commit
         nested = self.in_transaction()
         wanted = {**PINNED, **(settings or {})}
         self.flush()
@@ -260,11 +270,11 @@ class Link(ABC):
             if nested:
                 self._set(dict(before.rows))
                 self.flush()
-            # Else what waits goes with COMMIT.
+            # Otherwise waiting statements are sent with COMMIT.
 
     @contextmanager
     def _own_transaction(self) -> Iterator[None]:
-        # Not the driver's own, so that BEGIN shares a round trip with what follows.
+        # The driver's own transaction would send BEGIN in a round trip of its own.
         self.later("BEGIN")
         self._begun = True
         try:
@@ -279,7 +289,7 @@ class Link(ABC):
 
     @contextmanager
     def _savepoint(self) -> Iterator[None]:
-        # Sent at once: a block that fails before its first statement is undone as well.
+        # Sent at once, because a block that fails before its first statement rolls back to it.
         self.execute("SAVEPOINT perfdata")
         try:
             yield
@@ -289,30 +299,31 @@ class Link(ABC):
         self.execute("RELEASE SAVEPOINT perfdata")
 
     def _undo(self, *commands: LiteralString) -> None:
-        """Run commands after a failure, whose error counts, not theirs.
+        """Run rollback commands and ignore their errors, since the first error is raised.
 
-        The server itself rolls back what a lost connection leaves open.
+        After a lost connection, the server rolls back by itself.
         """
         with suppress(ServerRefusedError):
             self._run_all([(command, None) for command in commands])
 
     @contextmanager
     def on_safe_path(self) -> Iterator[None]:
-        """Have a transaction that is joined on SAFE_PATH for a block; to be used around all work.
+        """Run a block with SAFE_PATH in the caller's transaction, then restore its search path.
 
-        Transactions of the library's own take it themselves.
+        Must enclose all work on a joined link. It does nothing for others, whose transactions set
+        the path themselves.
         """
         if not self.joined:
             yield
             return
         self._take_safe_path()
-        self.flush()  # a transaction that has failed already is refused here
+        self.flush()  # raises the error if the transaction has already failed
         try:
             yield
             self.flush()
         finally:
             self.waiting = []
-            with suppress(ServerRefusedError):  # it is aborted: its rollback gives the path back
+            with suppress(ServerRefusedError):  # aborted: its rollback restores the path
                 self.execute(_PATH, (self._own_path.rows[0][0],))
 
     def _take_safe_path(self) -> None:
@@ -321,11 +332,11 @@ class Link(ABC):
 
     @contextmanager
     def own_path(self) -> Iterator[None]:
-        """Run a block on the search path that the database gives, at no round trip's cost.
+        """Run a block with the search path that the transaction began with.
 
-        For statements that run users' code, which may find its functions by that path alone: no
-        query of the library may be among them. A failure in a transaction leaves it set: that, or
-        its savepoint, is to be rolled back then.
+        For statements that run users' functions, which may need that path; the block must not
+        contain the library's own queries. Costs no round trip. After an error the path is not
+        restored, and the transaction or savepoint must be rolled back.
         """
         if self.in_transaction():
             self.later(_PATH, (self._own_path.rows[0][0],))
@@ -335,7 +346,7 @@ class Link(ABC):
 
     @contextmanager
     def within_transaction(self) -> Iterator[None]:
-        """Run a block in the transaction that is open, or in one of its own."""
+        """Run a block in the open transaction, or in a new one."""
         if self.in_transaction():
             yield
         else:
@@ -343,13 +354,13 @@ class Link(ABC):
                 yield
 
     def session_path(self) -> str:
-        """Return the search path that the session has where no transaction is open."""
+        """Return the session's search path; only for use outside a transaction."""
         return str(self._answers([("SHOW search_path", None)])[0][0][0][0])
 
     def pin(self, search_path: str) -> None:
-        """Have settings pinned as in a transaction, as long as the connection lasts.
+        """Set the search path and the settings of PINNED for the session.
 
-        For connections of the library's own; ``search_path`` becomes the session's (own_path).
+        Only for the library's own connections. ``own_path`` will use ``search_path``.
         """
         self.execute("SELECT pg_catalog.set_config('search_path', %s, false)", (search_path,))
         self.later(_PATH, (SAFE_PATH,))
@@ -357,7 +368,7 @@ class Link(ABC):
         self.flush()
 
     def _set(self, wanted: Mapping[str, str]) -> Deferred:
-        """Set what the server knows of ``wanted``, until the transaction ends; give the old."""
+        """Change settings until the transaction ends; return their previous values."""
         before = self.later(_CURRENT, ([name.lower() for name in wanted],))
         self._change(wanted, local=True)
         return before
@@ -369,16 +380,17 @@ class Link(ABC):
 
 @dataclass(frozen=True)
 class Check:
-    """Queries, and what judges their rows: it raises an error where something is in the way."""
+    """Queries made before the first change, and a function that raises an error by their rows."""
 
-    asked: Sequence[AnyQuery]
+    queries: Sequence[AnyQuery]
     judge: Callable[[Sequence[Rows]], None]
 
 
 def run_checks(link: Link, checks: Iterable[Check], *more: AnyQuery) -> list[Rows]:
-    """Ask everything at once, judge in the order given, and return the rows of ``more``."""
+    """Make all checks in one round trip, in the order given; return the rows of ``more``."""
     checks = list(checks)
-    answers = iter(link.together([*(one for check in checks for one in check.asked), *more]))
+    queries = [query for check in checks for query in check.queries]
+    results = iter(link.together([*queries, *more]))
     for check in checks:
-        check.judge([next(answers) for _ in check.asked])
-    return list(answers)
+        check.judge([next(results) for _ in check.queries])
+    return list(results)
