@@ -1,7 +1,8 @@
-"""Links over asynchronous drivers, for the same code as every other link.
+"""Links over asynchronous drivers, with the same synchronous methods as any other link.
 
-They are used inside SQLAlchemy's greenlets (``run_sync``, ``greenlet_spawn``): each call awaits the
-driver there, so that the event loop goes on, and a cancelled task is cancelled in the statement.
+They must be used inside a SQLAlchemy greenlet (``run_sync``, ``greenlet_spawn``). Each method
+awaits the driver there: the event loop keeps running, and cancelling the task cancels the
+statement.
 """
 
 from __future__ import annotations
@@ -32,33 +33,34 @@ if TYPE_CHECKING:
     from perfdata.postgres.link import Answer, Params, Query
 
 T = TypeVar("T")
-# Commands that asyncpg need not prepare, which would double their round trips.
+# Commands that are sent without preparing them, which takes half the round trips.
 _WITHOUT_ROWS = ("BEGIN", "COMMIT", "ROLLBACK")
 
 
 def join_connection(connection: sqlalchemy.Connection) -> Link:
-    """Return the link that joins a SQLAlchemy connection's transaction, whatever drives it.
+    """Return a link that joins a SQLAlchemy connection's transaction.
 
-    Raises ConfigError for a driver that can't carry a COPY of ours.
+    Raises ConfigError if its driver is not psycopg 3 or asyncpg.
     """
     # Begins the transaction that SQLAlchemy would begin with its first statement.
     connection.exec_driver_sql("SELECT 1")
-    found: Any = connection.connection.driver_connection
-    if isinstance(found, psycopg.Connection):
-        return PsycopgLink(found)
-    if isinstance(found, psycopg.AsyncConnection):
-        return AsyncPsycopgLink(found)
-    if type(found).__module__.partition(".")[0] == "asyncpg":
-        return AsyncpgLink(found)
+    driver_connection: Any = connection.connection.driver_connection
+    if isinstance(driver_connection, psycopg.Connection):
+        return PsycopgLink(driver_connection)
+    if isinstance(driver_connection, psycopg.AsyncConnection):
+        return AsyncPsycopgLink(driver_connection)
+    driver = type(driver_connection).__module__.partition(".")[0]
+    if driver == "asyncpg":
+        return AsyncpgLink(driver_connection)
     raise ConfigError(
-        f"this SQLAlchemy connection is driven by {type(found).__module__}; to join its "
-        "transaction perfdata needs psycopg 3 or asyncpg, else pass a URL"
+        f"this SQLAlchemy connection uses {driver}, but perfdata can join a transaction only with "
+        "psycopg 3 or asyncpg; use one of these drivers, or pass a URL"
     )
 
 
 @contextmanager
 def join_session(session: Session | scoped_session[Any]) -> Iterator[Link]:
-    """Link to a Session's connection: it sees what is pending, and objects see what it changed."""
+    """Join a Session's transaction: flush it first, and expire its objects if rows changed."""
     session.flush()
     link = join_connection(session.connection())
     yield link
@@ -67,15 +69,15 @@ def join_session(session: Session | scoped_session[Any]) -> Iterator[Link]:
 
 
 class AsyncPsycopgLink(BasePsycopgLink):
-    """A link over psycopg's AsyncConnection, which is the caller's to close."""
+    """A link over a psycopg AsyncConnection, which the caller closes."""
 
     connection: psycopg.AsyncConnection[Any]
 
     def _cursor(self) -> psycopg.AsyncCursor[tuple[Any, ...]]:
         return psycopg.AsyncCursor(self.connection, row_factory=tuple_row)
 
-    def _wait(self, call: Awaitable[T]) -> T:
-        return await_only(call)
+    def _wait(self, result: Awaitable[T]) -> T:
+        return await_only(result)
 
     @contextmanager
     def _entered(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
@@ -88,7 +90,7 @@ class AsyncPsycopgLink(BasePsycopgLink):
         await_only(manager.__aexit__(None, None, None))
 
     def _read(self, copy: psycopg.AsyncCopy, add: Callable[[bytes], None]) -> None:
-        async def read() -> None:  # one greenlet switch for all lines, not one a line
+        async def read() -> None:  # one greenlet switch for the whole COPY, not one per line
             async for line in copy:
                 add(bytes(line))
 
@@ -96,7 +98,7 @@ class AsyncPsycopgLink(BasePsycopgLink):
 
 
 class AsyncpgLink(Link):
-    """A link over an asyncpg connection, which is the caller's to close."""
+    """A link over an asyncpg connection, which the caller closes."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         super().__init__()
@@ -117,7 +119,7 @@ class AsyncpgLink(Link):
     def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
         if self.in_transaction():
             return super()._run_all(pairs)
-        with self._own_transaction():  # as the one string is that other drivers send
+        with self._own_transaction():  # atomic, like the single string that psycopg sends
             self.flush()
             return super()._run_all(pairs)
 
@@ -125,13 +127,13 @@ class AsyncpgLink(Link):
         return bool(self.connection.is_in_transaction())
 
     def address(self) -> Address:
-        """Return where it was connected to."""
-        # Not the engine's URL: a creator may have connected elsewhere.
-        where = self.connection._addr  # noqa: SLF001  asyncpg tells it nowhere else
-        if not isinstance(where, str):
-            host, port = where
+        """Return the address that the client dialled."""
+        # Not from the engine's URL: its creator may have connected elsewhere.
+        address = self.connection._addr  # noqa: SLF001  asyncpg has no public attribute for it
+        if not isinstance(address, str):
+            host, port = address
             return Address(host, port)
-        folder, _, name = where.rpartition("/")  # a socket's file is FOLDER/.s.PGSQL.PORT
+        folder, _, name = address.rpartition("/")  # FOLDER/.s.PGSQL.PORT
         return Address(real_folder(folder), int(name.rpartition(".")[2]))
 
     def _copy_in(
@@ -147,8 +149,7 @@ class AsyncpgLink(Link):
             for block in blocks:
                 yield block
 
-        schema, name = table._obj  # noqa: SLF001  psycopg's Identifier has no other way to its parts
-        options = {"quote": form.quote, "escape": form.escape, "null": form.null}
+        schema, name = table._obj  # noqa: SLF001  psycopg's Identifier has no public attribute
         with _asyncpg_refusals():
             status = await_only(
                 self.connection.copy_to_table(
@@ -158,7 +159,7 @@ class AsyncpgLink(Link):
                     columns=list(columns) or None,
                     format=form.name,
                     freeze=freeze or None,
-                    **{key: value for key, value in options.items() if value is not None},
+                    **form.options,
                 )
             )
         return _count(status)
@@ -180,7 +181,7 @@ class AsyncpgLink(Link):
 
 
 def _count(status: str) -> int:
-    """Read the number of rows from a command's status, such as ``COPY 5``."""
+    """Return the number of rows in a command's status such as ``COPY 5``, or -1."""
     last = status.rpartition(" ")[2]
     return int(last) if last.isdigit() else -1
 

@@ -24,7 +24,7 @@ BLOCK_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class CopyFormat:
-    """How the bytes of a COPY into a table are written; ``quote`` and so on are of csv alone."""
+    """The format of a COPY into a table; all options but ``name`` are for csv only."""
 
     name: LiteralString
     quote: LiteralString | None = None
@@ -32,21 +32,16 @@ class CopyFormat:
     null: LiteralString | None = None
     delimiter: LiteralString | None = None
 
-    def options(self, *, freeze: bool) -> sql.Composed:
-        """Write COPY's options."""
-        given = {
-            "QUOTE": self.quote,
-            "ESCAPE": self.escape,
-            "NULL": self.null,
-            "DELIMITER": self.delimiter,
+    @property
+    def options(self) -> dict[LiteralString, str]:
+        """The options that are set, by the names that COPY and asyncpg have for them."""
+        options: dict[LiteralString, str | None] = {
+            "quote": self.quote,
+            "escape": self.escape,
+            "null": self.null,
+            "delimiter": self.delimiter,
         }
-        words: list[sql.Composable] = [sql.SQL("FORMAT {}").format(sql.SQL(self.name))]
-        words += [
-            sql.SQL("{} {}").format(sql.SQL(word), sql.Literal(value))
-            for word, value in given.items()
-            if value is not None
-        ]
-        return sql.SQL(", ").join([*words, sql.SQL("FREEZE")] if freeze else words)
+        return {name: value for name, value in options.items() if value is not None}
 
 
 TEXT = CopyFormat("text")
@@ -75,11 +70,17 @@ _SHORT = {
 def copy_in_query(
     table: sql.Identifier, columns: Sequence[str], form: CopyFormat, *, freeze: bool
 ) -> sql.Composed:
-    """Make the COPY into a table; with no columns named it takes them all, which are none."""
+    """Make the COPY statement into a table; no columns are named if the table has none."""
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     listed = sql.SQL(" ({})").format(names) if columns else sql.SQL("")
-    options = form.options(freeze=freeze)
-    return sql.SQL("COPY {}{} FROM STDIN ({})").format(table, listed, options)
+    options: list[sql.Composable] = [sql.SQL("FORMAT {}").format(sql.SQL(form.name))]
+    options += [
+        sql.SQL("{} {}").format(sql.SQL(name), sql.Literal(value))
+        for name, value in form.options.items()
+    ]
+    if freeze:
+        options.append(sql.SQL("FREEZE"))
+    return sql.SQL("COPY {}{} FROM STDIN ({})").format(table, listed, sql.SQL(", ").join(options))
 
 
 def copy_out_query(select: sql.Composed) -> sql.Composed:
