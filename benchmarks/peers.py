@@ -37,8 +37,8 @@ from perfdata import (
     restore_snapshot,
     snapshot_exists,
 )
-from perfdata.database.link import PsycopgLink
 from perfdata.load import loader as loading
+from perfdata.postgres.drivers import PsycopgLink
 from perfdata.server.binaries import find_binaries
 from perfdata.server.cluster import DATABASE
 from perfdata.server.embedded import EmbeddedServer

@@ -15,8 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from perfdata.config import Settings
-from perfdata.database.locks import LOCK_TIMEOUT_S
 from perfdata.errors import ConfigError
+from perfdata.postgres.locks import LOCK_TIMEOUT_S
 from perfdata.progress import silent
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.diff.difference import Difference
     from perfdata.snapshot.options import Restored
@@ -218,29 +218,30 @@ async def _with_link(database: object, work: Callable[[Link], T]) -> T:
     )
     from sqlalchemy.util import greenlet_spawn
 
-    from perfdata.database.asynclink import AsyncPsycopgLink, link_within
-    from perfdata.database.connection import connect_async, normalise_url, unreachable
+    from perfdata.postgres.async_drivers import AsyncPsycopgLink, join_connection
+    from perfdata.postgres.connection import connect_async, connect_error
+    from perfdata.postgres.url import normalise_url
 
-    def at_work(link: Link) -> T:
-        with link.at_work():
+    def on_safe_path(link: Link) -> T:
+        with link.on_safe_path():
             return work(link)
 
     if isinstance(database, async_scoped_session):
         database = database()
     if isinstance(database, AsyncSession):
-        return await database.run_sync(_in_session, at_work)
+        return await database.run_sync(_in_session, on_safe_path)
     if isinstance(database, AsyncConnection):
-        return await database.run_sync(lambda connection: at_work(link_within(connection)))
+        return await database.run_sync(lambda connection: on_safe_path(join_connection(connection)))
     if isinstance(database, psycopg.AsyncConnection):
-        return await greenlet_spawn(at_work, AsyncPsycopgLink(database))
+        return await greenlet_spawn(on_safe_path, AsyncPsycopgLink(database))
     if isinstance(database, AsyncEngine):
         try:
             opened = await database.connect()
         except (DBAPIError, OSError) as error:
-            raise unreachable(database.url, error) from error
+            raise connect_error(database.url, error) from error
         async with aclosing(opened) as connection:
             own = await connection.execution_options(isolation_level="AUTOCOMMIT")
-            return await own.run_sync(lambda one: work(link_within(one)))
+            return await own.run_sync(lambda one: work(join_connection(one)))
     if not isinstance(database, str):
         raise ConfigError(
             "a database is a URL, a SQLAlchemy AsyncEngine, AsyncConnection or AsyncSession, or a "
@@ -252,7 +253,7 @@ async def _with_link(database: object, work: Callable[[Link], T]) -> T:
 
 
 def _in_session(session: Session, work: Callable[[Link], T]) -> T:
-    from perfdata.database.asynclink import synchronised
+    from perfdata.postgres.async_drivers import join_session
 
-    with synchronised(session) as link:
+    with join_session(session) as link:
         return work(link)

@@ -16,15 +16,10 @@ from contextvars import ContextVar
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from perfdata.addresses import (
-    SOCKET_FOLDERS,
-    Addresses,
-    address_of,
-    effective_parameters,
-    resolve,
-)
+from perfdata.addresses import SOCKET_FOLDERS, Destination, destination_at, resolve
 from perfdata.config import Settings
 from perfdata.errors import ElsewhereError, ProgramRefusedError, RefusedError
+from perfdata.libpq import effective_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -57,7 +52,7 @@ class Confinement:
         _confinements.remove(self)
 
     @functools.cached_property
-    def target(self) -> Addresses | None:
+    def target(self) -> Destination | None:
         """The target's addresses, resolved only when something connects."""
         return None if self._parameters is None else resolve(self._parameters)
 
@@ -75,9 +70,9 @@ class Confinement:
                 place = (info.hostaddr, info.port) if info.hostaddr else folder
         except psycopg.Error:
             return None
-        return address_of(place, "", "").places
+        return destination_at(place, "", "").places
 
-    def allows(self, requested: Addresses, *, attempt: bool) -> bool:
+    def allows(self, requested: Destination, *, attempt: bool) -> bool:
         """Tell whether a connection can reach the target only.
 
         ``attempt``: it is one attempt of a list of hosts that was allowed as a whole.
@@ -88,7 +83,7 @@ class Confinement:
             self.target.includes(requested) and (attempt or requested.places == self.answering)
         )
 
-    def refuse(self, requested: Addresses, driver: str) -> ElsewhereError:
+    def refuse(self, requested: Destination, driver: str) -> ElsewhereError:
         """Make the error, with both addresses and the lines that fix it."""
         target = self.target.described if self.target else "none, as this code is given no database"
         variable = (
@@ -157,7 +152,7 @@ def _target_parameters(conninfo: str | None) -> dict[str, str] | None:
         return None  # perfdata's own connection to it will raise the error
 
 
-def _check(driver: str, addresses: Callable[[], Addresses], *, attempt: bool = False) -> None:
+def _check(driver: str, addresses: Callable[[], Destination], *, attempt: bool = False) -> None:
     if not _confinements or _own.get():
         return
     requested = addresses()
@@ -188,7 +183,7 @@ def _check_psycopg2(dsn: str, *_: Any, **__: Any) -> None:
 def _check_asyncpg(*, addr: Any, params: Any, **_: Any) -> None:
     # asyncpg tries every usual socket folder: a socket that doesn't exist reaches nothing.
     if not isinstance(addr, str) or Path(addr).exists():
-        _check("asyncpg", lambda: address_of(addr, params.database, params.user))
+        _check("asyncpg", lambda: destination_at(addr, params.database, params.user))
 
 
 def _check_popen(popen: object, *args: Any, **kwargs: Any) -> None:

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perfdata.printable import make_printable
+from perfdata.text import make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from perfdata.printable import make_printable
+from perfdata.text import make_printable
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import importlib
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode
 
 from perfdata.driver_hooks import confined
 from perfdata.errors import ConfigError, DatasetNotFoundError
+from perfdata.postgres.url import normalise_url
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 
 FLAG_COLUMN = "is_test_data"
-_PLACE = {"dbname", "host", "hostaddr", "port", "service", "user"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def load_project(settings: Settings) -> Project:
     if root not in sys.path:
         sys.path.insert(0, root)
     reference = settings.project if ":" in settings.project else f"{settings.project}:project"
-    with confined(f"project {reference}", _place(settings.database_url)):
+    with confined(f"project {reference}", _readable(settings.database_url)):
         found = import_object(reference, "[tool.perfdata] project")
     if not isinstance(found, Project):
         raise ConfigError(
@@ -115,14 +114,15 @@ def load_project(settings: Settings) -> Project:
     return replace(found, datasets=datasets, migrations=migrations)
 
 
-def _place(url: str | None) -> str | None:
-    """Write of a URL, whichever driver it is for, what says where the database is."""
-    scheme, separator, rest = (url or "").partition("://")
-    if not separator:
-        return url
-    place, _, query = rest.partition("?")
-    kept = [(key, value) for key, value in parse_qsl(query) if key in _PLACE]
-    return f"{scheme.partition('+')[0]}://{place}?{urlencode(kept)}"
+def _readable(url: str | None) -> str | None:
+    """Return the conninfo of a URL; None, with which nothing can be reached, if it is unreadable.
+
+    The command that connects raises the error.
+    """
+    try:
+        return url and normalise_url(url)
+    except ConfigError:
+        return None
 
 
 def flag_of(project: Project | None, settings: Settings) -> str:

@@ -63,7 +63,7 @@ class Stage:
 
     def use(self, url: str) -> None:
         """Take the database of ``url`` from now on."""
-        from perfdata.database.connection import normalise_url
+        from perfdata.postgres.url import normalise_url
 
         if self._target is None or normalise_url(self._target.conninfo) != normalise_url(url):
             self._open(dataclasses.replace(self._settings, database_url=url))
@@ -233,14 +233,14 @@ class Stage:
 
 
 def _url(conninfo: str) -> str:
-    from perfdata.database.url import make_url
+    from perfdata.postgres.url import make_url
 
     return make_url(conninfo, "psycopg")
 
 
 def _last_write(target: Target) -> str:
     """Return what changes whenever a transaction of the server that wrote something ends."""
-    from perfdata.database.connection import open_link
+    from perfdata.postgres.connection import open_link
 
     with open_link(target.conninfo) as link:
         return str(link.value("SELECT pg_snapshot_xmax(pg_current_snapshot())::text"))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perfdata.database.catalog import read_catalog
-from perfdata.database.connection import open_link
-from perfdata.database.link import TEXT
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.copy import TEXT
+from perfdata.postgres.reflection import read_catalog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

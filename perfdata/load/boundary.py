@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.connection import first
 from perfdata.errors import BoundaryError
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from perfdata.database.catalog import Catalog, ForeignKey, Table
-    from perfdata.database.link import Link, Rows
     from perfdata.load.existing import Removal
     from perfdata.load.plan import Plan
     from perfdata.load.selection import Selection
+    from perfdata.postgres.catalog import Catalog, ForeignKey, Table
+    from perfdata.postgres.link import Link, Rows
 
 _SAMPLES = 5
 

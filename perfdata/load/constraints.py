@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg import sql
 
-from perfdata.database.catalog import table_key
-from perfdata.database.checks import Check
-from perfdata.database.connection import first
 from perfdata.errors import LoadError, SchemaError, ServerRefusedError
 from perfdata.load.indexes import build_indexes, drop_indexes, plain_indexes
 from perfdata.load.triggers import (
@@ -31,15 +28,18 @@ from perfdata.load.unproven import (
     drop_unproven,
     unproven_of,
 )
+from perfdata.postgres.catalog import table_key
+from perfdata.postgres.link import Check
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from perfdata.database.catalog import Catalog, ForeignKey, Table
-    from perfdata.database.link import Link, Rows
     from perfdata.load.existing import Removal
     from perfdata.load.indexes import PlainIndex
     from perfdata.load.plan import Plan
+    from perfdata.postgres.catalog import Catalog, ForeignKey, Table
+    from perfdata.postgres.link import Link, Rows
 
 # What can't be taken off and put back, and what would happen besides: rules, keys of tables that
 # are not read (an extension's), partitions on other servers, event triggers.

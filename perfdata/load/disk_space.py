@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfdata.database.checks import Check
 from perfdata.errors import RefusedError
+from perfdata.postgres.link import Check
 from perfdata.server.cluster import read_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perfdata.database.link import Link, Rows
+    from perfdata.postgres.link import Link, Rows
 
 # Tables, indexes and the log at their most, measured with durability off: 355 MB for the 325 MB of
 # text and 1,605,001 rows of 5000_offices, 74 MB for the 21 MB of a million rows of two numbers,

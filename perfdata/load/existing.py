@@ -13,9 +13,9 @@ from perfdata.load.plan import Existing
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from perfdata.database.catalog import Table
-    from perfdata.database.link import Asked, Later, Link, Rows
     from perfdata.load.plan import Plan
+    from perfdata.postgres.catalog import Table
+    from perfdata.postgres.link import AnyQuery, Deferred, Link, Rows
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Removal:
     kept: int = 0
 
 
-def count_queries(plan: Plan) -> list[Asked]:
+def count_queries(plan: Plan) -> list[AnyQuery]:
     """Make the queries that count, table by table, the rows that stay, and all."""
     if plan.existing is Existing.ALL:
         return []
@@ -134,10 +134,10 @@ def truncate(link: Link, tables: Collection[Table]) -> None:
 
 def count_unflagged(
     link: Link, plan: Plan, removals: Iterable[Removal]
-) -> list[tuple[Removal, Later]]:
+) -> list[tuple[Removal, Deferred]]:
     """Ask how many rows have no flag, for each table whose rows must have it."""
 
-    def ask(table: Table) -> Later:
+    def ask(table: Table) -> Deferred:
         count = sql.SQL("SELECT count(*) FROM {} WHERE {}")
         return link.later(count.format(table.only, plan.selection.unflagged(table)))
 
@@ -148,7 +148,7 @@ def count_unflagged(
     ]
 
 
-def check_flags(plan: Plan, counted: Iterable[tuple[Removal, Later]]) -> None:
+def check_flags(plan: Plan, counted: Iterable[tuple[Removal, Deferred]]) -> None:
     """Raise LoadError where rows were loaded without the flag: nothing would ever remove them."""
     for removal, count in counted:
         if extra := count.rows[0][0] - removal.staying:

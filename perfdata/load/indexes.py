@@ -15,8 +15,8 @@ from psycopg import sql
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from perfdata.database.catalog import ForeignKey
-    from perfdata.database.link import Link
+    from perfdata.postgres.catalog import ForeignKey
+    from perfdata.postgres.link import Link
 
 # Indexes that their definition alone brings back whole: no partition, comment, mark, option of a
 # constraint's, own statistics target or dependant that a new index would not have. Nor one whose

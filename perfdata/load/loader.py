@@ -11,12 +11,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from perfdata.database.catalog import read_catalog
-from perfdata.database.checks import run_checks
-from perfdata.database.connection import first
-from perfdata.database.locks import hold_off, lock_tables, lock_timeout, waits_told
-from perfdata.database.statistics import environment_of, restore_statistics
-from perfdata.database.user_code import OTHERS, refuse_user_code
 from perfdata.errors import BoundaryError, LoadError, RefusedError, SchemaError, ServerRefusedError
 from perfdata.load.boundary import check_boundary
 from perfdata.load.constraints import survey_check, taken_off
@@ -29,19 +23,25 @@ from perfdata.load.existing import (
 )
 from perfdata.load.maintenance import vacuum_and_analyze
 from perfdata.load.plan import Existing, Loaded, Strategy
-from perfdata.load.privileges import check_emptying, check_privileges, privileges_of
+from perfdata.load.privileges import check_emptying, check_privileges, privileges_query
 from perfdata.load.readers import Publications, deletion_of, publications_of, refuse_dumps
 from perfdata.load.sequences import advance_sequences
 from perfdata.load.unsaved import refuse_hidden
 from perfdata.load.views import refresh_views, views_of
+from perfdata.postgres.link import run_checks
+from perfdata.postgres.locks import explain_lock_timeout, lock_tables, lock_timeout, take_load_lock
+from perfdata.postgres.reflection import read_catalog
+from perfdata.postgres.statistics import planner_environment, restore_statistics
+from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.progress import Event
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from perfdata.database.link import Link, Rows
     from perfdata.load.existing import Removal
     from perfdata.load.plan import Plan, RowSource, TableLoad
+    from perfdata.postgres.link import Link, Rows
     from perfdata.progress import Report
 
 _KEY_TAKEN = {"23505", "23P01"}  # by a unique or an exclusion constraint
@@ -58,13 +58,13 @@ def load(link: Link, plan: Plan, source: RowSource, report: Report) -> Loaded:
     timeout_s = plan.lock_timeout_s
     with (
         _key_conflicts(plan),
-        waits_told(link, timeout_s, plan.touched),
+        explain_lock_timeout(link, timeout_s, plan.touched),
         link.transaction({**lock_timeout(timeout_s), "application_name": plan.application_name}),
     ):
-        (privileges,) = hold_off(link, report, privileges_of(plan))
+        (privileges,) = take_load_lock(link, report, privileges_query(plan))
         check_privileges(privileges, plan)
         lock_tables(link, plan.touched)
-        others = link.later(OTHERS)
+        others = link.later(OTHER_ROLES)
         catalog = read_catalog(link)
         if catalog != plan.catalog:
             raise SchemaError("the tables changed while the load waited for them; run it again")
@@ -76,7 +76,7 @@ def load(link: Link, plan: Plan, source: RowSource, report: Report) -> Loaded:
                 rows = _copy_tables(link, plan, removals, source, report)
             check_complete(plan, rows)
             unflagged = count_unflagged(link, plan, removals)
-            views, environment = views_of(link, plan.tables), environment_of(link)
+            views, environment = views_of(link, plan.tables), planner_environment(link)
             off.put_back(link)
             advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=False)
             check_flags(plan, unflagged)
@@ -102,9 +102,9 @@ def preview_load(link: Link, plan: Plan, source: RowSource) -> tuple[list[Remova
     """
     _refuse_old_snapshot(link)
     timeout_s = plan.lock_timeout_s
-    with waits_told(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
+    with explain_lock_timeout(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
         survey = survey_check(plan.catalog, plan.tables)
-        privileges, others = run_checks(link, [], privileges_of(plan), OTHERS)
+        privileges, others = run_checks(link, [], privileges_query(plan), OTHER_ROLES)
         check_privileges(privileges, plan)
         checked = check_load(link, plan, source, privileges, others)
         run_checks(link, [survey])
@@ -116,7 +116,7 @@ def check_load(
 ) -> tuple[list[Removal], list[str]]:
     """Make every check before the first change; return what becomes of the rows, and notes.
 
-    ``privileges`` and ``roles`` are the rows of privileges_of(plan) and user_code.OTHERS.
+    ``privileges`` and ``roles`` are the rows of privileges_query(plan) and user_code.OTHERS.
     """
     refuse_code_of_load(link, roles, plan)
     refuse_hidden(plan.tables)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.statistics import restore_sizes
 from perfdata.errors import ServerRefusedError
+from perfdata.postgres.statistics import restore_row_counts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from perfdata.database.known import Statistics
-    from perfdata.database.link import Link
     from perfdata.load.plan import Plan
     from perfdata.load.readers import Deletion
+    from perfdata.postgres.link import Link
+    from perfdata.postgres.statistics import Statistics
 
 
 # ANALYZE reads so many rows for each unit of the target, which is 100 unless a server or a column
@@ -52,7 +52,7 @@ def vacuum_and_analyze(
                     vacuum = sql.SQL("VACUUM ({}{}SKIP_LOCKED) {}")
                     link.execute(vacuum.format(freeze, sql.SQL(way), names))
             if statistics is not None:
-                restore_sizes(link, statistics, known)
+                restore_row_counts(link, statistics, known)
         return deletion.unreclaimed(link) if deletion is not None else []
     except ServerRefusedError as error:
         return [f"the rows are in, but VACUUM and statistics are not done: {error.__cause__}"]

@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from perfdata.database.catalog import table_key
-from perfdata.database.locks import LOCK_TIMEOUT_S
+from perfdata.postgres.catalog import table_key
+from perfdata.postgres.locks import LOCK_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from perfdata.database.catalog import Catalog, Table
-    from perfdata.database.checks import Check
-    from perfdata.database.known import Statistics
-    from perfdata.database.link import CopyFormat, Link
     from perfdata.load.selection import Selection
     from perfdata.load.sequences import SequenceState
+    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.copy import CopyFormat
+    from perfdata.postgres.link import Check, Link
+    from perfdata.postgres.statistics import Statistics
 
 
 class Existing(Enum):

@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING, TypeVar
 
 from psycopg import sql
 
-from perfdata.database.connection import open_link
-from perfdata.database.statistics import environment_of, restore_statistics
-from perfdata.database.user_code import OTHERS
 from perfdata.errors import ConnectError
 from perfdata.load.constraints import add_key, taken_off
 from perfdata.load.existing import check_flags, count_unflagged, truncate
 from perfdata.load.loader import check_complete, check_load, copy_table
 from perfdata.load.maintenance import vacuum_and_analyze
-from perfdata.load.privileges import check_privileges, privileges_of
+from perfdata.load.privileges import check_privileges, privileges_query
 from perfdata.load.sequences import advance_sequences
 from perfdata.load.views import refresh_views, views_of
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.statistics import planner_environment, restore_statistics
+from perfdata.postgres.user_code import OTHER_ROLES
 from perfdata.progress import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
-    from perfdata.database.catalog import Catalog, ForeignKey, Relation
-    from perfdata.database.link import Link
     from perfdata.load.constraints import TakenOff
     from perfdata.load.plan import Plan, RowSource
+    from perfdata.postgres.catalog import Catalog, ForeignKey, Relation
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
 
 
@@ -108,7 +108,7 @@ def load_private(
     does all work over that. Raises what load raises.
     """
     link = database.link
-    privileges, roles = link.together([privileges_of(plan), OTHERS])
+    privileges, roles = link.together([privileges_query(plan), OTHER_ROLES])
     check_privileges(privileges, plan)
     removals, _ = check_load(link, plan, source, privileges, roles)
     with taken_off(link, plan, removals) as off:
@@ -196,7 +196,7 @@ def _set_statistics(
     if source.statistics is not None:
         with link.transaction():
             restored = restore_statistics(
-                link, source.statistics, plan.tables, environment_of(link)
+                link, source.statistics, plan.tables, planner_environment(link)
             )
     unknown = [table for table in plan.tables if table.oid not in restored]
     if not unknown:

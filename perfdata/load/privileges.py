@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from perfdata.database.catalog import table_key
 from perfdata.errors import PrivilegesError
+from perfdata.postgres.catalog import table_key
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from perfdata.database.catalog import Table
-    from perfdata.database.link import Asked, Link, Rows
-    from perfdata.load.existing import Removal
-    from perfdata.load.plan import Plan
+    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.link import AnyQuery, Link, Rows
 
 # A partition's keys and triggers are taken off by way of its root, and only by who owns it too.
 # What a column owns has its table's owner, and is given away with that. MAINTAIN came with 17.
@@ -59,6 +57,30 @@ JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_namespace m ON m.oid = t.r
 ORDER BY s.kind <> 'table', 3, 4"""
 
 _LOCKING = {"UPDATE", "DELETE", "TRUNCATE", "MAINTAIN"}  # any of them lets a role lock a table
+
+
+class _Load(Protocol):
+    """What a load does, as far as privileges go: it fills ``tables``, it locks all ``touched``."""
+
+    @property
+    def catalog(self) -> Catalog: ...
+    @property
+    def tables(self) -> Sequence[Table]: ...
+    @property
+    def touched(self) -> Sequence[Table]: ...
+    @property
+    def sequences(self) -> Mapping[str, object]: ...
+
+
+class _Emptied(Protocol):
+    """A table that is emptied, by TRUNCATE or, where rows are ``going``, by DELETE."""
+
+    @property
+    def table(self) -> Table: ...
+    @property
+    def truncate(self) -> bool: ...
+    @property
+    def going(self) -> int: ...
 
 
 class _Found(NamedTuple):
@@ -127,30 +149,31 @@ class _Lacking:
         sequences = f" and {others:,} sequence{'s' if others > 1 else ''}" if others else ""
         raise PrivilegesError(
             f"refused, nothing was touched: role {self._found[0].role} lacks some of what this "
-            f"needs of {tables:,} tables{sequences}",
+            f"needs of {tables:,} tables{sequences}. Who owns them, or a superuser, may give it "
+            "by:",
             statements,
         )
 
 
-def privileges_of(plan: Plan) -> Asked:
+def privileges_query(load: _Load) -> AnyQuery:
     """Make the query for what the role may do with the tables, partitions and sequences."""
-    oids = {table.oid for table in plan.tables}
-    sequences = [one for one in plan.catalog.sequences if one.table in oids]
+    oids = {table.oid for table in load.tables}
+    sequences = [one for one in load.catalog.sequences if one.table in oids]
     return _PRIVILEGES, {
-        "oids": [table.oid for table in plan.touched],
-        "every": bool(plan.sequences),
+        "oids": [table.oid for table in load.touched],
+        "every": bool(load.sequences),
         "schemas": [one.schema for one in sequences],
         "names": [one.name for one in sequences],
     }
 
 
-def check_privileges(rows: Rows, plan: Plan) -> None:
+def check_privileges(rows: Rows, load: _Load) -> None:
     """Raise PrivilegesError, with what gives each that is missing, before any lock."""
-    filled = {table.oid for table in plan.tables}
-    fed = {table_key(s.schema, s.name) for s in plan.catalog.sequences if s.table in filled}
-    moved = fed | plan.sequences.keys()
+    filled = {table.oid for table in load.tables}
+    fed = {table_key(s.schema, s.name) for s in load.catalog.sequences if s.table in filled}
+    moved = fed | load.sequences.keys()
     found = [one for one in map(_Found._make, rows) if one.kind != "sequence" or one.key in moved]
-    keys = [k for k in plan.catalog.foreign_keys if k.child in filled or k.parent in filled]
+    keys = [k for k in load.catalog.foreign_keys if k.child in filled or k.parent in filled]
     altered = {key.child for key in keys}
     altered |= {one.root for one in found if one.triggers and one.root in filled}
     referenced = {key.parent for key in keys}
@@ -182,11 +205,11 @@ def _need(
     lacking.grant(one, needed, why)
 
 
-def check_emptying(rows: Rows, before: Iterable[Removal]) -> None:
+def check_emptying(rows: Rows, emptied: Iterable[_Emptied]) -> None:
     """Raise PrivilegesError where the role may not empty the tables in the way that was chosen."""
     found = {one.root: one for one in map(_Found._make, rows) if one.kind == "table"}
     lacking = _Lacking(list(found.values()))
-    for one in before:
+    for one in emptied:
         wanted = ["TRUNCATE"] if one.truncate else ["DELETE"] if one.going else []
         lacking.grant(found[one.table.oid], wanted)
     lacking.refuse()

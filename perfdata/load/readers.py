@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from perfdata.database.catalog import table_key
-from perfdata.database.connection import first
 from perfdata.errors import RefusedError
+from perfdata.postgres.catalog import table_key
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from perfdata.database.catalog import Table
-    from perfdata.database.link import Asked, Later, Link, Rows
     from perfdata.load.existing import Removal
+    from perfdata.postgres.catalog import Table
+    from perfdata.postgres.link import AnyQuery, Deferred, Link, Rows
 
 # Publications name a partitioned table or its partitions; deletes are published by each partition's
 # own replica identity.
@@ -108,7 +108,7 @@ class Publications:
             )
 
 
-def publications_of(tables: Collection[Table]) -> Asked:
+def publications_of(tables: Collection[Table]) -> AnyQuery:
     """Make the query for the publications of tables and their partitions."""
     return _PUBLISHED, ([table.oid for table in tables],)
 
@@ -129,7 +129,7 @@ class Deletion:
     """The rows that a transaction deleted, and its id, which is there after its next statement."""
 
     rows: int
-    xid: Later
+    xid: Deferred
 
     def unreclaimed(self, link: Link) -> list[str]:
         """Say, after VACUUM, whose snapshot kept it from giving the rows' space to others."""

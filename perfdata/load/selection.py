@@ -13,7 +13,7 @@ from perfdata.errors import SchemaError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from perfdata.database.catalog import Catalog, Table
+    from perfdata.postgres.catalog import Catalog, Table
 
 
 @dataclass(frozen=True)

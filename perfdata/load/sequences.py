@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg import sql
 
-from perfdata.database.catalog import table_key
-from perfdata.database.checks import Check
 from perfdata.errors import SchemaError
+from perfdata.postgres.catalog import table_key
+from perfdata.postgres.link import Check
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from perfdata.database.catalog import Catalog, FedSequence, Table
-    from perfdata.database.link import Link, Rows
+    from perfdata.postgres.catalog import Catalog, ColumnSequence, Table
+    from perfdata.postgres.link import Link, Rows
 
 _NUMBERS = {"smallint", "integer", "bigint", "numeric"}
 
@@ -108,7 +108,7 @@ def advance_sequences(
     names = {}
     if saved:
         names = {table_key(*row): sql.Identifier(*row) for row in link.rows(_ALL)}
-    feeding: dict[str, list[FedSequence]] = {key: [] for key in saved}
+    feeding: dict[str, list[ColumnSequence]] = {key: [] for key in saved}
     for one in catalog.sequences:
         key = table_key(one.schema, one.name)
         feeding.setdefault(key, []).append(one)
@@ -130,7 +130,7 @@ def advance_sequences(
 
 
 def _look(
-    catalog: Catalog, number: int, name: sql.Identifier, feeding: Collection[FedSequence]
+    catalog: Catalog, number: int, name: sql.Identifier, feeding: Collection[ColumnSequence]
 ) -> sql.Composed:
     up = all(one.increment > 0 for one in feeding)
     furthest, rounded = ("max", "floor(greatest({}))") if up else ("min", "ceil(least({}))")

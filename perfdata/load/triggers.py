@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 
 from psycopg import sql
 
-from perfdata.database.catalog import Relation
-from perfdata.database.connection import first
 from perfdata.errors import SchemaError
+from perfdata.postgres.catalog import Relation
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from perfdata.database.catalog import Catalog, ForeignKey, Table
-    from perfdata.database.link import Asked, Link, Rows
+    from perfdata.postgres.catalog import Catalog, ForeignKey, Table
+    from perfdata.postgres.link import AnyQuery, Link, Rows
 
 # Each relation's own, clones on partitions too: their states may differ from the root's.
 _TRIGGERS = """
@@ -78,7 +78,7 @@ class _KeyTrigger(NamedTuple):
         return self[:6]
 
 
-def triggers_of(oids: Sequence[int]) -> Asked:
+def triggers_of(oids: Sequence[int]) -> AnyQuery:
     """Make the query for the enabled triggers that users put on tables and their partitions."""
     return _TRIGGERS, (oids,)
 

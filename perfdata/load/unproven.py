@@ -9,7 +9,7 @@ from psycopg import sql
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from perfdata.database.link import Asked, Link
+    from perfdata.postgres.link import AnyQuery, Link
 
 # Those of plain tables alone: what is inherited can't be taken off one table and put back.
 _UNPROVEN = """
@@ -35,7 +35,7 @@ class UnprovenCheck(NamedTuple):
     comment: str | None
 
 
-def unproven_of(oids: Collection[int]) -> Asked:
+def unproven_of(oids: Collection[int]) -> AnyQuery:
     """Make the query for the checks of tables that are NOT VALID."""
     return _UNPROVEN, (list(oids),)
 

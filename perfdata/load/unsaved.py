@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perfdata.database.catalog import table_key
-from perfdata.database.connection import first
 from perfdata.errors import SchemaError
+from perfdata.postgres.catalog import table_key
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from perfdata.database.catalog import Table
-    from perfdata.database.link import Link
+    from perfdata.postgres.catalog import Table
+    from perfdata.postgres.link import Link
 
 _UNSAVED = """
 WITH RECURSIVE part (root, oid) AS (

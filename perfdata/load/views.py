@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg import sql
 
-from perfdata.database.catalog import table_key
-from perfdata.database.connection import first
+from perfdata.postgres.catalog import table_key
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from perfdata.database.catalog import Table
-    from perfdata.database.link import Later, Link, Rows
+    from perfdata.postgres.catalog import Table
+    from perfdata.postgres.link import Deferred, Link, Rows
 
 # What each view is made of, through other views and SQL functions, as far as the catalog knows.
 # Whoever needs another needs all that the other needs: counting them gives the order.
@@ -60,7 +60,7 @@ def populated_views(link: Link) -> list[str]:
     return [view.key for view in views if view.populated]
 
 
-def views_of(link: Link, tables: Collection[Table]) -> Later:
+def views_of(link: Link, tables: Collection[Table]) -> Deferred:
     """Ask for the views and which of them the tables feed."""
     return link.later(*views_query(tables))
 
@@ -76,7 +76,7 @@ def kept_views(found: Rows) -> list[sql.Identifier]:
     return [sql.Identifier(one.schema, one.name) for one in views if one.populated and not one.fed]
 
 
-def refresh_views(link: Link, found: Later, populated: Collection[str] = ()) -> list[str]:
+def refresh_views(link: Link, found: Deferred, populated: Collection[str] = ()) -> list[str]:
     """Refresh the materialised views that the tables feed, and return what could not be.
 
     ``found`` is views_of. Those that hold something here, or did where the snapshot was made:

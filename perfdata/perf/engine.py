@@ -85,8 +85,7 @@ def make_engine(url: str, *, explained: bool = False) -> Engine:
     """
     from sqlalchemy import create_engine, event
 
-    from perfdata.database.connection import normalise_url
-    from perfdata.database.url import make_url
+    from perfdata.postgres.url import make_url, normalise_url
 
     engine = create_engine(
         make_url(normalise_url(url), "psycopg"), connect_args={"prepare_threshold": None}
@@ -114,8 +113,7 @@ def make_async_engine(url: str, driver: str = "psycopg", *, explained: bool = Fa
     from sqlalchemy import event
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    from perfdata.database.connection import normalise_url
-    from perfdata.database.url import make_url
+    from perfdata.postgres.url import make_url, normalise_url
 
     # asyncpg always prepares; with force_custom_plan it does no harm.
     arguments: dict[str, Any] = {"prepare_threshold": None} if driver == "psycopg" else {}
@@ -138,7 +136,7 @@ def connect_psycopg(url: str, *, explained: bool = False) -> psycopg.Connection[
     """Connect plain psycopg, with what make_engine's connections have."""
     import psycopg
 
-    from perfdata.database.connection import normalise_url
+    from perfdata.postgres.url import normalise_url
 
     __tracebackhide__ = True
     try:
@@ -155,7 +153,7 @@ async def connect_psycopg_async(
     """Connect asynchronous psycopg, with what make_engine's connections have."""
     import psycopg
 
-    from perfdata.database.connection import normalise_url
+    from perfdata.postgres.url import normalise_url
 
     __tracebackhide__ = True
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from perfdata.perf.model import Verdict, broken_budgets
 from perfdata.perf.telling import notices, red_lines, warnings
 from perfdata.perf.terminal import counted, seconds
-from perfdata.printable import blank_out, make_printable
+from perfdata.text import blank_out, make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

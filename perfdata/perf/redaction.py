@@ -16,6 +16,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from perfdata.errors import ConfigError
+from perfdata.libpq import SECRETS
 
 if TYPE_CHECKING:
     import warnings
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 REDACTION_PLUGIN = "perfdata-redaction"
 _STARS = "***"
-_SECRETS = ("password", "sslpassword", "oauth_client_secret")
 # From so many characters on a password is taken for one wherever it stands, also within a word;
 # from so many as a word of its own. A shorter one, or one that is a word of every report (postgres,
 # the user's or the database's name), only where a URL or a setting has a password.
@@ -52,7 +52,7 @@ class Redaction:
         """Know the passwords of a URL or a conninfo; all of it where that can't be read."""
         from psycopg.conninfo import conninfo_to_dict
 
-        from perfdata.database.connection import normalise_url
+        from perfdata.postgres.url import normalise_url
 
         try:
             parts = conninfo_to_dict(normalise_url(url))
@@ -60,8 +60,8 @@ class Redaction:
             login = url.partition("://")[2].rpartition("@")[0]
             self._add(login.partition(":")[2] or url, "")
             return
-        public = " ".join(str(value) for key, value in parts.items() if key not in _SECRETS)
-        for key in _SECRETS:
+        public = " ".join(str(value) for key, value in parts.items() if key not in SECRETS)
+        for key in SECRETS:
             self._add(str(parts.get(key) or ""), public)
 
     def _add(self, password: str, public: str) -> None:

@@ -98,8 +98,8 @@ class Bench:
         The home has the snapshots that are there. The side's own code makes the tables, or they
         are those of the side ``like``, or, where no migrations make them, of the target.
         """
-        from perfdata.database.connection import open_link
-        from perfdata.database.url import make_url
+        from perfdata.postgres.connection import open_link
+        from perfdata.postgres.url import make_url
         from perfdata.target.guard import locate
 
         tree = tree or self.origin

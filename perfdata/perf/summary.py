@@ -18,8 +18,8 @@ from perfdata.perf.redaction import REDACTION_PLUGIN
 from perfdata.perf.results import write_results
 from perfdata.perf.telling import notices, warnings
 from perfdata.perf.terminal import table
-from perfdata.printable import make_printable
 from perfdata.temporary import write_whole
+from perfdata.text import make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

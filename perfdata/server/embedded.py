@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from perfdata.config import Settings
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.server.cluster import Cluster
 

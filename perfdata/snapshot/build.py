@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from perfdata.database.catalog import read_catalog
-from perfdata.database.connection import explicit_conninfo, open_link
-from perfdata.database.link import TEXT
-from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off
 from perfdata.driver_hooks import confine
 from perfdata.errors import (
     DatasetNotFoundError,
@@ -24,6 +20,10 @@ from perfdata.errors import (
 from perfdata.load.loader import load, preview_load
 from perfdata.load.plan import Existing, Plan, TableLoad
 from perfdata.load.selection import Selection
+from perfdata.postgres.connection import explicit_conninfo, open_link
+from perfdata.postgres.copy import TEXT
+from perfdata.postgres.locks import LOCK_TIMEOUT_S, load_lock
+from perfdata.postgres.reflection import read_catalog
 from perfdata.progress import silent
 from perfdata.snapshot.create import CreateOptions, create, writable_path
 from perfdata.snapshot.options import Built, RestoreOptions
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from perfdata.config import Settings
-    from perfdata.database.catalog import Catalog
-    from perfdata.database.link import Link
     from perfdata.dataset import Dataset
+    from perfdata.postgres.catalog import Catalog
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.project import Project
     from perfdata.target.target import Target
@@ -96,7 +96,7 @@ def build(
     with open_link(target.conninfo) as link:
         check_guard(link, settings)
         _check_migrations(link, project, target)
-        with loads_held_off(link, shared=False, timeout_s=options.lock_timeout_s):
+        with load_lock(link, shared=False, timeout_s=options.lock_timeout_s):
             plan = _plan(link, project, dataset, options)
             rows = DatasetRows(dataset, plan.selection, explicit_conninfo(target.conninfo))
             loaded = load(link, plan, rows, report)

@@ -7,8 +7,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfdata.database.connection import normalise_url, open_link
 from perfdata.errors import MigrationError, SnapshotError
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.url import normalise_url
 from perfdata.project import load_project
 from perfdata.server.binaries import server_major
 from perfdata.snapshot.format.manifest import FORMAT

@@ -12,11 +12,11 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from perfdata.database.checks import run_checks
-from perfdata.database.connection import database_in, open_link
 from perfdata.errors import ConnectError, NoClonesError, RefusedError, ServerRefusedError
 from perfdata.load.maintenance import settle
 from perfdata.load.plan import Existing
+from perfdata.postgres.connection import database_name, open_link
+from perfdata.postgres.link import run_checks
 from perfdata.snapshot.build import build
 from perfdata.snapshot.losses import refuse_crossing, refuse_requirements
 from perfdata.snapshot.options import RestoreOptions
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.format.reader import SnapshotFile
@@ -110,7 +110,7 @@ class Clones:
 
     def _enter(self) -> TargetDatabase:
         conninfo, settings = self._target.conninfo, self._target.settings
-        name = database_in(conninfo)
+        name = database_name(conninfo)
         with open_link(conninfo) as target:
             check_guard(target, settings)
             try:

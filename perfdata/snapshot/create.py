@@ -12,18 +12,18 @@ from typing import IO, TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.config import Settings
-from perfdata.database.catalog import read_catalog
-from perfdata.database.connection import open_link
-from perfdata.database.copy import json_rows
-from perfdata.database.locks import LOCK_TIMEOUT_S, loads_held_off, one_moment
-from perfdata.database.statistics import read_statistics
-from perfdata.database.user_code import OTHERS, refuse_user_code
 from perfdata.errors import LoadError, RefusedError, SchemaError, SnapshotError
 from perfdata.load.privileges import check_readable
 from perfdata.load.selection import Selection, whole_tables
 from perfdata.load.sequences import read_sequences
 from perfdata.load.unsaved import unsaved
 from perfdata.load.views import populated_views
+from perfdata.postgres.catalog import json_rows
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.locks import LOCK_TIMEOUT_S, consistent_read, load_lock
+from perfdata.postgres.reflection import read_catalog
+from perfdata.postgres.statistics import read_statistics
+from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.progress import Event, silent
 from perfdata.project import flag_of
 from perfdata.snapshot.format.frames import STATISTICS_MAX_BYTES, listed_bytes
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from perfdata.database.catalog import Catalog, Table
-    from perfdata.database.known import Statistics
-    from perfdata.database.link import Link
     from perfdata.dataset import Dataset
+    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.link import Link
+    from perfdata.postgres.statistics import Statistics
     from perfdata.progress import Report
 
 
@@ -138,8 +138,8 @@ def _write(
     with temporary_beside(path) as body_file, temporary_beside(path) as whole_file:
         timeout_s = options.lock_timeout_s
         with (
-            loads_held_off(link, shared=True, timeout_s=timeout_s),
-            one_moment(link, timeout_s, writers_off=link.joined),
+            load_lock(link, shared=True, timeout_s=timeout_s),
+            consistent_read(link, timeout_s, writers_off=link.joined),
         ):
             manifest = _read(link, options, settings, BodyWriter(body_file), report)
         whole_file.write(manifest_frame(manifest))
@@ -188,7 +188,7 @@ def _read(
         )
     project = project_of(link, settings)
     flag = flag_of(project, settings)
-    others = link.later(OTHERS)
+    others = link.later(OTHER_ROLES)
     catalog = read_catalog(link)
     selection = _select(options, settings, catalog, flag)
     tables = selection.tables(catalog)

@@ -10,18 +10,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from perfdata.database.checks import Check
-from perfdata.database.connection import first
-from perfdata.database.kinds import takes
 from perfdata.errors import SchemaError, SnapshotStaleError
+from perfdata.postgres.link import Check
+from perfdata.postgres.types import accepts
 from perfdata.snapshot.staleness import compare_migrations
 from perfdata.target.migrations import heads_of, version_queries
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from perfdata.database.catalog import Catalog, Column
-    from perfdata.database.link import Rows
+    from perfdata.postgres.catalog import Catalog, Column
+    from perfdata.postgres.link import Rows
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.staleness import Compared
     from perfdata.target.migrations import History
@@ -129,13 +129,13 @@ def _differences(
 
 
 def _fits(column: Column, was: str) -> bool:
-    """Tell whether a column takes all that one that was described so has held."""
+    """Tell whether a column accepts all that one that was described so has held."""
     had_nulls = not was.endswith(_NOT_NULL)
     if had_nulls and column.not_null:
         return False
     kind = was.removesuffix(_NOT_NULL)
     return (
-        takes((column.type, *column.detail), kind)
+        accepts((column.type, *column.detail), kind)
         or _more_labels(column, kind)
         or kind == column.type
         or _wider(column.type, kind)

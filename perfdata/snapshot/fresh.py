@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from psycopg.conninfo import make_conninfo
 
-from perfdata.database.checks import run_checks
-from perfdata.database.connection import database_in, first, open_link
-from perfdata.database.locks import lock_timeout, waits_told
-from perfdata.database.sessions import refuse_sessions
 from perfdata.errors import ConnectError, NoClonesError, ServerRefusedError
 from perfdata.load.plan import Existing
+from perfdata.postgres.connection import database_name, open_link
+from perfdata.postgres.link import run_checks
+from perfdata.postgres.locks import explain_lock_timeout, lock_timeout
+from perfdata.postgres.sessions import refuse_sessions
 from perfdata.snapshot.in_place import log_restore
 from perfdata.snapshot.losses import (
     losses,
@@ -53,13 +53,14 @@ from perfdata.templates.databases import (
 from perfdata.templates.ownership import leads_to
 from perfdata.templates.swap import obstacle, swap, written
 from perfdata.templates.template import clone, find_template, replaced, superfluous_templates
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from perfdata.config import Settings
-    from perfdata.database.link import Link
     from perfdata.load.plan import Plan
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.format.reader import SnapshotFile
@@ -143,7 +144,7 @@ def hold_target(
     conninfo: str, settings: Settings, options: RestoreOptions, report: Report
 ) -> Iterator[TargetDatabase]:
     """Keep other restores like this from the target; nothing is open in it meanwhile."""
-    name = database_in(conninfo)
+    name = database_name(conninfo)
     with ExitStack() as stack:
         try:
             link, there = stack.enter_context(maintenance_link(conninfo))
@@ -176,12 +177,12 @@ def examine(
     before, rows_before = written(link, oid), link.value(_ROWS_WRITTEN)
     # Tables that were taken whole are compared in a temporary one, which no reader may make.
     timeout_s = options.lock_timeout_s
-    with waits_told(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
+    with explain_lock_timeout(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
         lost = losses(link, plan, file)
         if lost and not (plan.owned or allowed_by_name(link, settings)):
             refuse_losses(link, lost, manifest)
     with (
-        waits_told(link, timeout_s),
+        explain_lock_timeout(link, timeout_s),
         link.transaction(lock_timeout(timeout_s), reading=True),
     ):
         refuse_requirements(plan, manifest)

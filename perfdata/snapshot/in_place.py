@@ -13,7 +13,7 @@ from perfdata.target.audit import log_change
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.format.reader import SnapshotFile

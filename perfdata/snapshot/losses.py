@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, NoReturn
 
 from psycopg import sql
 
-from perfdata.database.connection import first
-from perfdata.database.copy import JSON_LINES, json_rows
 from perfdata.errors import BoundaryError, RefusedError
+from perfdata.postgres.catalog import json_rows
+from perfdata.postgres.copy import JSON_LINES
 from perfdata.target.guard import locate
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from perfdata.database.catalog import ForeignKey, Table
-    from perfdata.database.link import Link
     from perfdata.load.plan import Plan
+    from perfdata.postgres.catalog import ForeignKey, Table
+    from perfdata.postgres.link import Link
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.format.reader import SnapshotFile, TableBody
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from perfdata.database.locks import LOCK_TIMEOUT_S
 from perfdata.errors import ConfigError
+from perfdata.postgres.locks import LOCK_TIMEOUT_S
 
 if TYPE_CHECKING:
     from perfdata.snapshot.store import Snapshot

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.catalog import read_catalog, table_key
-from perfdata.database.checks import run_checks
-from perfdata.database.connection import first
-from perfdata.database.user_code import OTHERS, refuse_user_code
 from perfdata.errors import RefusedError, SchemaError
 from perfdata.load.disk_space import space_check
 from perfdata.load.loader import refuse_code_of_load
 from perfdata.load.plan import Existing, Plan
 from perfdata.load.selection import Selection, matching_keys
 from perfdata.load.sequences import SequenceState, sequences_check
+from perfdata.postgres.catalog import table_key
+from perfdata.postgres.link import run_checks
+from perfdata.postgres.reflection import read_catalog
+from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.project import flag_of
 from perfdata.snapshot.drift import Drift
 from perfdata.snapshot.requirements import required_check
@@ -24,13 +24,14 @@ from perfdata.target.guard import check_guard
 from perfdata.target.migrations import read_history
 from perfdata.target.target import project_of
 from perfdata.templates.ownership import is_owned
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from perfdata.config import Settings
-    from perfdata.database.catalog import Catalog, Table
-    from perfdata.database.link import Link, Rows
+    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.link import Link, Rows
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.options import RestoreOptions
 
@@ -49,7 +50,7 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
     project = project_of(link, settings)
     drift = Drift(manifest, allowed=options.allow_drift)
     with link.transaction(reading=True):
-        others = link.later(OTHERS)
+        others = link.later(OTHER_ROLES)
         catalog = read_catalog(link)
         present = drift.migrations_check(read_history(project), catalog)
         room = space_check(link, manifest.body.bytes, manifest.rows)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfdata.database.connection import open_link
 from perfdata.errors import NoClonesError
 from perfdata.load.loader import preview_load
+from perfdata.postgres.connection import open_link
 from perfdata.snapshot.fresh import preview_fresh
 from perfdata.snapshot.prepare import prepare
 from perfdata.snapshot.provide import REBUILDABLE, Current, Rebuild, decide, rebuild

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfdata.database.connection import open_link
-from perfdata.database.locks import LOCK_TIMEOUT_S
 from perfdata.errors import (
     PerfdataError,
     SchemaError,
@@ -14,6 +12,8 @@ from perfdata.errors import (
     SnapshotNotFoundError,
     SnapshotStaleError,
 )
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.locks import LOCK_TIMEOUT_S
 from perfdata.progress import silent
 from perfdata.snapshot.build import build, is_by_hand
 from perfdata.snapshot.options import Provided, RestoreOptions

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.checks import Check
-from perfdata.database.connection import first
 from perfdata.errors import RefusedError, SchemaError
+from perfdata.postgres.link import Check
 from perfdata.snapshot.format.manifest import Requirement
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from perfdata.database.catalog import Catalog, Column, ForeignKey, Table
-    from perfdata.database.link import Link, Rows
     from perfdata.load.selection import Selection
+    from perfdata.postgres.catalog import Catalog, Column, ForeignKey, Table
+    from perfdata.postgres.link import Link, Rows
 
 
 # Keys of referenced rows that a manifest lists for each constraint; the rest is found by the

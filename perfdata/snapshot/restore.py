@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from perfdata.config import Settings
-from perfdata.database.connection import open_link, whole_database
-from perfdata.database.locks import LOCK_TIMEOUT_S
 from perfdata.errors import NoClonesError
+from perfdata.postgres.connection import conninfo_of, open_link
+from perfdata.postgres.locks import LOCK_TIMEOUT_S
 from perfdata.progress import silent
 from perfdata.snapshot.fresh import restore_fresh
 from perfdata.snapshot.in_place import restore_in_place
@@ -94,7 +94,7 @@ def restore_into(
     began = time.perf_counter()
     notes: tuple[str, ...] = ()
     if options.fresh:
-        database = whole_database(database)
+        database = conninfo_of(database)
         try:
             return restore_fresh(database, snapshot, settings, options, report)
         except NoClonesError as error:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfdata.database.copy import JSON_CSV, csv_blocks
 from perfdata.errors import RefusedError, SnapshotDamagedError
 from perfdata.load.plan import TableLoad
+from perfdata.postgres.copy import JSON_CSV, csv_blocks
 from perfdata.snapshot.losses import lost_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from perfdata.database.catalog import Catalog
-    from perfdata.database.known import Statistics
-    from perfdata.database.link import Link
     from perfdata.load.plan import Plan
+    from perfdata.postgres.catalog import Catalog
+    from perfdata.postgres.link import Link
+    from perfdata.postgres.statistics import Statistics
     from perfdata.snapshot.format.reader import SnapshotFile, TableBody
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfdata.database.connection import first
 from perfdata.errors import SnapshotStaleError
 from perfdata.snapshot.format.manifest import FORMAT
 from perfdata.target.migrations import read_history, tables_digest
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

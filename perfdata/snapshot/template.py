@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from psycopg.conninfo import make_conninfo
 
-from perfdata.database.catalog import read_catalog
-from perfdata.database.checks import run_checks
-from perfdata.database.user_code import OTHERS, refuse_user_code
 from perfdata.errors import LoadError
 from perfdata.load.disk_space import mb, room_check, rows_bytes
 from perfdata.load.private import load_private, open_private
+from perfdata.postgres.link import run_checks
+from perfdata.postgres.reflection import read_catalog
+from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.snapshot.rows import SnapshotRows
 from perfdata.templates.databases import drop_database, list_databases
 from perfdata.templates.fingerprint import fingerprint_database
@@ -26,9 +26,9 @@ from perfdata.templates.template import clone, log_bytes, open_work, seal_templa
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from perfdata.database.catalog import Catalog
-    from perfdata.database.link import Link
     from perfdata.load.plan import Plan
+    from perfdata.postgres.catalog import Catalog
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.format.reader import SnapshotFile
@@ -92,7 +92,7 @@ def fingerprint_for(link: Link, plan: Plan, catalog: Catalog | None = None) -> s
     Raises UserCodeError where to read the database would run code of other roles.
     """
     if not plan.as_superuser:
-        refuse_user_code(link, link.rows(OTHERS), read=None)
+        refuse_user_code(link, link.rows(OTHER_ROLES), read=None)
     return fingerprint_database(link, catalog or plan.catalog, plan.tables, plan.sequences)
 
 

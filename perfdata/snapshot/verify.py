@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perfdata.config import Settings
-from perfdata.database.connection import first, open_link
-from perfdata.database.locks import LOCK_TIMEOUT_S, one_moment
 from perfdata.errors import SnapshotDiffersError
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.locks import LOCK_TIMEOUT_S, consistent_read
 from perfdata.progress import silent
 from perfdata.snapshot.diff.difference import common_columns, read_digests
 from perfdata.snapshot.diff.sides import DatabaseSide, FileSide
 from perfdata.snapshot.store import find_snapshot
+from perfdata.text import first
 
 if TYPE_CHECKING:
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.diff.sides import Side
     from perfdata.snapshot.store import Snapshot
@@ -56,7 +57,7 @@ def verify_against(
 ) -> None:
     """Raise SnapshotDiffersError where a database's rows are not a snapshot's."""
     ours = FileSide(snapshot)
-    with one_moment(link, lock_timeout_s):
+    with consistent_read(link, lock_timeout_s):
         theirs = DatabaseSide(link, ours.manifest, as_superuser=as_superuser)
         differing = _differing(ours, theirs, report)
     if differing:

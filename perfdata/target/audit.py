@@ -17,7 +17,7 @@ from perfdata.errors import ServerRefusedError
 from perfdata.server.accounts import user_name
 
 if TYPE_CHECKING:
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
 
 _ASKED = """
 SELECT current_database(), EXISTS (SELECT FROM pg_language

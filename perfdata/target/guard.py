@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.connection import first
-from perfdata.database.link import READ_IDENTIFIER
 from perfdata.errors import GuardError
+from perfdata.postgres.link import IDENTIFIER_GRANT
 from perfdata.server.embedded import EmbeddedServer
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from perfdata.addresses import Address
     from perfdata.config import Settings
-    from perfdata.database.address import Address
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
 
 # What the DBA set for the database, for this role or for all; a session can hide it with SET. Any
 # value counts, so that a misspelt one protects too. The session's own says what the server's
@@ -148,7 +148,7 @@ def _listed(location: Location, settings: Settings) -> str:
         said.append(
             f"This server's identifier is {identifier}"
             if identifier
-            else f"This role may not read the server's identifier: {READ_IDENTIFIER}"
+            else f"This role may not read the server's identifier: {IDENTIFIER_GRANT}"
         )
     return ". ".join(said)
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from perfdata.config import Settings
-from perfdata.database.connection import first, make_engine
 from perfdata.errors import MigrationError
+from perfdata.postgres.connection import make_engine
 from perfdata.progress import Event
 from perfdata.project import Project
 from perfdata.target.migrations import MADE_FROM
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData

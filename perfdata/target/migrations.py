@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import sql
 
-from perfdata.database.catalog import ALEMBICS, VERSION_TABLE, Versions
-from perfdata.database.connection import describe, explicit_conninfo, open_link
 from perfdata.errors import MigrationError, PrivilegesError
+from perfdata.postgres.catalog import VersionTable
+from perfdata.postgres.connection import explicit_conninfo, open_link
+from perfdata.postgres.reflection import IS_VERSION_TABLE, VERSION_TABLE
+from perfdata.postgres.url import describe
 from perfdata.progress import silent
 from perfdata.project import Migration
 from perfdata.target.job import Job, run_job
@@ -23,7 +25,7 @@ from perfdata.target.job import Job, run_job
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from perfdata.database.link import Asked, Link, Rows
+    from perfdata.postgres.link import AnyQuery, Link, Rows
     from perfdata.progress import Report
     from perfdata.project import Project
 
@@ -33,7 +35,7 @@ _VERSIONS = f"""
 SELECT n.nspname, c.relname, false,
   CASE WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN quote_ident(current_user) END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relname = %s AND c.relpersistence <> 't' AND {ALEMBICS}
+WHERE c.relname = %s AND c.relpersistence <> 't' AND {IS_VERSION_TABLE}
 ORDER BY 1"""  # noqa: S608  both are constants
 
 
@@ -124,11 +126,11 @@ def _cache(migrations: Path, answer: Mapping[str, Any]) -> History:
 
 def database_heads(link: Link) -> tuple[str, ...]:
     """Return the revisions in a database's alembic_version, sorted; none if there is no table."""
-    tables = [Versions(*row) for row in link.rows(_VERSIONS, (VERSION_TABLE,))]
+    tables = [VersionTable(*row) for row in link.rows(_VERSIONS, (VERSION_TABLE,))]
     return heads_of(link.together(version_queries(tables)))
 
 
-def version_queries(tables: Collection[Versions]) -> list[Asked]:
+def version_queries(tables: Collection[VersionTable]) -> list[AnyQuery]:
     """Make the queries for the revisions in Alembic's tables.
 
     Raises PrivilegesError, with the GRANT lines, for tables that the role may not read.

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfdata.database.connection import make_engine, open_link
-from perfdata.database.url import make_url
 from perfdata.errors import MigrationError
+from perfdata.postgres.connection import make_engine, open_link
+from perfdata.postgres.url import make_url
 from perfdata.progress import Event
 from perfdata.project import Migration
 from perfdata.target.migrations import History, database_heads, stamp_files

@@ -9,8 +9,9 @@ from filelock import FileLock
 from psycopg import sql
 
 from perfdata.config import BUNDLED_PROJECT
-from perfdata.database.connection import connect, describe, normalise_url, open_link
 from perfdata.errors import MigrationError
+from perfdata.postgres.connection import connect, open_link
+from perfdata.postgres.url import describe, normalise_url
 from perfdata.progress import silent
 from perfdata.project import load_project
 from perfdata.server.cluster import DATABASE
@@ -28,7 +29,7 @@ from perfdata.templates.ownership import complete_marks
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.project import Project
 

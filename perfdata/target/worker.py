@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
 
 _INTERRUPTED = 130
-# Variables of libpq that are not parameters of a connection.
-_LIBPQ = {
-    "PGDATESTYLE", "PGGEQO", "PGLOCALEDIR", "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR", "PGTZ",
-}  # fmt: skip
 # For an env.py made by ``alembic init``.
 ENV_PY = (
     "Put these first in run_migrations_online() of env.py:",
@@ -89,7 +85,9 @@ def _exit_with_parent(requests: TextIO, done: threading.Event) -> None:
 
 def _run(job: Job, report: Report) -> dict[str, object]:
     """Run a job confined to its target; return its answer, or its error."""
-    _clear_environment()
+    from perfdata.libpq import clear_environment
+
+    clear_environment()  # the conninfo holds all that libpq's variables say about the target
     fix = ENV_PY if job.migrations else ()
     with confined(job.code, job.conninfo, fix) as confinement:
         try:
@@ -100,17 +98,6 @@ def _run(job: Job, report: Report) -> dict[str, object]:
             if not isinstance(found, PerfdataError):
                 found = _failure(job, found)
             return {"error": error_fields(found)}
-
-
-def _clear_environment() -> None:
-    """Remove libpq's variables: the conninfo holds all that they say about the target."""
-    from psycopg import pq
-
-    for name in _LIBPQ:
-        os.environ.pop(name, None)
-    for option in pq.Conninfo.get_defaults():
-        if option.envvar is not None:
-            os.environ.pop(option.envvar.decode(), None)
 
 
 def _failure(job: Job, error: BaseException) -> MigrationError:

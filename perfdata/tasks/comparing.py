@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from perfdata.perf.terminal import seconds
 from perfdata.perf.trees import side_by_side
-from perfdata.printable import make_printable
 from perfdata.tasks.output import aligned, one_line, print_table, show
+from perfdata.text import make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

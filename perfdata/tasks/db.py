@@ -73,7 +73,7 @@ def status(_context: Context, *, json: bool = False) -> None:
 @task(options={"driver": "asyncpg, psycopg or psycopg2: SQLAlchemy's URL; libpq's where not given"})
 def url(_context: Context, *, driver: str = "") -> None:
     """Print the database's URL, with its password; the embedded server is started if need be."""
-    from perfdata.database.url import check_driver, make_url
+    from perfdata.postgres.url import check_driver, make_url
     from perfdata.server.embedded import EmbeddedServer
     from perfdata.target.target import start_target
 
@@ -196,7 +196,7 @@ def _reached(settings: Settings) -> dict[str, object]:
 
     And how ``allow`` names it, and why its rows may not be replaced, if so.
     """
-    from perfdata.database.connection import open_link
+    from perfdata.postgres.connection import open_link
     from perfdata.server.postmaster import TIMING_SETTINGS
     from perfdata.target.guard import locate, refusal
 

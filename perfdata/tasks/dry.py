@@ -77,8 +77,8 @@ def _tell_rebuild(target: Target, name: str, said: str, options: RestoreOptions)
 
 
 def _tell_foreseen(found: RestorePreview, *, keep: bool) -> None:
-    from perfdata.database.connection import first
     from perfdata.snapshot.losses import lost_words
+    from perfdata.text import first
 
     print("every check before the first change was made, and passed")
     if found.fresh:

@@ -23,7 +23,7 @@ def read_duration(option: str, text: str) -> float:
 
 def read_lock_timeout(text: str) -> float:
     """Read ``--lock-timeout``; where it was not given, the default."""
-    from perfdata.database.locks import LOCK_TIMEOUT_S, lock_timeout
+    from perfdata.postgres.locks import LOCK_TIMEOUT_S, lock_timeout
 
     seconds = read_duration("lock-timeout", text) if text else LOCK_TIMEOUT_S
     lock_timeout(seconds)

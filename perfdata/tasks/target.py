@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from perfdata.libpq import SESSION_VARIABLES
 from perfdata.tasks.base import would_fail
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 # Of libpq's variables those that no conninfo or no URL overrules: meant for other servers than the
 # embedded one. A process of perfdata's own may do without them.
-_ELSEWHERE = ("PGSERVICE", "PGHOSTADDR", "PGTZ", "PGDATESTYLE", "PGGEQO")
+_ELSEWHERE = ("PGSERVICE", "PGHOSTADDR", *SESSION_VARIABLES)
 
 
 def load_settings() -> Settings:
@@ -37,7 +38,7 @@ def load_settings() -> Settings:
 
 def untouched_target(settings: Settings) -> Target:
     """Return the database that the settings mean, to be spoken of: nothing is started."""
-    from perfdata.database.connection import normalise_url
+    from perfdata.postgres.url import normalise_url
     from perfdata.target.target import Target
 
     if settings.database_url is None:

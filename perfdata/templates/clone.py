@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.locks import ADVISORY_LOCK
+from perfdata.postgres.locks import ADVISORY_LOCK
 from perfdata.templates.databases import (
     Database,
     drop_database,
@@ -27,7 +27,7 @@ from perfdata.templates.template import create_clone
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.templates.databases import TargetDatabase
 
 _RUNS = ADVISORY_LOCK + 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfdata.database.connection import open_link
-from perfdata.database.link import READ_IDENTIFIER
 from perfdata.errors import GuardError, ServerRefusedError
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.link import IDENTIFIER_GRANT
 from perfdata.target.guard import check_guard
 from perfdata.templates.clone import left_clones
 from perfdata.templates.databases import (
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from perfdata.config import Settings
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.templates.databases import Database
 
 _WORK_DIGITS = 8
@@ -77,7 +77,7 @@ def collect_databases(
         if server is None:
             raise GuardError(
                 f"what perfdata made on the server of {target} is known by the server's "
-                f"identifier, which this role may not read: {READ_IDENTIFIER}"
+                f"identifier, which this role may not read: {IDENTIFIER_GRANT}"
             )
         if link.server_identifier != server:
             raise GuardError(f"{target} is reached by way of a pooler: give the server's own URL")

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from perfdata.database.connection import connect
-from perfdata.database.link import PsycopgLink
-from perfdata.database.locks import ADVISORY_LOCK
+from perfdata.postgres.connection import connect
+from perfdata.postgres.drivers import PsycopgLink
+from perfdata.postgres.locks import ADVISORY_LOCK
 from perfdata.progress import Event
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.templates.marks import (
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from perfdata.config import Settings
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
 
 MAINTENANCE = "postgres"

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from perfdata.database.catalog import table_key
 from perfdata.load.views import kept_views, views_query
+from perfdata.postgres.catalog import table_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from perfdata.database.catalog import Catalog, Table
-    from perfdata.database.link import Link
+    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.link import Link
 
 # Objects of initdb have lower numbers; of those only what may be granted is looked at.
 _FIRST_OWN_OID = 16384

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from perfdata.database.connection import normalise_url
+from perfdata.postgres.url import normalise_url
 from perfdata.progress import silent
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.server.sockets import remove_temporary_folder

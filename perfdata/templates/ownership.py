@@ -8,7 +8,7 @@ from perfdata.templates.databases import list_databases, write_mark
 from perfdata.templates.marks import Kind, own_words, parse_mark, read_mark
 
 if TYPE_CHECKING:
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.templates.databases import TargetDatabase
 
 _HERE = """

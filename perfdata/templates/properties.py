@@ -17,7 +17,7 @@ from perfdata.errors import SchemaError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
 
 _DATABASE = """
 SELECT datname, pg_get_userbyid(datdba), datconnlimit, datistemplate,

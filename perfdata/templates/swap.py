@@ -7,15 +7,15 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from perfdata.database.link import READ_IDENTIFIER
-from perfdata.database.sessions import emptied
 from perfdata.errors import GuardError, PerfdataError, ServerRefusedError
+from perfdata.postgres.link import IDENTIFIER_GRANT
+from perfdata.postgres.sessions import without_sessions
 from perfdata.templates.databases import MAINTENANCE, list_databases, run_named, write_mark
 from perfdata.templates.marks import Kind, Mark, own_words, read_mark, replaced_name
 from perfdata.templates.properties import put_properties, read_properties
 
 if TYPE_CHECKING:
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.templates.databases import Database, TargetDatabase
 
 _SET_SINCE = 160000
@@ -59,7 +59,7 @@ def _lacking(target: TargetDatabase) -> str | None:
     """Say what the role, or the database, lacks."""
     link = target.link
     if link.server_identifier is None:
-        return f"marks name the server, whose identifier this role can't read: {READ_IDENTIFIER}"
+        return f"marks name the server, whose identifier this role can't read: {IDENTIFIER_GRANT}"
     version = link.value("SELECT current_setting('server_version_num')::int")
     way = "SET" if version >= _SET_SINCE else "MEMBER"
     may_create, holds, may_give, role, owner = link.rows(_ROLE, (way, target.oid))[0]
@@ -110,7 +110,9 @@ def swap(
     link, now = target.link, time.time()
     before = _free_name(link, target.name)
     with (
-        emptied(link, target.conninfo, target.oid, target.name, terminate=target.terminate),
+        without_sessions(
+            link, target.conninfo, target.oid, target.name, terminate=target.terminate
+        ),
         link.transaction(),
     ):
         # From here on nobody new gets into the target, and in the end nobody is in it.

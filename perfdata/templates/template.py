@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.sessions import emptied, staying_sessions
 from perfdata.errors import ServerRefusedError
+from perfdata.postgres.sessions import remaining_sessions, without_sessions
 from perfdata.templates.databases import (
     Database,
     list_databases,
@@ -21,7 +21,7 @@ from perfdata.templates.databases import (
 from perfdata.templates.marks import UNMARKED_LIMIT, Kind, Mark, template_name
 
 if TYPE_CHECKING:
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.templates.databases import TargetDatabase
 
 # Perf tests use several datasets in one run, and the next run uses the same.
@@ -57,7 +57,9 @@ def clone(target: TargetDatabase, source: Database, *, settled: bool = False) ->
     """
     name = f"{work_prefix(lock_number(target.name))}{secrets.token_hex(6)}"
     terminate = target.terminate and source.oid == target.oid
-    with emptied(target.link, target.conninfo, source.oid, source.name, terminate=terminate):
+    with without_sessions(
+        target.link, target.conninfo, source.oid, source.name, terminate=terminate
+    ):
         create_clone(target, source, name, settled=settled)
     oid = target.link.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,))
     comment = write_mark(target.link, name, "", Mark(Kind.WORK, oid, target.name))
@@ -116,8 +118,11 @@ def seal_template(
     link, name = target.link, template_name(key)
     mark = Mark(kind, work.oid, target.name, key, snapshot, time.time())
     # Ours are closed and about to end; whoever else looked in is ended, over one connection more.
-    others = bool(staying_sessions(link, work.oid))
-    with emptied(link, target.conninfo, work.oid, work.name, terminate=others), link.transaction():
+    others = bool(remaining_sessions(link, work.oid))
+    with (
+        without_sessions(link, target.conninfo, work.oid, work.name, terminate=others),
+        link.transaction(),
+    ):
         run_named(link, "ALTER DATABASE {} RENAME TO {}", work.name, name)
         run_named(link, "ALTER DATABASE {} ALLOW_CONNECTIONS false IS_TEMPLATE true", name)
         comment = write_mark(link, name, "", mark)

@@ -24,7 +24,7 @@ from perfdata import (
     open_target,
     restore_snapshot,
 )
-from perfdata.database.link import PsycopgLink
+from perfdata.postgres.drivers import PsycopgLink
 from perfdata.server.binaries import find_binaries
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.templates.databases import mark_made

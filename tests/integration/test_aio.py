@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import psycopg
@@ -105,6 +106,21 @@ async def test_create_through_every_driver_gives_the_same_body(
         made = await create_snapshot(session, "through", settings=settings)
     made.path.unlink()
     assert made.manifest.body == before
+
+
+@pytest.mark.asyncio
+async def test_whole_tables_with_rows_are_compared_through_every_driver(
+    engine: AsyncEngine, settings: Settings, database_url: str
+) -> None:
+    chosen = replace(settings, whole_tables=("pair",))
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE pair (id int, note text)")
+        connection.execute("INSERT INTO pair VALUES (1, 'with, a comma')")
+    made = perfdata.create_snapshot(database_url, "pairs", settings=chosen, replace=True)
+    async with AsyncSession(engine) as session:
+        restored = await restore_snapshot(session, "pairs", settings=chosen)
+        assert restored.rows["pair"] == 1
+    made.path.unlink()
 
 
 @pytest.mark.asyncio

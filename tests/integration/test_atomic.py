@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from perfdata import PerfdataError, PrivilegesError, Settings, create_snapshot, restore_snapshot
-from perfdata.database.link import PsycopgLink
+from perfdata.postgres.drivers import PsycopgLink
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from psycopg import sql
 
-    from perfdata.database.link import Answer, CopyFormat
-    from perfdata.database.script import Params, Query
+    from perfdata.postgres.copy import CopyFormat
+    from perfdata.postgres.link import Answer, Params, Query
 
     State = Callable[[str], tuple[str, Any, Any]]
 

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from perfdata import Target, build_dataset, create_snapshot, restore_snapshot
-from perfdata.database.connection import open_link
+from perfdata.postgres.connection import open_link
 from perfdata.target.audit import log_change
 
 if TYPE_CHECKING:

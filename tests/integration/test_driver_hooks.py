@@ -15,8 +15,8 @@ import psycopg2
 import pytest
 
 from perfdata import ElsewhereError, RefusedError, driver_hooks
-from perfdata.database.connection import connect, make_engine
 from perfdata.driver_hooks import confine, confined
+from perfdata.postgres.connection import connect, make_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

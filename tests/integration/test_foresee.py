@@ -19,7 +19,7 @@ from perfdata import (
     Target,
     create_snapshot,
 )
-from perfdata.database.connection import normalise_url
+from perfdata.postgres.url import normalise_url
 from perfdata.snapshot.options import RestoreOptions
 from perfdata.snapshot.preview import RestorePreview, preview_restore
 from perfdata.tasks.dry import tell_restore

@@ -18,7 +18,7 @@ from perfdata import (
     restore_snapshot,
     verify_snapshot,
 )
-from perfdata.database.link import PsycopgLink
+from perfdata.postgres.drivers import PsycopgLink
 from perfdata.snapshot.format.manifest import fingerprint_schema
 from perfdata.snapshot.format.reader import SnapshotFile
 from perfdata.snapshot.format.writer import BodyWriter, manifest_frame

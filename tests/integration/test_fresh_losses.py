@@ -19,7 +19,7 @@ from perfdata import (
     open_target,
     restore_snapshot,
 )
-from perfdata.database.link import PsycopgLink
+from perfdata.postgres.drivers import PsycopgLink
 from perfdata.progress import silent
 from perfdata.snapshot import fresh as fresh_module
 from perfdata.snapshot import template as template_module

@@ -18,10 +18,10 @@ from perfdata import (
     create_snapshot,
     restore_snapshot,
 )
-from perfdata.addresses import libpq_defaults
+from perfdata.addresses import default_folder
 from perfdata.aio import restore_snapshot as restore_snapshot_async
-from perfdata.database.address import default_folder
-from perfdata.database.link import PsycopgLink
+from perfdata.libpq import libpq_defaults
+from perfdata.postgres.drivers import PsycopgLink
 from perfdata.progress import silent
 from perfdata.snapshot.clones import Clones
 from perfdata.templates.collection import collect_databases

@@ -25,7 +25,7 @@ from perfdata import (
     find_snapshot,
     restore_snapshot,
 )
-from perfdata.database.copy import csv_blocks
+from perfdata.postgres.copy import csv_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

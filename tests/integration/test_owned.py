@@ -11,8 +11,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from perfdata import RefusedError, Settings, create_snapshot, open_target, restore_snapshot
-from perfdata.database.connection import open_link
-from perfdata.database.link import PsycopgLink
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.drivers import PsycopgLink
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.templates.collection import collect_databases
 from perfdata.templates.databases import list_databases, mark_made

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from perfdata import Settings, open_target
-from perfdata.database.connection import open_link
+from perfdata.postgres.connection import open_link
 from perfdata.progress import silent
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.snapshot.clones import Clones

@@ -31,7 +31,7 @@ from perfdata import (
     find_snapshot,
     provide_dataset,
 )
-from perfdata.database.connection import normalise_url
+from perfdata.postgres.url import normalise_url
 from perfdata.snapshot.staleness import check_current
 from perfdata.target.migrations import migrate, read_history
 from perfdata.tasks.target import configured_project

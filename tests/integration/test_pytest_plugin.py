@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from perfdata import Settings, build_dataset, create_snapshot, open_target
-from perfdata.database.connection import open_link
+from perfdata.postgres.connection import open_link
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.snapshot.store import delete_snapshot, snapshot_exists
 from tests.integration.inner import PROJECT, Pytest

@@ -26,7 +26,8 @@ from perfdata import (
     restore_snapshot,
     verify_snapshot,
 )
-from perfdata.database.connection import normalise_url, open_link
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.url import normalise_url
 from perfdata.snapshot.build import preview_build
 from perfdata.snapshot.options import RestoreOptions
 from perfdata.target.migrations import database_heads

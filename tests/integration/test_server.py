@@ -20,9 +20,9 @@ import psycopg
 import pytest
 
 from perfdata.config import Settings
-from perfdata.database.connection import open_link
-from perfdata.database.link import PsycopgLink
 from perfdata.errors import ServerError
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.drivers import PsycopgLink
 from perfdata.server import state
 from perfdata.server.accounts import server_account
 from perfdata.server.binaries import find_binaries, make_runnable

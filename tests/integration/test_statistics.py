@@ -24,7 +24,7 @@ from perfdata.server.embedded import EmbeddedServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from perfdata.database.known import Statistics
+    from perfdata.postgres.statistics import Statistics
     from tests.integration.conftest import Databases
 
 OTHER_BIN = Path("/usr/lib/postgresql/15/bin")

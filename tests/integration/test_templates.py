@@ -33,7 +33,7 @@ from perfdata import (
     provide_dataset,
     restore_snapshot,
 )
-from perfdata.database.link import PsycopgLink
+from perfdata.postgres.drivers import PsycopgLink
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.snapshot.format.reader import SnapshotFile
 from perfdata.snapshot.format.writer import manifest_frame

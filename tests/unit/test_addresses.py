@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perfdata.addresses import Addresses, address_of, effective_parameters, resolve
+from perfdata.addresses import Destination, destination_at, resolve
+from perfdata.libpq import effective_parameters
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
-def reach(conninfo: str) -> Addresses:
+def reach(conninfo: str) -> Destination:
     return resolve(effective_parameters(conninfo))
 
 
@@ -115,7 +116,7 @@ def test_a_socket_counts_by_the_file_that_its_name_leads_to(tmp_path: Path) -> N
     target = reach(f"host={tmp_path}/real dbname=a")
     assert target.same(reach(f"host={tmp_path}/link dbname=a"))
     assert target.same(reach(f"host={tmp_path}/other dbname=a"))
-    assert target.same(address_of(f"{tmp_path}/link/.s.PGSQL.5432", "a", "me"))
+    assert target.same(destination_at(f"{tmp_path}/link/.s.PGSQL.5432", "a", "me"))
     assert not target.same(reach(f"host={tmp_path}/other dbname=a port=5433"))
 
 
@@ -133,4 +134,4 @@ def test_where_no_host_is_named_every_folder_that_has_a_socket_counts(tmp_path: 
 def test_an_address_is_described_without_a_password() -> None:
     found = reach("postgresql://me:secret@db.internal:5433/a")
     assert found.described == "me@db.internal:5433/a (10.0.0.7:5433)"
-    assert address_of(("10.0.0.7", 5433), "a", "me").described == "me@10.0.0.7:5433/a"
+    assert destination_at(("10.0.0.7", 5433), "a", "me").described == "me@10.0.0.7:5433/a"

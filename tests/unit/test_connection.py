@@ -6,7 +6,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from perfdata import ConfigError, ConnectError, aio
-from perfdata.database.connection import describe, first, normalise_url, open_link
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.url import describe, normalise_url
+from perfdata.text import first
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfdata.database.copy import csv_blocks, rows_to_csv, unescape
+from perfdata.postgres.copy import csv_blocks, rows_to_csv, unescape
 
 values = st.one_of(
     st.none(),
@@ -59,7 +59,7 @@ def test_a_row_in_pieces_comes_back(
     """Wherever the pieces end: never inside an escape."""
     line = json.dumps(row, ensure_ascii=ascii_only, separators=(",", ":")).encode()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("perfdata.database.copy.PIECE_BYTES", piece_bytes)
+        patched.setattr("perfdata.postgres.copy.PIECE_BYTES", piece_bytes)
         for end in (b"\n", b",\n"):
             assert parsed(b"".join(csv_blocks(line + end)).decode()) == [row]
 

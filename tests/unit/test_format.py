@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perfdata import Manifest, Migration, SnapshotDamagedError, SnapshotError
-from perfdata.database.known import Statistics
+from perfdata.postgres.statistics import Statistics
 from perfdata.snapshot.format import frames
 from perfdata.snapshot.format.manifest import Requirement, fingerprint_schema
 from perfdata.snapshot.format.reader import SnapshotFile

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from perfdata.database import address
-from perfdata.database.address import Address
+from perfdata import addresses as address
+from perfdata.addresses import Address
 from perfdata.target.guard import Location
 
 IDENTIFIER = 7_713_088_136_475_349_437

@@ -22,9 +22,9 @@ from perfdata.perf.history import History
 from perfdata.perf.html.page import render
 from perfdata.perf.markdown import markdown
 from perfdata.perf.results import Results
-from perfdata.printable import make_printable
 from perfdata.snapshot.format.manifest import Body, fingerprint_schema
 from perfdata.snapshot.format.writer import manifest_frame
+from perfdata.text import make_printable
 from tests.unit.snapshot_parts import make_manifest
 
 HOSTILE = (

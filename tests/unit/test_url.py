@@ -9,8 +9,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url as parsed_url
 
-from perfdata.database.connection import normalise_url
-from perfdata.database.url import make_url
+from perfdata.postgres.url import make_url, normalise_url
 
 _words = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1)
 

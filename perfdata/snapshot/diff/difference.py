@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfdata.config import Settings
-from perfdata.database.connection import open_link
-from perfdata.database.locks import LOCK_TIMEOUT_S, one_moment
 from perfdata.errors import ConfigError
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.locks import LOCK_TIMEOUT_S, consistent_read
 from perfdata.progress import Event, silent
 from perfdata.snapshot.diff.matching import Found, find_rows
 from perfdata.snapshot.diff.sides import DatabaseSide, FileSide
@@ -21,7 +21,7 @@ from perfdata.snapshot.store import find_snapshot
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.diff.matching import RowSample
     from perfdata.snapshot.diff.sides import Columns, Side
@@ -124,7 +124,7 @@ def diff_with_database(
 ) -> Difference:
     """Compare a snapshot with what it would hold now, over an open link (see diff_snapshots)."""
     before = FileSide(snapshot)
-    with one_moment(link, lock_timeout_s):
+    with consistent_read(link, lock_timeout_s):
         after = DatabaseSide(link, before.manifest, as_superuser=as_superuser)
         return compare(before, after, limit, report)
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from psycopg import sql
 
-from perfdata.database.catalog import read_catalog
-from perfdata.database.copy import json_rows
-from perfdata.database.user_code import OTHERS, refuse_user_code
 from perfdata.load.privileges import check_readable
+from perfdata.postgres.catalog import json_rows
+from perfdata.postgres.reflection import read_catalog
+from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.snapshot.prepare import selection_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.format.reader import TableBody
     from perfdata.snapshot.store import Snapshot
@@ -88,7 +88,7 @@ class DatabaseSide:
         self.name = "the database"
         self._link = link
         self._selection = selection_of(manifest)
-        others = link.later(OTHERS)
+        others = link.later(OTHER_ROLES)
         self._catalog = read_catalog(link)
         tables = self._selection.tables(self._catalog)
         if not as_superuser:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from operator import methodcaller
 from typing import IO, TYPE_CHECKING, Any
 
-from perfdata.database.known import Statistics
 from perfdata.errors import SnapshotDamagedError, SnapshotStaleError
+from perfdata.postgres.statistics import Statistics
 from perfdata.snapshot.format.frames import (
     BLOCK_BYTES,
     HEAD_MAX_BYTES,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from perfdata.database.known import Statistics
+    from perfdata.postgres.statistics import Statistics
     from perfdata.snapshot.format.manifest import Manifest
 
 # On 325 MB of rows (5000_offices) and 6.5 MB (100_offices), seconds of a processor behind them:

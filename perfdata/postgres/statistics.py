@@ -7,17 +7,16 @@ statistics, partitions, and tables, indexes or collations that are not the same 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.known import Statistics
-
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from perfdata.database.catalog import Table
-    from perfdata.database.link import Later, Link
+    from perfdata.postgres.catalog import Table
+    from perfdata.postgres.link import Deferred, Link
 
 # From so many changed rows on autovacuum, as it is set by default, takes statistics for outdated.
 _CHANGED_ROWS, _CHANGED_SHARE = 50, 0.1
@@ -127,6 +126,26 @@ FROM fitting f CROSS JOIN LATERAL json_to_recordset(f.columns) AS c (attname tex
   most_common_elems text, most_common_elem_freqs real[], elem_count_histogram real[],
   range_length_histogram text, range_empty_frac real, range_bounds_histogram text)"""
 
+# As json_build_object writes it; within a value its quotes are escaped.
+_COLUMNS = b', "columns" : '
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The planner's statistics: where they hold, and JSON objects, one a table or index."""
+
+    environment: str
+    relations: Sequence[bytes]
+
+    @property
+    def sizes(self) -> list[bytes]:
+        """The relations without what is known of their columns, which stands last in each."""
+        return [
+            head + b"}" if found else line
+            for line in self.relations
+            for head, found, _ in [line.partition(_COLUMNS)]
+        ]
+
 
 def read_statistics(link: Link, rows: Mapping[int, int]) -> Statistics | None:
     """Read what the planner knows of tables and their indexes, None from a server before 18.
@@ -151,13 +170,13 @@ def read_statistics(link: Link, rows: Mapping[int, int]) -> Statistics | None:
     return Statistics(environment, lines)
 
 
-def environment_of(link: Link) -> Later:
+def planner_environment(link: Link) -> Deferred:
     """Ask for what must be the same on both sides for the statistics to mean the same."""
     return link.later(_ENVIRONMENT)
 
 
 def restore_statistics(
-    link: Link, statistics: Statistics, tables: Iterable[Table], environment: Later
+    link: Link, statistics: Statistics, tables: Iterable[Table], environment: Deferred
 ) -> frozenset[int]:
     """Give tables, wholly loaded with the rows that the statistics are of, what was known of them.
 
@@ -178,7 +197,7 @@ def restore_statistics(
     return frozenset(oid for oid, _ in relations) - failed
 
 
-def restore_sizes(link: Link, statistics: Statistics, oids: Collection[int]) -> None:
+def restore_row_counts(link: Link, statistics: Statistics, oids: Collection[int]) -> None:
     """Give tables that were vacuumed since restore_statistics their numbers of rows again.
 
     VACUUM of pages that COPY froze reads hardly one of them, and takes the table to be empty.

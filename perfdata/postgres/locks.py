@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.database.catalog import table_key
-from perfdata.database.connection import first
 from perfdata.errors import ConfigError, LoadError, ServerRefusedError
+from perfdata.postgres.catalog import table_key
 from perfdata.progress import Event
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from perfdata.database.catalog import Table
-    from perfdata.database.link import Asked, Link, Rows
+    from perfdata.postgres.catalog import Table
+    from perfdata.postgres.link import AnyQuery, Link, Rows
     from perfdata.progress import Report
 
 LOCK_TIMEOUT_S = 10.0
@@ -71,9 +71,7 @@ def lock_timeout(seconds: float) -> dict[str, str]:
 
 
 @contextmanager
-def loads_held_off(
-    link: Link, *, shared: bool, timeout_s: float = LOCK_TIMEOUT_S
-) -> Iterator[None]:
+def load_lock(link: Link, *, shared: bool, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
     """Keep other loads out for a block: over transactions, or for the rest of a joined one.
 
     Raises LoadError where another has not ended within the lock timeout.
@@ -82,13 +80,13 @@ def loads_held_off(
     way = sql.SQL("_shared" if shared else "")
     timeout = lock_timeout(timeout_s)
     if link.joined:
-        with waits_told(link, timeout_s, ()), link.transaction(timeout):
+        with explain_lock_timeout(link, timeout_s, ()), link.transaction(timeout):
             link.rows(sql.SQL("SELECT pg_advisory_xact_lock{}({})").format(way, number))
         yield
         return
     before = link.value("SHOW lock_timeout")
     change = "SELECT set_config('lock_timeout', %s, false)"
-    with waits_told(link, timeout_s, ()):
+    with explain_lock_timeout(link, timeout_s, ()):
         link.rows(change, (timeout["lock_timeout"],))
         try:
             link.rows(sql.SQL("SELECT pg_advisory_lock{}({})").format(way, number))
@@ -100,7 +98,7 @@ def loads_held_off(
         link.rows(sql.SQL("SELECT pg_advisory_unlock{}({})").format(way, number))
 
 
-def hold_off(link: Link, report: Report, *asked: Asked) -> list[Rows]:
+def take_load_lock(link: Link, report: Report, *asked: AnyQuery) -> list[Rows]:
     """Keep loads and creates out until the transaction ends; return what else is asked.
 
     That comes in the same round trip, before any wait.
@@ -122,7 +120,7 @@ def lock_tables(link: Link, tables: Sequence[Table]) -> None:
 
 
 @contextmanager
-def one_moment(
+def consistent_read(
     link: Link, timeout_s: float = LOCK_TIMEOUT_S, *, writers_off: bool = False
 ) -> Iterator[None]:
     """Read for a block in a transaction; LoadError where a lock is not had.
@@ -130,14 +128,14 @@ def one_moment(
     ``writers_off`` tells that others' writes are held off in it, so that they are waited for too.
     """
     with (
-        waits_told(link, timeout_s, writers_off=writers_off),
+        explain_lock_timeout(link, timeout_s, writers_off=writers_off),
         link.transaction(lock_timeout(timeout_s), reading=True),
     ):
         yield
 
 
 @contextmanager
-def waits_told(
+def explain_lock_timeout(
     link: Link,
     timeout_s: float,
     tables: Collection[Table] | None = None,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from perfdata.database.link import Rows
+    from perfdata.postgres.link import Rows
 
 # A description in parts: as it is written, and an enum's labels where they stand.
-Detail = tuple["str | tuple[str, ...]", ...]
+TypeDetail = tuple["str | tuple[str, ...]", ...]
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 
@@ -19,7 +19,7 @@ _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 # attributes, what a domain stands on, what an array or a range is of. Oids of our own begin at
 # 16384; before 14 there are no multiranges. Each step looks up by oid: gathering all first took
 # 40 ms among 500 tables, whose rows are types too.
-KINDS = """
+TYPES = """
 WITH RECURSIVE part (whole, kind, n, name, made_of, type, not_null) AS (
   SELECT DISTINCT 0::oid, 'column', 0::float8, '' COLLATE "C", a.atttypid, '', false
   FROM pg_attribute a
@@ -52,7 +52,7 @@ class _Part(NamedTuple):
     not_null: bool
 
 
-class Kinds:
+class UserTypes:
     """The types that were found, by oid."""
 
     def __init__(self, rows: Rows) -> None:
@@ -61,7 +61,7 @@ class Kinds:
         for oid, *fields in rows:
             self._parts.setdefault(oid, []).append(_Part(*fields))
 
-    def detail(self, oid: int) -> Detail:
+    def detail(self, oid: int) -> TypeDetail:
         """Say what stands behind a type's name; nothing behind those of PostgreSQL's own."""
         parts = self._parts.get(oid, ())
         if not parts:
@@ -78,14 +78,14 @@ class Kinds:
         return (*inside, ")")
 
 
-def written(detail: Iterable[str | tuple[str, ...]]) -> str:
+def render_type(detail: Iterable[str | tuple[str, ...]]) -> str:
     """Write a description; labels are quoted, so that ('a', 'b') and ('a, b') differ."""
     return "".join(
         part if isinstance(part, str) else ", ".join(map(_quoted, part)) for part in detail
     )
 
 
-def takes(detail: Iterable[str | tuple[str, ...]], was: str) -> bool:
+def accepts(detail: Iterable[str | tuple[str, ...]], was: str) -> bool:
     """Tell whether what was described so had the same but fewer labels, in the same order."""
     for part in detail:
         if isinstance(part, str):

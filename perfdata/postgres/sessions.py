@@ -7,14 +7,15 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from perfdata.database.connection import connect, first
-from perfdata.database.link import PsycopgLink
 from perfdata.errors import PerfdataError, RefusedError, ServerRefusedError
+from perfdata.postgres.connection import connect
+from perfdata.postgres.drivers import PsycopgLink
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perfdata.database.link import Link
+    from perfdata.postgres.link import Link
 
 _IN_USE = "55006"
 _NOT_ALLOWED = "42501"
@@ -39,11 +40,11 @@ WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND objid = %s A
 
 def refuse_sessions(link: Link, oid: int, name: str) -> None:
     """Raise RefusedError, naming them, where sessions are open in a database and do not end."""
-    if found := staying_sessions(link, oid):
+    if found := remaining_sessions(link, oid):
         raise _in_use(name, found)
 
 
-def staying_sessions(link: Link, oid: int) -> list[str]:
+def remaining_sessions(link: Link, oid: int) -> list[str]:
     """Describe the sessions in a database that are not about to end."""
     deadline = time.monotonic() + _PASSING_S
     while found := link.rows(_SESSIONS, (oid,)):
@@ -62,7 +63,9 @@ def _in_use(name: str, sessions: list[str], why: str = "") -> RefusedError:
 
 
 @contextmanager
-def emptied(link: Link, conninfo: str, oid: int, name: str, *, terminate: bool) -> Iterator[None]:
+def without_sessions(
+    link: Link, conninfo: str, oid: int, name: str, *, terminate: bool
+) -> Iterator[None]:
     """Run a statement that needs a database with nobody in it.
 
     ``terminate``: once the statement holds the lock that new connections wait for, the sessions

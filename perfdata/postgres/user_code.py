@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from perfdata.database.catalog import table_key
-from perfdata.database.connection import first
 from perfdata.errors import UserCodeError
+from perfdata.postgres.catalog import table_key
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from perfdata.database.catalog import Table
-    from perfdata.database.link import Link, Rows
+    from perfdata.postgres.catalog import Table
+    from perfdata.postgres.link import Link, Rows
 
 # What runs in a load. Not triggers: users' are disabled; rules: refused; policies: row_security is
 # off; column defaults on partitions: rows come through the root. Functions are read from the
@@ -105,7 +105,7 @@ ORDER BY 1, 2, 3, 4, 5, 6"""
 
 
 # Where every role may act as this one, no code is anybody else's: few databases need more.
-OTHERS = """
+OTHER_ROLES = """
 SELECT rolname FROM pg_roles r WHERE r.rolname !~ '^pg_'
   AND NOT (pg_has_role(r.oid, session_user, 'MEMBER')
            AND pg_has_role(r.oid, current_user, 'MEMBER'))

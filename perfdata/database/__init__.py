@@ -1,1 +1,0 @@
-"""The database: the embedded server, connections, catalogs, COPY and the loader."""
