@@ -46,9 +46,10 @@ if TYPE_CHECKING:
     from perfdata.dataset import Dataset
     from perfdata.perf.judge import Judge
     from perfdata.perf.model import ScenarioResult
-    from perfdata.perf.room import Perf, Place, Task
+    from perfdata.perf.recorder import Options, Place
+    from perfdata.perf.room import Perf
     from perfdata.perf.rounds import Rounds
-    from perfdata.stage import Stage
+    from perfdata.stage import SessionDatabases
 
 _FIXTURES = {"large_dataset", "perf", "perf_async_session", "perf_session"}
 # By what a test's results are judged and written, and what they are.
@@ -175,18 +176,20 @@ def perfdata_settings() -> Settings:
 
 
 @pytest.fixture(scope="session")
-def _perf_stage(perfdata_settings: Settings, pytestconfig: pytest.Config) -> Iterator[Stage]:
-    from perfdata.stage import Stage
+def _perf_databases(
+    perfdata_settings: Settings, pytestconfig: pytest.Config
+) -> Iterator[SessionDatabases]:
+    from perfdata.stage import SessionDatabases
 
-    stage = Stage(perfdata_settings, Announcer(pytestconfig))
-    yield stage
-    stage.close()
+    databases = SessionDatabases(perfdata_settings, Announcer(pytestconfig))
+    yield databases
+    databases.close()
 
 
 @pytest.fixture(scope="session")
-def perf_url(_perf_stage: Stage) -> str:
+def perf_url(_perf_databases: SessionDatabases) -> str:
     """The database of the settings, as a SQLAlchemy URL; the embedded one is started."""
-    return _perf_stage.own_url()
+    return _perf_databases.own_url()
 
 
 @pytest.fixture(scope="session")
@@ -198,18 +201,18 @@ def perf_async_driver(perfdata_settings: Settings) -> str:
 
 @pytest.fixture
 def large_dataset(
-    request: pytest.FixtureRequest, perf_url: str, _perf_stage: Stage
+    request: pytest.FixtureRequest, perf_url: str, _perf_databases: SessionDatabases
 ) -> Iterator[Dataset]:
     """The marker's dataset in a clone; where its snapshot is not current it is built and saved."""
-    _perf_stage.use(perf_url)
-    with _perf_stage.provided(_marker(request.node).dataset) as dataset:
+    _perf_databases.use(perf_url)
+    with _perf_databases.provided(_marker(request.node).dataset) as dataset:
         yield dataset
 
 
 @pytest.fixture
-def perf_clone_url(perf_url: str, large_dataset: Dataset, _perf_stage: Stage) -> str:  # noqa: ARG001
+def perf_clone_url(perf_url: str, large_dataset: Dataset, _perf_databases: SessionDatabases) -> str:  # noqa: ARG001
     """The test's own clone of the dataset, as a SQLAlchemy URL on psycopg."""
-    return _perf_stage.scene.url if _perf_stage.scene else perf_url
+    return _perf_databases.current.url if _perf_databases.current else perf_url
 
 
 @pytest.fixture
@@ -269,29 +272,24 @@ def _asyncio_fixtures() -> object:
 
 @pytest.fixture
 def _perf_place(
-    request: pytest.FixtureRequest,
     perfdata_settings: Settings,
     large_dataset: Dataset,
     perf_clone_url: str,
     perf_async_driver: str,
-    _perf_stage: Stage,
+    _perf_databases: SessionDatabases,
 ) -> Place:
     """Where scenarios run: the clone, and what makes others for what can't be undone."""
-    from perfdata.perf.room import Place
+    from perfdata.perf.recorder import Place
 
-    scene = _perf_stage.scene
-    fresh, why_not = (scene.fresh, scene.why_not) if scene else (None, "large_dataset is another's")
-    marker = _marker(request.node)
-    grows = marker.budgets.max_growth is not None and not why_not
-    elsewhere = _perf_stage.elsewhere(large_dataset, marker.growth) if grows else None
+    current = _perf_databases.current
+    no_clones = current.no_clones if current else "large_dataset is another's"
     return Place(
         perf_clone_url,
         perfdata_settings.root,
-        fresh,
-        why_not,
+        None if no_clones else _perf_databases,
+        no_clones,
         perf_async_driver,
-        elsewhere,
-        _perf_stage.data(large_dataset.name) if scene else {},
+        _perf_databases.data(large_dataset.name) if current else {},
     )
 
 
@@ -301,6 +299,7 @@ def perf(
     perfdata_settings: Settings,
     large_dataset: Dataset,
     perf_session: Session,
+    _perf_databases: SessionDatabases,
     _perf_place: Place,
     benchmark: Any,
 ) -> Iterator[Perf]:
@@ -309,11 +308,12 @@ def perf(
 
     _, results = request.node.stash.setdefault(_results_key, (perfdata_settings, []))
     timer = _comparing(request, perfdata_settings, large_dataset) or benchmark
-    task = _task(request, large_dataset)
+    others = _others(request, large_dataset, _perf_databases) if _perf_place.databases else ()
+    options = _options(request, large_dataset, others)
     judge = _judge(request, perfdata_settings)
-    room = Perf(perf_session, timer, task, results.append, _perf_place, judge)
-    yield room
-    room.close()
+    runs = Perf(perf_session, timer, options, _perf_place, judge, results)
+    yield runs
+    runs.close()
     # pytest-benchmark warns of tests that time nothing: those that only count, or failed before.
     benchmark.skipped = True
 
@@ -341,21 +341,34 @@ def _judge(request: pytest.FixtureRequest, settings: Settings) -> Judge:
     return Judge(settings.root, request.path.parent, _marker(request.node).threshold, width)
 
 
-def _task(request: pytest.FixtureRequest, dataset: Dataset) -> Task:
-    from perfdata.perf.room import Task
+def _others(
+    request: pytest.FixtureRequest, dataset: Dataset, databases: SessionDatabases
+) -> tuple[str, ...]:
+    """Return the other datasets that the test's growth is measured on; none without a limit."""
+    from perfdata.perf.growth import others
+
+    marker = _marker(request.node)
+    if marker.budgets.max_growth is None:
+        return ()
+    return others(dataset, marker.growth, databases.project)
+
+
+def _options(request: pytest.FixtureRequest, dataset: Dataset, others: tuple[str, ...]) -> Options:
+    from perfdata.perf.recorder import Options
 
     item = request.node
     marker = item.get_closest_marker("benchmark")
-    options = marker.kwargs if marker else {}
+    given = marker.kwargs if marker else {}
     default = request.config.getoption
-    return Task(
+    return Options(
         name=item.name.removeprefix("test_"),
         test=item.nodeid,
         dataset=dataset,
         budgets=_marker(item).budgets,
-        min_rounds=int(options.get("min_rounds") or default("benchmark_min_rounds")),
-        max_time_s=float(options.get("max_time") or default("benchmark_max_time")),
+        min_rounds=int(given.get("min_rounds") or default("benchmark_min_rounds")),
+        max_time_s=float(given.get("max_time") or default("benchmark_max_time")),
         on=_marker(item).on,
         scenario=_marker(item).name,
         parameters=item.callspec.id if hasattr(item, "callspec") else "",
+        others=others,
     )

@@ -1,7 +1,7 @@
-"""The stage of a pytest session: the databases that its perf tests run on, one after the other.
+"""The databases of a pytest session: each perf test has a clone of its dataset.
 
-Each test has a clone of its own. Where there can be no clones, all tests take turns on the
-database itself, which is restored after what was written.
+Where there can be no clones, all tests take turns on the database itself, which is restored
+after something was written.
 """
 
 from __future__ import annotations
@@ -17,106 +17,106 @@ from perfdata.errors import ConfigError
 from perfdata.perf.summary import shown_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from perfdata.config import Settings
     from perfdata.database.target import Target
+    from perfdata.database.templates import Found
     from perfdata.dataset import Dataset, TableRows
-    from perfdata.perf.room import Elsewhere
     from perfdata.perf.summary import Announcer
+    from perfdata.project import Project
     from perfdata.snapshot.clones import Clones, Sealed
     from perfdata.snapshot.provide import Built, Provided
 
 
 @dataclass(frozen=True)
-class Scene:
-    """Where a test runs: on which dataset, at which URL, and what makes another clone of it.
-
-    ``fresh`` is None where there are no clones, and ``why_not`` says why.
-    """
+class TestDatabase:
+    """The database of the running test: a clone, or the target itself; ``no_clones`` says why."""
 
     dataset: Dataset
     url: str
-    fresh: Callable[[], str] | None
-    why_not: str = ""
+    no_clones: str = ""
 
 
-class Stage:
-    """Keeps what the tests of a session ask for; leaving drops its clones."""
+class SessionDatabases:
+    """Provides the datasets that the tests of a session ask for; closing drops its clones."""
 
     def __init__(self, settings: Settings, announcer: Announcer) -> None:
-        """Take the settings, and where lines go."""
         self._settings = settings
         self._announcer = announcer
         self._stack = ExitStack()
         self._target: Target | None = None
         self._clones: Clones | None = None
-        self._why_not = ""
+        self._no_clones = ""
         self._templates: dict[str, Sealed] = {}
+        self._template_in_use: Found | None = None
+        self._fresh_clone: str | None = None  # the conninfo
         self._loaded: tuple[str, str] | None = None
         self._seen: set[str] = set()
-        self.scene: Scene | None = None
+        self.current: TestDatabase | None = None
 
     def own_url(self) -> str:
-        """Make the database of the settings ready, and return its URL."""
+        """Prepare the database of the settings, and return its URL."""
         return _url(self._open(self._settings).conninfo)
 
     def use(self, url: str) -> None:
-        """Take the database of ``url`` from now on."""
+        """Use the database of ``url`` from now on."""
         from perfdata.database.connection import normalise_url
 
         if self._target is None or normalise_url(self._target.conninfo) != normalise_url(url):
             self._open(dataclasses.replace(self._settings, database_url=url))
 
     def close(self) -> None:
-        """Drop what clones are left."""
+        """Drop the remaining clones."""
         self._stack.close()
+
+    @property
+    def project(self) -> Project | None:
+        """The project whose datasets are provided."""
+        return self._opened().project
 
     @contextmanager
     def provided(self, name: str) -> Iterator[Dataset]:
         """Provide a dataset, in a fresh clone or else in the database itself."""
         from perfdata.snapshot.clones import NoClonesError
 
-        target = self._target or self._open(self._settings)
+        target = self._opened()
         try:
             sealed = self._template(target, name)
         except NoClonesError as error:
-            self._say_why_not(str(error))
+            self._report_no_clones(str(error))
             with self._in_place(target, name) as dataset:
                 yield dataset
         else:
-            with self._cloned(sealed, _definition(target, name)) as dataset:
+            with self._cloned(sealed.template, _definition(target, name)) as dataset:
                 yield dataset
 
-    def elsewhere(self, dataset: Dataset, asked: Sequence[str]) -> Elsewhere:
-        """Return the other datasets that growth is measured on: those asked for, or a small one.
+    def fresh_clone(self) -> str:
+        """Make another clone of the test's dataset, and return its URL.
 
-        Raises ConfigError where there is none to be found.
+        The one that was made before is dropped: the caller has closed its connections.
         """
-        from perfdata.perf.growth import others
-        from perfdata.perf.room import Elsewhere
-
-        target = self._target or self._open(self._settings)
-        return Elsewhere(others(dataset, asked, target.project), self._cloned_beside, self._rows)
+        if self._template_in_use is None:
+            raise ConfigError("no test runs on a clone")
+        self._drop_fresh_clone()
+        self._fresh_clone = self._open_clones().make(self._template_in_use)
+        return _url(self._fresh_clone)
 
     @contextmanager
-    def _cloned_beside(self, name: str) -> Iterator[str]:
-        """Clone another dataset for a while, beside the test's own."""
-        target = self._target or self._open(self._settings)
-        sealed = self._template(target, name)
-        if self._clones is None:
-            raise ConfigError("the stage was closed")
-        conninfo = self._clones.make(sealed.template)
+    def clone_of(self, dataset: str) -> Iterator[str]:
+        """Clone another dataset for a block, which receives the clone's URL."""
+        sealed = self._template(self._opened(), dataset)
+        conninfo = self._open_clones().make(sealed.template)
         try:
             yield _url(conninfo)
         finally:
-            self._clones.drop(conninfo)
+            self._open_clones().drop(conninfo)
 
-    def _rows(self, name: str) -> int:
-        """Return how many rows a dataset has, which was provided before."""
+    def rows(self, dataset: str) -> int:
+        """Return the number of rows of a dataset that was provided before."""
         from perfdata.snapshot.store import find_snapshot
 
-        return find_snapshot(name, self._settings).manifest.rows
+        return find_snapshot(dataset, self._settings).manifest.rows
 
     def data(self, name: str) -> dict[str, str]:
         """Return what a dataset that was provided is made of, as ScenarioResult.data holds it."""
@@ -125,16 +125,24 @@ class Stage:
         manifest = find_snapshot(name, self._settings).manifest
         made_of = {"dataset": (manifest.dataset_fingerprint or manifest.body.sha256)[:16]}
         if manifest.migrations:
-            all_of_them = "".join(f"{one.revision} {one.sha256}\n" for one in manifest.migrations)
-            digest = hashlib.sha256(all_of_them.encode()).hexdigest()[:8]
+            lines = (f"{each.revision} {each.sha256}\n" for each in manifest.migrations)
+            digest = hashlib.sha256("".join(lines).encode()).hexdigest()[:8]
             made_of["migrations"] = f"{manifest.migrations[-1].revision} ({digest})"
         return made_of
+
+    def _opened(self) -> Target:
+        return self._target or self._open(self._settings)
+
+    def _open_clones(self) -> Clones:
+        if self._clones is None:
+            raise ConfigError("the session's databases are closed")
+        return self._clones
 
     def _open(self, settings: Settings) -> Target:
         from perfdata.database.target import open_target
 
         self._stack.close()
-        self._loaded, self._clones, self._why_not = None, None, ""
+        self._loaded, self._clones, self._no_clones = None, None, ""
         self._templates.clear()
         if settings.database_url is not None:
             self._announcer.redaction.learn(settings.database_url)
@@ -146,8 +154,8 @@ class Stage:
         from perfdata.perf.engine import CLONE_SETTINGS
         from perfdata.snapshot.clones import Clones, NoClonesError
 
-        if self._why_not:
-            raise NoClonesError(self._why_not)
+        if self._no_clones:
+            raise NoClonesError(self._no_clones)
         if self._clones is None:
             clones = Clones(target, CLONE_SETTINGS, self._announcer.report)
             self._clones = self._stack.enter_context(clones)
@@ -161,31 +169,26 @@ class Stage:
         return self._templates[name]
 
     @contextmanager
-    def _cloned(self, sealed: Sealed, dataset: Dataset) -> Iterator[Dataset]:
-        clones = self._clones
-        if clones is None:
-            raise ConfigError("the stage was closed")
-        first = clones.make(sealed.template)
-        others: list[str] = []
-
-        def fresh() -> str:
-            # Whoever asks has closed what it had of the clone before.
-            while others:
-                clones.drop(others.pop())
-            others.append(clones.make(sealed.template))
-            return _url(others[0])
-
-        self.scene = Scene(dataset, _url(first), fresh)
+    def _cloned(self, template: Found, dataset: Dataset) -> Iterator[Dataset]:
+        clones = self._open_clones()
+        conninfo = clones.make(template)
+        self._template_in_use = template
+        self.current = TestDatabase(dataset, _url(conninfo))
         try:
             yield dataset
         finally:
-            self.scene = None
-            for one in (first, *others):
-                clones.drop(one)
+            self.current = self._template_in_use = None
+            clones.drop(conninfo)
+            self._drop_fresh_clone()
 
-    def _say_why_not(self, reason: str) -> None:
-        if not self._why_not:
-            self._why_not = reason
+    def _drop_fresh_clone(self) -> None:
+        conninfo, self._fresh_clone = self._fresh_clone, None
+        if conninfo is not None:
+            self._open_clones().drop(conninfo)
+
+    def _report_no_clones(self, reason: str) -> None:
+        if not self._no_clones:
+            self._no_clones = reason
             self._announcer.line(f"no clones, so that buffers and plans are not judged: {reason}")
 
     @contextmanager
@@ -200,11 +203,11 @@ class Stage:
                 self._load(target, name)
                 self._loaded = (name, _last_write(target))
             dataset = _definition(target, name)
-            self.scene = Scene(dataset, _url(target.conninfo), None, self._why_not)
+            self.current = TestDatabase(dataset, _url(target.conninfo), self._no_clones)
             try:
                 yield dataset
             finally:
-                self.scene = None
+                self.current = None
 
     def _load(self, target: Target, name: str) -> None:
         """Restore a dataset; one that was built too, to lie as it will in every later run."""

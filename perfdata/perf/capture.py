@@ -9,11 +9,12 @@ measured run sends some of its own.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from perfdata.perf.explain import LOADED, explain_inline, explainable
 from perfdata.perf.model import PlanSource
-from perfdata.perf.notices import Notices
+from perfdata.perf.plans import is_plan
 from perfdata.perf.tally import Count, Tally
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
+    from perfdata.callers import Callers
+    from perfdata.perf.engine import Facts
     from perfdata.perf.model import StatementCount
 
 _EVENTS = ("before_cursor_execute", "after_cursor_execute")
@@ -32,19 +35,17 @@ _COUNT = "_perfdata_count"
 class Capture:
     """Counts the statements of an Engine's connections, as a context manager.
 
-    sqlglot parses nothing while a statement runs. ``plans`` says where plans come from: messages of
+    sqlglot parses nothing while a statement runs. ``facts`` say where plans come from: messages of
     auto_explain, which the sessions are to send already, or an EXPLAIN before each statement.
+    ``engine`` is None where perfdata.perf.cursors counts what psycopg's own cursors send.
     """
 
-    def __init__(
-        self, engine: Engine | None, tally: Tally | None = None, plans: PlanSource = PlanSource.NONE
-    ) -> None:
-        """Take the engine, and what counts; no engine where psycopg's own cursors tell it."""
-        self.tally = tally or Tally(None)
-        self.plans = plans
+    def __init__(self, engine: Engine | None, facts: Facts, callers: Callers) -> None:
+        self.facts = facts
+        self.tally = Tally(callers, facts.after)
         self.unseen: set[str] = set()
         self._engine = engine
-        self._notices = Notices(self.tally.message)
+        self._notices = Notices(self.tally)
         self._paused = False
 
     def __enter__(self) -> Self:
@@ -74,7 +75,7 @@ class Capture:
             return "something was sent by other cursors than those that are counted"
         if self.tally.connections > 1:
             return "several connections were used, and which of them knew the catalog may vary"
-        if self.plans is not PlanSource.NONE and self.tally.planless:
+        if self.facts.plans is not PlanSource.NONE and self.tally.planless:
             return "statements were sent in a session, or after a ROLLBACK, that told no plans"
         return ""
 
@@ -109,9 +110,9 @@ class Capture:
         if count is None:
             return
         vars(context)[_COUNT] = count
-        if self.plans is PlanSource.AUTO_EXPLAIN:
+        if self.facts.plans is PlanSource.AUTO_EXPLAIN:
             self._hear(driver)
-        elif self.plans is PlanSource.EXPLAIN and explainable(query):
+        elif self.facts.plans is PlanSource.EXPLAIN and explainable(query):
             for one in parameters if many else [parameters]:
                 self._explain(connection, query, one, count)
 
@@ -166,3 +167,43 @@ def count_fetched(cursor: Any, count: Count) -> None:
 
     counting.plain = factory  # type: ignore[attr-defined]
     cursor.row_factory = counting
+
+
+class Notices:
+    """Hears driver connections until it is closed, and gives a tally the messages with plans."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._heard: dict[int, tuple[Any, Callable[[], None]]] = {}
+
+    def listen(self, connection: Any) -> bool:
+        """Hear a connection of psycopg or asyncpg; False of another driver."""
+        if id(connection) in self._heard:
+            return True
+        if hasattr(connection, "add_notice_handler"):
+            handler = partial(self._psycopg, connection)
+            connection.add_notice_handler(handler)
+            end = partial(connection.remove_notice_handler, handler)
+        elif hasattr(connection, "add_log_listener"):
+            connection.add_log_listener(self._asyncpg)
+            end = partial(connection.remove_log_listener, self._asyncpg)
+        else:
+            return False
+        self._heard[id(connection)] = (connection, end)
+        return True
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+        heard, self._heard = self._heard, {}
+        for _, end in heard.values():
+            end()
+
+    def _psycopg(self, connection: Any, diagnostic: Any) -> None:
+        # Read as it comes: the driver frees a message when this returns.
+        text = diagnostic.message_primary or ""
+        if is_plan(text):
+            self._tally.message(text, diagnostic.context, connection)
+
+    def _asyncpg(self, connection: Any, message: Any) -> None:
+        if is_plan(message.message or ""):
+            self._tally.message(message.message, message.context, connection)

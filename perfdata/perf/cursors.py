@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
-from perfdata.perf.capture import count_fetched
+from perfdata.perf.capture import Capture, Notices, count_fetched
 from perfdata.perf.explain import EXPLAIN, around, explain_inline, explainable
 from perfdata.perf.model import PlanSource
-from perfdata.perf.notices import Notices
 from perfdata.perf.plans import from_explain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
 
+    from perfdata.callers import Callers
+    from perfdata.perf.engine import Facts
     from perfdata.perf.tally import Count, Tally
 
 
@@ -73,17 +74,18 @@ def _text(query: Any, connection: Any) -> str:
 
 
 @contextmanager
-def counted(connection: Any, tally: Tally, plans: PlanSource) -> Iterator[None]:
-    """Count what the cursors send that a connection of psycopg makes in a block."""
-    notices, watch = Notices(tally.message), Watch(tally, plans)
-    if plans is PlanSource.AUTO_EXPLAIN:
+def captured_cursors(connection: Any, facts: Facts, callers: Callers) -> Iterator[Capture]:
+    """Capture what the cursors send that a connection of psycopg makes in a block."""
+    capture = Capture(None, facts, callers)
+    notices, watch = Notices(capture.tally), Watch(capture.tally, facts.plans)
+    if facts.plans is PlanSource.AUTO_EXPLAIN:
         notices.listen(connection)
     mixin: type = _Async if isinstance(connection, psycopg.AsyncConnection) else _Sync
     before = connection.cursor_factory, connection.server_cursor_factory
     made = [type(f"Counting{one.__name__}", (mixin, one), {"watch": watch}) for one in before]
     connection.cursor_factory, connection.server_cursor_factory = made
     try:
-        yield
+        yield capture
     finally:
         connection.cursor_factory, connection.server_cursor_factory = before
         notices.close()

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import ConfigError
 from perfdata.perf.capture import Capture
+from perfdata.perf.cursors import captured_cursors
 from perfdata.perf.engine import QUESTIONS, Facts, ask
 from perfdata.perf.explain import SWITCHED_OFF, SWITCHED_ON, SWITCHED_ON_LOCALLY
-from perfdata.perf.runs import captured_on
-from perfdata.perf.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -21,30 +20,28 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from perfdata.callers import Callers
+    from perfdata.perf.recorder import Recorder
 
-    Taken = tuple[Capture, Facts]
 
+class Block:
+    """The context manager of ``perf.measure()``: counts the statements of a block once.
 
-class Measuring:
-    """The context manager of ``perf.measure()``; of what is asynchronous by ``async with``."""
+    It records the counts under ``name`` unless the block raised. What is asynchronous takes
+    ``async with``. Entering raises ConfigError for what cannot be counted, or not like this.
+    """
 
-    def __init__(
-        self, of: Any, callers: Callers, conclude: Callable[[Capture, Facts, float], None]
-    ) -> None:
-        """Take what is counted, and what is done with the capture of a block without an error."""
+    def __init__(self, of: Any, name: str, callers: Callers, recorder: Recorder) -> None:
         self._of = of
+        self._name = name
         self._callers = callers
-        self._conclude = conclude
+        self._recorder = recorder
         self._within: Any = None
-        self._taken: Taken
+        self._capture: Capture
         self._began = 0.0
 
     def __enter__(self) -> Capture:
-        """Begin to count; ConfigError for what can't be counted, or not like this."""
         self._within = _sync(self._of, self._callers)
-        self._taken = self._within.__enter__()
-        self._began = time.perf_counter()
-        return self._taken[0]
+        return self._begin(self._within.__enter__())
 
     def __exit__(
         self,
@@ -52,19 +49,15 @@ class Measuring:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Count no more, and judge what was counted."""
         __tracebackhide__ = True
         duration_s = time.perf_counter() - self._began
         self._within.__exit__(kind, error, traceback)
         if error is None:
-            self._conclude(*self._taken, duration_s)
+            self._recorder.record_block(self._name, self._capture, duration_s)
 
     async def __aenter__(self) -> Capture:
-        """Begin to count what is asynchronous."""
         self._within = _async(self._of, self._callers)
-        self._taken = await self._within.__aenter__()
-        self._began = time.perf_counter()
-        return self._taken[0]
+        return self._begin(await self._within.__aenter__())
 
     async def __aexit__(
         self,
@@ -72,16 +65,20 @@ class Measuring:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Count no more, and judge what was counted."""
         __tracebackhide__ = True
         duration_s = time.perf_counter() - self._began
         await self._within.__aexit__(kind, error, traceback)
         if error is None:
-            self._conclude(*self._taken, duration_s)
+            self._recorder.record_block(self._name, self._capture, duration_s)
+
+    def _begin(self, capture: Capture) -> Capture:
+        self._capture = capture
+        self._began = time.perf_counter()
+        return capture
 
 
 @contextmanager
-def _sync(of: Any, callers: Callers) -> Iterator[Taken]:
+def _sync(of: Any, callers: Callers) -> Iterator[Capture]:
     import psycopg
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session, scoped_session
@@ -90,24 +87,26 @@ def _sync(of: Any, callers: Callers) -> Iterator[Taken]:
         of = of.connection()
     if isinstance(of, Connection):
         facts = ask(of)
+        of.exec_driver_sql(SWITCHED_ON)
         with (
             _afterwards(lambda: of.exec_driver_sql(SWITCHED_OFF)),
-            captured_on(of, facts, callers) as capture,
+            Capture(of.engine, facts, callers) as capture,
         ):
-            yield capture, facts
+            yield capture
+            capture.flush(of)
     elif isinstance(of, Engine):
         with of.connect() as connection:
             facts = ask(connection)
         with _on_engine(of, facts, callers) as capture:
-            yield capture, facts
+            yield capture
     elif isinstance(of, psycopg.Connection):
         facts = Facts.of([_told(of, one) for one in QUESTIONS])
         _told(of, SWITCHED_ON)
         with (
-            _on_psycopg(of, facts, callers) as capture,
+            captured_cursors(of, facts, callers) as capture,
             _afterwards(lambda: _told(of, SWITCHED_OFF)),
         ):
-            yield capture, facts
+            yield capture
     else:
         raise ConfigError(
             "perf.measure(of=…) takes a Session, Connection or Engine of SQLAlchemy or a "
@@ -117,7 +116,7 @@ def _sync(of: Any, callers: Callers) -> Iterator[Taken]:
 
 
 @asynccontextmanager
-async def _async(of: Any, callers: Callers) -> AsyncIterator[Taken]:
+async def _async(of: Any, callers: Callers) -> AsyncIterator[Capture]:
     import psycopg
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
@@ -126,24 +125,23 @@ async def _async(of: Any, callers: Callers) -> AsyncIterator[Taken]:
     if isinstance(of, AsyncConnection):
         facts = await of.run_sync(ask)
         await of.exec_driver_sql(SWITCHED_ON)
-        counted = Capture(of.engine.sync_engine, Tally(callers, facts.after), facts.plans)
         async with _afterwards_async(lambda: of.exec_driver_sql(SWITCHED_OFF)):
-            with counted as capture:
-                yield capture, facts
+            with Capture(of.engine.sync_engine, facts, callers) as capture:
+                yield capture
                 await of.run_sync(capture.flush)
                 await asyncio.sleep(0)  # asyncpg hands messages over in the loop's next turn
     elif isinstance(of, AsyncEngine):
         async with of.connect() as connection:
             facts = await connection.run_sync(ask)
         with _on_engine(of.sync_engine, facts, callers) as capture:
-            yield capture, facts
+            yield capture
             await asyncio.sleep(0)
     elif isinstance(of, psycopg.AsyncConnection):
         facts = Facts.of([await _told_async(of, one) for one in QUESTIONS])
         await _told_async(of, SWITCHED_ON)
-        with _on_psycopg(of, facts, callers) as capture:
+        with captured_cursors(of, facts, callers) as capture:
             async with _afterwards_async(lambda: _told_async(of, SWITCHED_OFF)):
-                yield capture, facts
+                yield capture
     else:
         raise ConfigError(
             "async with perf.measure(of=…) takes an AsyncSession, AsyncConnection or AsyncEngine, "
@@ -196,19 +194,10 @@ def _on_engine(engine: Engine, facts: Facts, callers: Callers) -> Iterator[Captu
 
     event.listen(engine, "begin", begun)
     try:
-        with Capture(engine, Tally(callers, facts.after), facts.plans) as capture:
+        with Capture(engine, facts, callers) as capture:
             yield capture
     finally:
         event.remove(engine, "begin", begun)
-
-
-@contextmanager
-def _on_psycopg(connection: Any, facts: Facts, callers: Callers) -> Iterator[Capture]:
-    from perfdata.perf.cursors import counted
-
-    capture = Capture(None, Tally(callers, facts.after), facts.plans)
-    with counted(connection, capture.tally, facts.plans):
-        yield capture
 
 
 def _told(connection: Any, query: str) -> Any:

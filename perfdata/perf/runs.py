@@ -1,7 +1,7 @@
-"""Runs: how a scenario is run over and over, each time as if it were the first.
+"""Runners: run a scenario repeatedly, each time from the same state.
 
-A session's runs are undone by a savepoint. What an engine or a psycopg connection commits can't
-be undone: after a run that wrote, the next one begins on a fresh clone.
+What a session does is undone by a savepoint. What an engine or a psycopg connection commits cannot
+be undone: after a run that wrote, the next one starts on a fresh clone.
 """
 
 from __future__ import annotations
@@ -14,12 +14,20 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from perfdata.errors import ConfigError
 from perfdata.perf.capture import Capture
-from perfdata.perf.engine import ask
+from perfdata.perf.engine import (
+    QUESTIONS,
+    Facts,
+    ask,
+    connect_psycopg,
+    connect_psycopg_async,
+    make_async_engine,
+    make_engine,
+)
 from perfdata.perf.explain import SWITCHED_OFF, SWITCHED_ON
-from perfdata.perf.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
+    from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection
     from sqlalchemy.engine import NestedTransaction
@@ -27,18 +35,18 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from perfdata.callers import Callers
-    from perfdata.perf.engine import Facts
-    from perfdata.perf.openers import Opener
+    from perfdata.perf.recorder import Databases
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Run(ABC, Generic[T]):
-    """A scenario that can be run again and again."""
+class Runner(ABC, Generic[T]):
+    """Runs one scenario repeatedly."""
 
     @abstractmethod
     def begin(self) -> None:
-        """Make all ready."""
+        """Prepare the next run."""
 
     @abstractmethod
     def call(self) -> T:
@@ -46,112 +54,38 @@ class Run(ABC, Generic[T]):
 
     @abstractmethod
     def undo(self) -> None:
-        """Undo what can be; to be called again it does nothing."""
+        """Undo the run as far as possible; a second call does nothing."""
 
     @abstractmethod
     def facts(self) -> Facts:
-        """Ask the session that the scenario will run in."""
+        """Read the facts of the session that the scenario will run in."""
 
     @abstractmethod
-    def captured(self, facts: Facts, callers: Callers) -> Any:
-        """Make the context manager of a Capture of what is run in it."""
+    def captured(self, facts: Facts, callers: Callers) -> AbstractContextManager[Capture]:
+        """Capture the statements of a block."""
 
     def can_repeat(self, *, wrote: bool) -> bool:  # noqa: ARG002
-        """Tell whether it can be run again, after a run that ``wrote`` or did not."""
+        """Tell whether the scenario can run again after a run that ``wrote``, or did not."""
         return True
 
     def quieten(self, *, wrote: bool) -> None:
-        """Have the sessions send no plans from now on; ``wrote``: what was run before did."""
+        """Stop the sessions from sending plans; ``wrote`` tells whether the scenario writes."""
 
     def close(self) -> None:
-        """Give back what was opened."""
+        """Release connections and engines."""
 
 
-class SessionRun(Run[T]):
-    """A scenario in a savepoint of its own, so that whatever it commits can be undone.
+class EventLoop:
+    """The event loop on which a test's coroutines run, one after the other.
 
-    A savepoint, not a transaction: what the test wrote to its session before is seen by each run.
+    It is created when it is first used.
     """
 
-    def __init__(self, session: Session, scenario: Callable[[], T]) -> None:
-        """Take the session, and the scenario as a function of nothing."""
-        self._session = session
-        self._connection = joined_connection(session)
-        self._scenario = scenario
-        self._explained = True
-        self._savepoint: NestedTransaction | None = None
-
-    def begin(self) -> None:
-        """Empty the session, and open the savepoint."""
-        self._session.flush()
-        self._session.expunge_all()
-        self._session.commit()  # into the test's own transaction, which is rolled back
-        if self._explained:  # before the savepoint: a rollback in the scenario does not undo it
-            self._connection.exec_driver_sql(SWITCHED_ON)
-        self._savepoint = self._connection.begin_nested()
-        # The session's own savepoint stands for the application's BEGIN: neither is timed.
-        self._session.connection()
-
-    def call(self) -> T:
-        """Run the scenario."""
-        return self._scenario()
-
-    def undo(self) -> None:
-        """Roll the savepoint back."""
-        savepoint, self._savepoint = self._savepoint, None
-        if savepoint is None:
-            return
-        self._session.expunge_all()  # first: a rollback would empty the objects it returned
-        self._session.rollback()
-        savepoint.rollback()
-
-    def facts(self) -> Facts:
-        """Ask the session."""
-        return ask(self._connection)
-
-    @contextmanager
-    def captured(self, facts: Facts, callers: Callers) -> Iterator[Capture]:
-        """Capture what is sent in a block by any connection of the session's engine."""
-        with captured_on(self._connection, facts, callers) as capture:
-            yield capture
-
-    def quieten(self, *, wrote: bool) -> None:  # noqa: ARG002
-        """Have the session send no plans from now on."""
-        self._explained = False
-        self._connection.exec_driver_sql(SWITCHED_OFF)
-
-
-@contextmanager
-def captured_on(connection: Connection, facts: Facts, callers: Callers) -> Iterator[Capture]:
-    """Capture a block on an open connection's engine; its session sends plans from here on."""
-    connection.exec_driver_sql(SWITCHED_ON)
-    with Capture(connection.engine, Tally(callers, facts.after), facts.plans) as capture:
-        yield capture
-        capture.flush(connection)
-
-
-def joined_connection(session: Session) -> Connection:
-    """Return the connection whose transaction a session has joined."""
-    from sqlalchemy import Connection
-
-    bind = session.bind
-    if isinstance(bind, Connection) and session.join_transaction_mode == "create_savepoint":
-        return bind
-    raise ConfigError(
-        "perf_session must be a Session on a Connection in a transaction, so that what a scenario "
-        'commits can be undone: Session(connection, join_transaction_mode="create_savepoint")'
-    )
-
-
-class Loop:
-    """An event loop of a test's own, on which its coroutines run in turn."""
-
     def __init__(self) -> None:
-        """Make it when it is first needed."""
         self._runner: asyncio.Runner | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine; ConfigError where a loop is running here already."""
+        """Run a coroutine; ConfigError where the test itself runs in an event loop."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -171,150 +105,288 @@ class Loop:
         return self._runner
 
     def close(self) -> None:
-        """End it."""
+        """Close the loop."""
         if self._runner is not None:
             self._runner.close()
 
 
-class AsyncSessionRun(Run[T]):
-    """A coroutine function of an AsyncSession, which is made for it, undone as SessionRun does."""
+class SessionRunner(Runner[T]):
+    """Runs a scenario of a Session in a savepoint, so that its commits can be undone.
 
-    def __init__(
-        self,
-        loop: Loop,
-        engine: AsyncEngine,
-        scenario: Callable[[Any], Coroutine[Any, Any, T]],
-    ) -> None:
-        """Take the loop, an engine of its own, and the scenario of a session."""
-        self._loop = loop
+    A savepoint, not a transaction: each run sees what the test wrote to its session before.
+    """
+
+    def __init__(self, session: Session, scenario: Callable[[Any], Any]) -> None:
+        self._session = session
+        self._connection = joined_connection(session)
         self._scenario = scenario
-        self._engine = engine
-        self._connection: AsyncConnection
-        self._session: AsyncSession
-        loop.run(self._open())
-        self._inner: SessionRun[None] = SessionRun(self._session.sync_session, lambda: None)
-
-    async def _open(self) -> None:
-        from sqlalchemy.ext.asyncio import AsyncSession
-
-        self._connection = await self._engine.connect()
-        await self._connection.begin()
-        mode = "create_savepoint"
-        self._session = AsyncSession(self._connection, join_transaction_mode=mode)
-
-    def _within(self, function: Callable[[], Any]) -> Any:
-        """Run a synchronous function in SQLAlchemy's way between the two worlds."""
-        return self._loop.run(self._session.run_sync(lambda _: function()))
+        self._explained = True
+        self._savepoint: NestedTransaction | None = None
 
     def begin(self) -> None:
         """Empty the session, and open the savepoint."""
-        self._within(self._inner.begin)
+        self._within(self._begin)
 
     def call(self) -> T:
-        """Run the scenario on the loop."""
-        return self._loop.run(self._scenario(self._session))
+        """Run the scenario."""
+        made: T = self._scenario(self._session)
+        return made
 
     def undo(self) -> None:
         """Roll the savepoint back."""
-        self._within(self._inner.undo)
+        self._within(self._undo)
 
     def facts(self) -> Facts:
-        """Ask the session."""
-        found: Facts = self._within(self._inner.facts)
-        return found
+        """Ask the session's connection."""
+        return self._within(lambda: ask(self._connection))
 
     @contextmanager
     def captured(self, facts: Facts, callers: Callers) -> Iterator[Capture]:
-        """Capture what the session's engine sends in a block."""
-        sync = self._connection.sync_connection
-        if sync is None:
-            raise ConfigError("the asynchronous session's connection was closed")
-        self._within(lambda: sync.exec_driver_sql(SWITCHED_ON))
-        with Capture(sync.engine, Tally(callers, facts.after), facts.plans) as capture:
+        """Capture what any connection of the session's engine sends in a block."""
+        self._within(lambda: self._connection.exec_driver_sql(SWITCHED_ON))
+        with Capture(self._connection.engine, facts, callers) as capture:
             yield capture
-            self._within(lambda: capture.flush(sync))
-            self._loop.run(asyncio.sleep(0))  # asyncpg hands messages over in the loop's next turn
+            self._flush(capture)
 
-    def quieten(self, *, wrote: bool) -> None:
-        """Have the session send no plans from now on."""
-        self._within(lambda: self._inner.quieten(wrote=wrote))
+    def quieten(self, *, wrote: bool) -> None:  # noqa: ARG002
+        """Stop the session from sending plans."""
+        self._explained = False
+        self._within(lambda: self._connection.exec_driver_sql(SWITCHED_OFF))
+
+    def _within(self, function: Callable[[], R]) -> R:
+        """Run SQLAlchemy's synchronous code where the connection's driver allows it."""
+        return function()
+
+    def _flush(self, capture: Capture) -> None:
+        self._within(lambda: capture.flush(self._connection))
+
+    def _begin(self) -> None:
+        self._session.flush()
+        self._session.expunge_all()
+        self._session.commit()  # into the test's own transaction, which is rolled back
+        if self._explained:  # before the savepoint: a rollback in the scenario does not undo it
+            self._connection.exec_driver_sql(SWITCHED_ON)
+        self._savepoint = self._connection.begin_nested()
+        # The session's own savepoint stands for the application's BEGIN: neither is timed.
+        self._session.connection()
+
+    def _undo(self) -> None:
+        savepoint, self._savepoint = self._savepoint, None
+        if savepoint is None:
+            return
+        self._session.expunge_all()  # first: a rollback would empty the objects it returned
+        self._session.rollback()
+        savepoint.rollback()
+
+
+def joined_connection(session: Session) -> Connection:
+    """Return the connection whose transaction a session has joined."""
+    from sqlalchemy import Connection
+
+    bind = session.bind
+    if isinstance(bind, Connection) and session.join_transaction_mode == "create_savepoint":
+        return bind
+    raise ConfigError(
+        "perf_session must be a Session on a Connection in a transaction, so that what a scenario "
+        'commits can be undone: Session(connection, join_transaction_mode="create_savepoint")'
+    )
+
+
+class AsyncSessionRunner(SessionRunner[T]):
+    """Runs a coroutine function of an AsyncSession, which it opens on a clone's URL."""
+
+    def __init__(
+        self, url: str, driver: str, loop: EventLoop, scenario: Callable[[Any], Any]
+    ) -> None:
+        self._loop = loop
+        self._engine = make_async_engine(url, driver)
+        self._async_connection, self._async_session = loop.run(_joined_session(self._engine))
+        super().__init__(self._async_session.sync_session, scenario)
+
+    def call(self) -> T:
+        """Run the coroutine."""
+        made: T = self._loop.run(self._scenario(self._async_session))
+        return made
 
     def close(self) -> None:
-        """Undo all, and close the engine."""
+        """Close the session, its connection and its engine."""
         self._loop.run(self._close())
 
+    def _within(self, function: Callable[[], R]) -> R:
+        return self._loop.run(self._async_connection.run_sync(lambda _: function()))
+
+    def _flush(self, capture: Capture) -> None:
+        super()._flush(capture)
+        self._loop.run(asyncio.sleep(0))  # asyncpg hands messages over in the loop's next turn
+
     async def _close(self) -> None:
-        await self._session.close()
-        await self._connection.close()
+        await self._async_session.close()
+        await self._async_connection.close()
         await self._engine.dispose()
 
 
-class OpenedRun(Run[T]):
-    """A scenario of an engine or a connection of psycopg, each run on what the one before left.
+async def _joined_session(engine: AsyncEngine) -> tuple[AsyncConnection, AsyncSession]:
+    from sqlalchemy.ext.asyncio import AsyncSession
 
-    ``fresh`` makes another clone and returns its URL; None where there are none.
+    connection = await engine.connect()
+    await connection.begin()
+    return connection, AsyncSession(connection, join_transaction_mode="create_savepoint")
+
+
+class CloneRunner(Runner[T]):
+    """Runs a scenario of something that opens connections itself, on clones.
+
+    ``databases`` makes the fresh clones; None where there can be none. With ``loop`` the scenario
+    is a coroutine function.
     """
 
     def __init__(
         self,
-        opener: Opener,
         url: str,
-        fresh: Callable[[], str] | None,
+        databases: Databases | None,
         scenario: Callable[[Any], Any],
+        loop: EventLoop | None,
     ) -> None:
-        """Take how it is opened and where, and the scenario of that."""
-        self._opener = opener
         self._url = url
-        self._fresh = fresh
+        self._databases = databases
         self._scenario = scenario
+        self._loop = loop
         self._opened: Any = None
         self._explained = True
         self._written = self._writes = False
 
+    @abstractmethod
+    def _open(self) -> Any:
+        """Open what the scenario receives."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Close it."""
+
     def begin(self) -> None:
-        """Open what the scenario gets, on a fresh clone where something was written."""
-        if self._written and self._fresh is not None:
+        """Open what the scenario receives, on a fresh clone where the last run wrote."""
+        if self._written and self._databases is not None:
             self.close()
-            self._url = self._fresh()
-        if self._opened is None or getattr(self._opened, "closed", False):
-            self._opened = self._opener.open(self._url, explained=self._explained)
+            self._url = self._databases.fresh_clone()
+        self._ensure_open()
         self._written = self._writes
 
     def can_repeat(self, *, wrote: bool) -> bool:
-        """Tell whether there are clones where they are needed."""
-        return not wrote or self._fresh is not None
+        """Tell whether a fresh clone can be made where one is needed."""
+        return not wrote or self._databases is not None
 
     def call(self) -> T:
         """Run the scenario."""
-        made: T = self._opener.run(self._scenario, self._opened)
+        made: T = self._wait(self._scenario(self._opened))
         return made
-
-    def undo(self) -> None:
-        """Roll back what was left open."""
-        if self._opened is not None:
-            self._opener.undo(self._opened)
-
-    def facts(self) -> Facts:
-        """Ask one of its sessions."""
-        if self._opened is None:
-            self._opened = self._opener.open(self._url, explained=self._explained)
-        return self._opener.facts(self._opened)
 
     @contextmanager
     def captured(self, facts: Facts, callers: Callers) -> Iterator[Capture]:
-        """Capture what it sends in a block."""
-        with self._opener.captured(self._opened, facts, callers) as capture:
+        """Capture what its connections send in a block."""
+        with self._capture(facts, callers) as capture:
             yield capture
         self._written = capture.tally.wrote
 
+    @abstractmethod
+    def _capture(self, facts: Facts, callers: Callers) -> AbstractContextManager[Capture]:
+        """Capture a block; what follows it is common to all kinds."""
+
     def quieten(self, *, wrote: bool) -> None:
-        """Open it without plans the next time; each run that writes begins on a fresh clone."""
+        """Open it without plans the next time; a scenario that writes gets a clone every run."""
         self._explained = False
         self._writes = self._written = wrote
         self.close()
 
     def close(self) -> None:
         """Close what is open."""
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            self._opener.close(opened)
+        if self._opened is not None:
+            self._close()
+            self._opened = None
+
+    def _ensure_open(self) -> None:
+        if self._opened is None or getattr(self._opened, "closed", False):
+            self._opened = self._open()
+
+    def _wait(self, made: Any) -> Any:
+        """Return what a call returned, after awaiting it where it is a coroutine."""
+        return made if self._loop is None else self._loop.run(made)
+
+
+class EngineRunner(CloneRunner[T]):
+    """Runs a scenario of an Engine; with ``loop``, of an AsyncEngine on ``driver``."""
+
+    def __init__(self, *given: Any, driver: str = "psycopg") -> None:
+        super().__init__(*given)
+        self._driver = driver
+
+    def undo(self) -> None:
+        """Do nothing: a connection that returns to its pool is rolled back."""
+
+    def facts(self) -> Facts:
+        """Ask a connection of the pool."""
+        self._ensure_open()
+        return self._on_connection(self._opened, ask)
+
+    def _open(self) -> Any:
+        """Make the engine, with a connection in its pool."""
+        if self._loop is None:
+            engine: Any = make_engine(self._url, explained=self._explained)
+        else:
+            engine = make_async_engine(self._url, self._driver, explained=self._explained)
+        self._on_connection(engine, lambda _: None)
+        return engine
+
+    def _close(self) -> None:
+        self._wait(self._opened.dispose())
+
+    @contextmanager
+    def _capture(self, facts: Facts, callers: Callers) -> Iterator[Capture]:
+        engine = self._opened if self._loop is None else self._opened.sync_engine
+        with Capture(engine, facts, callers) as capture:
+            yield capture
+            if self._loop is not None:
+                self._loop.run(asyncio.sleep(0))  # asyncpg hands messages over in the next turn
+
+    def _on_connection(self, engine: Any, function: Callable[[Connection], R]) -> R:
+        if self._loop is None:
+            with engine.connect() as connection:
+                return function(connection)
+        return self._loop.run(_on_async_connection(engine, function))
+
+
+async def _on_async_connection(engine: AsyncEngine, function: Callable[[Connection], R]) -> R:
+    async with engine.connect() as connection:
+        return await connection.run_sync(function)
+
+
+class PsycopgRunner(CloneRunner[T]):
+    """Runs a scenario of a psycopg connection; with ``loop``, of an AsyncConnection."""
+
+    def undo(self) -> None:
+        """Roll back what was not committed."""
+        if self._opened is not None and not self._opened.closed:
+            self._wait(self._opened.rollback())
+
+    def facts(self) -> Facts:
+        """Ask the connection."""
+        self._ensure_open()
+        execute = self._opened.execute
+        cursors = (self._wait(execute(question.encode())) for question in QUESTIONS)
+        found = Facts.of([self._wait(cursor.fetchall()) for cursor in cursors])
+        self._wait(self._opened.rollback())
+        return found
+
+    def _open(self) -> Any:
+        connect: Any = connect_psycopg if self._loop is None else connect_psycopg_async
+        return self._wait(connect(self._url, explained=self._explained))
+
+    def _close(self) -> None:
+        self._wait(self._opened.close())
+
+    @contextmanager
+    def _capture(self, facts: Facts, callers: Callers) -> Iterator[Capture]:
+        from perfdata.perf.cursors import captured_cursors
+
+        with captured_cursors(self._opened, facts, callers) as capture:
+            yield capture
+            self.undo()  # the last statement's plan comes when its transaction ends
