@@ -31,10 +31,16 @@ import pytest
 
 from perfdata.config import Settings
 from perfdata.errors import ConfigError, PerfdataError, RegressedError
-from perfdata.perf.junit import properties
 from perfdata.perf.marker import Marker, stated_limits
 from perfdata.perf.redaction import REDACTION_PLUGIN, Redaction
-from perfdata.perf.summary import SUMMARY_PLUGIN, Announcer, Summary, attach, attach_notes
+from perfdata.perf.summary import (
+    SUMMARY_PLUGIN,
+    Announcer,
+    Summary,
+    attach,
+    attach_notes,
+    junit_properties,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
@@ -133,7 +139,7 @@ def pytest_runtest_makereport(
     """Attach a test's results to its report, and show perfdata's errors without a traceback."""
     settings, results = item.stash.get(_results_key, (None, []))
     if call.when == "call":
-        item.user_properties += properties(results)
+        item.user_properties += junit_properties(results)
     report = yield
     attach_notes(report, item.config)
     if (results and call.when == "call") or (report.failed and _uses_fixtures(item)):

@@ -18,12 +18,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import BaselineError
-from perfdata.perf.environment import signature
 from perfdata.perf.model import PlanSource
 from perfdata.temporary import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from perfdata.perf.model import ScenarioResult, StatementCount
@@ -32,6 +31,9 @@ FORMAT = "perfdata-baseline/1"
 _FOLDER = "baselines"
 # Counted, but not accepted: hint bits and page images make some of them come and go.
 _NOT_KEPT = {"wal_records"}
+# The embedded server's, which go without saying in an environment's name.
+_USUAL_COLLATION = ("builtin", "C.UTF-8")
+_USUAL_BLOCK = 8192
 _LONGEST_NAME = 60  # characters of up to three bytes: file systems take 255 bytes
 
 
@@ -91,7 +93,23 @@ def baseline_path(
 ) -> Path:
     """Return where the baseline of the tests in ``folder`` stands; it need not be there."""
     name = f"{_file_name(scenario)}.{_file_name(dataset)}.json"
-    return folder / _FOLDER / signature(environment) / name
+    return folder / _FOLDER / environment_name(environment) / name
+
+
+def environment_name(environment: Mapping[str, str]) -> str:
+    """Name an environment, as a folder's name: ``pg18``, ``pg15-libc-en_US.UTF-8``, ``pg18-16k``.
+
+    An environment decides counts beside data and settings. It has ``postgresql`` (the major
+    version), ``provider`` (builtin, icu, libc), ``locale`` and ``block_size`` (bytes), as
+    perfdata.perf.engine.Facts reads them.
+    """
+    parts = [f"pg{environment['postgresql']}"]
+    collation = (environment["provider"], environment["locale"])
+    if collation != _USUAL_COLLATION:
+        parts += collation
+    if (block := int(environment["block_size"])) != _USUAL_BLOCK:
+        parts.append(f"{block // 1024}k")
+    return "-".join(re.sub(r"[^\w.@-]+", "_", part) for part in parts)
 
 
 def read_baseline(path: Path, scenario: str, dataset: str) -> Baseline | None:
@@ -204,3 +222,23 @@ def _file_name(name: str) -> str:
     if safe == name:
         return name
     return f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def orphaned_baselines(
+    results: Iterable[ScenarioResult],
+    root: Path,
+    folders: Collection[Path],
+    unsure: Collection[Path] = (),
+) -> Iterator[str]:
+    """Yield the baselines beside the tests of ``folders`` that no result has, by their paths.
+
+    Only those of the environment that was measured are looked at, and none beside the tests of an
+    ``unsure`` folder: some of them did not run to their end, and may have measured more.
+    """
+    kept = {(root / one.baseline).resolve() for one in results if one.baseline}
+    for place in sorted({path.parent for path in kept}):
+        tests = place.parent.parent
+        if tests not in unsure and any(tests.is_relative_to(one) for one in folders):
+            for path in sorted(set(place.glob("*.json")) - kept):
+                inside = path.is_relative_to(root.resolve())
+                yield (path.relative_to(root.resolve()) if inside else path).as_posix()

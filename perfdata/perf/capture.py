@@ -12,9 +12,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from perfdata.perf.explain import LOADED, explain_inline, explainable
+from perfdata.perf.engine import LOADED
 from perfdata.perf.model import PlanSource
-from perfdata.perf.plans import is_plan
+from perfdata.perf.plans import from_explain, is_plan
+from perfdata.perf.statements import explainable
 from perfdata.perf.tally import Count, Tally
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from perfdata.callers import Callers
     from perfdata.perf.engine import Facts
     from perfdata.perf.model import StatementCount
+    from perfdata.perf.plans import SeenPlan
 
+EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, WAL, TIMING OFF, FORMAT JSON) "
+_SAVEPOINT = "perfdata_explain"
 _EVENTS = ("before_cursor_execute", "after_cursor_execute")
 # Where a statement's count stands between the two: others may be sent meanwhile.
 _COUNT = "_perfdata_count"
@@ -149,6 +153,33 @@ class Capture:
             count_fetched(driver, count)
         elif getattr(cursor, "server_side", False):
             self.unseen.add("rows that were streamed: the driver does not tell their number")
+
+
+def explain_inline(
+    cursor: Any, refused: type[Exception], query: str, parameters: Any, *, autocommit: bool
+) -> SeenPlan | None:
+    """Execute a statement by EXPLAIN with a DBAPI cursor, and roll that back.
+
+    None where the server refuses it (``refused`` is the driver's error): the statement itself will
+    then say why.
+    """
+    begin, undo, end = around(autocommit=autocommit)
+    cursor.execute(begin)
+    try:
+        cursor.execute(EXPLAIN + query, parameters)
+        answer = cursor.fetchone()[0]
+    except refused:
+        answer = None
+    for statement in (undo, end):
+        cursor.execute(statement)
+    return None if answer is None else from_explain(query, answer)
+
+
+def around(*, autocommit: bool) -> tuple[str, str, str]:
+    """Return the statements before and after what is to be rolled back."""
+    if autocommit:
+        return "BEGIN", "ROLLBACK", "SELECT"
+    return f"SAVEPOINT {_SAVEPOINT}", f"ROLLBACK TO {_SAVEPOINT}", f"RELEASE {_SAVEPOINT}"
 
 
 def count_fetched(cursor: Any, count: Count) -> None:

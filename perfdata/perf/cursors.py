@@ -13,10 +13,17 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
-from perfdata.perf.capture import Capture, Notices, count_fetched
-from perfdata.perf.explain import EXPLAIN, around, explain_inline, explainable
+from perfdata.perf.capture import (
+    EXPLAIN,
+    Capture,
+    Notices,
+    around,
+    count_fetched,
+    explain_inline,
+)
 from perfdata.perf.model import PlanSource
 from perfdata.perf.plans import from_explain
+from perfdata.perf.statements import explainable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator

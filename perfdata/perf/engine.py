@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import ConnectError
-from perfdata.perf.explain import AFTER_FUNCTIONS, AUTO_EXPLAIN, LOADED, SWITCHED_OFF, plan_source
+from perfdata.perf.model import PlanSource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +15,41 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from perfdata.perf.model import PlanSource
+# What a session of a clone is set to (POSTGRES.md, Statistics and plans). Without TIMING a node
+# costs hardly more than without ANALYZE; log_parameter_max_length is known to 16 and newer.
+AUTO_EXPLAIN = {
+    "auto_explain.log_min_duration": "0",
+    "auto_explain.log_format": "json",
+    "auto_explain.log_analyze": "on",
+    "auto_explain.log_buffers": "on",
+    "auto_explain.log_wal": "on",
+    "auto_explain.log_timing": "off",
+    "auto_explain.log_triggers": "off",
+    "auto_explain.log_verbose": "off",
+    "auto_explain.log_settings": "off",
+    "auto_explain.log_nested_statements": "on",
+    "auto_explain.log_level": "info",
+    "auto_explain.sample_rate": "1",
+}
+LOADED = """
+SELECT current_setting('auto_explain.log_min_duration', true),
+  current_setting('is_superuser') = 'on'"""
+_SWITCH = """
+SELECT set_config('auto_explain.log_min_duration', '{}', false)
+WHERE current_setting('auto_explain.log_min_duration', true) IS NOT NULL
+  AND current_setting('is_superuser') = 'on'"""
+SWITCHED_ON, SWITCHED_OFF = _SWITCH.format(0), _SWITCH.format(-1)
+SWITCHED_ON_LOCALLY = SWITCHED_ON.replace("false)", "true)", 1)  # for one transaction
+
+# The functions that AFTER triggers alone call, as a message's context names them.
+AFTER_FUNCTIONS = """
+SELECT tgfoid::regprocedure::text FROM pg_trigger WHERE NOT tgisinternal
+GROUP BY tgfoid HAVING bool_and(tgtype & 66 = 0)"""
+
+_EXPLAINS = "plans and buffers are of an EXPLAIN before each statement, which is rolled back"
+_NOT_LOADED = f"{_EXPLAINS}: auto_explain is not loaded in this session"
+_OFF = f"{_EXPLAINS}: this role may not switch auto_explain on"
+_ALWAYS_ON = "times hold what auto_explain does (some 20 µs a statement): the role may not stop it"
 
 # What would choose another plan after some executions, or on another machine (POSTGRES.md: psycopg
 # prepares at the fifth execution, PostgreSQL turns to a generic plan at the eleventh).
@@ -65,7 +99,7 @@ class Facts:
     def of(cls, answers: Sequence[Sequence[Sequence[Any]]]) -> Facts:
         """Read the answers to QUESTIONS."""
         loaded, after, settings, ((version, provider, locale, block_size, name),) = answers
-        plans, notes = plan_source(*loaded[0])
+        plans, notes = _plan_source(*loaded[0])
         environment = {
             "postgresql": str(version),
             "provider": provider,
@@ -75,6 +109,17 @@ class Facts:
         functions = frozenset(row[0] for row in after)
         in_force = {row[0]: row[1] for row in settings}
         return cls(plans, notes, functions, in_force, environment, name)
+
+
+def _plan_source(level: str | None, may_switch: bool) -> tuple[PlanSource, tuple[str, ...]]:
+    """Tell where a session's plans come from by its answers to LOADED, and what is to be said."""
+    if level is None:
+        return PlanSource.EXPLAIN, (_NOT_LOADED,)
+    if may_switch:
+        return PlanSource.AUTO_EXPLAIN, ()
+    if level == "0":
+        return PlanSource.AUTO_EXPLAIN, (_ALWAYS_ON,)
+    return PlanSource.EXPLAIN, (_OFF,)
 
 
 def make_engine(url: str, *, explained: bool = False) -> Engine:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfdata.errors import BudgetExceededError, RegressedError
 from perfdata.perf.baselines import baseline_path, read_baseline
-from perfdata.perf.checks import check
-from perfdata.perf.comparison import DEFAULT_THRESHOLD, Threshold, compare
+from perfdata.perf.comparison import DEFAULT_THRESHOLD, Threshold, compare, shorten
 from perfdata.perf.growth import exponents, grown, of_block
-from perfdata.perf.model import broken_budgets
+from perfdata.perf.model import Finding, FindingKind, PlanSource, broken_budgets
 from perfdata.perf.telling import red_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from perfdata.perf.growth import Point
-    from perfdata.perf.model import ScenarioResult
+    from perfdata.perf.model import ScenarioResult, Source, StatementCount
+
+_INSERT = re.compile(r"\s*INSERT\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,74 @@ class Judge:
 
 def _shown(path: Path, root: Path) -> str:
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def check(result: ScenarioResult) -> list[Finding]:
+    """Return the repeated statements, which fail, and what is to be told besides."""
+    return [*_repeated(result), *_misestimates(result), *_not_judged(result)]
+
+
+def _repeated(result: ScenarioResult) -> Iterator[Finding]:
+    """Find N+1: a line that sends one statement again and again, with other parameters.
+
+    Rows that are inserted in batches are not, however many batches there are, nor are parts of a
+    long list; what executemany sends is one call.
+    """
+    limit = result.budgets.max_repeats
+    for statement in result.statements:
+        if limit is None or _is_batch(statement):
+            continue
+        for source in statement.sources:
+            if source.different - source.parts > limit:
+                yield _repeat(statement, source, limit)
+
+
+def _is_batch(statement: StatementCount) -> bool:
+    return _INSERT.match(statement.text) is not None and statement.rows > statement.calls
+
+
+def _repeat(statement: StatementCount, source: Source, limit: int) -> Finding:
+    different = source.different - source.parts
+    return Finding(
+        FindingKind.REPEATED,
+        fails=True,
+        message=f"N+1: {source} sent {source.calls:,} times, with {different:,} different "
+        f"parameters (max_repeats is {limit}): {shorten(statement.text)}",
+        statement=statement.text,
+        fingerprint=statement.fingerprint,
+        new=source.calls,
+    )
+
+
+def _misestimates(result: ScenarioResult) -> Iterator[Finding]:
+    for statement in result.statements:
+        for one in statement.misestimates:
+            yield Finding(
+                FindingKind.MISESTIMATE,
+                fails=False,
+                message=f"misestimate: {one.node} was planned for {one.estimated:,} rows and gave "
+                f"{one.actual:,}: {shorten(statement.text)}",
+                statement=statement.text,
+                fingerprint=statement.fingerprint,
+                old=one.estimated,
+                new=one.actual,
+            )
+
+
+def _not_judged(result: ScenarioResult) -> Iterator[Finding]:
+    """Say which budgets hold for nothing, as what they limit was not counted."""
+    no_plans = result.plan_source is PlanSource.NONE
+    unjudged = {
+        "max_buffers": no_plans or not result.same_layout,
+        "max_temp_blocks": no_plans,
+        "max_growth": not result.same_layout,
+    }
+    names = [
+        name
+        for name, is_so in unjudged.items()
+        if is_so and getattr(result.budgets, name) is not None
+    ]
+    if names:
+        why = "; ".join(result.not_captured) or "plans could not be captured"
+        message = f"{' and '.join(names)} could not be judged: {why}"
+        yield Finding(FindingKind.NOT_COMPARED, fails=False, message=message)

@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any
 from perfdata.errors import ConfigError
 from perfdata.perf.capture import Capture
 from perfdata.perf.cursors import captured_cursors
-from perfdata.perf.engine import QUESTIONS, Facts, ask
-from perfdata.perf.explain import SWITCHED_OFF, SWITCHED_ON, SWITCHED_ON_LOCALLY
+from perfdata.perf.engine import (
+    QUESTIONS,
+    SWITCHED_OFF,
+    SWITCHED_ON,
+    SWITCHED_ON_LOCALLY,
+    Facts,
+    ask,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

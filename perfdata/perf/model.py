@@ -7,9 +7,9 @@ read back, and shown. Blocks are the server's (8 KiB by default); times are in s
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +63,11 @@ class Misestimate:
     estimated: int
     actual: int
 
+    @property
+    def factor(self) -> float:
+        """By what factor the estimate was wrong, in either direction."""
+        return max(self.estimated, self.actual) / max(1, min(self.estimated, self.actual))
+
 
 @dataclass(frozen=True)
 class Source:
@@ -73,7 +78,7 @@ class Source:
     function: str
     calls: int
     different: int  # how many different parameters these calls had
-    parts: int = 0  # how many of these are further parts of a long list (perfdata.perf.lists)
+    parts: int = 0  # how many of these are further parts of a long list (perfdata.perf.statements)
 
     def __str__(self) -> str:
         """Write it as tools that open a line understand it."""
@@ -125,7 +130,7 @@ class Budgets:
     ``max_repeats`` is how often one line may send a statement with other parameters each time,
     all parts of a long list counted as one.
     ``max_growth`` is an exponent over the size of the data, or one for each counter by its name.
-    These two are judged by perfdata.perf.checks, as findings.
+    These two are judged by perfdata.perf.judge, as findings.
     """
 
     max_queries: int | None = None
@@ -263,42 +268,6 @@ class ScenarioResult:
         improved = any(one.kind in better for one in self.findings)
         return Verdict.IMPROVED if improved else Verdict.OK
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as the results file holds it: enums by their values."""
-        document = _plain(asdict(self))
-        counts = {"verdict": self.verdict.value, "counters": self.counters}
-        order = ("scenario", "test", "dataset", "verdict", "counters")
-        document = {**document, **counts}
-        for kept, statement in zip(document["statements"], self.statements, strict=True):
-            for plan, given in zip(kept["plans"], statement.plans, strict=True):
-                plan["fingerprint"] = given.fingerprint
-        rest = [one.name for one in fields(self) if one.name not in order]
-        return {key: document[key] for key in (*order, *rest)}
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> ScenarioResult:
-        """Read a result back; fields that a newer perfdata added are left out."""
-        return cls(
-            scenario=document["scenario"],
-            test=document["test"],
-            dataset=document["dataset"],
-            statements=tuple(map(_statement, document["statements"])),
-            time=_known(TimeStats, document["time"]) if document["time"] else None,
-            budgets=_known(Budgets, document["budgets"]),
-            settings=dict(document["settings"]),
-            environment=dict(document["environment"]),
-            data=dict(document.get("data", {})),
-            plan_source=PlanSource(document["plan_source"]),
-            same_layout=document.get("same_layout", True),
-            not_captured=tuple(document["not_captured"]),
-            memory_bytes=document["memory_bytes"],
-            growth=dict(document["growth"]),
-            baseline=document["baseline"],
-            accepted=document["accepted"],
-            accepted_counters=dict(document["accepted_counters"]),
-            findings=tuple(map(_finding, document["findings"])),
-        )
-
 
 def broken_budgets(result: ScenarioResult) -> list[BrokenBudget]:
     """Return the budgets that a result does not keep, in the order of Budgets' fields."""
@@ -316,33 +285,3 @@ def broken_budgets(result: ScenarioResult) -> list[BrokenBudget]:
         for name, limit in limits.items()
         if limit is not None and (count := found[name]) is not None and count > limit
     ]
-
-
-def _plain(value: Any) -> Any:
-    """Turn enums into their values, tuples into lists, anywhere in a document."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    return value.value if isinstance(value, Enum) else value
-
-
-def _known(of: Any, document: Mapping[str, Any], **given: Any) -> Any:
-    """Make a dataclass of the fields that it knows; lists become tuples."""
-    known = {key: document[key] for key in of.__dataclass_fields__ if key in document}
-    plain = {key: tuple(one) if isinstance(one, list) else one for key, one in known.items()}
-    return of(**{**plain, **given})
-
-
-def _statement(document: Mapping[str, Any]) -> StatementCount:
-    parts = {"sources": Source, "plans": Plan, "misestimates": Misestimate}
-    given = {
-        name: tuple(_known(kind, one) for one in document[name]) for name, kind in parts.items()
-    }
-    made: StatementCount = _known(StatementCount, document, **given)
-    return made
-
-
-def _finding(document: Mapping[str, Any]) -> Finding:
-    made: Finding = _known(Finding, document, kind=FindingKind(document["kind"]))
-    return made

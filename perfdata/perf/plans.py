@@ -1,6 +1,7 @@
 """Plans: what auto_explain and EXPLAIN write as JSON, as signatures and counts. Pure.
 
 A signature has no values: filters, sort keys and costs are left out, as they hold literals.
+``side_by_side`` aligns the nodes of two.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from perfdata.perf.model import Misestimate
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     Node = dict[str, Any]
 
@@ -216,3 +219,35 @@ def _negative(plan: SeenPlan) -> SeenPlan:
         temp_blocks=-plan.temp_blocks,
         wal_records=-plan.wal_records,
     )
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A node of the old tree beside its like in the new one; None where it has none.
+
+    Both are lines of a plan's signature, indented as they stand there.
+    """
+
+    old: str | None
+    new: str | None
+    changed: bool
+
+
+def side_by_side(old: Sequence[str], new: Sequence[str]) -> list[Pair]:
+    """Put two plans' signatures beside each other, with what changed marked.
+
+    A node that only lies deeper, as another was put above it, is not changed; where nothing but
+    depths differ, those that lie elsewhere are.
+    """
+    pairs = list(_paired(old, new))
+    if any(pair.changed for pair in pairs) or list(old) == list(new):
+        return pairs
+    return [Pair(pair.old, pair.new, pair.old != pair.new) for pair in pairs]
+
+
+def _paired(old: Sequence[str], new: Sequence[str]) -> Iterator[Pair]:
+    one, other = ([line.lstrip() for line in tree] for tree in (old, new))
+    matcher = SequenceMatcher(None, one, other, autojunk=False)
+    for kind, low, high, start, end in matcher.get_opcodes():
+        for left, right in zip_longest(old[low:high], new[start:end]):
+            yield Pair(left, right, changed=kind != "equal")

@@ -10,12 +10,24 @@ docs/schema/perf-results.schema.json describes it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import ResultsError
-from perfdata.perf.model import ScenarioResult
+from perfdata.perf.model import (
+    Budgets,
+    Finding,
+    FindingKind,
+    Misestimate,
+    Plan,
+    PlanSource,
+    ScenarioResult,
+    Source,
+    StatementCount,
+    TimeStats,
+)
 from perfdata.temporary import write_whole
 
 if TYPE_CHECKING:
@@ -42,7 +54,7 @@ def write_results(
     document = {
         "format": FORMAT,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "scenarios": [result.to_json() for result in results],
+        "scenarios": [result_to_json(result) for result in results],
         "failures": dict(failures or {}),
         "notes": list(notes),
     }
@@ -82,7 +94,7 @@ def read_results(path: Path) -> Results:
             )
         return Results(
             datetime.fromisoformat(document["created_at"]),
-            tuple(map(ScenarioResult.from_json, document["scenarios"])),
+            tuple(map(result_from_json, document["scenarios"])),
             dict(document.get("failures", {})),
             tuple(document.get("notes", ())),
         )
@@ -92,3 +104,70 @@ def read_results(path: Path) -> Results:
         raise ResultsError(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ResultsError(f"{path} is damaged ({error!r}): {_AGAIN}") from error
+
+
+def result_to_json(result: ScenarioResult) -> dict[str, Any]:
+    """Return the result as the results file holds it: enums by their values."""
+    document = _plain(asdict(result))
+    counts = {"verdict": result.verdict.value, "counters": result.counters}
+    order = ("scenario", "test", "dataset", "verdict", "counters")
+    document = {**document, **counts}
+    for kept, statement in zip(document["statements"], result.statements, strict=True):
+        for plan, given in zip(kept["plans"], statement.plans, strict=True):
+            plan["fingerprint"] = given.fingerprint
+    rest = [one.name for one in fields(result) if one.name not in order]
+    return {key: document[key] for key in (*order, *rest)}
+
+
+def result_from_json(document: Mapping[str, Any]) -> ScenarioResult:
+    """Read a result back; fields that a newer perfdata added are left out."""
+    return ScenarioResult(
+        scenario=document["scenario"],
+        test=document["test"],
+        dataset=document["dataset"],
+        statements=tuple(map(_statement, document["statements"])),
+        time=_known(TimeStats, document["time"]) if document["time"] else None,
+        budgets=_known(Budgets, document["budgets"]),
+        settings=dict(document["settings"]),
+        environment=dict(document["environment"]),
+        data=dict(document.get("data", {})),
+        plan_source=PlanSource(document["plan_source"]),
+        same_layout=document.get("same_layout", True),
+        not_captured=tuple(document["not_captured"]),
+        memory_bytes=document["memory_bytes"],
+        growth=dict(document["growth"]),
+        baseline=document["baseline"],
+        accepted=document["accepted"],
+        accepted_counters=dict(document["accepted_counters"]),
+        findings=tuple(map(_finding, document["findings"])),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Turn enums into their values, tuples into lists, anywhere in a document."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value.value if isinstance(value, Enum) else value
+
+
+def _known(of: Any, document: Mapping[str, Any], **given: Any) -> Any:
+    """Make a dataclass of the fields that it knows; lists become tuples."""
+    known = {key: document[key] for key in of.__dataclass_fields__ if key in document}
+    plain = {key: tuple(one) if isinstance(one, list) else one for key, one in known.items()}
+    return of(**{**plain, **given})
+
+
+def _statement(document: Mapping[str, Any]) -> StatementCount:
+    parts = {"sources": Source, "plans": Plan, "misestimates": Misestimate}
+    given = {
+        name: tuple(_known(kind, one) for one in document[name]) for name, kind in parts.items()
+    }
+    made: StatementCount = _known(StatementCount, document, **given)
+    return made
+
+
+def _finding(document: Mapping[str, Any]) -> Finding:
+    made: Finding = _known(Finding, document, kind=FindingKind(document["kind"]))
+    return made

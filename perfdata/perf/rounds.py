@@ -31,9 +31,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perfdata.perf.channel import Channel
 from perfdata.perf.compared import Counted
-from perfdata.perf.model import ScenarioResult
+from perfdata.perf.results import result_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,9 +40,53 @@ if TYPE_CHECKING:
 PROTOCOL = 1
 VARIABLE = "PERFDATA_COMPARE"
 CHILD_PLUGIN = "perfdata-compare"
+_BLOCK_BYTES = 1 << 16
 _TAIL = 12  # lines of a failure's text: they stand among others' in one report
 # Where a project's modules may lie in its tree: as it is, in src, or in a folder for one part.
 _PLACES = ("", "src/", "*/", "*/src/")
+
+
+class Channel:
+    """One end of the channel between a comparison and a pytest: lines of JSON over a socket."""
+
+    def __init__(self, end: socket.socket) -> None:
+        """Take a connected socket, which is closed with the channel."""
+        self._end = end
+        self._received = bytearray()
+
+    def send(self, **message: Any) -> None:
+        """Send a message; to an end that has closed it is lost, which ``receive`` tells."""
+        line = json.dumps(message, ensure_ascii=False) + "\n"
+        self._end.settimeout(None)
+        try:
+            self._end.sendall(line.encode())
+        except (BrokenPipeError, ConnectionResetError):
+            return
+
+    def receive(self, timeout_s: float | None = None) -> dict[str, Any] | None:
+        """Return the next message; None where the other end has closed.
+
+        Raises TimeoutError where none comes in time.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while (end := self._received.find(b"\n")) < 0:
+            left = None if deadline is None else max(deadline - time.monotonic(), 1e-3)
+            self._end.settimeout(left)
+            try:
+                block = self._end.recv(_BLOCK_BYTES)
+            except ConnectionResetError:
+                return None
+            if not block:
+                return None
+            self._received += block
+        line = bytes(self._received[:end])
+        del self._received[: end + 1]
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def close(self) -> None:
+        """Close this end: the other finds nothing more to receive."""
+        self._end.close()
 
 
 def take_part() -> Child:
@@ -94,7 +137,7 @@ class Child:
         elif report.skipped:
             self._told["skipped"] = _reason(report.longrepr)
         found = vars(report).get("perfdata") or {"results": []}
-        if results := [ScenarioResult.from_json(one) for one in found["results"]]:
+        if results := [result_from_json(one) for one in found["results"]]:
             self._told["results"] = [Counted.of(one).to_json() for one in results]
             timed = max(results, key=lambda one: one.time.rounds if one.time else 0)
             self._told["timed"] = timed.scenario if timed.time else None

@@ -16,6 +16,8 @@ from perfdata.errors import ConfigError
 from perfdata.perf.capture import Capture
 from perfdata.perf.engine import (
     QUESTIONS,
+    SWITCHED_OFF,
+    SWITCHED_ON,
     Facts,
     ask,
     connect_psycopg,
@@ -23,7 +25,6 @@ from perfdata.perf.engine import (
     make_async_engine,
     make_engine,
 )
-from perfdata.perf.explain import SWITCHED_OFF, SWITCHED_ON
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfdata.errors import ComparisonError, ConfigError
-from perfdata.perf.workshop import PREFIX
-from perfdata.perf.worktree import without_places
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from perfdata.config import Settings
     from perfdata.database.target import Target
 
+PREFIX = "perfdata_compare_"
+# What git sets while it runs a hook, and what would send it to another repository than asked.
+_GIT_PLACES = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX"}
 _TESTS = Path("tests", "perf")
 # The console script's own way in, whichever tree it comes from.
 _MIGRATE = "import sys; from perfdata.tasks import main; sys.argv[0] = 'perfdata'; main()"
@@ -169,3 +172,23 @@ def _migrate(side: Side, origin: Path) -> None:
     if done.returncode:
         said = "; ".join(done.stdout.strip().splitlines()[-3:])
         raise ComparisonError(f"{side.label} could not make its tables: {said}")
+
+
+def drop_databases(target: Target, prefix: str) -> None:
+    """Drop a comparison's databases, and what was made from them.
+
+    The token in the prefix is from a folder of our own: it proves as much as a mark, which one
+    that was killed too early has not written.
+    """
+    from perfdata.database.templates import drop_database, list_databases, maintenance_link
+
+    with maintenance_link(target.conninfo) as (link, _):
+        for one in list_databases(link):
+            made_for = one.mark.target if one.mark else one.name
+            if made_for.startswith(prefix):
+                drop_database(link, one, force=True)
+
+
+def without_places(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment that sends git to no other place than the folder it runs in."""
+    return {name: value for name, value in environ.items() if name not in _GIT_PLACES}

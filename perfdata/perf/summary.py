@@ -10,19 +10,19 @@ import pytest
 
 from perfdata.config import Settings
 from perfdata.errors import ConfigError
+from perfdata.perf.baselines import orphaned_baselines
 from perfdata.perf.history import append_history
 from perfdata.perf.markdown import markdown
 from perfdata.perf.model import ScenarioResult, Verdict
-from perfdata.perf.orphans import orphans, whole_folders
 from perfdata.perf.redaction import REDACTION_PLUGIN
-from perfdata.perf.results import write_results
+from perfdata.perf.results import result_from_json, result_to_json, write_results
 from perfdata.perf.telling import notices, warnings
 from perfdata.perf.terminal import table
 from perfdata.printable import make_printable
 from perfdata.temporary import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from perfdata.perf.redaction import Redaction
     from perfdata.progress import Event
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 _ATTRIBUTE, _NOTES = "perfdata", "perfdata_notes"
 _LEFT_OUT = "perfdata_left_out"
 SUMMARY_PLUGIN = "perfdata-summary"
+# What leaves tests out, or has them measure on other data, by pytest's names for the options.
+_NARROWING = (
+    *("keyword", "markexpr", "lf", "stepwise", "deselect", "ignore", "ignore_glob"),
+    *("collectonly", "perf_dataset"),
+)
 _TAIL = 40  # lines of a failure's text: what went wrong stands at its end
 
 
@@ -70,7 +75,7 @@ def attach(
     report: pytest.TestReport, settings: Settings | None, results: Iterable[ScenarioResult]
 ) -> None:
     """Put a test's results on its report as plain data, which also comes from a xdist worker."""
-    documents = [result.to_json() for result in results]
+    documents = [result_to_json(result) for result in results]
     places = [str(settings.root), str(settings.home)] if settings else None
     vars(report)[_ATTRIBUTE] = {"places": places, "results": documents}
 
@@ -80,6 +85,26 @@ def attach_notes(report: pytest.TestReport, config: pytest.Config) -> None:
     summary: Summary | None = config.pluginmanager.get_plugin(SUMMARY_PLUGIN)
     if summary is not None and hasattr(config, "workerinput"):
         vars(report)[_NOTES], summary.notes = summary.notes, []
+
+
+def junit_properties(results: Iterable[ScenarioResult]) -> Iterator[tuple[str, object]]:
+    """Yield what JUnit's XML says of a test: dataset, verdict, counters, median time.
+
+    The names are as ``perfdata.SCENARIO.queries``.
+    What was not measured has no property.
+    """
+    for result in results:
+        found: dict[str, object] = {
+            "dataset": result.dataset,
+            "verdict": result.verdict.value,
+            **result.counters,
+        }
+        if result.time is not None:
+            found["median_s"] = result.time.median_s
+        if result.memory_bytes is not None:
+            found["memory_bytes"] = result.memory_bytes
+        for name, value in found.items():
+            yield f"perfdata.{result.scenario}.{name}", value
 
 
 class Summary:
@@ -130,7 +155,7 @@ class Summary:
         if found["places"] is not None:
             root, home = map(Path, found["places"])
             self._settings = Settings(root=root, home=home)
-        results = [ScenarioResult.from_json(document) for document in found["results"]]
+        results = [result_from_json(document) for document in found["results"]]
         self._results |= {(one.test, one.scenario): one for one in results}
         self._failures.pop(report.nodeid, None)
         if report.failed and not any(one.verdict is Verdict.REGRESSED for one in results):
@@ -164,8 +189,8 @@ class Summary:
 
     def _orphans(self, root: Path) -> str:
         """Say which baselines no scenario has, where all tests were run; else nothing."""
-        folders = [] if self._left_out else whole_folders(self._config)
-        found = list(orphans(self._results.values(), root, folders, self._unsure))
+        folders = [] if self._left_out else _whole_folders(self._config)
+        found = list(orphaned_baselines(self._results.values(), root, folders, self._unsure))
         if not found:
             return ""
         return (
@@ -191,6 +216,14 @@ class Summary:
             terminalreporter.write_line(make_printable(notice), bold=True)
         for said in self._said:
             terminalreporter.write_line(make_printable(said))
+
+
+def _whole_folders(config: pytest.Config) -> list[Path]:
+    """Return the folders whose tests a session runs all of; none where any are left out."""
+    if any(config.getoption(name, None) for name in _NARROWING):
+        return []
+    named = (config.invocation_params.dir / one for one in config.args)
+    return [one.resolve() for one in named if one.is_dir()]
 
 
 def _tail(report: pytest.TestReport) -> str:

@@ -6,14 +6,12 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from perfdata.perf.explain import COMMENTS, explainable
-from perfdata.perf.lists import Values, values_of
 from perfdata.perf.model import Misestimate, Plan, Source, StatementCount
 from perfdata.perf.plans import from_message, without_inner
-from perfdata.perf.statements import fingerprint
+from perfdata.perf.statements import COMMENTS, Values, explainable, fingerprint, values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from perfdata.callers import Caller, Callers
     from perfdata.perf.plans import SeenPlan
@@ -40,13 +38,15 @@ _DECLARE = re.compile(r'DECLARE "(?:[^"]|"")*" (?:(?:NO )?SCROLL )?CURSOR (?:WIT
 
 @dataclass
 class _Site:
+    """The calls from one line of the application, and the values that they had."""
+
     calls: int = 0
     values: set[Values] = field(default_factory=set)
 
     @property
     def parts(self) -> int:
         """How many calls differ from another in their long lists alone: but for the first, all."""
-        outside = [one.outside for one in self.values if one.outside is not None]
+        outside = [value.outside for value in self.values if value.outside is not None]
         return len(outside) - len(set(outside))
 
 
@@ -56,6 +56,12 @@ class _PlanCount:
     buffers: int = 0
     temp_blocks: int = 0
     wal_records: int = 0
+
+    def add(self, calls: int, cost: _PlanCount | SeenPlan) -> None:
+        self.calls += calls
+        self.buffers += cost.buffers
+        self.temp_blocks += cost.temp_blocks
+        self.wal_records += cost.wal_records
 
 
 @dataclass
@@ -82,15 +88,8 @@ class Count:
     def add_plan(self, plan: SeenPlan) -> None:
         """Add an execution's plan, the statement's own or one inside of it."""
         query = fingerprint(plan.query).text if plan.depth else ""
-        count = self.plans.setdefault((query, plan.signature), _PlanCount())
-        count.calls += 1
-        count.buffers += plan.buffers
-        count.temp_blocks += plan.temp_blocks
-        count.wal_records += plan.wal_records
-        for one in plan.misestimates:
-            known = self.misestimates.get(one.node)
-            if known is None or _factor(one) > _factor(known):
-                self.misestimates[one.node] = one
+        self.plans.setdefault((query, plan.signature), _PlanCount()).add(1, plan)
+        self._keep_worst(plan.misestimates)
 
     def merge(self, other: Count) -> None:
         """Add what is known of the same statement, written with other values."""
@@ -101,17 +100,14 @@ class Count:
             mine.calls += site.calls
             mine.values |= site.values
         for key, plan in other.plans.items():
-            count = self.plans.setdefault(key, _PlanCount())
-            for name, value in vars(plan).items():
-                setattr(count, name, getattr(count, name) + value)
-        for node, one in other.misestimates.items():
-            known = self.misestimates.get(node)
-            if known is None or _factor(one) > _factor(known):
-                self.misestimates[node] = one
+            self.plans.setdefault(key, _PlanCount()).add(plan.calls, plan)
+        self._keep_worst(other.misestimates.values())
 
-
-def _factor(one: Misestimate) -> float:
-    return max(one.estimated, one.actual) / max(1, min(one.estimated, one.actual))
+    def _keep_worst(self, misestimates: Iterable[Misestimate]) -> None:
+        for found in misestimates:
+            known = self.misestimates.get(found.node)
+            if known is None or found.factor > known.factor:
+                self.misestimates[found.node] = found
 
 
 class Tally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from perfdata.config import command
 from perfdata.perf.comparison import change, shorten
 from perfdata.perf.model import FindingKind, PlanSource, Verdict, broken_budgets
-from perfdata.perf.trees import side_by_side
+from perfdata.perf.plans import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

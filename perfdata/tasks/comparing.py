@@ -7,16 +7,15 @@ from itertools import zip_longest
 from statistics import median
 from typing import TYPE_CHECKING
 
+from perfdata.perf.plans import side_by_side
 from perfdata.perf.terminal import seconds
-from perfdata.perf.trees import side_by_side
 from perfdata.printable import make_printable
 from perfdata.tasks.output import aligned, one_line, print_table, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perfdata.perf.compared import Compared, Comparison, Difference
-    from perfdata.perf.randomisation import Change
+    from perfdata.perf.compared import Change, Compared, Comparison, Difference
 
 _SHORT = 10  # digits of a hash
 _SHOWN_TEXT = 120  # characters of a statement

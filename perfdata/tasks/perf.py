@@ -29,13 +29,13 @@ def run(_context: Context, *, dataset: str = "", only: str = "", json: bool = Fa
     """Run the project's perf tests; exit code 1 where a scenario regressed."""
     from invoke.exceptions import Exit
 
-    from perfdata.perf.results import read_results, results_path
+    from perfdata.perf.results import read_results, result_to_json, results_path
     from perfdata.tasks.testing import Ended, run_tests
 
     settings = load_settings()
     ended = run_tests(settings, dataset=dataset, only=only, quiet=json)
     if json:
-        print_json([one.to_json() for one in read_results(results_path(settings)).scenarios])
+        print_json([result_to_json(one) for one in read_results(results_path(settings)).scenarios])
     if ended is Ended.RED:
         raise answer_no()
     if ended is Ended.BROKEN:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from perfdata import ConfigError, Dataset, Project
-from perfdata.perf.checks import check
 from perfdata.perf.comparison import Threshold
 from perfdata.perf.growth import Point, exponents, grown, others
+from perfdata.perf.judge import check
 from perfdata.perf.marker import Marker
 from perfdata.perf.model import Budgets, FindingKind, Misestimate, PlanSource
 from tests.unit.perf_parts import result, source, statement

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from perfdata.errors import ResultsError
 from perfdata.perf.history import History
-from perfdata.perf.html.page import render, write_report
-from perfdata.perf.html.view import StatementView
+from perfdata.perf.html.page import StatementView, render, write_report
 from perfdata.perf.model import Finding, FindingKind, Plan, Source, StatementCount
 from perfdata.perf.results import Results
 from tests.welfare_results import ALERTS, RENEWED, RESULTS, SEARCHED, runs

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perfdata.errors import ComparisonError, ConfigError
-from perfdata.perf.channel import Channel
 from perfdata.perf.compared import SIDES, Compared, Counted, Difference, SentStatement, Times
-from perfdata.perf.interleave import MAX_ROUNDS, MIN_ROUNDS, Interleaving, Limits, rounds_of
+from perfdata.perf.interleave import MAX_ROUNDS, MIN_ROUNDS, Interleaving, Limits, Peer, rounds_of
 from perfdata.perf.model import Plan, PlanSource, ScenarioResult, StatementCount, Verdict
-from perfdata.perf.peers import Peer
-from perfdata.perf.rounds import PROTOCOL, Rounds, foreign_modules
+from perfdata.perf.rounds import PROTOCOL, Channel, Rounds, foreign_modules
 from perfdata.perf.sides import Side
 from perfdata.progress import silent
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from perfdata.callers import Callers
-from perfdata.perf.lists import values_of
+from perfdata.perf.statements import values_of
 from perfdata.perf.tally import Tally
 
 LONG = list(range(100))

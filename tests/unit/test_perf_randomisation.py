@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from perfdata.perf.compared import FEWEST_ROUNDS, Change, compare_medians, judge
 from perfdata.perf.model import Verdict
-from perfdata.perf.randomisation import FEWEST_ROUNDS, Change, compare_medians, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable

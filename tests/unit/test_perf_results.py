@@ -25,7 +25,7 @@ from perfdata.perf.model import (
     Verdict,
     broken_budgets,
 )
-from perfdata.perf.results import read_results, write_results
+from perfdata.perf.results import read_results, result_from_json, result_to_json, write_results
 from perfdata.perf.telling import red_lines
 from perfdata.perf.terminal import table
 
@@ -114,7 +114,7 @@ def test_the_results_file_holds_what_was_found(tmp_path: Path) -> None:
     assert found["statements"][2]["plans"][0]["fingerprint"] == plan.fingerprint
     assert found["time"] == {"median_s": 0.5, "min_s": 0.4, "rounds": 2, "rounds_s": [0.4, 0.6]}
     assert found["statements"][1]["calls"] == 1_200
-    assert ScenarioResult.from_json(found) == timed
+    assert result_from_json(found) == timed
     read = read_results(path)
     assert (read.created_at.isoformat(), read.scenarios) == (document["created_at"], (timed,))
     assert (read.failures, read.notes) == ({"test_a": "E   no"}, ("restored",))
@@ -144,10 +144,10 @@ def test_results_that_can_not_be_read_are_an_error_that_says_what_mends_it(
 
 
 def test_a_result_of_a_newer_perfdata_can_be_read() -> None:
-    document = result(budgets=Budgets(max_rows=7)).to_json()
+    document = result_to_json(result(budgets=Budgets(max_rows=7)))
     document["budgets"]["max_wonders"] = 9
     document["wonders"] = []
-    assert ScenarioResult.from_json(document) == result(budgets=Budgets(max_rows=7))
+    assert result_from_json(document) == result(budgets=Budgets(max_rows=7))
 
 
 def test_the_table_has_a_line_for_each_scenario() -> None:

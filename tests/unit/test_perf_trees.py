@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfdata.perf.trees import Pair, side_by_side
+from perfdata.perf.plans import Pair, side_by_side
 
 NODES = ("Sort", "Hash Join (Inner)", "Seq Scan on offices", "Hash")
 TREES = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(NODES))).map(

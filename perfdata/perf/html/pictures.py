@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
 from contextlib import contextmanager
+from enum import Enum
 from typing import TYPE_CHECKING, Any
-
-from perfdata.perf.html.inline import Ink, inlined
+from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,6 +20,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from perfdata.perf.history import Entry, Run
+
+
+class Ink(Enum):
+    """The page's colours, each by the colour that stands for it while matplotlib draws."""
+
+    TEXT = "#000001"
+    MUTED = "#000002"
+    GRID = "#000003"
+    LINE = "#000004"
+    BAND = "#000005"
+    BAD = "#000006"
+
+    @property
+    def variable(self) -> str:
+        """How the page's style sheet calls it."""
+        return f"var(--{self.name.lower()})"
+
 
 NO_PICTURES = 'it has no pictures, as matplotlib is not installed: pip install "perfdata[report]"'
 _WIDTH_IN = 4.0
@@ -42,6 +60,10 @@ _STYLE: dict[Any, Any] = {
     "text.color": Ink.TEXT.value,
 }
 _UNITS = ((1.0, "s", 1.0), (1e-3, "ms", 1e3), (0.0, "µs", 1e6))
+_HREF = "{http://www.w3.org/1999/xlink}href"
+_REFERENCE = re.compile(r"(?<=url\(#)")
+# What speaks of the file, not of the picture, and a style sheet that would style the whole page.
+_LEFT_OUT = {"metadata", "style"}
 _MOST_DOTS = 40  # a line of more has no room to tell them apart
 
 
@@ -153,4 +175,46 @@ def _figure(height_in: float) -> Figure:
 def _svg(figure: Figure, prefix: str, title: str) -> str:
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    return inlined(file.getvalue(), prefix, title)
+    return _inlined(file.getvalue(), prefix, title)
+
+
+def _inlined(svg: str, prefix: str, title: str) -> str:
+    """Make an ``svg`` element of a document that matplotlib wrote.
+
+    ``prefix`` goes before every id, so that two pictures of a page have none in common; ``title``
+    is what a screen reader says in the picture's place.
+    """
+    picture = ET.fromstring(svg)  # noqa: S314  matplotlib wrote it, a moment ago
+    for element in _elements(picture):
+        element.tag = element.tag.rpartition("}")[2]
+        attributes = dict(element.attrib)
+        element.attrib.clear()
+        element.attrib.update(
+            (name.rpartition("}")[2], _value(name, value, prefix))
+            for name, value in attributes.items()
+        )
+    view = picture.get("viewBox", "")
+    picture.attrib.clear()
+    picture.attrib.update({"viewBox": view, "role": "img", "aria-label": title})
+    text = ET.tostring(picture, encoding="unicode")
+    for ink in Ink:
+        text = text.replace(ink.value, ink.variable)
+    return text
+
+
+def _elements(parent: ET.Element) -> Iterator[ET.Element]:
+    """Walk a tree, and take out of it what has no place in a page."""
+    yield parent
+    for child in list(parent):
+        if child.tag.rpartition("}")[2] in _LEFT_OUT:
+            parent.remove(child)
+        else:
+            yield from _elements(child)
+
+
+def _value(name: str, value: str, prefix: str) -> str:
+    if name == "id":
+        return prefix + value
+    if name == _HREF:
+        return f"#{prefix}{value.removeprefix('#')}"
+    return _REFERENCE.sub(prefix, value)
