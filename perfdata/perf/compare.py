@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING
 from perfdata.config import Settings
 from perfdata.errors import ConfigError
 from perfdata.perf.compared import FEWEST_ROUNDS, Comparison
-from perfdata.perf.interleave import Interleaving, Limits, running
+from perfdata.perf.interleave import Interleaving, Limits, Selection, running
 from perfdata.perf.results import read_results, results_path
 from perfdata.perf.sides import PREFIX, Bench, drop_databases, without_places
 from perfdata.progress import Event, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from perfdata.database.target import Target
     from perfdata.perf.interleave import Found
@@ -81,7 +81,7 @@ def compare(
             peer = running(side, repository.top, project=module, dataset=dataset)
             peers[side.name] = stack.enter_context(peer)
         interleaving = Interleaving(peers, rounds, limits or Limits(), report)
-        return _with(found, interleaving.run(lambda tests: selected(tests, only, settings)))
+        return _with(found, interleaving.run(_selection(only, settings)))
 
 
 def _check(settings: Settings, rounds: int | None) -> None:
@@ -116,15 +116,11 @@ def _settings_of(tree: Path, repository: Repository, ours: Settings, label: str)
     return theirs
 
 
-def selected(tests: Sequence[str], only: str, settings: Settings) -> Sequence[str]:
-    """Return the tests of one scenario: that measured it in the last run, else by their names."""
-    if not only:
-        return tests
+def _selection(only: str, settings: Settings) -> Selection:
+    """Find which tests measured a scenario in the last run."""
     path = results_path(settings)
-    last = read_results(path).scenarios if path.is_file() else ()
-    measured = {one.test for one in last if one.scenario == only}
-    named = [test for test in tests if only in test.partition("::")[2]]
-    return [test for test in tests if test in measured] or named
+    last = read_results(path).scenarios if only and path.is_file() else ()
+    return Selection(only, frozenset(result.test for result in last if result.scenario == only))
 
 
 def _with(comparison: Comparison, found: Found) -> Comparison:

@@ -21,7 +21,7 @@ from perfdata.perf.rounds import PROTOCOL, Channel
 from perfdata.progress import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from perfdata.perf.sides import Side
@@ -48,6 +48,23 @@ class Limits:
     round_times: float = 30.0
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which tests are compared: those that measure the scenario ``only``, or all without one.
+
+    ``measured`` are the tests that did so in the last run; where none of them is there, those are
+    taken whose names hold that of the scenario.
+    """
+
+    only: str = ""
+    measured: frozenset[str] = frozenset()
+
+    def of(self, tests: Sequence[str]) -> list[str]:
+        """Return the selected tests, in their order."""
+        measured = [test for test in tests if not self.only or test in self.measured]
+        return measured or [test for test in tests if self.only in test.partition("::")[2]]
+
+
 @dataclass
 class Found:
     """What was found so far: see perfdata.perf.compared.Comparison."""
@@ -71,9 +88,9 @@ class Interleaving:
         self._draw = random.Random(SEED)  # noqa: S311  the same order each time is what is wanted
         self.found = Found()
 
-    def run(self, wanted: Callable[[Sequence[str]], Sequence[str]]) -> Found:
-        """Run the tests that are on all sides; ``wanted`` chooses among this tree's."""
-        tests = self._agree(wanted)
+    def run(self, selection: Selection) -> Found:
+        """Run the selected tests that are on all sides."""
+        tests = self._agree(selection)
         for peer in self._peers.values():
             peer.order("run", tests=tests)
         for number, test in enumerate(tests, 1):
@@ -81,13 +98,13 @@ class Interleaving:
             self._compare(test)
         return self.found
 
-    def _agree(self, wanted: Callable[[Sequence[str]], Sequence[str]]) -> list[str]:
+    def _agree(self, selection: Selection) -> list[str]:
         """Hear what each side has, and return the tests that are to be run."""
         limit_s = self._limits.collect_s
         said = {name: one.expect("hello", limit_s=limit_s) for name, one in self._peers.items()}
         for name, hello in said.items():
             self._check(self._peers[name], hello)
-        here, there = wanted(said["this"]["tests"]), wanted(said["rev"]["tests"])
+        here, there = selection.of(said["this"]["tests"]), selection.of(said["rev"]["tests"])
         label = self._peers["rev"].side.label
         both = [test for test in here if test in there and test in said["again"]["tests"]]
         self.found.notes += [f"{test}: not in {label}" for test in here if test not in there]

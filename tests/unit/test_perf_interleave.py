@@ -14,7 +14,15 @@ import pytest
 
 from perfdata.errors import ComparisonError, ConfigError
 from perfdata.perf.compared import SIDES, Compared, Counted, Difference, SentStatement, Times
-from perfdata.perf.interleave import MAX_ROUNDS, MIN_ROUNDS, Interleaving, Limits, Peer, rounds_of
+from perfdata.perf.interleave import (
+    MAX_ROUNDS,
+    MIN_ROUNDS,
+    Interleaving,
+    Limits,
+    Peer,
+    Selection,
+    rounds_of,
+)
 from perfdata.perf.model import Plan, PlanSource, ScenarioResult, StatementCount, Verdict
 from perfdata.perf.rounds import PROTOCOL, Channel, Rounds, foreign_modules
 from perfdata.perf.sides import Side
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
     from perfdata.perf.interleave import Found
 
 TEST = "tests/perf/test_shop.py::test_orders"
+ALL = Selection()
 SHORT = Limits(collect_s=2, ready_s=2, round_s=1, round_times=0)
 
 
@@ -99,15 +108,13 @@ def peer(name: str, play: Callable[[Channel], None], folder: Path) -> Iterator[P
         ended.wait()
 
 
-def interleaved(
-    tmp_path: Path, *actors: Actor, wanted: Callable[[Sequence[str]], Sequence[str]] = list
-) -> Found:
+def interleaved(tmp_path: Path, *actors: Actor, selection: Selection = ALL) -> Found:
     with ExitStack() as stack:
         peers = {
             name: stack.enter_context(peer(name, actor.play, tmp_path))
             for name, actor in zip(SIDES, actors, strict=True)
         }
-        return Interleaving(peers, 10, SHORT, silent).run(wanted)
+        return Interleaving(peers, 10, SHORT, silent).run(selection)
 
 
 def test_every_side_has_one_turn_a_round_in_an_order_that_changes(tmp_path: Path) -> None:
@@ -142,7 +149,7 @@ def test_nothing_in_common_is_refused(tmp_path: Path) -> None:
 
 def test_only_what_is_wanted_is_run(tmp_path: Path) -> None:
     actors = [Actor(tests=["a", "b", "c"]) for _ in SIDES]
-    found = interleaved(tmp_path, *actors, wanted=lambda tests: [t for t in tests if t == "b"])
+    found = interleaved(tmp_path, *actors, selection=Selection("scenario of b", frozenset({"b"})))
     assert [one.test for one in found.scenarios] == ["b"]
 
 
