@@ -34,7 +34,7 @@ class PlanSource(Enum):
 
 
 @dataclass(frozen=True)
-class Plan:
+class QueryPlan:
     """A plan that a statement's executions had, with what they cost together.
 
     ``signature`` has a line a node, each level indented by two blanks more: node type, join type,
@@ -78,7 +78,9 @@ class Source:
     function: str
     calls: int
     different: int  # how many different parameters these calls had
-    parts: int = 0  # how many of these are further parts of a long list (perfdata.perf.statements)
+    parts: int = (
+        0  # how many of these are further parts of a long list (perfdata.perf.capture.statements)
+    )
 
     def __str__(self) -> str:
         """Write it as tools that open a line understand it."""
@@ -94,7 +96,7 @@ class StatementCount:
     calls: int
     rows: int
     sources: tuple[Source, ...] = ()  # in the order of their first calls
-    plans: tuple[Plan, ...] = ()  # distinct by query and signature, in the order of first use
+    plans: tuple[QueryPlan, ...] = ()  # distinct by query and signature, in the order of first use
     misestimates: tuple[Misestimate, ...] = ()
 
     @property
@@ -130,7 +132,7 @@ class Budgets:
     ``max_repeats`` is how often one line may send a statement with other parameters each time,
     all parts of a long list counted as one.
     ``max_growth`` is an exponent over the size of the data, or one for each counter by its name.
-    These two are judged by perfdata.perf.judge, as findings.
+    These two are judged by perfdata.perf.gate.verdict, as findings.
     """
 
     max_queries: int | None = None
@@ -196,11 +198,12 @@ class ScenarioResult:
 
     ``statements`` are in the order of their first call. ``settings`` are those of the measured
     database session that decide plans; ``environment`` is what a baseline holds for (see
-    perfdata.perf.baselines), ``data`` what it was measured on: the ``dataset``'s fingerprint and
-    the last of the ``migrations``, with a digest of all of them. ``accepted``: a baseline of the
-    same environment was there; its counters are ``accepted_counters``, and ``baseline`` is its
-    file, relative to the root. ``same_layout``: it ran on a fresh clone, so that buffers and plans
-    can be compared; without, they are shown but not judged, and ``not_captured`` says why.
+    perfdata.perf.gate.baselines), ``data`` what it was measured on: the fingerprint of the
+    ``dataset`` and the last of the ``migrations``, with a digest of all of them. ``accepted``: a
+    baseline of the same environment was there; its counters are ``accepted_counters``, and
+    ``baseline`` is its file, relative to the root. ``same_layout``: it ran on a fresh clone, so
+    that buffers and plans can be compared; without, they are shown but not judged, and
+    ``not_captured`` says why.
     """
 
     scenario: str

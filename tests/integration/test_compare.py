@@ -20,7 +20,7 @@ import pytest
 
 from perfdata import Settings, open_target
 from perfdata.database.server import EmbeddedServer
-from perfdata.perf.compare import TREE
+from perfdata.perf.compare.revision import TREE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -457,7 +457,7 @@ def test_zone(perf):
 AS_APPLICATION = """
 @pytest.fixture
 def perf_engine(perf_clone_url):
-    from perfdata.perf.engine import make_engine
+    from perfdata.perf.capture.sessions import make_engine
     engine = make_engine(perf_clone_url.replace("//perfdata@", "//application@"))
     yield engine
     engine.dispose()

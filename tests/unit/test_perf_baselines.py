@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfdata import BaselineError
-from perfdata.perf.baselines import (
+from perfdata.perf.gate.baselines import (
     Baseline,
     baseline_path,
     environment_name,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perfdata.perf.baselines import orphaned_baselines
+from perfdata.perf.gate.baselines import orphaned_baselines
 from tests.unit.perf_parts import result
 
 if TYPE_CHECKING:
