@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         SnapshotStaleError,
         UserCodeError,
     )
+    from perfdata.perf.scenario.perf import Perf
     from perfdata.progress import Event, Report
     from perfdata.project import Migration, Project
     from perfdata.snapshot.create import create_snapshot
@@ -95,6 +96,7 @@ _MODULES = {
         "SnapshotStaleError",
         "UserCodeError",
     ),
+    "perf.scenario.perf": ("Perf",),
     "project": ("Migration", "Project"),
     "progress": ("Event", "Report"),
     "snapshot.create": ("create_snapshot",),
@@ -134,6 +136,7 @@ __all__ = [
     "Manifest",
     "Migration",
     "MigrationError",
+    "Perf",
     "PerfdataError",
     "PrivilegesError",
     "ProgramRefusedError",
