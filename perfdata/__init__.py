@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         UserCodeError,
     )
     from perfdata.load.append import append_rows
+    from perfdata.perf.scenario.perf import Perf
     from perfdata.progress import Event, Report
     from perfdata.project import Migration, Project
     from perfdata.snapshot.build import build_dataset
@@ -105,6 +106,7 @@ _MODULES = {
         "SnapshotStaleError",
         "UserCodeError",
     ),
+    "perf.scenario.perf": ("Perf",),
     "project": ("Migration", "Project"),
     "progress": ("Event", "Report"),
     "snapshot.create": ("create_snapshot",),
@@ -147,6 +149,7 @@ __all__ = [
     "Migration",
     "MigrationError",
     "NoClonesError",
+    "Perf",
     "PerfdataError",
     "PrivilegesError",
     "ProgramRefusedError",

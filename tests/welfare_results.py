@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from perfdata.perf.history import Entry, Run
 from perfdata.perf.model import (
     Budgets,
     Finding,
     FindingKind,
     Misestimate,
-    Plan,
     PlanSource,
+    QueryPlan,
     ScenarioResult,
     Source,
     StatementCount,
     TimeStats,
 )
+from perfdata.perf.report.history import Entry, Run
 
 OFFICES = (
     "SELECT offices.id, offices.name FROM offices WHERE offices.is_deleted IS FALSE AND "
@@ -78,8 +78,10 @@ SETTINGS = {
 ENVIRONMENT = {"postgresql": "18", "provider": "builtin", "locale": "C.UTF-8", "block_size": "8192"}
 
 
-def plan(*signature: str, calls: int = 1, buffers: int = 0, temp: int = 0, wal: int = 0) -> Plan:
-    return Plan(signature, calls, buffers, temp, wal)
+def plan(
+    *signature: str, calls: int = 1, buffers: int = 0, temp: int = 0, wal: int = 0
+) -> QueryPlan:
+    return QueryPlan(signature, calls, buffers, temp, wal)
 
 
 def scenario(name: str, *statements: StatementCount, seconds: float = 0.01) -> ScenarioResult:
@@ -177,7 +179,7 @@ RENEWED = scenario(
         *("e5f0c3d2b4e59687", CLOSE, 1, 1),
         plans=(
             plan("Update on support_plan_cycles", "  Index Scan using pk", buffers=9, wal=4),
-            Plan(("Result",), 1, 0, 0, 0, query="SELECT 1 FROM ONLY offices WHERE id = ?"),
+            QueryPlan(("Result",), 1, 0, 0, 0, query="SELECT 1 FROM ONLY offices WHERE id = ?"),
         ),
     ),
     seconds=0.0009,

@@ -7,9 +7,9 @@ read back, and shown. Blocks are the server's (8 KiB by default); times are in s
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ class PlanSource(Enum):
 
 
 @dataclass(frozen=True)
-class Plan:
+class QueryPlan:
     """A plan that a statement's executions had, with what they cost together.
 
     ``signature`` has a line a node, each level indented by two blanks more: node type, join type,
@@ -63,6 +63,11 @@ class Misestimate:
     estimated: int
     actual: int
 
+    @property
+    def factor(self) -> float:
+        """By what factor the estimate was wrong, in either direction."""
+        return max(self.estimated, self.actual) / max(1, min(self.estimated, self.actual))
+
 
 @dataclass(frozen=True)
 class Source:
@@ -73,7 +78,9 @@ class Source:
     function: str
     calls: int
     different: int  # how many different parameters these calls had
-    parts: int = 0  # how many of these are further parts of a long list (perfdata.perf.lists)
+    parts: int = (
+        0  # how many of these are further parts of a long list (perfdata.perf.capture.statements)
+    )
 
     def __str__(self) -> str:
         """Write it as tools that open a line understand it."""
@@ -89,7 +96,7 @@ class StatementCount:
     calls: int
     rows: int
     sources: tuple[Source, ...] = ()  # in the order of their first calls
-    plans: tuple[Plan, ...] = ()  # distinct by query and signature, in the order of first use
+    plans: tuple[QueryPlan, ...] = ()  # distinct by query and signature, in the order of first use
     misestimates: tuple[Misestimate, ...] = ()
 
     @property
@@ -125,7 +132,7 @@ class Budgets:
     ``max_repeats`` is how often one line may send a statement with other parameters each time,
     all parts of a long list counted as one.
     ``max_growth`` is an exponent over the size of the data, or one for each counter by its name.
-    These two are judged by perfdata.perf.checks, as findings.
+    These two are judged by perfdata.perf.gate.verdict, as findings.
     """
 
     max_queries: int | None = None
@@ -191,11 +198,12 @@ class ScenarioResult:
 
     ``statements`` are in the order of their first call. ``settings`` are those of the measured
     database session that decide plans; ``environment`` is what a baseline holds for (see
-    perfdata.perf.baselines), ``data`` what it was measured on: the ``dataset``'s fingerprint and
-    the last of the ``migrations``, with a digest of all of them. ``accepted``: a baseline of the
-    same environment was there; its counters are ``accepted_counters``, and ``baseline`` is its
-    file, relative to the root. ``same_layout``: it ran on a fresh clone, so that buffers and plans
-    can be compared; without, they are shown but not judged, and ``not_captured`` says why.
+    perfdata.perf.gate.baselines), ``data`` what it was measured on: the fingerprint of the
+    ``dataset`` and the last of the ``migrations``, with a digest of all of them. ``accepted``: a
+    baseline of the same environment was there; its counters are ``accepted_counters``, and
+    ``baseline`` is its file, relative to the root. ``same_layout``: it ran on a fresh clone, so
+    that buffers and plans can be compared; without, they are shown but not judged, and
+    ``not_captured`` says why.
     """
 
     scenario: str
@@ -263,42 +271,6 @@ class ScenarioResult:
         improved = any(one.kind in better for one in self.findings)
         return Verdict.IMPROVED if improved else Verdict.OK
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as the results file holds it: enums by their values."""
-        document = _plain(asdict(self))
-        counts = {"verdict": self.verdict.value, "counters": self.counters}
-        order = ("scenario", "test", "dataset", "verdict", "counters")
-        document = {**document, **counts}
-        for kept, statement in zip(document["statements"], self.statements, strict=True):
-            for plan, given in zip(kept["plans"], statement.plans, strict=True):
-                plan["fingerprint"] = given.fingerprint
-        rest = [one.name for one in fields(self) if one.name not in order]
-        return {key: document[key] for key in (*order, *rest)}
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> ScenarioResult:
-        """Read a result back; fields that a newer perfdata added are left out."""
-        return cls(
-            scenario=document["scenario"],
-            test=document["test"],
-            dataset=document["dataset"],
-            statements=tuple(map(_statement, document["statements"])),
-            time=_known(TimeStats, document["time"]) if document["time"] else None,
-            budgets=_known(Budgets, document["budgets"]),
-            settings=dict(document["settings"]),
-            environment=dict(document["environment"]),
-            data=dict(document.get("data", {})),
-            plan_source=PlanSource(document["plan_source"]),
-            same_layout=document.get("same_layout", True),
-            not_captured=tuple(document["not_captured"]),
-            memory_bytes=document["memory_bytes"],
-            growth=dict(document["growth"]),
-            baseline=document["baseline"],
-            accepted=document["accepted"],
-            accepted_counters=dict(document["accepted_counters"]),
-            findings=tuple(map(_finding, document["findings"])),
-        )
-
 
 def broken_budgets(result: ScenarioResult) -> list[BrokenBudget]:
     """Return the budgets that a result does not keep, in the order of Budgets' fields."""
@@ -316,33 +288,3 @@ def broken_budgets(result: ScenarioResult) -> list[BrokenBudget]:
         for name, limit in limits.items()
         if limit is not None and (count := found[name]) is not None and count > limit
     ]
-
-
-def _plain(value: Any) -> Any:
-    """Turn enums into their values, tuples into lists, anywhere in a document."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    return value.value if isinstance(value, Enum) else value
-
-
-def _known(of: Any, document: Mapping[str, Any], **given: Any) -> Any:
-    """Make a dataclass of the fields that it knows; lists become tuples."""
-    known = {key: document[key] for key in of.__dataclass_fields__ if key in document}
-    plain = {key: tuple(one) if isinstance(one, list) else one for key, one in known.items()}
-    return of(**{**plain, **given})
-
-
-def _statement(document: Mapping[str, Any]) -> StatementCount:
-    parts = {"sources": Source, "plans": Plan, "misestimates": Misestimate}
-    given = {
-        name: tuple(_known(kind, one) for one in document[name]) for name, kind in parts.items()
-    }
-    made: StatementCount = _known(StatementCount, document, **given)
-    return made
-
-
-def _finding(document: Mapping[str, Any]) -> Finding:
-    made: Finding = _known(Finding, document, kind=FindingKind(document["kind"]))
-    return made

@@ -7,16 +7,20 @@ from itertools import zip_longest
 from statistics import median
 from typing import TYPE_CHECKING
 
-from perfdata.perf.terminal import seconds
-from perfdata.perf.trees import side_by_side
+from perfdata.perf.capture.plans import side_by_side
+from perfdata.perf.report.terminal import seconds
 from perfdata.tasks.output import aligned, one_line, print_table, show
 from perfdata.text import make_printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perfdata.perf.compared import Compared, Comparison, Difference
-    from perfdata.perf.randomisation import Change
+    from perfdata.perf.compare.differences import (
+        Comparison,
+        CountDifference,
+        MedianChange,
+        ScenarioComparison,
+    )
 
 _SHORT = 10  # digits of a hash
 _SHOWN_TEXT = 120  # characters of a statement
@@ -43,7 +47,7 @@ def print_comparison(found: Comparison) -> None:
         print(make_printable(f"error: {_indented(error)}"), file=sys.stderr)
 
 
-def _row(one: Compared) -> tuple[str, ...]:
+def _row(one: ScenarioComparison) -> tuple[str, ...]:
     if one.times is None or one.verdict is None:
         return (one.scenario, one.dataset, *("-",) * 6)
     medians = [seconds(median(one.times.rounds_s[side])) for side in ("this", "rev")]
@@ -52,11 +56,11 @@ def _row(one: Compared) -> tuple[str, ...]:
     return (one.scenario, one.dataset, *medians, *changes, one.verdict.value)
 
 
-def _percent(change: Change | None) -> str:
+def _percent(change: MedianChange | None) -> str:
     return f"{change.relative:+.1%}" if change else ""
 
 
-def _differences(one: Compared, rev: str) -> Iterator[str]:
+def _differences(one: ScenarioComparison, rev: str) -> Iterator[str]:
     """Write what the sides counted differently, as ``revision -> this tree``."""
     if one.differences:
         yield ""
@@ -70,7 +74,7 @@ def _differences(one: Compared, rev: str) -> Iterator[str]:
             yield from _lines(difference)
 
 
-def _lines(one: Difference) -> Iterator[str]:
+def _lines(one: CountDifference) -> Iterator[str]:
     text = one_line(one.statement)
     shown = f"{text[:_SHOWN_TEXT]}…" if len(text) > _SHOWN_TEXT else text
     where = f"  of {shown}" if shown else ""

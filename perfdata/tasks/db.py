@@ -120,7 +120,7 @@ def gc(context: Context, *, lost_rows: bool = False, json: bool = False) -> None
     """Remove databases that restores replaced or left, unused templates, and temporary files."""
     from dataclasses import asdict
 
-    from perfdata.templates.garbage import collect_garbage
+    from perfdata.target.garbage import collect_garbage
 
     settings, dry = load_settings(), is_dry(context)
     with reporting() as report:

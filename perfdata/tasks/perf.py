@@ -15,7 +15,7 @@ from perfdata.tasks.target import load_settings
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from perfdata.perf.accepting import Acceptance
+    from perfdata.perf.gate.acceptance import Acceptance
 
 
 @task(
@@ -29,13 +29,13 @@ def run(_context: Context, *, dataset: str = "", only: str = "", json: bool = Fa
     """Run the project's perf tests; exit code 1 where a scenario regressed."""
     from invoke.exceptions import Exit
 
-    from perfdata.perf.results import read_results, results_path
+    from perfdata.perf.report.results import read_results, result_to_json, results_path
     from perfdata.tasks.testing import Ended, run_tests
 
     settings = load_settings()
     ended = run_tests(settings, dataset=dataset, only=only, quiet=json)
     if json:
-        print_json([one.to_json() for one in read_results(results_path(settings)).scenarios])
+        print_json([result_to_json(one) for one in read_results(results_path(settings)).scenarios])
     if ended is Ended.RED:
         raise answer_no()
     if ended is Ended.BROKEN:
@@ -50,9 +50,9 @@ def run(_context: Context, *, dataset: str = "", only: str = "", json: bool = Fa
 )
 def accept(context: Context, *, only: str = "", json: bool = False) -> None:
     """Make the last run's counts and plans the baselines, and show what changes."""
-    from perfdata.perf.accepting import accept as write
-    from perfdata.perf.accepting import acceptances
-    from perfdata.perf.results import read_results, results_path
+    from perfdata.perf.gate.acceptance import accept as write
+    from perfdata.perf.gate.acceptance import acceptances
+    from perfdata.perf.report.results import read_results, results_path
 
     settings = load_settings()
     run_before = read_results(results_path(settings))
@@ -91,15 +91,15 @@ def _accepted(one: Acceptance) -> dict[str, object]:
 )
 def report(_context: Context, *, output: str = "", open: bool = False, json: bool = False) -> None:  # noqa: A002  the option's name
     """Write the last run's results, and the trend, as one HTML page."""
-    from perfdata.perf.html.page import write_report
-    from perfdata.perf.html.pictures import NO_PICTURES, have_pictures
-    from perfdata.perf.results import results_path
+    from perfdata.perf.report.charts import NO_CHARTS, have_charts
+    from perfdata.perf.report.html import write_report
+    from perfdata.perf.report.results import results_path
 
     settings = load_settings()
     path, results, history = write_report(
         results_path(settings).parent, settings.root, Path(output) if output else None
     )
-    notes = [*history.notes, *([] if have_pictures() else [NO_PICTURES])]
+    notes = [*history.notes, *([] if have_charts() else [NO_CHARTS])]
     if open and (why := open_in_browser(path)):
         notes.append(f"not opened: {why}")
     if json:
@@ -135,12 +135,12 @@ def compare(
     """Time this tree and a revision in turn, on the same data; exit code 1 where it regressed."""
     from invoke.exceptions import Exit
 
-    from perfdata.perf import compare as comparing
+    from perfdata.perf.compare.revision import compare_revision
     from perfdata.tasks.comparing import print_comparison
 
     number = _read_rounds(rounds) if rounds else None
     with reporting() as report:
-        found = comparing.compare(
+        found = compare_revision(
             load_settings(), rev, only=only, dataset=dataset, rounds=number, report=report
         )
     if json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from perfdata.errors import ConfigError
 from perfdata.perf.model import Verdict
-from perfdata.perf.results import read_results, results_path
+from perfdata.perf.report.results import read_results, results_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from perfdata import Settings, open_target
-from perfdata.perf.workshop import TREE
+from perfdata.perf.compare.revision import TREE
 from perfdata.server.embedded import EmbeddedServer
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from perfdata.snapshot import fresh as fresh_module
 from perfdata.snapshot import template as template_module
 from perfdata.snapshot.clones import Clones
 from perfdata.snapshot.template import make_template
+from perfdata.target.garbage import collect_databases
 from perfdata.templates import template as templates
-from perfdata.templates.collection import collect_databases
 from perfdata.templates.databases import list_databases, lock_number
 from perfdata.templates.marks import Kind
 from perfdata.templates.swap import swap

@@ -14,7 +14,7 @@ from perfdata import Settings, create_snapshot, restore_snapshot
 from perfdata.errors import PerfdataError, RefusedError
 from perfdata.server.cluster import RESERVE_BYTES
 from perfdata.server.embedded import EmbeddedServer
-from perfdata.templates.garbage import collect_garbage
+from perfdata.target.garbage import collect_garbage
 from perfdata.templates.marks import Kind
 from tests.integration.test_server import open_folder
 from tests.integration.test_tasks import Shell

@@ -24,7 +24,7 @@ from perfdata.libpq import libpq_defaults
 from perfdata.postgres.drivers import PsycopgLink
 from perfdata.progress import silent
 from perfdata.snapshot.clones import Clones
-from perfdata.templates.collection import collect_databases
+from perfdata.target.garbage import collect_databases
 from perfdata.templates.databases import mark_made
 from tests.integration.forwarder import forwarder
 from tests.integration.inner import entry
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from perfdata import Restored
     from perfdata.server.embedded import EmbeddedServer
-    from perfdata.templates.collection import Collected
+    from perfdata.target.garbage import Collected
 
 NAME = "guarded"
 IDENTIFIER = "SELECT system_identifier FROM pg_control_system()"

@@ -14,7 +14,7 @@ from perfdata import RefusedError, Settings, create_snapshot, open_target, resto
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.drivers import PsycopgLink
 from perfdata.server.embedded import EmbeddedServer
-from perfdata.templates.collection import collect_databases
+from perfdata.target.garbage import collect_databases
 from perfdata.templates.databases import list_databases, mark_made
 from perfdata.templates.marks import Kind, Mark, parse_mark, write_comment
 from perfdata.templates.ownership import is_owned

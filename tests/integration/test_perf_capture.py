@@ -18,7 +18,7 @@ from perfdata.postgres.connection import open_link
 from perfdata.progress import silent
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.snapshot.clones import Clones
-from perfdata.templates.collection import collect_databases
+from perfdata.target.garbage import collect_databases
 from tests.integration.inner import PROJECT, Pytest, entry
 
 if TYPE_CHECKING:
@@ -457,7 +457,7 @@ def test_zone(perf):
 AS_APPLICATION = """
 @pytest.fixture
 def perf_engine(perf_clone_url):
-    from perfdata.perf.engine import make_engine
+    from perfdata.perf.capture.sessions import make_engine
     engine = make_engine(perf_clone_url.replace("//perfdata@", "//application@"))
     yield engine
     engine.dispose()

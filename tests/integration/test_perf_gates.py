@@ -299,7 +299,7 @@ def test_a_regression_says_what_it_is(bad: Session, test: str, words: list[str])
     for word in words:
         assert word in said, said
     assert "Traceback" not in said
-    assert "room.py" not in said
+    assert "scenario/perf.py" not in said
 
 
 def test_what_is_accepted_is_green_and_shows_what_changed(

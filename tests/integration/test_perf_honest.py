@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perfdata.perf.tally import Tally
+from perfdata.perf.capture.counts import StatementCounter
 from tests.integration.inner import PROJECT, Pytest
 
 if TYPE_CHECKING:
@@ -128,14 +128,14 @@ def test_what_is_not_exact_is_told(tmp_path: Path, own_home: Path) -> None:
     ],
 )
 def test_what_writes_is_known_behind_comments_and_in_scripts(query: str, *, wrote: bool) -> None:
-    tally = Tally(None)
+    tally = StatementCounter(None)
     tally.begin(query, None)
     assert tally.wrote is wrote
     assert tally.queries == 1
 
 
 def test_what_only_bounds_a_transaction_is_not_counted() -> None:
-    tally = Tally(None)
+    tally = StatementCounter(None)
     for query in ("BEGIN", "-- now\nCOMMIT;", "/* a\nb */ ROLLBACK TO SAVEPOINT s"):
         assert tally.begin(query, None) is None
     assert tally.queries == 0
@@ -144,7 +144,7 @@ def test_what_only_bounds_a_transaction_is_not_counted() -> None:
 CONNECTS = """
 import asyncio
 import pytest
-from perfdata.perf.engine import connect_psycopg, connect_psycopg_async, make_engine
+from perfdata.perf.capture.sessions import connect_psycopg, connect_psycopg_async, make_engine
 
 pytestmark = pytest.mark.perf(dataset="10_offices")
 URL = "postgresql://u:TOP" + "SECRET@127.0.0.1:1/db"
@@ -289,4 +289,4 @@ def test_a_test_whose_budgets_nothing_was_held_to_fails(
     assert said.count("and nothing was measured in this test: only perf counts statements") >= 8
     assert "the marker perf sets buffers_percent, and nothing" in said
     assert "too_many on 10_offices: 3 queries, max_queries is 1" in said
-    assert "pytest_plugin.py" not in said
+    assert "perfdata/pytest_plugin" not in said

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perfdata.perf.history import History
-from perfdata.perf.html.page import render
-from perfdata.perf.results import Results
+from perfdata.perf.report.history import RunHistory
+from perfdata.perf.report.html import render
+from perfdata.perf.report.results import Results
 from tests.welfare_results import RESULTS, runs
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     ended = datetime(2026, 3, 20, 17, 41, tzinfo=UTC)
     return render(
-        Results(ended, RESULTS), History(runs(*RESULTS[:3])), tmp_path_factory.getbasetemp()
+        Results(ended, RESULTS), RunHistory(runs(*RESULTS[:3])), tmp_path_factory.getbasetemp()
     )
 
 

@@ -233,7 +233,7 @@ def test_a_broken_budget_says_what_was_sent_and_shows_no_traceback(
     assert "staff_of_each_office on 10_offices: 11 queries, max_queries is 4" in block
     assert "10 x SELECT staffs.id FROM staffs JOIN office_staffs ON" in block
     assert "(50 rows, " in block
-    assert "room.py" not in block
+    assert "scenario/perf.py" not in block
     assert "perf(staff_of_each_office)" not in block
     assert results["test_n_plus_one"]["verdict"] == "regressed"
 
@@ -375,7 +375,7 @@ def test_errors_say_what_to_do(session: tuple[int, str, Mapping[str, dict[str, A
     said = session[1]
     second = _block(said, "test_second_scenario")
     assert "perf.measure()" in second
-    assert "room.py" not in second, "the test's line is to blame"
+    assert "scenario/perf.py" not in second, "the test's line is to blame"
     assert "DivisionByZero" in _block(said, "test_broken_scenario")
 
 

@@ -28,7 +28,7 @@ from perfdata.server.accounts import server_account
 from perfdata.server.binaries import find_binaries, make_runnable
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.server.postmaster import is_running
-from perfdata.templates.garbage import collect_garbage
+from perfdata.target.garbage import collect_garbage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

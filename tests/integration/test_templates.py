@@ -37,7 +37,7 @@ from perfdata.postgres.drivers import PsycopgLink
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.snapshot.format.reader import SnapshotFile
 from perfdata.snapshot.format.writer import manifest_frame
-from perfdata.templates.collection import collect_databases
+from perfdata.target.garbage import collect_databases
 from perfdata.templates.databases import list_databases, lock_number, mark_made
 from perfdata.templates.marks import Kind, parse_mark
 from tests.integration.inner import entry

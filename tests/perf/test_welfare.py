@@ -24,7 +24,7 @@ from perfdata.welfare.scenarios import (
 if TYPE_CHECKING:
     import uuid
 
-    from perfdata.perf.room import Perf
+    from perfdata import Perf
 
 pytestmark = pytest.mark.perf(dataset="100_offices")
 

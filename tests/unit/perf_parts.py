@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from perfdata.perf.model import Plan, PlanSource, ScenarioResult, Source, StatementCount
+from perfdata.perf.model import PlanSource, QueryPlan, ScenarioResult, Source, StatementCount
 
 ENVIRONMENT = {
     "postgresql": "18",
@@ -16,8 +16,8 @@ INDEX = ("Limit", "  Index Scan using by_name on t")
 SEQ = ("Limit", "  Sort", "    Seq Scan on t")
 
 
-def plan(*signature: str, buffers: int = 100, temp_blocks: int = 0, query: str = "") -> Plan:
-    return Plan(signature, 1, buffers, temp_blocks, 0, query)
+def plan(*signature: str, buffers: int = 100, temp_blocks: int = 0, query: str = "") -> QueryPlan:
+    return QueryPlan(signature, 1, buffers, temp_blocks, 0, query)
 
 
 def statement(text: str = "SELECT a FROM t", **given: Any) -> StatementCount:

@@ -13,10 +13,10 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from perfdata import ConfigError, RefusedError, Settings
-from perfdata.perf.accepting import Done, accept, acceptances, in_ci
-from perfdata.perf.judge import Judge
+from perfdata.perf.gate.acceptance import BaselineChange, accept, acceptances, in_ci
+from perfdata.perf.gate.verdict import Judge
 from perfdata.perf.model import Budgets, Finding, FindingKind, PlanSource, Verdict
-from perfdata.perf.results import write_results
+from perfdata.perf.report.results import write_results
 from perfdata.tasks import perf
 from tests.unit.perf_parts import SEQ, plan, result, source, statement
 
@@ -33,13 +33,13 @@ def judged(root: Path, one: ScenarioResult) -> ScenarioResult:
 
 def test_what_was_measured_becomes_what_is_compared_with(tmp_path: Path) -> None:
     (first,) = found = acceptances([judged(tmp_path, result())], tmp_path)
-    assert (first.done, first.path, first.changes) == (Done.NEW, tmp_path / FILE, ())
+    assert (first.done, first.path, first.changes) == (BaselineChange.NEW, tmp_path / FILE, ())
     assert not first.path.exists()
     accept(found, OUTSIDE)
     assert judged(tmp_path, result()).verdict is Verdict.OK
     written = first.path.read_bytes(), first.path.stat().st_mtime_ns
     (same,) = found = acceptances([judged(tmp_path, result())], tmp_path)
-    assert same.done is Done.SAME
+    assert same.done is BaselineChange.SAME
     accept(found, OUTSIDE)
     assert (first.path.read_bytes(), first.path.stat().st_mtime_ns) == written
 
@@ -49,7 +49,7 @@ def test_what_changes_is_shown_and_what_was_red_is_green(tmp_path: Path) -> None
     slow = judged(tmp_path, result(statement(plans=(plan(*SEQ, buffers=1_001),))))
     assert slow.verdict is Verdict.REGRESSED
     (one,) = found = acceptances([slow], tmp_path)
-    assert one.done is Done.CHANGED
+    assert one.done is BaselineChange.CHANGED
     assert "buffers 100 → 1,001 (+901 %)" in one.changes
     assert '-            "  Index Scan using by_name on t"' in one.changes
     assert '+            "    Seq Scan on t"' in one.changes
@@ -60,18 +60,18 @@ def test_what_changes_is_shown_and_what_was_red_is_green(tmp_path: Path) -> None
 def test_another_dataset_with_the_same_counts_changes_no_file(tmp_path: Path) -> None:
     """But a baseline of before the data was kept gets it."""
 
-    def done(data: dict[str, str], **given: Any) -> Done:
+    def done(data: dict[str, str], **given: Any) -> BaselineChange:
         (one,) = found = acceptances([judged(tmp_path, result(data=data, **given))], tmp_path)
         accept(found, OUTSIDE)
         return one.done
 
-    assert done({}) is Done.NEW
-    assert done({"dataset": "a1"}) is Done.CHANGED
+    assert done({}) is BaselineChange.NEW
+    assert done({"dataset": "a1"}) is BaselineChange.CHANGED
     written = (tmp_path / FILE).read_bytes()
-    assert done({"dataset": "b2"}) is Done.SAME
-    assert done({}) is Done.SAME
+    assert done({"dataset": "b2"}) is BaselineChange.SAME
+    assert done({}) is BaselineChange.SAME
     assert (tmp_path / FILE).read_bytes() == written
-    assert done({"dataset": "b2"}, settings={"jit": "on"}) is Done.CHANGED
+    assert done({"dataset": "b2"}, settings={"jit": "on"}) is BaselineChange.CHANGED
     assert b"b2" in (tmp_path / FILE).read_bytes()
 
 
@@ -101,7 +101,7 @@ def test_a_damaged_baseline_is_mended_by_accepting(tmp_path: Path) -> None:
     accept(acceptances([one], tmp_path), OUTSIDE)
     (tmp_path / FILE).write_text("{")
     (found,) = acceptances([one], tmp_path)
-    assert found.done is Done.CHANGED
+    assert found.done is BaselineChange.CHANGED
     accept([found], OUTSIDE)
     assert judged(tmp_path, result()).verdict is Verdict.OK
 

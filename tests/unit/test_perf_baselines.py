@@ -11,8 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfdata import BaselineError
-from perfdata.perf.baselines import Baseline, baseline_path, read_baseline, to_text, write_baseline
-from perfdata.perf.environment import signature
+from perfdata.perf.gate.baselines import (
+    Baseline,
+    baseline_path,
+    environment_name,
+    read_baseline,
+    to_text,
+    write_baseline,
+)
 from perfdata.perf.model import PlanSource, TimeStats
 from tests.unit.perf_parts import ENVIRONMENT, INDEX, SEQ, plan, result, statement
 
@@ -33,7 +39,7 @@ INSIDE = plan(*SEQ, buffers=5, query="SELECT ? FROM inside")
     ],
 )
 def test_an_environment_has_a_name_that_a_folder_can_have(given: dict[str, str], name: str) -> None:
-    assert signature({**ENVIRONMENT, **given}) == name
+    assert environment_name({**ENVIRONMENT, **given}) == name
 
 
 def test_a_baseline_comes_back_as_it_was_written(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from perfdata import ConfigError, Dataset, Project
-from perfdata.perf.checks import check
-from perfdata.perf.comparison import Threshold
-from perfdata.perf.growth import Point, exponents, grown, others
-from perfdata.perf.marker import Marker
+from perfdata.perf.gate.growth import Point, exponents, grown, others
+from perfdata.perf.gate.regressions import Threshold
+from perfdata.perf.gate.verdict import check_result
 from perfdata.perf.model import Budgets, FindingKind, Misestimate, PlanSource
+from perfdata.pytest_plugin.marker import Marker
 from tests.unit.perf_parts import result, source, statement
 
 
@@ -30,7 +30,7 @@ def test_a_line_that_sends_a_statement_with_other_parameters_each_time(
     calls: int, different: int, limit: int | None, red: bool
 ) -> None:
     sent = statement(calls=calls, sources=(source(calls, different),))
-    found = check(result(sent, budgets=Budgets(max_repeats=limit)))
+    found = check_result(result(sent, budgets=Budgets(max_repeats=limit)))
     assert [one.fails for one in found] == [True] * red
     for one in found:
         assert one.kind is FindingKind.REPEATED
@@ -38,27 +38,29 @@ def test_a_line_that_sends_a_statement_with_other_parameters_each_time(
 
 
 def test_the_usual_limit_is_ten_and_lines_are_not_added_up() -> None:
-    assert check(result(statement(calls=18, sources=(source(9, 9), source(9, 9))))) == []
-    assert len(check(result(statement(calls=19, sources=(source(9, 9), source(10, 10)))))) == 1
+    assert check_result(result(statement(calls=18, sources=(source(9, 9), source(9, 9))))) == []
+    assert (
+        len(check_result(result(statement(calls=19, sources=(source(9, 9), source(10, 10)))))) == 1
+    )
 
 
 def test_batches_of_an_insert_are_no_repetition() -> None:
     text = "INSERT INTO t (a) VALUES (?)"
     batches = statement(text, calls=20, rows=20_000, sources=(source(20, 20),))
     single = statement(text, calls=20, rows=20, sources=(source(20, 20),))
-    assert check(result(batches)) == []
-    assert len(check(result(single))) == 1
+    assert check_result(result(batches)) == []
+    assert len(check_result(result(single))) == 1
 
 
 def test_parts_of_a_list_are_no_repetition() -> None:
-    assert check(result(statement(calls=30, sources=(source(30, 30, 21),)))) == []
-    (one,) = check(result(statement(calls=31, sources=(source(31, 31, 21),))))
+    assert check_result(result(statement(calls=30, sources=(source(30, 30, 21),)))) == []
+    (one,) = check_result(result(statement(calls=31, sources=(source(31, 31, 21),))))
     assert "sent 31 times, with 10 different parameters (max_repeats is 9)" in one.message
 
 
 def test_misestimates_are_told_and_never_red() -> None:
     wrong = statement(misestimates=(Misestimate("Seq Scan on t", 1, 5_000),))
-    (one,) = check(result(wrong))
+    (one,) = check_result(result(wrong))
     assert (one.kind, one.fails, one.old, one.new) == (FindingKind.MISESTIMATE, False, 1, 5_000)
     assert "Seq Scan on t was planned for 1 rows and gave 5,000" in one.message
 
@@ -66,11 +68,11 @@ def test_misestimates_are_told_and_never_red() -> None:
 def test_a_budget_of_what_was_not_counted_is_said_to_hold_for_nothing() -> None:
     budgets = Budgets(max_buffers=5, max_temp_blocks=0)
     blind = {"plan_source": PlanSource.NONE, "not_captured": ("no LOAD",)}
-    (one,) = check(result(budgets=budgets, **blind))
+    (one,) = check_result(result(budgets=budgets, **blind))
     assert one.message == "max_buffers and max_temp_blocks could not be judged: no LOAD"
-    (one,) = check(result(budgets=budgets, same_layout=False))
+    (one,) = check_result(result(budgets=budgets, same_layout=False))
     assert one.message.startswith("max_buffers could not")
-    assert check(result(**blind)) == []
+    assert check_result(result(**blind)) == []
 
 
 def points(*counts: dict[str, int]) -> list[Point]:
@@ -186,7 +188,7 @@ def test_what_a_marker_does_not_take(given: dict[str, Any], said: str) -> None:
 
 
 def test_every_argument_is_documented() -> None:
-    from perfdata.perf import marker
+    from perfdata.pytest_plugin import marker
 
     for name in marker.ARGUMENTS:
         assert name in (marker.__doc__ or "") or name.startswith("max_")

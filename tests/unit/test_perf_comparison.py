@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perfdata.perf.baselines import Baseline
-from perfdata.perf.comparison import Threshold, compare
+from perfdata.perf.gate.baselines import Baseline
+from perfdata.perf.gate.regressions import Threshold, compare_with_baseline
 from perfdata.perf.model import Finding, FindingKind, PlanSource
 from tests.unit.perf_parts import INDEX, SEQ, plan, result, statement
 
@@ -18,7 +18,7 @@ OLD = result()
 
 
 def found(new: ScenarioResult, old: ScenarioResult = OLD) -> list[Finding]:
-    return compare(new, Baseline.of(old))
+    return compare_with_baseline(new, Baseline.of(old))
 
 
 def kinds(findings: list[Finding]) -> list[tuple[str, bool]]:
@@ -73,7 +73,9 @@ def test_both_percent_and_blocks_must_be_exceeded() -> None:
 
 def test_a_threshold_can_be_given() -> None:
     new = result(statement(plans=(plan(*INDEX, buffers=101),)))
-    assert kinds(compare(new, Baseline.of(OLD), Threshold(0, 0))) == [("more_buffers", True)]
+    assert kinds(compare_with_baseline(new, Baseline.of(OLD), Threshold(0, 0))) == [
+        ("more_buffers", True)
+    ]
 
 
 def test_temp_blocks_that_were_there_may_differ_as_buffers_may() -> None:
@@ -160,7 +162,11 @@ def test_a_changed_dataset_and_other_migrations_are_told_as_the_likely_cause() -
 
     def told(one: ScenarioResult, data: dict[str, str]) -> list[str]:
         accepted = Baseline.of(result(data=data))
-        return [one.message for one in compare(one, accepted) if one.kind is FindingKind.DATA]
+        return [
+            one.message
+            for one in compare_with_baseline(one, accepted)
+            if one.kind is FindingKind.DATA
+        ]
 
     for changed in (more, fewer):
         (said,) = told(result(changed, data=now), before)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perfdata.perf.history import FORMAT, Entry, append_history, read_history
-from perfdata.perf.model import Plan, PlanSource, ScenarioResult, StatementCount, TimeStats
+from perfdata.perf.model import PlanSource, QueryPlan, ScenarioResult, StatementCount, TimeStats
+from perfdata.perf.report.history import FORMAT, Entry, append_history, read_history
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PLAN = Plan(("Sort", "  Seq Scan on t"), calls=1, buffers=40, temp_blocks=3, wal_records=2)
+PLAN = QueryPlan(("Sort", "  Seq Scan on t"), calls=1, buffers=40, temp_blocks=3, wal_records=2)
 RESULT = ScenarioResult(
     scenario="report",
     test="test_it",

@@ -17,11 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfdata.errors import ResultsError
-from perfdata.perf.history import History
-from perfdata.perf.html.page import render, write_report
-from perfdata.perf.html.view import StatementView
-from perfdata.perf.model import Finding, FindingKind, Plan, Source, StatementCount
-from perfdata.perf.results import Results
+from perfdata.perf.model import Finding, FindingKind, QueryPlan, Source, StatementCount
+from perfdata.perf.report.history import RunHistory
+from perfdata.perf.report.html import StatementView, render, write_report
+from perfdata.perf.report.results import Results
 from tests.welfare_results import ALERTS, RENEWED, RESULTS, SEARCHED, runs
 
 if TYPE_CHECKING:
@@ -33,16 +32,16 @@ HOSTILE = (
     "</pre></style><script>alert(1)</script>\"'><img src=http://evil/x onerror=a>\x00\x1b[2J{{7}}"
 )
 AS_SHOWN = HOSTILE.replace("\x00", "\ufffd").replace("\x1b", "\ufffd")
-HISTORY = History(runs(*RESULTS[:3]), ("history.jsonl: 1 line is damaged",))
+HISTORY = RunHistory(runs(*RESULTS[:3]), ("history.jsonl: 1 line is damaged",))
 WORDS = (
     *("SELECT", "FROM", "WHERE", "AND", "?", "(", ")", ",", "'", "''", '"', ";", "--", "/*", "*/"),
     *("*", "$$", "$1", "a", "b.c", "漢", "=", "<", "->>", "::", "int"),
 )
-CSS = files("perfdata.perf.html").joinpath("report.css").read_text("utf-8")
+CSS = files("perfdata.perf.report").joinpath("templates/report.css").read_text("utf-8")
 
 
-def page(*results: ScenarioResult, history: History | None = None) -> str:
-    return render(Results(ENDED, results), history or History(), ROOT)
+def page(*results: ScenarioResult, history: RunHistory | None = None) -> str:
+    return render(Results(ENDED, results), history or RunHistory(), ROOT)
 
 
 def parsed(text: str) -> ET.Element:
@@ -160,7 +159,7 @@ def test_no_text_of_the_database_becomes_more_than_text() -> None:
     statement = StatementCount(
         *(HOSTILE, HOSTILE, 3, 3),
         sources=(Source(HOSTILE, 1, HOSTILE, 3, 3),),
-        plans=(Plan((HOSTILE,), 1, 1, 0, 0, query=HOSTILE),),
+        plans=(QueryPlan((HOSTILE,), 1, 1, 0, 0, query=HOSTILE),),
     )
     finding = Finding(
         *(FindingKind.CHANGED_PLAN, True, HOSTILE, HOSTILE),
@@ -180,9 +179,11 @@ def test_no_text_of_the_database_becomes_more_than_text() -> None:
         growth={HOSTILE: 1.0},
         findings=(finding,),
     )
-    history = History(tuple(replace(run, commit=HOSTILE) for run in runs(result)), notes=(HOSTILE,))
+    history = RunHistory(
+        tuple(replace(run, commit=HOSTILE) for run in runs(result)), notes=(HOSTILE,)
+    )
     document = parsed(page(result, history=history))
-    plain = parsed(page(ALERTS, history=History(runs(ALERTS))))
+    plain = parsed(page(ALERTS, history=RunHistory(runs(ALERTS))))
     assert {one.tag for one in document.iter()} <= {one.tag for one in plain.iter()} | {"mark"}
     attributes = {name for one in document.iter() for name in one.attrib}
     assert not {name for name in attributes if name.startswith("on")}
@@ -193,7 +194,7 @@ def test_no_text_of_the_database_becomes_more_than_text() -> None:
 
 @pytest.mark.parametrize(("count", "trends"), [(9, 0), (10, 1)])
 def test_the_trend_is_shown_from_ten_runs_on(count: int, trends: int) -> None:
-    document = parsed(page(ALERTS, history=History(runs(ALERTS, count=count))))
+    document = parsed(page(ALERTS, history=RunHistory(runs(ALERTS, count=count))))
     labels = [one.attrib["aria-label"] for one in document.iter("svg")]
     assert labels.count("Queries, buffers and median time of deadline_alerts by run") == trends
     assert ("Shown from 10 runs on; there are 9." in texts(document)) == (not trends)
@@ -220,7 +221,7 @@ def test_pictures_draw_every_round_and_run_in_the_page_s_colours(whole: str) -> 
 
 def test_without_matplotlib_it_says_how_to_have_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    document = parsed(page(ALERTS, history=History(runs(ALERTS))))
+    document = parsed(page(ALERTS, history=RunHistory(runs(ALERTS))))
     assert not list(document.iter("svg"))
     assert 'pip install "perfdata[report]"' in texts(document)
     assert "40 rounds, timed without capture: median 46.2 ms" in " ".join(texts(document))
@@ -250,7 +251,7 @@ def test_the_command_that_accepts_stands_where_accepting_mends_something() -> No
 
 def test_tests_that_failed_otherwise_are_told_with_what_they_said() -> None:
     results = Results(ENDED, (SEARCHED,), {"tests/test_a.py::test_a": HOSTILE}, ("restored",))
-    document = parsed(render(results, History(), ROOT))
+    document = parsed(render(results, RunHistory(), ROOT))
     assert "1 scenario, none regressed; 1 without a baseline; 1 test failed" in texts(document)
     shown = texts(document)
     assert shown[shown.index("tests/test_a.py::test_a") + 1] == AS_SHOWN

@@ -13,28 +13,44 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perfdata.errors import ComparisonError, ConfigError
-from perfdata.perf.channel import Channel
-from perfdata.perf.compared import SIDES, Compared, Counted, Difference, SentStatement, Times
-from perfdata.perf.interleave import MAX_ROUNDS, MIN_ROUNDS, Interleaving, Limits, rounds_of
-from perfdata.perf.model import Plan, PlanSource, ScenarioResult, StatementCount, Verdict
-from perfdata.perf.peers import Peer
-from perfdata.perf.rounds import PROTOCOL, Rounds, foreign_modules
-from perfdata.perf.sides import Side
+from perfdata.perf.compare.coordinator import (
+    MAX_ROUNDS,
+    MIN_ROUNDS,
+    Coordinator,
+    Limits,
+    Selection,
+    VariantProcess,
+    rounds_of,
+)
+from perfdata.perf.compare.differences import (
+    VARIANTS,
+    CountDifference,
+    ScenarioComparison,
+    ScenarioCounts,
+    SentStatement,
+    Times,
+)
+from perfdata.perf.compare.participant import PROTOCOL, Channel, RoundTimer, foreign_modules
+from perfdata.perf.compare.variants import Variant
+from perfdata.perf.model import PlanSource, QueryPlan, ScenarioResult, StatementCount, Verdict
 from perfdata.progress import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from perfdata.perf.interleave import Found
+    from perfdata.perf.compare.coordinator import Outcome
 
 TEST = "tests/perf/test_shop.py::test_orders"
+ALL = Selection()
 SHORT = Limits(collect_s=2, ready_s=2, round_s=1, round_times=0)
 
 
-def counted(queries: int = 2, *plans: tuple[str, ...]) -> Counted:
+def counted(queries: int = 2, *plans: tuple[str, ...]) -> ScenarioCounts:
     statement = SentStatement("SELECT 1", queries, queries, plans)
-    return Counted("orders", "small", {"queries": queries, "rows": queries}, {"f1": statement})
+    return ScenarioCounts(
+        "orders", "small", {"queries": queries, "rows": queries}, {"f1": statement}
+    )
 
 
 class Actor:
@@ -45,7 +61,7 @@ class Actor:
         seconds: float = 1.0,
         *,
         tests: Sequence[str] = (TEST,),
-        result: Counted | None = None,
+        result: ScenarioCounts | None = None,
         failed: str = "",
         ready: bool = True,
         leaves_in_round: int = 0,
@@ -85,31 +101,29 @@ class Actor:
 
 
 @contextmanager
-def peer(name: str, play: Callable[[Channel], None], folder: Path) -> Iterator[Peer]:
+def peer(name: str, play: Callable[[Channel], None], folder: Path) -> Iterator[VariantProcess]:
     """Have a thread play a side; the process that stands beside it has ended with code 3."""
     ours, theirs = socket.socketpair()
-    side = Side(name, f"the side {name}", folder, folder, folder, "", "")
+    side = Variant(name, f"the side {name}", folder, folder, folder, "", "")
     side.log.write_text("first line\nthe last line\n")
     ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
     thread = threading.Thread(target=play, args=(Channel(theirs),))
     thread.start()
     try:
-        yield Peer(side, Channel(ours), ended)
+        yield VariantProcess(side, Channel(ours), ended)
     finally:
         ours.close()
         thread.join()
         ended.wait()
 
 
-def interleaved(
-    tmp_path: Path, *actors: Actor, wanted: Callable[[Sequence[str]], Sequence[str]] = list
-) -> Found:
+def interleaved(tmp_path: Path, *actors: Actor, selection: Selection = ALL) -> Outcome:
     with ExitStack() as stack:
         peers = {
             name: stack.enter_context(peer(name, actor.play, tmp_path))
-            for name, actor in zip(SIDES, actors, strict=True)
+            for name, actor in zip(VARIANTS, actors, strict=True)
         }
-        return Interleaving(peers, 10, SHORT, silent).run(wanted)
+        return Coordinator(peers, 10, SHORT, silent).run(selection)
 
 
 def test_every_side_has_one_turn_a_round_in_an_order_that_changes(tmp_path: Path) -> None:
@@ -117,7 +131,7 @@ def test_every_side_has_one_turn_a_round_in_an_order_that_changes(tmp_path: Path
     [one] = interleaved(tmp_path, *actors).scenarios
     assert one.times is not None
     assert [actor.rounds for actor in actors] == [10, 10, 10]
-    assert [sorted(order) for order in one.times.order] == [sorted(SIDES)] * 10
+    assert [sorted(order) for order in one.times.order] == [sorted(VARIANTS)] * 10
     assert len({tuple(order) for order in one.times.order}) > 2
     assert one.times.rounds_s["rev"] == [1.0 + number / 1000 for number in range(1, 11)]
     assert one.verdict is Verdict.REGRESSED
@@ -143,8 +157,8 @@ def test_nothing_in_common_is_refused(tmp_path: Path) -> None:
 
 
 def test_only_what_is_wanted_is_run(tmp_path: Path) -> None:
-    actors = [Actor(tests=["a", "b", "c"]) for _ in SIDES]
-    found = interleaved(tmp_path, *actors, wanted=lambda tests: [t for t in tests if t == "b"])
+    actors = [Actor(tests=["a", "b", "c"]) for _ in VARIANTS]
+    found = interleaved(tmp_path, *actors, selection=Selection("scenario of b", frozenset({"b"})))
     assert [one.test for one in found.scenarios] == ["b"]
 
 
@@ -208,26 +222,26 @@ def test_what_was_counted_differently_is_told_and_is_not_what_the_times_say(
     results = counted(11, new), counted(1, old), counted(11, new)
     [one] = interleaved(tmp_path, *(Actor(result=result) for result in results)).scenarios
     assert one.differences == (
-        Difference("queries", 11, 1),
-        Difference("rows", 11, 1),
-        Difference("calls", 11, 1, "SELECT 1"),
-        Difference("rows", 11, 1, "SELECT 1"),
-        Difference("plan", [new], [old], "SELECT 1"),
+        CountDifference("queries", 11, 1),
+        CountDifference("rows", 11, 1),
+        CountDifference("calls", 11, 1, "SELECT 1"),
+        CountDifference("rows", 11, 1, "SELECT 1"),
+        CountDifference("plan", [new], [old], "SELECT 1"),
     )
     assert one.unsteady == ()
     assert one.verdict is Verdict.OK
 
 
 def test_statements_that_one_side_has_are_told() -> None:
-    empty = Counted("orders", "small", {}, {})
-    compared = Compared.of(TEST, empty, counted(), counted(), None)
-    assert Difference("calls", None, 2, "SELECT 1") in compared.differences
-    assert Difference("queries", None, 2) in compared.unsteady
+    empty = ScenarioCounts("orders", "small", {}, {})
+    compared = ScenarioComparison.of(TEST, empty, counted(), counted(), None)
+    assert CountDifference("calls", None, 2, "SELECT 1") in compared.differences
+    assert CountDifference("queries", None, 2) in compared.unsteady
     assert compared.verdict is None
 
 
 def test_counts_come_back_as_they_were_sent() -> None:
-    plan = Plan(("Sort", "  Seq Scan on orders"), 1, 5, 0, 0)
+    plan = QueryPlan(("Sort", "  Seq Scan on orders"), 1, 5, 0, 0)
     statement = StatementCount("f1", "SELECT 1", 2, 3, plans=(plan,))
     result = ScenarioResult(
         scenario="orders",
@@ -236,8 +250,8 @@ def test_counts_come_back_as_they_were_sent() -> None:
         statements=(statement,),
         plan_source=PlanSource.EXPLAIN,
     )
-    sent = Counted.of(result)
-    assert Counted.from_json(sent.to_json()) == sent
+    sent = ScenarioCounts.of(result)
+    assert ScenarioCounts.from_json(sent.to_json()) == sent
     assert sent.counters["buffers"] == 5
     assert sent.statements["f1"].plans == (plan.signature,)
 
@@ -258,7 +272,7 @@ def test_rounds_are_taken_when_they_are_ordered_each_between_setup_and_teardown(
         asked.append((event, said))
         return next(orders)
 
-    rounds = Rounds(ask, lambda: {"data": "d"})
+    rounds = RoundTimer(ask, lambda: {"data": "d"})
     rounds.pedantic(
         lambda: done.append("run"),
         setup=lambda: done.append("begin"),
@@ -272,7 +286,7 @@ def test_rounds_are_taken_when_they_are_ordered_each_between_setup_and_teardown(
 
 
 def test_without_a_round_nothing_was_timed() -> None:
-    rounds = Rounds(lambda *_, **__: {"order": "enough"}, dict)
+    rounds = RoundTimer(lambda *_, **__: {"order": "enough"}, dict)
     rounds.pedantic(lambda: None)
     assert rounds.disabled
 
@@ -334,6 +348,6 @@ def test_messages_of_any_length_and_number_arrive_whole(ends: tuple[Channel, Cha
 
 
 def test_times_that_do_not_differ_leave_all_three_changes_at_nothing() -> None:
-    times = Times({side: [1.0] * 10 for side in SIDES}, [list(SIDES)] * 10)
+    times = Times({side: [1.0] * 10 for side in VARIANTS}, [list(VARIANTS)] * 10)
     assert times.change == times.again == times.same
     assert times.change.relative == 0

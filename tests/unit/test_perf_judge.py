@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perfdata import BaselineError, BudgetExceededError, RegressedError
-from perfdata.perf.baselines import Baseline, write_baseline
-from perfdata.perf.comparison import Threshold
-from perfdata.perf.growth import Point
-from perfdata.perf.judge import Judge
+from perfdata.perf.gate.advice import accept_command, listed, notices, plans, warnings
+from perfdata.perf.gate.baselines import Baseline, write_baseline
+from perfdata.perf.gate.growth import Point
+from perfdata.perf.gate.regressions import Threshold
+from perfdata.perf.gate.verdict import Judge
 from perfdata.perf.model import Budgets, Finding, FindingKind, Misestimate, PlanSource, Verdict
-from perfdata.perf.telling import accept_command, listed, notices, plans, warnings
 from tests.unit.perf_parts import INDEX, SEQ, plan, result, source, statement
 
 if TYPE_CHECKING:

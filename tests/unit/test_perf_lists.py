@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from perfdata.callers import Callers
-from perfdata.perf.lists import values_of
-from perfdata.perf.tally import Tally
+from perfdata.perf.capture.counts import StatementCounter
+from perfdata.perf.capture.statements import values_of
 
 LONG = list(range(100))
 VECTOR = [number / 7 for number in range(384)]
@@ -21,7 +21,7 @@ def _holes(number: int, hole: str = "%s") -> str:
 
 def _parts(calls: list[tuple[str, Any]], *, many: bool = False) -> tuple[int, int]:
     """Send calls from one line; return how many differ, and how many of these are further parts."""
-    tally = Tally(Callers(Path(__file__).parents[2]))
+    tally = StatementCounter(Callers(Path(__file__).parents[2]))
     for query, parameters in calls:
         tally.begin(query, parameters, many=many)
     (statement,) = tally.statements()

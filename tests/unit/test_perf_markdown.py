@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfdata.perf.markdown import markdown as written
 from perfdata.perf.model import Budgets, ScenarioResult, StatementCount, TimeStats
+from perfdata.perf.report.markdown import markdown as written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

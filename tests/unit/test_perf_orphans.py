@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perfdata.perf.orphans import orphans
+from perfdata.perf.gate.baselines import orphaned_baselines
 from tests.unit.perf_parts import result
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ def root(tmp_path: Path) -> Path:
 
 def test_what_no_result_has_is_found_in_the_measured_environment_alone(root: Path) -> None:
     measured = [result(baseline=FILE), result(baseline="")]
-    assert list(orphans(measured, root, [root / "tests"])) == [OLD]
-    assert list(orphans([*measured, result(baseline=OLD)], root, [root])) == []
-    assert list(orphans([], root, [root])) == []
+    assert list(orphaned_baselines(measured, root, [root / "tests"])) == [OLD]
+    assert list(orphaned_baselines([*measured, result(baseline=OLD)], root, [root])) == []
+    assert list(orphaned_baselines([], root, [root])) == []
 
 
 def test_of_what_was_not_run_whole_nothing_is_said(root: Path) -> None:
     measured = [result(baseline=FILE)]
     perf = root / "tests" / "perf"
-    assert list(orphans(measured, root, [])) == []
-    assert list(orphans(measured, root, [perf / "sub"])) == []
-    assert list(orphans(measured, root, [perf], {perf})) == []
+    assert list(orphaned_baselines(measured, root, [])) == []
+    assert list(orphaned_baselines(measured, root, [perf / "sub"])) == []
+    assert list(orphaned_baselines(measured, root, [perf], {perf})) == []

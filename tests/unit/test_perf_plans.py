@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from perfdata.perf.plans import (
-    SeenPlan,
+from perfdata.perf.capture.plans import (
+    ExecutedPlan,
     from_explain,
     from_message,
     is_plan,
@@ -21,7 +21,7 @@ RECORDED = json.loads((Path(__file__).parent / "recorded_plans.json").read_text(
 VERSIONS = sorted(RECORDED)
 
 
-def _read(version: str, name: str) -> list[SeenPlan]:
+def _read(version: str, name: str) -> list[ExecutedPlan]:
     messages = RECORDED[version][name]
     return [from_message(one["message"], one["context"], {"after_f()"}) for one in messages]
 

@@ -11,8 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from perfdata.perf.compare.differences import (
+    FEWEST_ROUNDS,
+    MedianChange,
+    compare_medians,
+    judge_change,
+)
 from perfdata.perf.model import Verdict
-from perfdata.perf.randomisation import FEWEST_ROUNDS, Change, compare_medians, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 30
 EXPERIMENTS = 150
-SAME = Change(0.0, 0.01)
+SAME = MedianChange(0.0, 0.01)
 MIRRORED = {Verdict.REGRESSED: Verdict.IMPROVED, Verdict.IMPROVED: Verdict.REGRESSED}
 
 _times = st.floats(min_value=1e-4, max_value=1e2)
@@ -57,7 +62,7 @@ def verdicts(
         this, again = ([slower * one * noise(draw) for one in weather] for _ in range(2))
         rev = [one * (other_noise or noise)(draw) for one in weather]
         pairs = ((this, rev), (again, rev), (this, again))
-        found[judge(*(compare_medians(*pair, draws=100, seed=seed) for pair in pairs))] += 1
+        found[judge_change(*(compare_medians(*pair, draws=100, seed=seed) for pair in pairs))] += 1
     return found
 
 
@@ -112,8 +117,8 @@ def test_sides_that_change_places_have_the_mirrored_verdict(
     assert mirrored.null_95 == pytest.approx(change.null_95, rel=1e-6, abs=1e-9)
     assert mirrored.factor == pytest.approx(change.factor, rel=1e-6, abs=1e-9)
     if abs(change.factor / max(0.05, change.null_95) - 1) > 1e-6:
-        verdict = judge(change, change, SAME)
-        assert judge(mirrored, mirrored, SAME) is MIRRORED.get(verdict, verdict)
+        verdict = judge_change(change, change, SAME)
+        assert judge_change(mirrored, mirrored, SAME) is MIRRORED.get(verdict, verdict)
 
 
 @settings(deadline=None)
@@ -129,7 +134,11 @@ def test_a_change_of_one_side_moves_the_change_and_leaves_the_null(
 
 
 def test_twice_and_half_are_as_far() -> None:
-    assert Change(1.0, 0.0).factor == pytest.approx(Change(-0.5, 0.0).factor) == pytest.approx(1.0)
+    assert (
+        MedianChange(1.0, 0.0).factor
+        == pytest.approx(MedianChange(-0.5, 0.0).factor)
+        == pytest.approx(1.0)
+    )
 
 
 def test_times_without_noise_have_no_null() -> None:
@@ -161,15 +170,15 @@ def test_a_few_bad_rounds_move_nothing() -> None:
     ],
 )
 def test_verdicts(relative: float, null: float, same: float, verdict: Verdict) -> None:
-    change = Change(relative, null)
-    assert judge(change, change, Change(same, 0.01)) is verdict
+    change = MedianChange(relative, null)
+    assert judge_change(change, change, MedianChange(same, 0.01)) is verdict
 
 
 def test_what_only_one_process_of_this_tree_shows_is_unstable() -> None:
     """Such a process is slower than the other of the same code too, but hardly less so."""
-    slow, usual = Change(0.09, 0.02), Change(0.01, 0.02)
-    assert judge(slow, usual, Change(0.08, 0.02)) is Verdict.UNSTABLE
-    assert judge(usual, slow, Change(-0.08, 0.02)) is Verdict.UNSTABLE
+    slow, usual = MedianChange(0.09, 0.02), MedianChange(0.01, 0.02)
+    assert judge_change(slow, usual, MedianChange(0.08, 0.02)) is Verdict.UNSTABLE
+    assert judge_change(usual, slow, MedianChange(-0.08, 0.02)) is Verdict.UNSTABLE
 
 
 def test_the_same_times_give_the_same_answer() -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from perfdata.perf.redaction import Redaction
+from perfdata.pytest_plugin.redaction import Redaction
 
 PASSWORD = "correct-horse-battery"
 URL = f"postgresql://app:{PASSWORD}@db.example/shop"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from perfdata import Settings
-from perfdata.perf.history import append_history
-from perfdata.perf.results import write_results
+from perfdata.perf.report.history import append_history
+from perfdata.perf.report.results import write_results
 from tests.welfare_results import RESULTS
 
 PERFDATA = Path(sys.executable).parent / "perfdata"

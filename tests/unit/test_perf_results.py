@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from perfdata import ConfigError, ResultsError, Settings
-from perfdata.perf.marker import Marker
+from perfdata.perf.gate.advice import failure_lines
 from perfdata.perf.model import (
     BrokenBudget,
     Budgets,
     Finding,
     FindingKind,
     Misestimate,
-    Plan,
     PlanSource,
+    QueryPlan,
     ScenarioResult,
     Source,
     StatementCount,
@@ -25,9 +25,14 @@ from perfdata.perf.model import (
     Verdict,
     broken_budgets,
 )
-from perfdata.perf.results import read_results, write_results
-from perfdata.perf.telling import red_lines
-from perfdata.perf.terminal import table
+from perfdata.perf.report.results import (
+    read_results,
+    result_from_json,
+    result_to_json,
+    write_results,
+)
+from perfdata.perf.report.terminal import table
+from perfdata.pytest_plugin.marker import Marker
 
 ONE = StatementCount("f1", "SELECT a FROM t", 1, 10)
 MANY = StatementCount("f2", "SELECT b FROM u WHERE a = ?", 1_200, 1_200)
@@ -58,7 +63,7 @@ def test_a_budget_is_broken_by_more_than_it_allows(
 
 
 def test_a_broken_budget_names_scenario_found_and_statements_most_called_first() -> None:
-    found = red_lines(result(budgets=Budgets(max_queries=2, max_rows=5_000)), Path(), 80)
+    found = failure_lines(result(budgets=Budgets(max_queries=2, max_rows=5_000)), Path(), 80)
     assert found == [
         "report on 100_offices: 1,201 queries, max_queries is 2",
         "  1,200 x SELECT b FROM u WHERE a = ?  (1,200 rows)",
@@ -81,7 +86,7 @@ def test_verdicts() -> None:
 
 
 def test_the_results_file_holds_what_was_found(tmp_path: Path) -> None:
-    plan = Plan(("Seq Scan on t",), calls=2, buffers=7, temp_blocks=1, wal_records=0)
+    plan = QueryPlan(("Seq Scan on t",), calls=2, buffers=7, temp_blocks=1, wal_records=0)
     sent = StatementCount(
         *("f3", "SELECT c FROM v", 2, 4),
         sources=(Source("app.py", 7, "report", 2, 2),),
@@ -114,7 +119,7 @@ def test_the_results_file_holds_what_was_found(tmp_path: Path) -> None:
     assert found["statements"][2]["plans"][0]["fingerprint"] == plan.fingerprint
     assert found["time"] == {"median_s": 0.5, "min_s": 0.4, "rounds": 2, "rounds_s": [0.4, 0.6]}
     assert found["statements"][1]["calls"] == 1_200
-    assert ScenarioResult.from_json(found) == timed
+    assert result_from_json(found) == timed
     read = read_results(path)
     assert (read.created_at.isoformat(), read.scenarios) == (document["created_at"], (timed,))
     assert (read.failures, read.notes) == ({"test_a": "E   no"}, ("restored",))
@@ -144,10 +149,10 @@ def test_results_that_can_not_be_read_are_an_error_that_says_what_mends_it(
 
 
 def test_a_result_of_a_newer_perfdata_can_be_read() -> None:
-    document = result(budgets=Budgets(max_rows=7)).to_json()
+    document = result_to_json(result(budgets=Budgets(max_rows=7)))
     document["budgets"]["max_wonders"] = 9
     document["wonders"] = []
-    assert ScenarioResult.from_json(document) == result(budgets=Budgets(max_rows=7))
+    assert result_from_json(document) == result(budgets=Budgets(max_rows=7))
 
 
 def test_the_table_has_a_line_for_each_scenario() -> None:
@@ -177,7 +182,7 @@ def test_the_table_in_colour_and_on_a_narrow_terminal() -> None:
 
 def test_what_was_counted_besides_has_columns_of_its_own() -> None:
     spilled = StatementCount(
-        *("f1", "SELECT a FROM t", 1, 10), plans=(Plan(("Sort",), 1, 70, 9, 0),)
+        *("f1", "SELECT a FROM t", 1, 10), plans=(QueryPlan(("Sort",), 1, 70, 9, 0),)
     )
     found = result(
         statements=(spilled,), plan_source=PlanSource.AUTO_EXPLAIN, memory_bytes=3 * 2**20

@@ -11,8 +11,10 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
 from perfdata import Settings
-from perfdata.perf import baselines, history, model, results
+from perfdata.perf import model
+from perfdata.perf.gate import baselines
 from perfdata.perf.model import Budgets, FindingKind, PlanSource, Verdict
+from perfdata.perf.report import history, results
 from tests.welfare_results import COUNTED, RENEWED, RESULTS, SEARCHED
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ def _required(name: str, top: bool) -> list[str]:
         ("results", "result", model.ScenarioResult, {"verdict", "counters"}),
         ("results", "statement", model.StatementCount, set()),
         ("results", "source", model.Source, set()),
-        ("results", "plan", model.Plan, {"fingerprint"}),
+        ("results", "plan", model.QueryPlan, {"fingerprint"}),
         ("results", "misestimate", model.Misestimate, set()),
         ("results", "time", model.TimeStats, set()),
         ("results", "budgets", model.Budgets, set()),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfdata.perf.statements import fingerprint, normalise
+from perfdata.perf.capture.statements import fingerprint, normalise
 
 _texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00\\%$"), max_size=20)
 _values = st.one_of(

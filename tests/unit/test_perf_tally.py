@@ -4,15 +4,15 @@ import json
 from pathlib import Path
 
 from perfdata.callers import Callers
-from perfdata.perf.tally import Tally
+from perfdata.perf.capture.counts import StatementCounter
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_plans.json").read_text(encoding="utf-8"))
 UPDATE = "update big set name='y' where id = %s"
 HERE = "tests/unit/test_perf_tally.py"
 
 
-def _tally() -> Tally:
-    return Tally(Callers(Path(__file__).parents[2]), {"after_f()"})
+def _tally() -> StatementCounter:
+    return StatementCounter(Callers(Path(__file__).parents[2]), {"after_f()"})
 
 
 def test_a_plan_that_comes_with_the_next_statement_is_the_last_ones() -> None:

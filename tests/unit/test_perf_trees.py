@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfdata.perf.trees import Pair, side_by_side
+from perfdata.perf.capture.plans import NodePair, side_by_side
 
 NODES = ("Sort", "Hash Join (Inner)", "Seq Scan on offices", "Hash")
 TREES = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(NODES))).map(
@@ -17,8 +17,8 @@ def test_a_node_that_took_the_place_of_another_stands_beside_it() -> None:
     old = ("Limit", "  Index Scan using by_email on staffs")
     new = ("Limit", "  Seq Scan on staffs")
     assert side_by_side(old, new) == [
-        Pair("Limit", "Limit", changed=False),
-        Pair(old[1], new[1], changed=True),
+        NodePair("Limit", "Limit", changed=False),
+        NodePair(old[1], new[1], changed=True),
     ]
 
 
@@ -26,7 +26,7 @@ def test_what_lies_below_a_new_node_is_not_changed() -> None:
     old = ("Nested Loop (Inner)", "  Seq Scan on offices", "  Index Scan using pk on staffs")
     new = ("Sort", *(f"  {line}" for line in old))
     pairs = side_by_side(old, new)
-    assert pairs[0] == Pair(None, "Sort", changed=True)
+    assert pairs[0] == NodePair(None, "Sort", changed=True)
     assert [(pair.old, pair.changed) for pair in pairs[1:]] == [(line, False) for line in old]
 
 

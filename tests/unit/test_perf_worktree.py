@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from perfdata.errors import ConfigError
-from perfdata.perf.worktree import Repository
+from perfdata.perf.compare.revision import Repository
 
 if TYPE_CHECKING:
     from pathlib import Path

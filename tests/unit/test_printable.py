@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from perfdata import Event
 from perfdata.errors import ConfigError, PrivilegesError
-from perfdata.perf.history import History
-from perfdata.perf.html.page import render
-from perfdata.perf.markdown import markdown
-from perfdata.perf.results import Results
+from perfdata.perf.report.history import RunHistory
+from perfdata.perf.report.html import render
+from perfdata.perf.report.markdown import markdown
+from perfdata.perf.report.results import Results
 from perfdata.snapshot.format.manifest import Body, fingerprint_schema
 from perfdata.snapshot.format.writer import manifest_frame
 from perfdata.text import make_printable
@@ -64,7 +64,7 @@ def test_summaries_and_reports_are_harmless() -> None:
     text = markdown([], {HOSTILE: f"a\n{HOSTILE}"}, [HOSTILE], Path())
     assert_harmless(text)
     results = Results(created_at=datetime.now(UTC), scenarios=(), failures={HOSTILE: HOSTILE})
-    page = render(results, History(), Path())
+    page = render(results, RunHistory(), Path())
     assert not set(page) & set("\x1b\x07\x9b\u202e\u2066")
 
 

@@ -1,0 +1,278 @@
+"""The tally of a captured run: what was sent, from where, what came back, with what plans."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from perfdata.perf.capture.plans import from_message, without_inner
+from perfdata.perf.capture.statements import COMMENTS, Values, explainable, fingerprint, values_of
+from perfdata.perf.model import Misestimate, QueryPlan, Source, StatementCount
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from perfdata.callers import Caller, Callers
+    from perfdata.perf.capture.plans import ExecutedPlan
+
+# A text of one such statement: with others behind it, it is sent for those.
+_TRANSACTION = re.compile(
+    COMMENTS
+    + r"(BEGIN|START\s+TRANSACTION|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b[^;]*;?\s*$",
+    re.IGNORECASE | re.DOTALL,
+)
+# What can't write by its own words; functions that it calls are seen in their plans.
+_READS = re.compile(
+    COMMENTS + r"(?:SELECT(?!.*\bINTO\b)|VALUES|TABLE|SHOW|SET|RESET|FETCH|DECLARE|CLOSE"
+    r"|COPY\b.*\bTO\s+STDOUT"
+    r"|WITH(?!.*\b(?:INSERT|UPDATE|DELETE|MERGE)\b))\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_LOCKS = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+UPDATE|UPDATE|(?:KEY\s+)?SHARE)\b", re.IGNORECASE)
+# What our own statements have in their text, which are sent in the same session.
+_OWN = "auto_explain.log_min_duration"
+# What a server-side cursor of psycopg puts before its query.
+_DECLARE = re.compile(r'DECLARE "(?:[^"]|"")*" (?:(?:NO )?SCROLL )?CURSOR (?:WITH HOLD )?FOR ')
+
+
+@dataclass
+class _Site:
+    """The calls from one line of the application, and the values that they had."""
+
+    calls: int = 0
+    values: set[Values] = field(default_factory=set)
+
+    @property
+    def parts(self) -> int:
+        """How many calls differ from another in their long lists alone: but for the first, all."""
+        outside = [value.outside for value in self.values if value.outside is not None]
+        return len(outside) - len(set(outside))
+
+
+@dataclass
+class _PlanCount:
+    calls: int = 0
+    buffers: int = 0
+    temp_blocks: int = 0
+    wal_records: int = 0
+
+    def add(self, calls: int, cost: _PlanCount | ExecutedPlan) -> None:
+        self.calls += calls
+        self.buffers += cost.buffers
+        self.temp_blocks += cost.temp_blocks
+        self.wal_records += cost.wal_records
+
+
+@dataclass
+class _Lane:
+    """What one connection sent and told last; others speak in between."""
+
+    last: RunningCount | None = None
+    text: str | None = None
+    messages: list[tuple[RunningCount | None, str, str | None]] = field(default_factory=list)
+    inner: list[tuple[RunningCount | None, ExecutedPlan]] = field(
+        default_factory=list
+    )  # not ended yet
+
+
+@dataclass
+class RunningCount:
+    """What is known of one statement's text so far."""
+
+    calls: int = 0
+    rows: int = 0
+    ended: bool = False  # the server refused none of its calls, or not all
+    sites: dict[Caller, _Site] = field(default_factory=dict)
+    plans: dict[tuple[str, tuple[str, ...]], _PlanCount] = field(default_factory=dict)
+    misestimates: dict[str, Misestimate] = field(default_factory=dict)
+
+    def add_plan(self, plan: ExecutedPlan) -> None:
+        """Add an execution's plan, the statement's own or one inside of it."""
+        query = fingerprint(plan.query).text if plan.depth else ""
+        self.plans.setdefault((query, plan.signature), _PlanCount()).add(1, plan)
+        self._keep_worst(plan.misestimates)
+
+    def merge(self, other: RunningCount) -> None:
+        """Add what is known of the same statement, written with other values."""
+        self.calls += other.calls
+        self.rows += other.rows
+        for caller, site in other.sites.items():
+            mine = self.sites.setdefault(caller, _Site())
+            mine.calls += site.calls
+            mine.values |= site.values
+        for key, plan in other.plans.items():
+            self.plans.setdefault(key, _PlanCount()).add(plan.calls, plan)
+        self._keep_worst(other.misestimates.values())
+
+    def _keep_worst(self, misestimates: Iterable[Misestimate]) -> None:
+        for found in misestimates:
+            known = self.misestimates.get(found.node)
+            if known is None or found.factor > known.factor:
+                self.misestimates[found.node] = found
+
+
+class StatementCounter:
+    """Counts statements by their text; none is parsed by sqlglot while one runs.
+
+    ``after`` are the functions that only AFTER triggers call (see plans.from_message).
+    """
+
+    def __init__(self, callers: Callers | None, after: Collection[str] = ()) -> None:
+        """Begin with nothing."""
+        self._callers = callers
+        self.after = after
+        self._counts: dict[str, RunningCount] = {}
+        self._lanes: dict[int, _Lane] = {}
+        self.planned_writes = False
+        self.unmatched = False  # plans came of statements that nobody counted
+
+    @property
+    def connections(self) -> int:
+        """How many connections sent something."""
+        return sum(lane.text is not None for lane in self._lanes.values())
+
+    def begin(
+        self, query: str, parameters: Any, connection: Any = None, *, many: bool = False
+    ) -> RunningCount | None:
+        """Count a statement that is about to be sent; None where it only bounds a transaction.
+
+        ``connection`` is the driver's; ``many``: the parameters are those of executemany.
+        """
+        self.settle()
+        if _TRANSACTION.match(query):
+            return None
+        lane = self._lane(connection)
+        count = lane.last = self._counts.setdefault(query, RunningCount())
+        lane.text = query
+        count.calls += 1
+        caller = self._callers.find() if self._callers else None
+        if caller is not None:
+            site = count.sites.setdefault(caller, _Site())
+            site.calls += 1
+            site.values.add(values_of(query, parameters, many=many))
+        return count
+
+    def _lane(self, connection: Any) -> _Lane:
+        return self._lanes.setdefault(id(connection), _Lane())
+
+    def message(self, text: str, context: str | None, connection: Any = None) -> None:
+        """Take a message of auto_explain; it is read when the statement has ended.
+
+        A statement's own comes when its portal is dropped, mostly with the statement after it;
+        those of what it ran come while it runs.
+        """
+        lane = self._lane(connection)
+        lane.messages.append((lane.last, text, context))
+
+    def explained(self, plan: ExecutedPlan, count: RunningCount | None) -> None:
+        """Take a plan that EXPLAIN gave for a statement that is about to be sent."""
+        self.planned_writes |= plan.writes
+        if count is not None:
+            count.add_plan(plan)
+
+    def settle(self) -> None:
+        """Read the messages that came, and give each to its statement where that is known."""
+        for lane in list(self._lanes.values()):
+            messages, lane.messages = lane.messages, []
+            for running, text, context in messages:
+                plan = from_message(text, context, self.after)
+                if _OWN in plan.query:
+                    continue
+                self.planned_writes |= plan.writes
+                if plan.depth:
+                    lane.inner.append((running, plan))
+                else:
+                    of = self._of(lane, plan.query)
+                    self.unmatched |= of is None
+                    self._give(lane, of, plan)
+
+    def finish(self) -> None:
+        """Settle, and give what is left: of DO blocks, of what failed, of COMMIT."""
+        self.settle()
+        for lane in self._lanes.values():
+            self._give(lane, None, None)
+
+    def _give(self, lane: _Lane, count: RunningCount | None, plan: ExecutedPlan | None) -> None:
+        """Give a statement its plan with those inside of it, and to others those that have none."""
+        waiting, lane.inner = lane.inner, []
+        groups: dict[int, tuple[RunningCount, list[ExecutedPlan]]] = {}
+        for running, inner in waiting:
+            if running is not None:
+                groups.setdefault(id(running), (running, []))[1].append(inner)
+        if count is not None and plan is not None:
+            groups.setdefault(id(count), (count, []))[1].append(plan)
+        for of, plans in groups.values():
+            for one in without_inner(plans):
+                of.add_plan(one)
+
+    def _of(self, lane: _Lane, query: str) -> RunningCount | None:
+        """Return the count of a plan's text: the last, but of cursors and in a pipeline.
+
+        None where nobody counted such a statement.
+        """
+        query = _DECLARE.sub("", query, count=1)
+        if query in self._counts:
+            return self._counts[query]
+        wanted = fingerprint(query).fingerprint
+        if lane.text is not None and fingerprint(lane.text).fingerprint == wanted:
+            return lane.last
+        for text, count in reversed(self._counts.items()):
+            if fingerprint(text).fingerprint == wanted:
+                return count
+        return None
+
+    @property
+    def planless(self) -> bool:
+        """Whether a statement that has a plan ended, and none came: its session sends none."""
+        self.finish()
+        return any(
+            count.ended and not count.plans and explainable(query)
+            for query, count in self._counts.items()
+        )
+
+    @property
+    def wrote(self) -> bool:
+        """Whether anything that was sent may have changed how the tables lie."""
+        return self.planned_writes or any(
+            not _READS.match(query) or _LOCKS.search(query) for query in self._counts
+        )
+
+    @property
+    def queries(self) -> int:
+        """The number of statements sent so far."""
+        return sum(count.calls for count in self._counts.values())
+
+    @property
+    def rows(self) -> int:
+        """The number of rows returned or changed so far."""
+        return sum(count.rows for count in self._counts.values())
+
+    def statements(self) -> tuple[StatementCount, ...]:
+        """Return the counts by statement fingerprint, in the order of the first calls."""
+        self.finish()
+        merged: dict[str, tuple[str, RunningCount]] = {}
+        for query, count in self._counts.items():
+            statement = fingerprint(query)
+            merged.setdefault(statement.fingerprint, (statement.text, RunningCount()))[1].merge(
+                count
+            )
+        return tuple(_statement(key, *found) for key, found in merged.items())
+
+
+def _statement(key: str, text: str, count: RunningCount) -> StatementCount:
+    return StatementCount(
+        key,
+        text,
+        count.calls,
+        count.rows,
+        tuple(
+            Source(*caller, site.calls, len(site.values), site.parts)
+            for caller, site in count.sites.items()
+        ),
+        tuple(
+            QueryPlan(signature, **vars(plan), query=query)
+            for (query, signature), plan in count.plans.items()
+        ),
+        tuple(count.misestimates.values()),
+    )

@@ -1,0 +1,1 @@
+"""Compares two revisions, round by round."""

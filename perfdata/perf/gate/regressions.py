@@ -1,0 +1,270 @@
+"""Comparison: a result against the baseline that was accepted. Pure.
+
+Queries, rows and plans are compared exactly: on the same data they do not vary at all. Buffers and
+temporary blocks may differ by a little (Threshold), as a row more or less on a page does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING
+
+from perfdata.perf.gate.baselines import AcceptedPlan
+from perfdata.perf.model import Finding, FindingKind, PlanSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from perfdata.perf.gate.baselines import AcceptedStatement, Baseline
+    from perfdata.perf.model import ScenarioResult, StatementCount
+
+_SHOWN_TEXT = 160  # characters of a statement in a message of one line
+# A new statement is shown beside the vanished one that it is most like, from this share on.
+_ALIKE = 0.6
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What buffers may differ by: only what exceeds both is a difference."""
+
+    percent: float = 2
+    blocks: int = 8
+
+    def exceeded(self, old: int, new: int) -> bool:
+        """Tell whether ``new`` is more than ``old``, by more than is allowed."""
+        return new - old > self.blocks and (new - old) * 100 > old * self.percent
+
+
+DEFAULT_THRESHOLD = Threshold()
+
+
+def compare_with_baseline(
+    result: ScenarioResult, baseline: Baseline, threshold: Threshold = DEFAULT_THRESHOLD
+) -> list[Finding]:
+    """Return what a result does otherwise than its baseline: what fails first, then the rest."""
+    found = list(_statements(result, baseline, threshold))
+    if not any(one.fails for one in found):
+        found += _total(result, baseline, threshold)
+    if any(one.fails for one in found):
+        found += _settings(result, baseline)
+    if found:
+        found += _data(result, baseline)
+    found += _not_compared(result, baseline)
+    return sorted(found, key=lambda one: not one.fails)
+
+
+def shorten(text: str, length: int = _SHOWN_TEXT) -> str:
+    """Cut a statement's text to what a line of a message has room for."""
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
+def change(old: float, new: float) -> str:
+    """Write two counts and what lies between them: ``120 → 1,001 (+734 %)``."""
+    if not old:
+        return f"{old:,} → {new:,}"
+    return f"{old:,} → {new:,} ({(new - old) / old * 100:+,.0f} %)"
+
+
+def _judged(result: ScenarioResult, baseline: Baseline) -> bool:
+    """Tell whether both have plans and buffers, and had them in the same way."""
+    source = result.plan_source
+    return result.same_layout and source is baseline.plan_source is not PlanSource.NONE
+
+
+def _statements(
+    result: ScenarioResult, baseline: Baseline, threshold: Threshold
+) -> Iterator[Finding]:
+    before = {one.fingerprint: one for one in baseline.statements}
+    now = {one.fingerprint: one for one in result.statements}
+    vanished = [one for key, one in before.items() if key not in now]
+    new = [one for key, one in now.items() if key not in before]
+    replaced = _replaced(vanished, new)
+    judged = _judged(result, baseline)
+    for statement in result.statements:
+        accepted = before.get(statement.fingerprint)
+        if accepted is None:
+            yield _new(statement, replaced.get(statement.fingerprint))
+            continue
+        yield from _counts(statement, accepted)
+        if judged:
+            yield from _blocks(statement, accepted, threshold)
+            yield from _plans(statement, accepted)
+    for accepted in vanished:
+        yield _vanished(accepted)
+
+
+def _replaced(
+    vanished: Sequence[AcceptedStatement], new: Iterable[StatementCount]
+) -> dict[str, AcceptedStatement]:
+    """Find for each new statement the vanished one that it most likely came from."""
+    found: dict[str, AcceptedStatement] = {}
+    left = list(vanished)
+    for statement in new:
+        alike = [(SequenceMatcher(None, one.text, statement.text).ratio(), one) for one in left]
+        ratio, best = max(alike, key=lambda pair: pair[0], default=(0.0, None))
+        if best is not None and ratio >= _ALIKE:
+            found[statement.fingerprint] = best
+            left.remove(best)
+    return found
+
+
+def _new(statement: StatementCount, instead_of: AcceptedStatement | None) -> Finding:
+    own = next((plan.signature for plan in statement.plans if not plan.query), ())
+    old_plans = instead_of.plans if instead_of else ()
+    before = f", in the place of: {shorten(instead_of.text)}" if instead_of else ""
+    return Finding(
+        FindingKind.NEW_STATEMENT,
+        fails=True,
+        message=f"new statement, calls 0 → {statement.calls:,}: {shorten(statement.text)}{before}",
+        statement=statement.text,
+        fingerprint=statement.fingerprint,
+        old=0,
+        new=statement.calls,
+        old_plan=next((plan.signature for plan in old_plans if not plan.query), ()),
+        new_plan=own,
+    )
+
+
+def _vanished(accepted: AcceptedStatement) -> Finding:
+    return Finding(
+        FindingKind.VANISHED_STATEMENT,
+        fails=True,
+        message=f"statement not sent any more, calls {accepted.calls:,} → 0: "
+        f"{shorten(accepted.text)}",
+        statement=accepted.text,
+        fingerprint=accepted.fingerprint,
+        old=accepted.calls,
+        new=0,
+    )
+
+
+def _counts(statement: StatementCount, accepted: AcceptedStatement) -> Iterator[Finding]:
+    more, fewer = FindingKind.MORE_QUERIES, FindingKind.FEWER_QUERIES
+    if statement.calls != accepted.calls:
+        kind = more if statement.calls > accepted.calls else fewer
+        yield _counted(kind, "calls", accepted.calls, statement.calls, statement)
+    if statement.rows != accepted.rows:
+        increased = statement.rows > accepted.rows
+        kind = FindingKind.MORE_ROWS if increased else FindingKind.FEWER_ROWS
+        yield _counted(kind, "rows", accepted.rows, statement.rows, statement)
+
+
+_FAILING = {
+    *(FindingKind.MORE_QUERIES, FindingKind.MORE_ROWS),
+    *(FindingKind.MORE_BUFFERS, FindingKind.TEMP_BLOCKS),
+}
+
+
+def _counted(
+    kind: FindingKind, what: str, old: int, new: int, statement: StatementCount
+) -> Finding:
+    return Finding(
+        kind,
+        fails=kind in _FAILING,
+        message=f"{what} {change(old, new)}: {shorten(statement.text)}",
+        statement=statement.text,
+        fingerprint=statement.fingerprint,
+        old=old,
+        new=new,
+    )
+
+
+def _blocks(
+    statement: StatementCount, accepted: AcceptedStatement, threshold: Threshold
+) -> Iterator[Finding]:
+    old, new = accepted.buffers or 0, statement.buffers
+    if threshold.exceeded(old, new):
+        yield _counted(FindingKind.MORE_BUFFERS, "buffers", old, new, statement)
+    elif threshold.exceeded(new, old):
+        yield _counted(FindingKind.FEWER_BUFFERS, "buffers", old, new, statement)
+    old, new = accepted.temp_blocks or 0, statement.temp_blocks
+    if (new and not old) or threshold.exceeded(old, new):
+        what = "temp blocks (more than work_mem holds)"
+        yield _counted(FindingKind.TEMP_BLOCKS, what, old, new, statement)
+
+
+def _plans(statement: StatementCount, accepted: AcceptedStatement) -> Iterator[Finding]:
+    """Yield the plans that are new, each beside one that is gone, and those that are only gone."""
+    found = list(dict.fromkeys(AcceptedPlan(one.query, one.signature) for one in statement.plans))
+    for query in dict.fromkeys(one.query for one in (*found, *accepted.plans)):
+        now = [one.signature for one in found if one.query == query]
+        before = [one.signature for one in accepted.plans if one.query == query]
+        new = [one for one in now if one not in before]
+        gone = [one for one in before if one not in now]
+        for number in range(max(len(new), len(gone))):
+            old_plan = gone[number] if number < len(gone) else next(iter(before), ())
+            new_plan = new[number] if number < len(new) else next(iter(now), ())
+            yield _changed(statement, query, old_plan, new_plan)
+
+
+def _changed(
+    statement: StatementCount, query: str, old: tuple[str, ...], new: tuple[str, ...]
+) -> Finding:
+    inside = f" (inside of: {shorten(query)})" if query else ""
+    return Finding(
+        FindingKind.CHANGED_PLAN,
+        fails=True,
+        message=f"another plan: {shorten(statement.text)}{inside}",
+        statement=statement.text,
+        fingerprint=statement.fingerprint,
+        old_plan=old,
+        new_plan=new,
+    )
+
+
+def _total(result: ScenarioResult, baseline: Baseline, threshold: Threshold) -> Iterator[Finding]:
+    """Find what many statements add up to, though each stays below the threshold."""
+    if not _judged(result, baseline):
+        return
+    old, new = baseline.counters.get("buffers", 0), result.buffers or 0
+    if threshold.exceeded(old, new):
+        message = f"buffers {change(old, new)} over all statements, each a little"
+        yield Finding(FindingKind.MORE_BUFFERS, fails=True, message=message, old=old, new=new)
+
+
+def _settings(result: ScenarioResult, baseline: Baseline) -> Iterator[Finding]:
+    names = sorted({*result.settings, *baseline.settings})
+    differing = [
+        f"{name} {baseline.settings.get(name, 'not set')} → {result.settings.get(name, 'not set')}"
+        for name in names
+        if result.settings.get(name) != baseline.settings.get(name)
+    ]
+    if differing:
+        what = ", ".join(differing)
+        message = f"the likely cause: the baseline was accepted with other settings, {what}"
+        yield Finding(FindingKind.SETTINGS, fails=False, message=message)
+
+
+def _data(result: ScenarioResult, baseline: Baseline) -> Iterator[Finding]:
+    """Find whether the rows or the tables may be others; a baseline of before says of neither."""
+    differing = {
+        name: f"{old} → {result.data[name]}"
+        for name, old in baseline.data.items()
+        if result.data.get(name, old) != old
+    }
+    said = {
+        "dataset": f"the dataset {result.dataset} was changed (what it is, or the code that makes "
+        "its rows)",
+        "migrations": f"the migrations are others ({differing.get('migrations')})",
+    }
+    if causes := " and ".join(text for name, text in said.items() if name in differing):
+        message = f"the likely cause: since the baseline was accepted {causes}"
+        yield Finding(FindingKind.DATA, fails=False, message=message)
+
+
+def _not_compared(result: ScenarioResult, baseline: Baseline) -> Iterator[Finding]:
+    no_plans = result.plan_source is PlanSource.NONE or not result.same_layout
+    if _judged(result, baseline) or (no_plans and baseline.plan_source is PlanSource.NONE):
+        return
+    if no_plans:
+        why = "; ".join(result.not_captured) or "they could not be captured"
+    elif baseline.plan_source is PlanSource.NONE:
+        why = "it holds none; accept this run, which has them"
+    else:
+        why = (
+            f"they come from {result.plan_source.value} now, and came from "
+            f"{baseline.plan_source.value} when the baseline was accepted"
+        )
+    message = f"buffers and plans were not compared with the baseline: {why}"
+    yield Finding(FindingKind.NOT_COMPARED, fails=False, message=message)

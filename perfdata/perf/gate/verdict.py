@@ -1,0 +1,157 @@
+"""Judge: what is to be thought of a result, and the one error for all that is red."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from perfdata.errors import BudgetExceededError, RegressedError
+from perfdata.perf.gate.advice import failure_lines
+from perfdata.perf.gate.baselines import baseline_path, read_baseline
+from perfdata.perf.gate.growth import exponents, grown, of_block
+from perfdata.perf.gate.regressions import (
+    DEFAULT_THRESHOLD,
+    Threshold,
+    compare_with_baseline,
+    shorten,
+)
+from perfdata.perf.model import Finding, FindingKind, PlanSource, broken_budgets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from perfdata.perf.gate.growth import Point
+    from perfdata.perf.model import ScenarioResult, Source, StatementCount
+
+_INSERT = re.compile(r"\s*INSERT\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What the results of a test are judged by.
+
+    ``folder`` is the one of the test's file, beside which the baselines are; ``root`` that of
+    the project. ``width`` is that of the terminal, in columns.
+    """
+
+    root: Path
+    folder: Path
+    threshold: Threshold = DEFAULT_THRESHOLD
+    width: int = 80
+
+    def judged(self, result: ScenarioResult, points: Sequence[Point] = ()) -> ScenarioResult:
+        """Return the result with its findings; ``points`` are its runs on datasets of other sizes.
+
+        There are none of a block, which runs once: its growth is not judged, and that is found.
+        Raises BaselineError for a baseline that can't be read.
+        """
+        found = check_result(result)
+        growth = {}
+        limit = result.budgets.max_growth
+        if limit is not None and points:
+            growth = exponents(points)
+            found += grown(points, limit, result.not_captured)
+        elif limit is not None and result.same_layout:  # else check() has said why not
+            found.append(of_block())
+        if not result.environment:
+            return dataclasses.replace(result, findings=tuple(found), growth=growth)
+        path = baseline_path(self.folder, result.environment, result.scenario, result.dataset)
+        baseline = read_baseline(path, result.scenario, result.dataset)
+        if baseline is not None:
+            found = [*compare_with_baseline(result, baseline, self.threshold), *found]
+        return dataclasses.replace(
+            result,
+            findings=tuple(sorted(found, key=lambda one: not one.fails)),
+            growth=growth,
+            baseline=_shown(path, self.root),
+            accepted=baseline is not None,
+            accepted_counters=dict(baseline.counters) if baseline else {},
+        )
+
+    def raise_red(self, result: ScenarioResult) -> None:
+        """Raise RegressedError, saying all that the result is red for.
+
+        BudgetExceededError where a budget of the marker is among that.
+        """
+        lines = failure_lines(result, self.root, self.width)
+        if lines:
+            kind = BudgetExceededError if broken_budgets(result) else RegressedError
+            raise kind("\n".join(lines))
+
+
+def _shown(path: Path, root: Path) -> str:
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def check_result(result: ScenarioResult) -> list[Finding]:
+    """Return the repeated statements, which fail, and what is to be told besides."""
+    return [*_repeated(result), *_misestimates(result), *_not_judged(result)]
+
+
+def _repeated(result: ScenarioResult) -> Iterator[Finding]:
+    """Find N+1: a line that sends one statement again and again, with other parameters.
+
+    Rows that are inserted in batches are not, however many batches there are, nor are parts of a
+    long list; what executemany sends is one call.
+    """
+    limit = result.budgets.max_repeats
+    for statement in result.statements:
+        if limit is None or _is_batch(statement):
+            continue
+        for source in statement.sources:
+            if source.different - source.parts > limit:
+                yield _repeat(statement, source, limit)
+
+
+def _is_batch(statement: StatementCount) -> bool:
+    return _INSERT.match(statement.text) is not None and statement.rows > statement.calls
+
+
+def _repeat(statement: StatementCount, source: Source, limit: int) -> Finding:
+    different = source.different - source.parts
+    return Finding(
+        FindingKind.REPEATED,
+        fails=True,
+        message=f"N+1: {source} sent {source.calls:,} times, with {different:,} different "
+        f"parameters (max_repeats is {limit}): {shorten(statement.text)}",
+        statement=statement.text,
+        fingerprint=statement.fingerprint,
+        new=source.calls,
+    )
+
+
+def _misestimates(result: ScenarioResult) -> Iterator[Finding]:
+    for statement in result.statements:
+        for one in statement.misestimates:
+            yield Finding(
+                FindingKind.MISESTIMATE,
+                fails=False,
+                message=f"misestimate: {one.node} was planned for {one.estimated:,} rows and gave "
+                f"{one.actual:,}: {shorten(statement.text)}",
+                statement=statement.text,
+                fingerprint=statement.fingerprint,
+                old=one.estimated,
+                new=one.actual,
+            )
+
+
+def _not_judged(result: ScenarioResult) -> Iterator[Finding]:
+    """Say which budgets hold for nothing, as what they limit was not counted."""
+    no_plans = result.plan_source is PlanSource.NONE
+    unjudged = {
+        "max_buffers": no_plans or not result.same_layout,
+        "max_temp_blocks": no_plans,
+        "max_growth": not result.same_layout,
+    }
+    names = [
+        name
+        for name, is_so in unjudged.items()
+        if is_so and getattr(result.budgets, name) is not None
+    ]
+    if names:
+        why = "; ".join(result.not_captured) or "plans could not be captured"
+        message = f"{' and '.join(names)} could not be judged: {why}"
+        yield Finding(FindingKind.NOT_COMPARED, fails=False, message=message)

@@ -1,0 +1,303 @@
+"""The page: results and history in, one HTML document out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TYPE_CHECKING
+
+from perfdata.errors import ConfigError
+from perfdata.perf.capture.plans import side_by_side
+from perfdata.perf.gate.advice import accept_command, is_acceptable
+from perfdata.perf.model import PlanSource, Verdict, broken_budgets
+from perfdata.perf.report.charts import draw_rounds, draw_trend, have_charts
+from perfdata.perf.report.history import RunHistory, read_history
+from perfdata.perf.report.results import read_results
+from perfdata.perf.report.terminal import seconds
+from perfdata.temporary import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from jinja2 import Environment
+
+    from perfdata.perf.capture.plans import NodePair
+    from perfdata.perf.model import Finding, ScenarioResult, StatementCount
+    from perfdata.perf.report.history import Entry, Run
+    from perfdata.perf.report.results import Results
+
+FEWEST_RUNS = 10  # fewer show no trend
+_MOST_RUNS = 120  # four months of nights: the picture has no room for more
+_MOST_STATEMENTS = 200
+_SHORT = 110
+# What sqlglot lays out; of the rest it says in a log that it can't.
+_LAID_OUT = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "VALUES", "MERGE", "(")
+_MARKS = {
+    Verdict.OK: "✓",
+    Verdict.IMPROVED: "✓",
+    Verdict.REGRESSED: "✗",
+    Verdict.UNSTABLE: "?",
+    Verdict.NO_BASELINE: "–",
+}
+_SOURCES = {
+    PlanSource.AUTO_EXPLAIN: "auto_explain, of the executions that were counted",
+    PlanSource.EXPLAIN: "EXPLAIN, of executions of their own",
+    PlanSource.NONE: "not captured",
+}
+_COUNTERS = ("queries", "rows", "buffers", "temp_blocks", "wal_records")
+_NAMES = {"temp_blocks": "temp blocks", "wal_records": "WAL records", "memory_mb": "memory, MiB"}
+# No XML document may hold them, and no browser shows them; the last ones turn the direction.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff"
+    "\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+
+
+def write_report(
+    folder: Path, root: Path, output: Path | None = None
+) -> tuple[Path, Results, RunHistory]:
+    """Write the page of a folder's perf.json and history.jsonl; return it and what it was made of.
+
+    It goes to ``output``, or ``report.html`` beside them; ``root`` is the project's folder.
+    Raises ResultsError where the results can't be read, ConfigError where the page can't be
+    written.
+    """
+    results = read_results(folder / "perf.json")
+    history = read_history(folder / "history.jsonl")
+    path = output or folder / "report.html"
+    try:
+        write_whole(path, render(results, history, root))
+    except OSError as error:
+        raise ConfigError(f"the report can't be written to {path}: {error.strerror}") from error
+    return path, results, history
+
+
+def render(results: Results, history: RunHistory, root: Path) -> str:
+    """Return the page: well-formed, self-contained, every text in it escaped.
+
+    The command that accepts a result is that of the project in ``root``.
+    """
+    scenarios = [
+        ScenarioView(place, result, history.of(result), root)
+        for place, result in enumerate(results.scenarios, 1)
+    ]
+    page = _environment().get_template("report.html.j2")
+    text = page.render(
+        headline=headline(results),
+        created_at=results.created_at,
+        scenarios=scenarios,
+        failures=results.failures,
+        notes=(*results.notes, *history.notes),
+        fewest_runs=FEWEST_RUNS,
+        have_charts=have_charts(),
+    )
+    return _CONTROL.sub("\ufffd", text)
+
+
+def headline(results: Results) -> str:
+    """Say in a line how many scenarios there are, and what is to be known of them at once."""
+    counted = _counted(len(results.scenarios), "scenario")
+    red = sum(one.verdict is Verdict.REGRESSED for one in results.scenarios)
+    said = [f"{red} of {counted} regressed" if red else f"{counted}, none regressed"]
+    if new := sum(one.verdict is Verdict.NO_BASELINE for one in results.scenarios):
+        said.append(f"{new} without a baseline")
+    if results.failures:
+        said.append(f"{_counted(len(results.failures), 'test')} failed")
+    return "; ".join(said)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("perfdata.perf.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "seconds": seconds}
+    return environment
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A count of a scenario as text, with its limit and what was accepted; None is unknown."""
+
+    name: str
+    value: str | None
+    limit: str | None = None
+    accepted: str | None = None
+    broken: bool = False
+
+
+@dataclass(frozen=True)
+class ScenarioView:
+    """One scenario's part of the page; ``number`` makes its ids."""
+
+    number: int
+    result: ScenarioResult
+    runs: Sequence[tuple[Run, Entry]]
+    root: Path
+
+    @property
+    def accept(self) -> str | None:
+        """The command that makes it green, where accepting does: after a look, if it is meant."""
+        to_accept = self.result.baseline and not self.result.accepted
+        if to_accept or any(map(is_acceptable, self.result.findings)):
+            return accept_command(self.root, self.result.scenario)
+        return None
+
+    @property
+    def id(self) -> str:
+        """The anchor of its part."""
+        return f"scenario-{self.number}"
+
+    @property
+    def mark(self) -> str:
+        """The sign of its verdict, which says without colours what they say."""
+        return _MARKS[self.result.verdict]
+
+    @property
+    def plan_source(self) -> str:
+        """Where its plans and buffers came from."""
+        return _SOURCES[self.result.plan_source]
+
+    @cached_property
+    def facts(self) -> list[Fact]:
+        """What was counted, with the limits and what was accepted."""
+        memory = self.result.memory_bytes
+        found: dict[str, float | None] = {
+            **dict.fromkeys(_COUNTERS),
+            **self.result.counters,
+            "memory_mb": None if memory is None else round(memory / 2**20, 1),
+        }
+        return [self._fact(name, count) for name, count in found.items()]
+
+    def _fact(self, name: str, found: float | None) -> Fact:
+        limit: int | None = getattr(self.result.budgets, f"max_{name}", None)
+        accepted = self.result.accepted_counters.get(name)
+        return Fact(
+            _NAMES.get(name, name),
+            _text(found),
+            _text(limit),
+            None if accepted == found else _text(accepted),
+            broken=f"max_{name}" in {one.name for one in broken_budgets(self.result)},
+        )
+
+    def fact(self, name: str) -> Fact:
+        """Return one fact by its name."""
+        return next(one for one in self.facts if one.name == name)
+
+    @property
+    def median(self) -> str | None:
+        """The median of the rounds, as text."""
+        return None if self.result.time is None else seconds(self.result.time.median_s)
+
+    @property
+    def findings(self) -> list[FindingView]:
+        """What was found, what fails first."""
+        statements = {each.statement.fingerprint: each for each in self.statements}
+        found = sorted(self.result.findings, key=lambda one: not one.fails)
+        return [FindingView(one, statements.get(one.fingerprint)) for one in found]
+
+    @cached_property
+    def statements(self) -> list[StatementView]:
+        """The statements in the order of their first calls, no more than a page can hold."""
+        found = {one.fingerprint for one in self.result.findings if one.fingerprint}
+        return [
+            StatementView(f"{self.id}-{place}", place, one, one.fingerprint in found)
+            for place, one in enumerate(self.result.statements[:_MOST_STATEMENTS], 1)
+        ]
+
+    @property
+    def more_statements(self) -> int:
+        """How many are not shown."""
+        return max(0, len(self.result.statements) - _MOST_STATEMENTS)
+
+    @property
+    def rounds_picture(self) -> str | None:
+        """The picture of the rounds, where there are some and something to draw with."""
+        if self.result.time is None or not self.result.time.rounds_s or not have_charts():
+            return None
+        title = f"Time of each round of {self.result.scenario}"
+        return draw_rounds(self.result.time.rounds_s, f"{self.id}-rounds-", title)
+
+    @property
+    def has_trend(self) -> bool:
+        """Tell whether there are runs enough."""
+        return len(self.runs) >= FEWEST_RUNS
+
+    @property
+    def latest(self) -> Sequence[tuple[Run, Entry]]:
+        """The runs of the trend, oldest first."""
+        return self.runs[-_MOST_RUNS:]
+
+    @property
+    def trend_picture(self) -> str | None:
+        """The picture of the runs, where they are enough and there is something to draw with."""
+        if not self.has_trend or not have_charts():
+            return None
+        title = f"Queries, buffers and median time of {self.result.scenario} by run"
+        return draw_trend(self.latest, f"{self.id}-trend-", title)
+
+
+@dataclass(frozen=True)
+class FindingView:
+    """A finding, and the statement of the page that it is about."""
+
+    finding: Finding
+    about: StatementView | None
+
+    @property
+    def trees(self) -> list[NodePair]:
+        """The nodes of the old plan and the new one, side by side."""
+        return side_by_side(self.finding.old_plan, self.finding.new_plan)
+
+
+@dataclass(frozen=True)
+class StatementView:
+    """A statement with its anchor and its place; ``open`` where a finding is about it."""
+
+    id: str
+    number: int
+    statement: StatementCount
+    open: bool
+
+    @property
+    def short(self) -> str:
+        """Its beginning, for a line."""
+        text = self.statement.text
+        return text if len(text) <= _SHORT else f"{text[:_SHORT]}…"
+
+    @cached_property
+    def pretty(self) -> str:
+        """Its text on several lines, where sqlglot can lay it out without changing it."""
+        import sqlglot
+        from sqlglot.errors import SqlglotError
+
+        text = self.statement.text
+        if not text.startswith(_LAID_OUT):
+            return text
+        try:
+            laid_out = sqlglot.transpile(text, "postgres", "postgres", pretty=True)
+        except (SqlglotError, RecursionError):
+            return text
+        pretty = ";\n".join(laid_out)
+        return pretty if "".join(pretty.split()) == "".join(text.split()) else text
+
+
+def _text(value: float | None) -> str | None:
+    return None if value is None else number(value)
+
+
+def number(value: float) -> str:
+    """Write a number with commas, whole where it is."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"

@@ -1,0 +1,173 @@
+"""The files of a run's results.
+
+The file, ``results/perf.json`` under PERFDATA_HOME, holds ``format`` ("perfdata-results/2"),
+``created_at`` (UTC), ``scenarios``: of each ScenarioResult its fields, enums by their values, with
+``verdict`` and ``counters``; ``failures``: what other tests that failed said; and ``notes``. A new
+meaning of a field gets another number after the slash; fields may be added under the same.
+docs/schema/perf-results.schema.json describes it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from perfdata.errors import ResultsError
+from perfdata.perf.model import (
+    Budgets,
+    Finding,
+    FindingKind,
+    Misestimate,
+    PlanSource,
+    QueryPlan,
+    ScenarioResult,
+    Source,
+    StatementCount,
+    TimeStats,
+)
+from perfdata.temporary import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from perfdata.config import Settings
+
+FORMAT = "perfdata-results/2"
+_AGAIN = "run the perf tests (nox -s perf)"
+
+
+def write_results(
+    results: Iterable[ScenarioResult],
+    settings: Settings,
+    failures: Mapping[str, str] | None = None,
+    notes: Iterable[str] = (),
+) -> Path:
+    """Write a run's results as JSON in one step, and return the file.
+
+    ``failures`` are the tests that failed otherwise, by name, with what they said; ``notes`` say
+    where the data came from.
+    """
+    document = {
+        "format": FORMAT,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "scenarios": [result_to_json(result) for result in results],
+        "failures": dict(failures or {}),
+        "notes": list(notes),
+    }
+    settings.make_home()
+    path = results_path(settings)
+    path.parent.mkdir(exist_ok=True)
+    write_whole(path, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    return path
+
+
+def results_path(settings: Settings) -> Path:
+    """Return where the results of the last run are."""
+    return settings.home / "results" / "perf.json"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a results file holds: when the run ended, its scenarios in their order, what failed."""
+
+    created_at: datetime
+    scenarios: tuple[ScenarioResult, ...]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def read_results(path: Path) -> Results:
+    """Read a results file.
+
+    Raises ResultsError where there is none, and for one that is damaged or of another format.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        if document["format"] != FORMAT:
+            raise ResultsError(
+                f"{path} is of the format {document['format']!r}, and this perfdata reads "
+                f"{FORMAT!r}: {_AGAIN}"
+            )
+        return Results(
+            datetime.fromisoformat(document["created_at"]),
+            tuple(map(result_from_json, document["scenarios"])),
+            dict(document.get("failures", {})),
+            tuple(document.get("notes", ())),
+        )
+    except FileNotFoundError:
+        raise ResultsError(f"there is no {path} yet: {_AGAIN}") from None
+    except OSError as error:
+        raise ResultsError(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ResultsError(f"{path} is damaged ({error!r}): {_AGAIN}") from error
+
+
+def result_to_json(result: ScenarioResult) -> dict[str, Any]:
+    """Return the result as the results file holds it: enums by their values."""
+    document = _plain(asdict(result))
+    counts = {"verdict": result.verdict.value, "counters": result.counters}
+    order = ("scenario", "test", "dataset", "verdict", "counters")
+    document = {**document, **counts}
+    for kept, statement in zip(document["statements"], result.statements, strict=True):
+        for plan, given in zip(kept["plans"], statement.plans, strict=True):
+            plan["fingerprint"] = given.fingerprint
+    rest = [one.name for one in fields(result) if one.name not in order]
+    return {key: document[key] for key in (*order, *rest)}
+
+
+def result_from_json(document: Mapping[str, Any]) -> ScenarioResult:
+    """Read a result back; fields that a newer perfdata added are left out."""
+    return ScenarioResult(
+        scenario=document["scenario"],
+        test=document["test"],
+        dataset=document["dataset"],
+        statements=tuple(map(_statement, document["statements"])),
+        time=_known(TimeStats, document["time"]) if document["time"] else None,
+        budgets=_known(Budgets, document["budgets"]),
+        settings=dict(document["settings"]),
+        environment=dict(document["environment"]),
+        data=dict(document.get("data", {})),
+        plan_source=PlanSource(document["plan_source"]),
+        same_layout=document.get("same_layout", True),
+        not_captured=tuple(document["not_captured"]),
+        memory_bytes=document["memory_bytes"],
+        growth=dict(document["growth"]),
+        baseline=document["baseline"],
+        accepted=document["accepted"],
+        accepted_counters=dict(document["accepted_counters"]),
+        findings=tuple(map(_finding, document["findings"])),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Turn enums into their values, tuples into lists, anywhere in a document."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value.value if isinstance(value, Enum) else value
+
+
+def _known(of: Any, document: Mapping[str, Any], **given: Any) -> Any:
+    """Make a dataclass of the fields that it knows; lists become tuples."""
+    known = {key: document[key] for key in of.__dataclass_fields__ if key in document}
+    plain = {key: tuple(one) if isinstance(one, list) else one for key, one in known.items()}
+    return of(**{**plain, **given})
+
+
+def _statement(document: Mapping[str, Any]) -> StatementCount:
+    parts = {"sources": Source, "plans": QueryPlan, "misestimates": Misestimate}
+    given = {
+        name: tuple(_known(kind, one) for one in document[name]) for name, kind in parts.items()
+    }
+    made: StatementCount = _known(StatementCount, document, **given)
+    return made
+
+
+def _finding(document: Mapping[str, Any]) -> Finding:
+    made: Finding = _known(Finding, document, kind=FindingKind(document["kind"]))
+    return made

@@ -1,0 +1,1 @@
+"""Runs scenarios: the ``perf`` fixture, its runners and its blocks."""

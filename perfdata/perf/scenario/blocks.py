@@ -1,0 +1,229 @@
+"""Measuring: a block whose statements are counted once, as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from perfdata.errors import ConfigError
+from perfdata.perf.capture.cursors import captured_cursors
+from perfdata.perf.capture.events import Capture
+from perfdata.perf.capture.sessions import (
+    QUESTIONS,
+    SWITCHED_OFF,
+    SWITCHED_ON,
+    SWITCHED_ON_LOCALLY,
+    SessionFacts,
+    ask,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from types import TracebackType
+
+    from sqlalchemy import Engine
+
+    from perfdata.callers import Callers
+    from perfdata.perf.scenario.recorder import Recorder
+
+
+class Block:
+    """The context manager of ``perf.measure()``: counts the statements of a block once.
+
+    It records the counts under ``name`` unless the block raised. What is asynchronous takes
+    ``async with``. Entering raises ConfigError for what cannot be counted, or not like this.
+    """
+
+    def __init__(self, of: Any, name: str, callers: Callers, recorder: Recorder) -> None:
+        self._of = of
+        self._name = name
+        self._callers = callers
+        self._recorder = recorder
+        self._within: Any = None
+        self._capture: Capture
+        self._began = 0.0
+
+    def __enter__(self) -> Capture:
+        self._within = _sync(self._of, self._callers)
+        return self._begin(self._within.__enter__())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        __tracebackhide__ = True
+        duration_s = time.perf_counter() - self._began
+        self._within.__exit__(kind, error, traceback)
+        if error is None:
+            self._recorder.record_block(self._name, self._capture, duration_s)
+
+    async def __aenter__(self) -> Capture:
+        self._within = _async(self._of, self._callers)
+        return self._begin(await self._within.__aenter__())
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        __tracebackhide__ = True
+        duration_s = time.perf_counter() - self._began
+        await self._within.__aexit__(kind, error, traceback)
+        if error is None:
+            self._recorder.record_block(self._name, self._capture, duration_s)
+
+    def _begin(self, capture: Capture) -> Capture:
+        self._capture = capture
+        self._began = time.perf_counter()
+        return capture
+
+
+@contextmanager
+def _sync(of: Any, callers: Callers) -> Iterator[Capture]:
+    import psycopg
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.orm import Session, scoped_session
+
+    if isinstance(of, (Session, scoped_session)):
+        of = of.connection()
+    if isinstance(of, Connection):
+        facts = ask(of)
+        of.exec_driver_sql(SWITCHED_ON)
+        with (
+            _afterwards(lambda: of.exec_driver_sql(SWITCHED_OFF)),
+            Capture(of.engine, facts, callers) as capture,
+        ):
+            yield capture
+            capture.flush(of)
+    elif isinstance(of, Engine):
+        with of.connect() as connection:
+            facts = ask(connection)
+        with _on_engine(of, facts, callers) as capture:
+            yield capture
+    elif isinstance(of, psycopg.Connection):
+        facts = SessionFacts.of([_told(of, one) for one in QUESTIONS])
+        _told(of, SWITCHED_ON)
+        with (
+            captured_cursors(of, facts, callers) as capture,
+            _afterwards(lambda: _told(of, SWITCHED_OFF)),
+        ):
+            yield capture
+    else:
+        raise ConfigError(
+            "perf.measure(of=…) takes a Session, Connection or Engine of SQLAlchemy or a "
+            "connection of psycopg; their asynchronous forms by: async with perf.measure(of=…), "
+            f"not {type(of).__module__}.{type(of).__qualname__}"
+        )
+
+
+@asynccontextmanager
+async def _async(of: Any, callers: Callers) -> AsyncIterator[Capture]:
+    import psycopg
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+
+    if isinstance(of, AsyncSession):
+        of = await of.connection()
+    if isinstance(of, AsyncConnection):
+        facts = await of.run_sync(ask)
+        await of.exec_driver_sql(SWITCHED_ON)
+        async with _afterwards_async(lambda: of.exec_driver_sql(SWITCHED_OFF)):
+            with Capture(of.engine.sync_engine, facts, callers) as capture:
+                yield capture
+                await of.run_sync(capture.flush)
+                await asyncio.sleep(0)  # asyncpg hands messages over in the loop's next turn
+    elif isinstance(of, AsyncEngine):
+        async with of.connect() as connection:
+            facts = await connection.run_sync(ask)
+        with _on_engine(of.sync_engine, facts, callers) as capture:
+            yield capture
+            await asyncio.sleep(0)
+    elif isinstance(of, psycopg.AsyncConnection):
+        facts = SessionFacts.of([await _told_async(of, one) for one in QUESTIONS])
+        await _told_async(of, SWITCHED_ON)
+        with captured_cursors(of, facts, callers) as capture:
+            async with _afterwards_async(lambda: _told_async(of, SWITCHED_OFF)):
+                yield capture
+    else:
+        raise ConfigError(
+            "async with perf.measure(of=…) takes an AsyncSession, AsyncConnection or AsyncEngine, "
+            f"or an AsyncConnection of psycopg, not {type(of).__module__}.{type(of).__qualname__}"
+        )
+
+
+@contextmanager
+def _afterwards(switch: Callable[[], object]) -> Iterator[None]:
+    """Switch plans off after a block, also after one that raised.
+
+    In a transaction that failed nothing can be run: its rollback undoes what was switched in it.
+    """
+    from psycopg import Error
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except BaseException:
+        with suppress(Error, DBAPIError):
+            switch()
+        raise
+    switch()
+
+
+@asynccontextmanager
+async def _afterwards_async(switch: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Do what _afterwards does."""
+    from psycopg import Error
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except BaseException:
+        with suppress(Error, DBAPIError):
+            await switch()
+        raise
+    await switch()
+
+
+@contextmanager
+def _on_engine(engine: Engine, facts: SessionFacts, callers: Callers) -> Iterator[Capture]:
+    """Capture what an engine's connections send, whose transactions send their plans."""
+    from sqlalchemy import event
+
+    def begun(connection: Any) -> None:
+        cursor = connection.connection.cursor()
+        cursor.execute(SWITCHED_ON_LOCALLY)
+        cursor.close()
+
+    event.listen(engine, "begin", begun)
+    try:
+        with Capture(engine, facts, callers) as capture:
+            yield capture
+    finally:
+        event.remove(engine, "begin", begun)
+
+
+def _told(connection: Any, query: str) -> Any:
+    """Run a query of our own, in no transaction where none is open."""
+    import psycopg
+    from psycopg.pq import TransactionStatus
+
+    idle = connection.info.transaction_status == TransactionStatus.IDLE
+    rows = psycopg.Cursor(connection).execute(query).fetchall()
+    if idle:
+        connection.commit()
+    return rows
+
+
+async def _told_async(connection: Any, query: str) -> Any:
+    import psycopg
+    from psycopg.pq import TransactionStatus
+
+    idle = connection.info.transaction_status == TransactionStatus.IDLE
+    rows = await (await psycopg.AsyncCursor(connection).execute(query.encode())).fetchall()
+    if idle:
+        await connection.commit()
+    return rows

@@ -1,0 +1,149 @@
+"""What a perf test runs with, and the recorder that turns its captures into judged results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from perfdata.errors import ConfigError
+from perfdata.perf.model import Budgets, ScenarioResult, TimeStats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from perfdata.dataset import Dataset
+    from perfdata.perf.capture.events import Capture
+    from perfdata.perf.gate.growth import Point
+    from perfdata.perf.gate.verdict import Judge
+
+
+class Benchmark(Protocol):
+    """The part of pytest-benchmark's fixture that perfdata uses."""
+
+    disabled: bool
+    skipped: bool
+    extra_info: dict[str, Any]
+    stats: Any
+
+    def pedantic(self, target: Callable[..., Any], **options: Any) -> Any:
+        """Time rounds of ``target``, each between a setup and a teardown that are not timed."""
+
+
+class Databases(Protocol):
+    """The databases that scenarios run on: clones of datasets."""
+
+    def fresh_clone(self) -> str:
+        """Replace the test's clone with a new one, and return its URL."""
+
+    def clone_of(self, dataset: str) -> AbstractContextManager[str]:
+        """Clone another dataset for a block, which receives the clone's URL."""
+
+    def rows(self, dataset: str) -> int:
+        """Return the number of rows in a dataset's snapshot."""
+
+
+@dataclass(frozen=True)
+class ScenarioOptions:
+    """What a test asks for: its name and node, its budgets, and how long it may be timed.
+
+    ``scenario`` names the result (None: after the function), ``parameters`` is pytest's name of
+    the test's parameters, which the result's name carries too. ``others`` are the other datasets
+    that growth is measured on.
+    """
+
+    name: str
+    test: str
+    dataset: Dataset
+    budgets: Budgets
+    min_rounds: int
+    max_time_s: float
+    on: str = "session"
+    scenario: str | None = None
+    parameters: str = ""
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScenarioDatabase:
+    """Where scenarios run: the URL of a clone, and what makes other clones.
+
+    ``databases`` is None where there are no clones, and ``no_clones`` says why; ``url`` is then
+    that of the database itself. ``driver`` is the one that engines of coroutine functions use;
+    ``data`` is ScenarioResult's.
+    """
+
+    url: str
+    root: Path = field(default_factory=Path.cwd)
+    databases: Databases | None = None
+    no_clones: str = ""
+    driver: str = "psycopg"
+    data: Mapping[str, str] = field(default_factory=dict)
+
+
+class Recorder:
+    """Makes results of a test's captures, has them judged, and appends them to ``results``."""
+
+    def __init__(
+        self,
+        options: ScenarioOptions,
+        place: ScenarioDatabase,
+        judge: Judge,
+        benchmark: Benchmark,
+        results: list[ScenarioResult],
+    ) -> None:
+        self._options = options
+        self._place = place
+        self._judge = judge
+        self._benchmark = benchmark
+        self._results = results
+        self._names: set[str] = set()
+
+    def result(self, scenario: str, capture: Capture) -> ScenarioResult:
+        """Make a result, not yet judged, of what was captured."""
+        no_layout = self._place.no_clones or capture.partial
+        no_clone = f"buffers and plans are shown, not judged: {no_layout}"
+        return ScenarioResult(
+            scenario=scenario,
+            test=self._options.test,
+            dataset=self._options.dataset.name,
+            statements=capture.statements(),
+            budgets=self._options.budgets,
+            settings=capture.facts.settings,
+            environment=capture.facts.environment,
+            data=self._place.data,
+            plan_source=capture.facts.plans,
+            same_layout=not no_layout,
+            not_captured=(
+                *([no_clone] if no_layout else []),
+                *capture.facts.notes,
+                *sorted(capture.unseen),
+            ),
+        )
+
+    def record(self, result: ScenarioResult, points: Sequence[Point] = ()) -> None:
+        """Judge a result and append it; then raise RegressedError where it regressed.
+
+        ``points`` are the scenario's runs on datasets of different sizes. Raises ConfigError for a
+        name that the test has used before: of two results, the first would be lost.
+        """
+        __tracebackhide__ = True
+        if result.scenario in self._names:
+            raise ConfigError(
+                f"this test has a result named {result.scenario!r} already: give each block a name "
+                'of its own, perf.measure("…")'
+            )
+        self._names.add(result.scenario)
+        result = self._judge.judged(result, points)
+        self._benchmark.extra_info.update(
+            dataset=result.dataset, queries=result.queries, rows=result.rows
+        )
+        self._results.append(result)
+        self._judge.raise_red(result)
+
+    def record_block(self, name: str, capture: Capture, duration_s: float) -> None:
+        """Record a block that ran once."""
+        __tracebackhide__ = True
+        time = TimeStats(duration_s, duration_s, 1, (duration_s,))
+        self.record(replace(self.result(name, capture), time=time))

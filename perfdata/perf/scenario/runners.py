@@ -1,0 +1,393 @@
+"""Runners: run a scenario repeatedly, each time from the same state.
+
+What a session does is undone by a savepoint. What an engine or a psycopg connection commits cannot
+be undone: after a run that wrote, the next one starts on a fresh clone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from perfdata.errors import ConfigError
+from perfdata.perf.capture.events import Capture
+from perfdata.perf.capture.sessions import (
+    QUESTIONS,
+    SWITCHED_OFF,
+    SWITCHED_ON,
+    SessionFacts,
+    ask,
+    connect_psycopg,
+    connect_psycopg_async,
+    make_async_engine,
+    make_engine,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+    from contextlib import AbstractContextManager
+
+    from sqlalchemy import Connection
+    from sqlalchemy.engine import NestedTransaction
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+    from sqlalchemy.orm import Session
+
+    from perfdata.callers import Callers
+    from perfdata.perf.scenario.recorder import Databases
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Runner(ABC, Generic[T]):
+    """Runs one scenario repeatedly."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Prepare the next run."""
+
+    @abstractmethod
+    def call(self) -> T:
+        """Run the scenario, and nothing else."""
+
+    @abstractmethod
+    def undo(self) -> None:
+        """Undo the run as far as possible; a second call does nothing."""
+
+    @abstractmethod
+    def facts(self) -> SessionFacts:
+        """Read the facts of the session that the scenario will run in."""
+
+    @abstractmethod
+    def captured(self, facts: SessionFacts, callers: Callers) -> AbstractContextManager[Capture]:
+        """Capture the statements of a block."""
+
+    def can_repeat(self, *, wrote: bool) -> bool:  # noqa: ARG002
+        """Tell whether the scenario can run again after a run that ``wrote``, or did not."""
+        return True
+
+    def quieten(self, *, wrote: bool) -> None:
+        """Stop the sessions from sending plans; ``wrote`` tells whether the scenario writes."""
+
+    def close(self) -> None:
+        """Release connections and engines."""
+
+
+class EventLoop:
+    """The event loop on which a test's coroutines run, one after the other.
+
+    It is created when it is first used.
+    """
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine; ConfigError where the test itself runs in an event loop."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._opened().run(coroutine)
+        coroutine.close()
+        raise ConfigError(
+            "perf() runs coroutine functions on an event loop of its own, and here is one running: "
+            "make the test a plain def, or count what it does with perf.measure(of=…)"
+        )
+
+    def _opened(self) -> asyncio.Runner:
+        if self._runner is None:
+            # psycopg can't use the loop that is the default on Windows.
+            windows = sys.platform == "win32"
+            factory = asyncio.SelectorEventLoop if windows else None
+            self._runner = asyncio.Runner(loop_factory=factory)
+        return self._runner
+
+    def close(self) -> None:
+        """Close the loop."""
+        if self._runner is not None:
+            self._runner.close()
+
+
+class SessionRunner(Runner[T]):
+    """Runs a scenario of a Session in a savepoint, so that its commits can be undone.
+
+    A savepoint, not a transaction: each run sees what the test wrote to its session before.
+    """
+
+    def __init__(self, session: Session, scenario: Callable[[Any], Any]) -> None:
+        self._session = session
+        self._connection = joined_connection(session)
+        self._scenario = scenario
+        self._explained = True
+        self._savepoint: NestedTransaction | None = None
+
+    def begin(self) -> None:
+        """Empty the session, and open the savepoint."""
+        self._within(self._begin)
+
+    def call(self) -> T:
+        """Run the scenario."""
+        made: T = self._scenario(self._session)
+        return made
+
+    def undo(self) -> None:
+        """Roll the savepoint back."""
+        self._within(self._undo)
+
+    def facts(self) -> SessionFacts:
+        """Ask the session's connection."""
+        return self._within(lambda: ask(self._connection))
+
+    @contextmanager
+    def captured(self, facts: SessionFacts, callers: Callers) -> Iterator[Capture]:
+        """Capture what any connection of the session's engine sends in a block."""
+        self._within(lambda: self._connection.exec_driver_sql(SWITCHED_ON))
+        with Capture(self._connection.engine, facts, callers) as capture:
+            yield capture
+            self._flush(capture)
+
+    def quieten(self, *, wrote: bool) -> None:  # noqa: ARG002
+        """Stop the session from sending plans."""
+        self._explained = False
+        self._within(lambda: self._connection.exec_driver_sql(SWITCHED_OFF))
+
+    def _within(self, function: Callable[[], R]) -> R:
+        """Run SQLAlchemy's synchronous code where the connection's driver allows it."""
+        return function()
+
+    def _flush(self, capture: Capture) -> None:
+        self._within(lambda: capture.flush(self._connection))
+
+    def _begin(self) -> None:
+        self._session.flush()
+        self._session.expunge_all()
+        self._session.commit()  # into the test's own transaction, which is rolled back
+        if self._explained:  # before the savepoint: a rollback in the scenario does not undo it
+            self._connection.exec_driver_sql(SWITCHED_ON)
+        self._savepoint = self._connection.begin_nested()
+        # The session's own savepoint stands for the application's BEGIN: neither is timed.
+        self._session.connection()
+
+    def _undo(self) -> None:
+        savepoint, self._savepoint = self._savepoint, None
+        if savepoint is None:
+            return
+        self._session.expunge_all()  # first: a rollback would empty the objects it returned
+        self._session.rollback()
+        savepoint.rollback()
+
+
+def joined_connection(session: Session) -> Connection:
+    """Return the connection whose transaction a session has joined."""
+    from sqlalchemy import Connection
+
+    bind = session.bind
+    if isinstance(bind, Connection) and session.join_transaction_mode == "create_savepoint":
+        return bind
+    raise ConfigError(
+        "perf_session must be a Session on a Connection in a transaction, so that what a scenario "
+        'commits can be undone: Session(connection, join_transaction_mode="create_savepoint")'
+    )
+
+
+class AsyncSessionRunner(SessionRunner[T]):
+    """Runs a coroutine function of an AsyncSession, which it opens on a clone's URL."""
+
+    def __init__(
+        self, url: str, driver: str, loop: EventLoop, scenario: Callable[[Any], Any]
+    ) -> None:
+        self._loop = loop
+        self._engine = make_async_engine(url, driver)
+        self._async_connection, self._async_session = loop.run(_joined_session(self._engine))
+        super().__init__(self._async_session.sync_session, scenario)
+
+    def call(self) -> T:
+        """Run the coroutine."""
+        made: T = self._loop.run(self._scenario(self._async_session))
+        return made
+
+    def close(self) -> None:
+        """Close the session, its connection and its engine."""
+        self._loop.run(self._close())
+
+    def _within(self, function: Callable[[], R]) -> R:
+        return self._loop.run(self._async_connection.run_sync(lambda _: function()))
+
+    def _flush(self, capture: Capture) -> None:
+        super()._flush(capture)
+        self._loop.run(asyncio.sleep(0))  # asyncpg hands messages over in the loop's next turn
+
+    async def _close(self) -> None:
+        await self._async_session.close()
+        await self._async_connection.close()
+        await self._engine.dispose()
+
+
+async def _joined_session(engine: AsyncEngine) -> tuple[AsyncConnection, AsyncSession]:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    connection = await engine.connect()
+    await connection.begin()
+    return connection, AsyncSession(connection, join_transaction_mode="create_savepoint")
+
+
+class CloneRunner(Runner[T]):
+    """Runs a scenario of something that opens connections itself, on clones.
+
+    ``databases`` makes the fresh clones; None where there can be none. With ``loop`` the scenario
+    is a coroutine function.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        databases: Databases | None,
+        scenario: Callable[[Any], Any],
+        loop: EventLoop | None,
+    ) -> None:
+        self._url = url
+        self._databases = databases
+        self._scenario = scenario
+        self._loop = loop
+        self._opened: Any = None
+        self._explained = True
+        self._written = self._writes = False
+
+    @abstractmethod
+    def _open(self) -> Any:
+        """Open what the scenario receives."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Close it."""
+
+    def begin(self) -> None:
+        """Open what the scenario receives, on a fresh clone where the last run wrote."""
+        if self._written and self._databases is not None:
+            self.close()
+            self._url = self._databases.fresh_clone()
+        self._ensure_open()
+        self._written = self._writes
+
+    def can_repeat(self, *, wrote: bool) -> bool:
+        """Tell whether a fresh clone can be made where one is needed."""
+        return not wrote or self._databases is not None
+
+    def call(self) -> T:
+        """Run the scenario."""
+        made: T = self._wait(self._scenario(self._opened))
+        return made
+
+    @contextmanager
+    def captured(self, facts: SessionFacts, callers: Callers) -> Iterator[Capture]:
+        """Capture what its connections send in a block."""
+        with self._capture(facts, callers) as capture:
+            yield capture
+        self._written = capture.tally.wrote
+
+    @abstractmethod
+    def _capture(self, facts: SessionFacts, callers: Callers) -> AbstractContextManager[Capture]:
+        """Capture a block; what follows it is common to all kinds."""
+
+    def quieten(self, *, wrote: bool) -> None:
+        """Open it without plans the next time; a scenario that writes gets a clone every run."""
+        self._explained = False
+        self._writes = self._written = wrote
+        self.close()
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._opened is not None:
+            self._close()
+            self._opened = None
+
+    def _ensure_open(self) -> None:
+        if self._opened is None or getattr(self._opened, "closed", False):
+            self._opened = self._open()
+
+    def _wait(self, made: Any) -> Any:
+        """Return what a call returned, after awaiting it where it is a coroutine."""
+        return made if self._loop is None else self._loop.run(made)
+
+
+class EngineRunner(CloneRunner[T]):
+    """Runs a scenario of an Engine; with ``loop``, of an AsyncEngine on ``driver``."""
+
+    def __init__(self, *given: Any, driver: str = "psycopg") -> None:
+        super().__init__(*given)
+        self._driver = driver
+
+    def undo(self) -> None:
+        """Do nothing: a connection that returns to its pool is rolled back."""
+
+    def facts(self) -> SessionFacts:
+        """Ask a connection of the pool."""
+        self._ensure_open()
+        return self._on_connection(self._opened, ask)
+
+    def _open(self) -> Any:
+        """Make the engine, with a connection in its pool."""
+        if self._loop is None:
+            engine: Any = make_engine(self._url, explained=self._explained)
+        else:
+            engine = make_async_engine(self._url, self._driver, explained=self._explained)
+        self._on_connection(engine, lambda _: None)
+        return engine
+
+    def _close(self) -> None:
+        self._wait(self._opened.dispose())
+
+    @contextmanager
+    def _capture(self, facts: SessionFacts, callers: Callers) -> Iterator[Capture]:
+        engine = self._opened if self._loop is None else self._opened.sync_engine
+        with Capture(engine, facts, callers) as capture:
+            yield capture
+            if self._loop is not None:
+                self._loop.run(asyncio.sleep(0))  # asyncpg hands messages over in the next turn
+
+    def _on_connection(self, engine: Any, function: Callable[[Connection], R]) -> R:
+        if self._loop is None:
+            with engine.connect() as connection:
+                return function(connection)
+        return self._loop.run(_on_async_connection(engine, function))
+
+
+async def _on_async_connection(engine: AsyncEngine, function: Callable[[Connection], R]) -> R:
+    async with engine.connect() as connection:
+        return await connection.run_sync(function)
+
+
+class PsycopgRunner(CloneRunner[T]):
+    """Runs a scenario of a psycopg connection; with ``loop``, of an AsyncConnection."""
+
+    def undo(self) -> None:
+        """Roll back what was not committed."""
+        if self._opened is not None and not self._opened.closed:
+            self._wait(self._opened.rollback())
+
+    def facts(self) -> SessionFacts:
+        """Ask the connection."""
+        self._ensure_open()
+        execute = self._opened.execute
+        cursors = (self._wait(execute(question.encode())) for question in QUESTIONS)
+        found = SessionFacts.of([self._wait(cursor.fetchall()) for cursor in cursors])
+        self._wait(self._opened.rollback())
+        return found
+
+    def _open(self) -> Any:
+        connect: Any = connect_psycopg if self._loop is None else connect_psycopg_async
+        return self._wait(connect(self._url, explained=self._explained))
+
+    def _close(self) -> None:
+        self._wait(self._opened.close())
+
+    @contextmanager
+    def _capture(self, facts: SessionFacts, callers: Callers) -> Iterator[Capture]:
+        from perfdata.perf.capture.cursors import captured_cursors
+
+        with captured_cursors(self._opened, facts, callers) as capture:
+            yield capture
+            self.undo()  # the last statement's plan comes when its transaction ends

@@ -1,0 +1,382 @@
+"""Pytest fixtures and the marker ``perf`` over the library.
+
+Each fixture may be overridden by a project's own conftest:
+
+    perfdata_settings  (session)  the Settings that hold in the current folder
+    perf_url           (session)  the database whose schema is cloned, as a URL on psycopg
+    perf_async_driver  (session)  what coroutine functions' engines are on: psycopg or asyncpg
+    large_dataset                 the marker's dataset, in a clone of the test's own
+    perf_clone_url                that clone, as a SQLAlchemy URL on psycopg
+    perf_engine                   an engine on it whose plans stay the same from run to run
+    perf_session                  a Session in a transaction that is rolled back after the test
+    perf                          runs a scenario, counts and times it (perfdata.Perf)
+
+An own perf_session requests perf_engine, and joins a connection's transaction with
+"create_savepoint". Where the role can't make clones, the dataset is restored into the database of
+perf_url itself, and perf_clone_url is that.
+
+``@pytest.mark.perf(dataset="100_offices", max_queries=…, max_rows=…)`` stands on tests, classes
+and modules; the nearest counts. A test that passes without its budgets being judged, as perf was
+not called in it, fails. Nothing heavy is imported before a fixture needs it: every pytest
+of an environment that has perfdata loads this module.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from perfdata.config import Settings
+from perfdata.errors import ConfigError, PerfdataError, RegressedError
+from perfdata.pytest_plugin.marker import Marker, stated_limits
+from perfdata.pytest_plugin.redaction import REDACTION_PLUGIN, Redaction
+from perfdata.pytest_plugin.summary import (
+    SUMMARY_PLUGIN,
+    Announcer,
+    Summary,
+    attach,
+    attach_notes,
+    junit_properties,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator, Iterator
+
+    from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
+
+    from perfdata.dataset import Dataset
+    from perfdata.perf.compare.participant import RoundTimer
+    from perfdata.perf.gate.verdict import Judge
+    from perfdata.perf.model import ScenarioResult
+    from perfdata.perf.scenario.perf import Perf
+    from perfdata.perf.scenario.recorder import ScenarioDatabase, ScenarioOptions
+    from perfdata.pytest_plugin.databases import SessionDatabases
+
+_FIXTURES = {"large_dataset", "perf", "perf_async_session", "perf_session"}
+# By what a test's results are judged and written, and what they are.
+_results_key = pytest.StashKey[tuple[Settings, list["ScenarioResult"]]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that say on which dataset perf tests run, and that only they run."""
+    group = parser.getgroup("perfdata")
+    group.addoption(
+        "--perf-dataset",
+        metavar="NAME",
+        help="run perf tests on this dataset or snapshot, not on the one that their marker names",
+    )
+    group.addoption("--perf-only", action="store_true", help="run no test that is not a perf test")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, what sums up the session, and what keeps passwords out of it."""
+    config.addinivalue_line(
+        "markers",
+        'perf(dataset="100_offices", max_queries=None, max_rows=None): the dataset that a perf '
+        "test runs on, and what its scenario may do at most",
+    )
+    config.pluginmanager.register(Redaction(), REDACTION_PLUGIN)
+    if "PERFDATA_COMPARE" in os.environ:
+        from perfdata.perf.compare.participant import CHILD_PLUGIN, take_part
+
+        config.pluginmanager.register(take_part(), CHILD_PLUGIN)
+    else:
+        config.pluginmanager.register(Summary(config), SUMMARY_PLUGIN)
+    if config.pluginmanager.hasplugin("asyncio"):
+        config.pluginmanager.register(_asyncio_fixtures(), "perfdata-asyncio")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Check the markers of perf tests before any test runs; leave the others out if asked to."""
+    ours = [item for item in items if _uses_fixtures(item)]
+    for item in ours:
+        _marker(item)
+    if config.getoption("--perf-only"):
+        config.hook.pytest_deselected(items=[one for one in items if not _uses_fixtures(one)])
+        items[:] = ours
+
+
+def _uses_fixtures(item: pytest.Item) -> bool:
+    return bool(_FIXTURES.intersection(getattr(item, "fixturenames", ())))
+
+
+def _marker(item: pytest.Item) -> Marker:
+    try:
+        marker = Marker.merged((one.args, one.kwargs) for one in item.iter_markers("perf"))
+        dataset = item.config.getoption("--perf-dataset")
+        return marker.on_dataset(dataset) if dataset else marker
+    except ConfigError as error:
+        raise pytest.UsageError(f"{item.nodeid}: {error}") from error
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test that passed, and whose budgets nothing was held to."""
+    result = yield
+    limits = stated_limits(one.kwargs for one in item.iter_markers("perf"))
+    _, results = item.stash.get(_results_key, (None, []))
+    if limits and not results:
+        pytest.fail(
+            f"the marker perf sets {', '.join(limits)}, and nothing was measured in this test: "
+            "only perf counts statements. Run a function with perf(scenario), also a coroutine "
+            "function, or count a block: with perf.measure(): …, or "
+            "async with perf.measure(of=perf_async_session): … "
+            f"(a test that is to have no limit says {limits[0]}=None)",
+            pytrace=False,
+        )
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach a test's results to its report, and show perfdata's errors without a traceback."""
+    settings, results = item.stash.get(_results_key, (None, []))
+    if call.when == "call":
+        item.user_properties += junit_properties(results)
+    report = yield
+    attach_notes(report, item.config)
+    if (results and call.when == "call") or (report.failed and _uses_fixtures(item)):
+        attach(report, settings, results)
+    option = item.config.getoption
+    as_usual = option("tbstyle", "auto") != "auto" or option("fulltrace", default=False)
+    if call.excinfo is not None and not as_usual:
+        report.longrepr = _shown_error(item, call, call.excinfo) or report.longrepr
+    return report
+
+
+def _shown_error(
+    item: pytest.Item, call: pytest.CallInfo[None], found: pytest.ExceptionInfo[BaseException]
+) -> Any:
+    """Show an error of perfdata's by its sentence, below the user's own lines that led to it.
+
+    None for other errors. No line is to blame for a red, nor for what failed before the test.
+    """
+    error = found.value
+    if isinstance(error, PerfdataError if call.when == "setup" else RegressedError):
+        return found.getrepr(style="value", chain=False)
+    if isinstance(error, PerfdataError) and _uses_fixtures(item):
+        # What it was made from is in its sentence; what the test was handling is the test's own.
+        chain = error.__cause__ is None
+        return found.getrepr(style="long", chain=chain, tbfilter=_own_lines)
+    return None
+
+
+def _own_lines(found: pytest.ExceptionInfo[BaseException]) -> Any:
+    from perfdata.callers import Callers
+
+    callers = Callers(Path.cwd())
+    return found.traceback.filter(lambda entry: callers.shown(str(entry.path)) is not None)
+
+
+@pytest.fixture(scope="session")
+def perfdata_settings() -> Settings:
+    """The settings that hold in the current folder."""
+    return Settings.load()
+
+
+@pytest.fixture(scope="session")
+def _perf_databases(
+    perfdata_settings: Settings, pytestconfig: pytest.Config
+) -> Iterator[SessionDatabases]:
+    from perfdata.pytest_plugin.databases import SessionDatabases
+
+    databases = SessionDatabases(perfdata_settings, Announcer(pytestconfig))
+    yield databases
+    databases.close()
+
+
+@pytest.fixture(scope="session")
+def perf_url(_perf_databases: SessionDatabases) -> str:
+    """The database of the settings, as a SQLAlchemy URL; the embedded one is started."""
+    return _perf_databases.own_url()
+
+
+@pytest.fixture(scope="session")
+def perf_async_driver(perfdata_settings: Settings) -> str:
+    """What engines of coroutine functions are on: asyncpg where PERFDATA_DATABASE_URL says so."""
+    asyncpg = "+asyncpg:" in (perfdata_settings.database_url or "")
+    return "asyncpg" if asyncpg else "psycopg"
+
+
+@pytest.fixture
+def large_dataset(
+    request: pytest.FixtureRequest, perf_url: str, _perf_databases: SessionDatabases
+) -> Iterator[Dataset]:
+    """The marker's dataset in a clone; where its snapshot is not current it is built and saved."""
+    _perf_databases.use(perf_url)
+    with _perf_databases.provided(_marker(request.node).dataset) as dataset:
+        yield dataset
+
+
+@pytest.fixture
+def perf_clone_url(perf_url: str, large_dataset: Dataset, _perf_databases: SessionDatabases) -> str:  # noqa: ARG001
+    """The test's own clone of the dataset, as a SQLAlchemy URL on psycopg."""
+    return _perf_databases.current.url if _perf_databases.current else perf_url
+
+
+@pytest.fixture
+def perf_engine(perf_clone_url: str) -> Iterator[Engine]:
+    """A SQLAlchemy engine on the clone, with no prepared statements, JIT or parallel workers."""
+    from perfdata.perf.capture.sessions import make_engine
+
+    engine = make_engine(perf_clone_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def perf_session(perf_engine: Engine) -> Iterator[Session]:
+    """A Session in a transaction that is rolled back after the test, whatever it commits."""
+    from sqlalchemy.orm import Session
+
+    with perf_engine.connect() as connection, connection.begin() as transaction:
+        with Session(connection, join_transaction_mode="create_savepoint") as session:
+            yield session
+        transaction.rollback()
+
+
+@pytest.fixture
+def perf_async_session() -> None:
+    """An AsyncSession; pytest-asyncio's presence puts the real one in the place of this."""
+    raise ConfigError("perf_async_session needs pytest-asyncio: pip install pytest-asyncio")
+
+
+def _asyncio_fixtures() -> object:
+    """Make the plugin with the fixtures that only pytest-asyncio's own decorator can make."""
+    import pytest_asyncio
+
+    class AsyncioFixtures:
+        @pytest_asyncio.fixture
+        async def perf_async_session(
+            self,
+            perf_clone_url: str,
+            perf_async_driver: str,
+        ) -> AsyncIterator[AsyncSession]:
+            """An AsyncSession in a transaction that is rolled back after the test."""
+            from sqlalchemy.ext.asyncio import AsyncSession
+
+            from perfdata.perf.capture.sessions import make_async_engine
+
+            engine = make_async_engine(perf_clone_url, perf_async_driver)
+            async with engine.connect() as connection:
+                transaction = await connection.begin()
+                mode = "create_savepoint"
+                async with AsyncSession(connection, join_transaction_mode=mode) as session:
+                    yield session
+                await transaction.rollback()
+            await engine.dispose()
+
+    return AsyncioFixtures()
+
+
+@pytest.fixture
+def _perf_place(
+    perfdata_settings: Settings,
+    large_dataset: Dataset,
+    perf_clone_url: str,
+    perf_async_driver: str,
+    _perf_databases: SessionDatabases,
+) -> ScenarioDatabase:
+    """Where scenarios run: the clone, and what makes others for what can't be undone."""
+    from perfdata.perf.scenario.recorder import ScenarioDatabase
+
+    current = _perf_databases.current
+    no_clones = current.no_clones if current else "large_dataset is another's"
+    return ScenarioDatabase(
+        perf_clone_url,
+        perfdata_settings.root,
+        None if no_clones else _perf_databases,
+        no_clones,
+        perf_async_driver,
+        _perf_databases.data(large_dataset.name) if current else {},
+    )
+
+
+@pytest.fixture
+def perf(
+    request: pytest.FixtureRequest,
+    perfdata_settings: Settings,
+    large_dataset: Dataset,
+    perf_session: Session,
+    _perf_databases: SessionDatabases,
+    _perf_place: ScenarioDatabase,
+    benchmark: Any,
+) -> Iterator[Perf]:
+    """Runs a scenario: ``perf(scenario, *args, **kwargs)``; counts a block: ``perf.measure()``."""
+    from perfdata.perf.scenario.perf import Perf
+
+    _, results = request.node.stash.setdefault(_results_key, (perfdata_settings, []))
+    timer = _comparing(request, perfdata_settings, large_dataset) or benchmark
+    others = _others(request, large_dataset, _perf_databases) if _perf_place.databases else ()
+    options = _options(request, large_dataset, others)
+    judge = _judge(request, perfdata_settings)
+    runs = Perf(perf_session, timer, options, _perf_place, judge, results)
+    yield runs
+    runs.close()
+    # pytest-benchmark warns of tests that time nothing: those that only count, or failed before.
+    benchmark.skipped = True
+
+
+def _comparing(
+    request: pytest.FixtureRequest, settings: Settings, dataset: Dataset
+) -> RoundTimer | None:
+    """Return what times in turn with the other sides, where this run is one of a comparison."""
+    from perfdata.perf.compare.participant import CHILD_PLUGIN
+    from perfdata.snapshot.store import find_snapshot
+
+    child = request.config.pluginmanager.get_plugin(CHILD_PLUGIN)
+    if child is None:
+        return None
+    digest = find_snapshot(dataset.name, settings).manifest.body.sha256
+    rounds: RoundTimer = child.rounds(request.node.nodeid, digest)
+    return rounds
+
+
+def _judge(request: pytest.FixtureRequest, settings: Settings) -> Judge:
+    from perfdata.perf.gate.verdict import Judge
+
+    # Without a terminal of its own, as under xdist, this is what COLUMNS says, or 80.
+    width = request.config.get_terminal_writer().fullwidth
+    return Judge(settings.root, request.path.parent, _marker(request.node).threshold, width)
+
+
+def _others(
+    request: pytest.FixtureRequest, dataset: Dataset, databases: SessionDatabases
+) -> tuple[str, ...]:
+    """Return the other datasets that the test's growth is measured on; none without a limit."""
+    from perfdata.perf.gate.growth import others
+
+    marker = _marker(request.node)
+    if marker.budgets.max_growth is None:
+        return ()
+    return others(dataset, marker.growth, databases.project)
+
+
+def _options(
+    request: pytest.FixtureRequest, dataset: Dataset, others: tuple[str, ...]
+) -> ScenarioOptions:
+    from perfdata.perf.scenario.recorder import ScenarioOptions
+
+    item = request.node
+    marker = item.get_closest_marker("benchmark")
+    given = marker.kwargs if marker else {}
+    default = request.config.getoption
+    return ScenarioOptions(
+        name=item.name.removeprefix("test_"),
+        test=item.nodeid,
+        dataset=dataset,
+        budgets=_marker(item).budgets,
+        min_rounds=int(given.get("min_rounds") or default("benchmark_min_rounds")),
+        max_time_s=float(given.get("max_time") or default("benchmark_max_time")),
+        on=_marker(item).on,
+        scenario=_marker(item).name,
+        parameters=item.callspec.id if hasattr(item, "callspec") else "",
+        others=others,
+    )

@@ -1,0 +1,142 @@
+"""The marker ``perf``: which dataset a test runs on, and what its scenario may do at most.
+
+    dataset          the dataset, or a snapshot without one ("100_offices")
+    on               what the scenario gets: "session", "engine" or "psycopg"
+    name             what the scenario is called (else by its function, or the test)
+    max_…            the budgets (perfdata.perf.model.Budgets)
+    growth           the names of other datasets that max_growth runs the scenario on
+    buffers_percent  what buffers may differ by from the baseline: only what exceeds this (2)
+    buffers_blocks   and this too (8) is a difference
+
+Of several markers (on a test, its class, its module) the nearest counts, argument by argument.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from perfdata.errors import ConfigError
+from perfdata.perf.gate.growth import COUNTERS
+from perfdata.perf.gate.regressions import Threshold
+from perfdata.perf.model import Budgets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+DEFAULT_DATASET = "100_offices"
+TARGETS = ("session", "engine", "psycopg")
+BUDGETS = tuple(one.name for one in fields(Budgets))
+_THRESHOLDS = ("growth", "buffers_percent", "buffers_blocks")
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What the markers of a test say together."""
+
+    dataset: str = DEFAULT_DATASET
+    budgets: Budgets = field(default_factory=Budgets)
+    on: str = TARGETS[0]
+    name: str | None = None
+    growth: tuple[str, ...] = ()
+    threshold: Threshold = field(default_factory=Threshold)
+
+    @classmethod
+    def merged(cls, given: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> Marker:
+        """Merge markers' positional and named arguments, the nearest marker first.
+
+        Raises ConfigError for an argument that the marker does not have.
+        """
+        merged: dict[str, Any] = {}
+        for args, kwargs in reversed(list(given)):
+            if args:
+                raise ConfigError(
+                    f"the marker perf takes its arguments by name: {', '.join(ARGUMENTS)}"
+                )
+            for name, value in kwargs.items():
+                _check(name, value)
+            merged.update(kwargs)
+        budgets = {name: merged.pop(name) for name in BUDGETS if name in merged}
+        allowed = {
+            part: merged.pop(f"buffers_{part}")
+            for part in ("percent", "blocks")
+            if f"buffers_{part}" in merged
+        }
+        if "growth" in merged:
+            merged["growth"] = _names(merged["growth"])
+        return cls(budgets=Budgets(**budgets), threshold=Threshold(**allowed), **merged)
+
+    def on_dataset(self, name: str) -> Marker:
+        """Run on another dataset, of another size: only what is sent, and how often, is limited."""
+        if name == self.dataset:
+            return self
+        kept = self.budgets
+        budgets = Budgets(max_queries=kept.max_queries, max_repeats=kept.max_repeats)
+        return replace(self, dataset=name, budgets=budgets)
+
+
+def stated_limits(given: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Name the budgets and thresholds that markers set, the nearest marker first; None sets none.
+
+    They need not be perf markers of perfdata's: what else they hold is not looked at.
+    """
+    merged: dict[str, Any] = {}
+    for kwargs in reversed(list(given)):
+        merged.update(kwargs)
+    return [name for name in (*BUDGETS, *_THRESHOLDS) if merged.get(name) is not None]
+
+
+def _names(value: str | Iterable[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _are_names(value: object) -> bool:
+    return _is_name(value) or (
+        isinstance(value, (tuple, list)) and bool(value) and all(map(_is_name, value))
+    )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+
+
+def _is_growth(value: object) -> bool:
+    if isinstance(value, dict):
+        return bool(value) and set(value) <= set(COUNTERS) and all(map(_is_number, value.values()))
+    return _is_number(value)
+
+
+_COUNT = (_is_count, "a whole number from 0")
+_KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "dataset": (_is_name, "a name"),
+    "on": (TARGETS.__contains__, f"one of {', '.join(map(repr, TARGETS))}"),
+    "name": (_is_name, "a name"),
+    "growth": (_are_names, "the name of a dataset, or a tuple of some"),
+    "buffers_percent": (_is_number, "a number from 0"),
+    "buffers_blocks": _COUNT,
+    **dict.fromkeys(BUDGETS, _COUNT),
+    "max_growth": (
+        _is_growth,
+        f"a number from 0, or a dictionary with some for {', '.join(COUNTERS)}",
+    ),
+}
+ARGUMENTS = tuple(_KINDS)
+
+
+def _check(name: str, value: object) -> None:
+    if name not in _KINDS:
+        near = difflib.get_close_matches(name, ARGUMENTS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(ARGUMENTS)}"
+        raise ConfigError(f"the marker perf has no argument {name!r}; {hint}")
+    is_right, wanted = _KINDS[name]
+    if not (is_right(value) or (value is None and name in BUDGETS)):
+        raise ConfigError(f"perf({name}=…) takes {wanted}, not {value!r}")
