@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perfdata.tasks.base import EXAMPLE_NAME, is_dry, task, would_fail
 from perfdata.tasks.options import AS_SUPERUSER, LOCK_TIMEOUT, read_lock_timeout
 from perfdata.tasks.output import (
     human_duration,
@@ -17,6 +16,7 @@ from perfdata.tasks.output import (
 )
 from perfdata.tasks.progress import reporting
 from perfdata.tasks.target import check_build, flagged_rows, load_settings, untouched_target
+from perfdata.tasks.task import EXAMPLE_NAME, is_dry, task, would_fail
 
 if TYPE_CHECKING:
     from invoke.context import Context

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import ConfigError, MigrationError
-from perfdata.tasks.base import is_dry, task
 from perfdata.tasks.output import human_size, print_facts, print_json, show
 from perfdata.tasks.progress import reporting
 from perfdata.tasks.target import load_settings, untouched_target
+from perfdata.tasks.task import is_dry, task
 
 if TYPE_CHECKING:
     from invoke.context import Context

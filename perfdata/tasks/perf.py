@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfdata.errors import ConfigError
-from perfdata.tasks.base import Code, answer_no, is_dry, task
 from perfdata.tasks.browser import open_in_browser
 from perfdata.tasks.output import print_json, print_notes, shown_path
 from perfdata.tasks.progress import reporting
 from perfdata.tasks.target import load_settings
+from perfdata.tasks.task import Code, answer_no, is_dry, task
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -30,7 +30,7 @@ def run(_context: Context, *, dataset: str = "", only: str = "", json: bool = Fa
     from invoke.exceptions import Exit
 
     from perfdata.perf.results import read_results, results_path
-    from perfdata.tasks.testing import Ended, run_tests
+    from perfdata.tasks.pytest_run import Ended, run_tests
 
     settings = load_settings()
     ended = run_tests(settings, dataset=dataset, only=only, quiet=json)
@@ -136,7 +136,7 @@ def compare(
     from invoke.exceptions import Exit
 
     from perfdata.perf import compare as comparing
-    from perfdata.tasks.comparing import print_comparison
+    from perfdata.tasks.perf_output import print_comparison
 
     number = _read_rounds(rounds) if rounds else None
     with reporting() as report:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 
-from perfdata.tasks.base import Code
+from perfdata.tasks.task import Code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perfdata.tasks.base import EXAMPLE_NAME, answer_no, is_dry, task
 from perfdata.tasks.dataset import print_built
-from perfdata.tasks.differing import LIMIT, difference_facts, print_difference, whole_number
-from perfdata.tasks.dry import in_short, tell_create, tell_restore
+from perfdata.tasks.dry_run import in_short, tell_create, tell_restore
 from perfdata.tasks.keys import compared_with_own, explain_key, key_facts
 from perfdata.tasks.options import AS_SUPERUSER, LOCK_TIMEOUT, read_lock_timeout
 from perfdata.tasks.output import (
@@ -22,7 +20,9 @@ from perfdata.tasks.output import (
     shown_path,
 )
 from perfdata.tasks.progress import reporting
+from perfdata.tasks.snapshot_output import LIMIT, difference_facts, print_difference, whole_number
 from perfdata.tasks.target import configured_project, load_settings, shadowing, untouched_target
+from perfdata.tasks.task import EXAMPLE_NAME, answer_no, is_dry, task
 
 if TYPE_CHECKING:
     from invoke.context import Context

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from perfdata.tasks.base import would_fail
+from perfdata.tasks.task import would_fail
 
 if TYPE_CHECKING:
     from perfdata.config import Settings

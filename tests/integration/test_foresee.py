@@ -22,7 +22,7 @@ from perfdata import (
 from perfdata.database.connection import normalise_url
 from perfdata.snapshot.foresee import Foreseen, foresee_dataset
 from perfdata.snapshot.restore import Options
-from perfdata.tasks.dry import tell_restore
+from perfdata.tasks.dry_run import tell_restore
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from perfdata.database.connection import normalise_url, open_link
 from perfdata.database.migrate import database_heads
 from perfdata.snapshot.provide import foresee_build
 from perfdata.snapshot.restore import Options
-from perfdata.tasks.dry import tell_restore
+from perfdata.tasks.dry_run import tell_restore
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:

@@ -23,7 +23,6 @@ from perfdata.database.url import check_driver, make_url
 from perfdata.errors import BoundaryError, ConfigError
 from perfdata.progress import Event
 from perfdata.tasks import dataset, db, perf, snapshot
-from perfdata.tasks.base import Task, is_dry, task
 from perfdata.tasks.output import (
     aligned,
     human_duration,
@@ -35,6 +34,7 @@ from perfdata.tasks.output import (
 )
 from perfdata.tasks.program import StrictProgram
 from perfdata.tasks.progress import Lines
+from perfdata.tasks.task import Task, is_dry, task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,7 +227,7 @@ def test_stock_invoke_and_the_console_script_in_a_project_of_ones_own(tmp_path: 
 ENDLESS = """
 from invoke.collection import Collection
 from invoke.program import Program
-from perfdata.tasks.base import task
+from perfdata.tasks.task import task
 
 @task()
 def work(_context):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perfdata.tasks.base import would_fail
 from perfdata.tasks.output import human_rows, human_size, print_notes, print_table, show, shown_path
 from perfdata.tasks.target import check_build, flagged_rows, shadowing, untouched_target
+from perfdata.tasks.task import would_fail
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
