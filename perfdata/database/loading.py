@@ -168,7 +168,7 @@ def _copy_all(
         )
         if expected is not None and rows[key] != expected:
             raise LoadError(f"{key}: {rows[key]:,} rows came where {expected:,} are promised")
-        report(Event(key, rows[key], expected))
+        report(Event(key, rows[key], rows[key]))
     if missing := {key for key, count in (plan.counts or {}).items() if count} - rows.keys():
         raise LoadError(f"no rows came for {first(sorted(missing))}")
     return rows

@@ -1,24 +1,47 @@
-"""What the snapshot tasks say under ``--dry``, where they do nothing."""
+"""What the dataset and snapshot tasks print under ``--dry``; nothing is changed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perfdata.tasks.output import human_rows, human_size, print_notes, print_table, show, shown_path
-from perfdata.tasks.target import check_build, flagged_rows, shadowing, untouched_target
-from perfdata.tasks.task import would_fail
+from perfdata.tasks.output import print_notes, print_table, show
+from perfdata.tasks.snapshot_output import in_short, name_notes, parameters
+from perfdata.tasks.task import untouched_target, would_fail
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
     from perfdata.database.target import Target
+    from perfdata.dataset import Dataset
     from perfdata.progress import Report
     from perfdata.snapshot.foresee import Foreseen
     from perfdata.snapshot.restore import Options
-    from perfdata.snapshot.store import Snapshot
+
+
+def tell_build(
+    settings: Settings, dataset: Dataset, *, snapshot: bool, replace: bool, as_superuser: bool
+) -> None:
+    """Print what a build would do; exit as it would where a check fails."""
+    from perfdata.errors import SnapshotExistsError
+    from perfdata.snapshot.provide import check_replaceable
+    from perfdata.snapshot.store import snapshot_exists
+
+    target = untouched_target(settings)
+    print(f"would build {dataset.name} ({parameters(dataset)}) into {target.described()}")
+    print(f"would first remove {_flagged_rows(target)}")
+    if not snapshot:
+        print("would save no snapshot")
+    else:
+        try:
+            check_replaceable(dataset.name, settings, replace=replace)
+        except SnapshotExistsError as error:
+            raise would_fail(error) from error
+        verb = "replace" if snapshot_exists(dataset.name, settings) else "save"
+        print(f"would {verb} the snapshot {dataset.name}")
+    _check_build(settings, dataset.name, as_superuser=as_superuser)
 
 
 def tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool) -> None:
-    """Print what a create would do."""
+    """Print what a create would do; exit as it would where its name is taken."""
     from perfdata.errors import SnapshotExistsError
     from perfdata.snapshot.store import check_free, check_name, snapshot_exists
 
@@ -26,7 +49,7 @@ def tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool)
     rows = "every row" if all_rows else "the flagged rows"
     target = untouched_target(settings)
     print(f"would save {rows} of {target.described()} as {name}")
-    print_notes(shadowing(target, name))
+    print_notes(name_notes(target, name))
     try:
         check_free(name, settings, replace=replace)
     except SnapshotExistsError as error:
@@ -38,7 +61,7 @@ def tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool)
 def tell_restore(
     settings: Settings, name: str, options: Options, *, may_build: bool, report: Report
 ) -> None:
-    """Print what a restore would do, by the very checks that it makes before its first change."""
+    """Print what a restore would do; make the checks that it makes before its first change."""
     from perfdata.database.target import standing_target
     from perfdata.errors import PerfdataError
     from perfdata.snapshot.foresee import foresee_dataset
@@ -48,57 +71,72 @@ def tell_restore(
     named = untouched_target(settings)
     check_known(named.project, name, settings, build=may_build)
     if not snapshot_exists(name, settings):
-        said = f"would build {name}, which has no snapshot yet, and save it"
-        _tell_rebuild(named, name, said, options)
+        plan = f"would build {name}, which has no snapshot yet, and save it"
+        _tell_rebuild(named, name, plan, options)
         return
     shown = f"would restore {name} into {named.described()}"
     try:
         target = standing_target(settings)
         if target is None:
-            print(f"{shown}\nnot checked: its server does not run yet, or lacks migrations")
+            print(f"{shown}\nnot checked: its server is not running, or it lacks migrations")
             return
-        found, reason = foresee_dataset(
+        foreseen, reason = foresee_dataset(
             target, name, build=may_build, options=options, report=report
         )
     except PerfdataError as error:
         print(shown)
         raise would_fail(error) from error
-    if found is None:
-        _tell_rebuild(target, name, f"would build {name} again ({reason}) and save it", options)
+    if foreseen is None:
+        _tell_rebuild(target, name, f"would rebuild {name} ({reason}) and save it", options)
     else:
-        print(f"would restore {in_short(found.snapshot)}\ninto {target.described()}")
-        _tell_foreseen(found, keep=not options.clean_existing)
+        print(f"would restore {in_short(foreseen.snapshot)}\ninto {target.described()}")
+        _tell_foreseen(foreseen, keep=not options.clean_existing)
 
 
-def _tell_rebuild(target: Target, name: str, said: str, options: Options) -> None:
-    print(f"{said}\ninto {target.described()}")
-    print(f"would remove first: {flagged_rows(target)}")
-    check_build(target.settings, name, as_superuser=options.as_superuser)
+def _tell_rebuild(target: Target, name: str, plan: str, options: Options) -> None:
+    print(f"{plan}\ninto {target.described()}")
+    print(f"would first remove {_flagged_rows(target)}")
+    _check_build(target.settings, name, as_superuser=options.as_superuser)
 
 
-def _tell_foreseen(found: Foreseen, *, keep: bool) -> None:
+def _tell_foreseen(foreseen: Foreseen, *, keep: bool) -> None:
     from perfdata.database.connection import first
     from perfdata.snapshot.losses import lost_words
 
-    print("every check before the first change was made, and passed")
-    if found.fresh:
-        until = "db.gc --lost-rows" if found.lost else "db.gc"
-        print(f"would put a fresh database in its place, and keep what is there until {until}")
-    if found.lost:
-        rows = lost_words(found.snapshot.manifest)
-        show(f"would have these {rows} in the kept one alone: {first(found.lost)}")
-    table = []
-    for one in found.tables:
-        before = ["-", "-"]
-        if one.before is not None:
-            stays = "all" if keep and not one.whole else f"{one.before.staying:,}"
-            before = [f"{one.before.going:,}", stays]
-        table.append([f"{one.key} (whole)" if one.whole else one.key, *before, f"{one.coming:,}"])
-    print_table(("table", "remove", "keep", "load"), table, right=("remove", "keep", "load"))
-    print_notes(found.notes)
+    print("all checks that precede the first change passed")
+    if foreseen.fresh:
+        command = "db.gc --lost-rows" if foreseen.lost else "db.gc"
+        print(f"would replace the database with a new one and keep the old one until {command}")
+    if foreseen.lost:
+        rows = lost_words(foreseen.snapshot.manifest)
+        show(f"only the old one would have these {rows}: {first(foreseen.lost)}")
+    lines = []
+    for table in foreseen.tables:
+        removed = kept = "-"
+        if table.before is not None:
+            removed = f"{table.before.going:,}"
+            kept = "all" if keep and not table.whole else f"{table.before.staying:,}"
+        key = f"{table.key} (whole)" if table.whole else table.key
+        lines.append((key, removed, kept, f"{table.coming:,}"))
+    print_table(("table", "remove", "keep", "load"), lines, right=("remove", "keep", "load"))
+    print_notes(foreseen.notes)
 
 
-def in_short(snapshot: Snapshot) -> str:
-    """Name a snapshot with its size, on one line."""
-    rows, size = human_rows(snapshot.manifest.rows), human_size(snapshot.size_bytes)
-    return f"{snapshot.name}: {rows}, {shown_path(snapshot.path)} ({size})"
+def _check_build(settings: Settings, name: str, *, as_superuser: bool) -> None:
+    """Exit as a build would where a check before its first change fails."""
+    from perfdata.database.target import standing_target
+    from perfdata.errors import PerfdataError
+    from perfdata.snapshot.provide import foresee_build
+
+    try:
+        if (target := standing_target(settings)) is not None:
+            foresee_build(target, name, as_superuser=as_superuser)
+    except PerfdataError as error:
+        raise would_fail(error) from error
+
+
+def _flagged_rows(target: Target) -> str:
+    from perfdata.project import flag_of
+
+    column = flag_of(target.project, target.settings)
+    return f"the rows with {column} = true from every table that has that column"

@@ -1,7 +1,8 @@
-"""What perf.compare prints."""
+"""What the perf tasks print or open: the table of perf.compare, a report in the browser."""
 
 from __future__ import annotations
 
+import os
 import sys
 from itertools import zip_longest
 from statistics import median
@@ -14,71 +15,77 @@ from perfdata.tasks.output import aligned, one_line, print_table, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from perfdata.perf.compared import Compared, Comparison, Difference
     from perfdata.perf.randomisation import Change
 
-_SHORT = 10  # digits of a hash
-_SHOWN_TEXT = 120  # characters of a statement
+_HASH_DIGITS = 10
+_STATEMENT_CHARACTERS = 120
 
 
-def print_comparison(found: Comparison) -> None:
-    """Print the table, what was counted differently, and the notes; errors go to stderr."""
-    rev = (
-        found.rev if found.commit.startswith(found.rev) else f"{found.rev} {found.commit[:_SHORT]}"
-    )
+def print_comparison(comparison: Comparison) -> None:
+    """Print the table of scenarios, the counts that differ, and notes; errors go to stderr."""
+    rev = comparison.rev
+    if not comparison.commit.startswith(rev):
+        rev = f"{rev} {comparison.commit[:_HASH_DIGITS]}"
     numbers = ("this tree", rev, "change", "null 95 %", "A/A")
-    if found.scenarios:
+    if comparison.scenarios:
         print_table(
-            ("scenario", "dataset", *numbers, "verdict"), list(map(_row, found.scenarios)), numbers
+            ("scenario", "dataset", *numbers, "verdict"),
+            [_row(scenario) for scenario in comparison.scenarios],
+            numbers,
         )
-    for one in found.scenarios:
-        for line in _differences(one, rev):
+    for scenario in comparison.scenarios:
+        for line in _differences(scenario, rev):
             show(line)
-    if found.dirty:
-        print("this tree was compared as it lies there, with what is not committed")
-    for note in found.notes:
+    if comparison.dirty:
+        print("this tree includes uncommitted changes")
+    for note in comparison.notes:
         show(_indented(note))
-    for error in found.errors:
+    for error in comparison.errors:
         print(make_printable(f"error: {_indented(error)}"), file=sys.stderr)
 
 
-def _row(one: Compared) -> tuple[str, ...]:
-    if one.times is None or one.verdict is None:
-        return (one.scenario, one.dataset, *("-",) * 6)
-    medians = [seconds(median(one.times.rounds_s[side])) for side in ("this", "rev")]
-    null = f"{one.change.null_95:.1%}" if one.change else ""
-    changes = (_percent(one.change), null, _percent(one.same))
-    return (one.scenario, one.dataset, *medians, *changes, one.verdict.value)
+def _row(scenario: Compared) -> tuple[str, ...]:
+    names = (scenario.scenario, scenario.dataset)
+    if scenario.times is None or scenario.verdict is None:
+        return (*names, *("-",) * 6)
+    medians = [seconds(median(scenario.times.rounds_s[side])) for side in ("this", "rev")]
+    null = f"{scenario.change.null_95:.1%}" if scenario.change else ""
+    changes = (_percent(scenario.change), null, _percent(scenario.same))
+    return (*names, *medians, *changes, scenario.verdict.value)
 
 
 def _percent(change: Change | None) -> str:
     return f"{change.relative:+.1%}" if change else ""
 
 
-def _differences(one: Compared, rev: str) -> Iterator[str]:
-    """Write what the sides counted differently, as ``revision -> this tree``."""
-    if one.differences:
+def _differences(scenario: Compared, rev: str) -> Iterator[str]:
+    """Yield the lines of the counts that differ, as ``revision -> this tree``."""
+    if scenario.differences:
         yield ""
-        yield f"{one.scenario}, counted, {rev} -> this tree (no noise: the code does it)"
-        for difference in one.differences:
+        yield f"{scenario.scenario}: counts that changed, {rev} -> this tree (counts have no noise)"
+        for difference in scenario.differences:
             yield from _lines(difference)
-    if one.unsteady:
+    if scenario.unsteady:
         yield ""
-        yield f"{one.scenario}, counted differently by two runs of this tree: not the revision's"
-        for difference in one.unsteady:
+        yield f"{scenario.scenario}: counts that differ between two runs of this tree (not judged)"
+        for difference in scenario.unsteady:
             yield from _lines(difference)
 
 
-def _lines(one: Difference) -> Iterator[str]:
-    text = one_line(one.statement)
-    shown = f"{text[:_SHOWN_TEXT]}…" if len(text) > _SHOWN_TEXT else text
-    where = f"  of {shown}" if shown else ""
-    if one.name != "plan":
-        yield f"  {one.name}: {_count(one.rev)} -> {_count(one.this)}{where}"
+def _lines(difference: Difference) -> Iterator[str]:
+    statement = one_line(difference.statement)
+    if len(statement) > _STATEMENT_CHARACTERS:
+        statement = f"{statement[:_STATEMENT_CHARACTERS]}…"
+    where = f"  in {statement}" if statement else ""
+    if difference.name != "plan":
+        counts = f"{_count(difference.rev)} -> {_count(difference.this)}"
+        yield f"  {difference.name}: {counts}{where}"
         return
-    yield f"  plan: another{where}"
-    for old, new in zip_longest(one.rev, one.this, fillvalue=()):
+    yield f"  plan changed{where}"
+    for old, new in zip_longest(difference.rev, difference.this, fillvalue=()):
         pairs = side_by_side(old, new)
         rows = [["*" if pair.changed else " ", pair.old or "", pair.new or ""] for pair in pairs]
         yield from (f"    {line}" for line in aligned(rows))
@@ -90,3 +97,15 @@ def _count(count: int | None) -> str:
 
 def _indented(text: str) -> str:
     return "\n  ".join(map(one_line, text.splitlines()))
+
+
+def open_in_browser(path: Path) -> str | None:
+    """Open a file in the user's browser; return why it was not opened, else None."""
+    import webbrowser
+
+    if os.environ.get("CI"):
+        return "running in CI"
+    # Without a display Python would start a text browser in this terminal and wait for it.
+    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        return "there is no display"
+    return None if webbrowser.open(path.resolve().as_uri()) else "no browser was found"

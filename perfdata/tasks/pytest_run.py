@@ -1,4 +1,4 @@
-"""A project's perf tests, run by pytest in a process of its own."""
+"""The project's perf tests, run by pytest in a process of its own."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from perfdata.perf.model import ScenarioResult
 
 _FOLDER = Path("tests", "perf")
-# pytest's own exit codes; it is not imported for them.
+# pytest's own exit codes, spelled here so that pytest need not be imported.
 _PASSED, _FAILED, _NO_TESTS = 0, 1, 5
 
 
-class Ended(Enum):
-    """How a run of perf tests ended."""
+class Outcome(Enum):
+    """How a run of the perf tests ended."""
 
-    GREEN = "green"
-    RED = "red"
-    BROKEN = "broken"  # a test failed for another reason than its counts, or pytest could not run
+    PASSED = "passed"
+    REGRESSED = "regressed"
+    BROKEN = "broken"  # a test failed for a reason other than its counts, or pytest did not run
 
 
-def run_tests(settings: Settings, *, dataset: str, only: str, quiet: bool) -> Ended:
-    """Run the perf tests of a project in its root; ``quiet`` sends what pytest says to stderr.
+def run_tests(settings: Settings, *, dataset: str, only: str, quiet: bool) -> Outcome:
+    """Run the project's perf tests in its root folder.
 
-    Raises ConfigError where there is no such test.
+    ``quiet`` sends pytest's output to stderr. Raises ConfigError if no test is selected.
     """
-    before = _written(settings)
+    before = _results_time(settings)
     command = [sys.executable, "-m", "pytest", "--perf-only", "--benchmark-quiet"]
     if dataset:
         command += ["--perf-dataset", dataset]
@@ -48,20 +48,24 @@ def run_tests(settings: Settings, *, dataset: str, only: str, quiet: bool) -> En
     if done.returncode == _NO_TESTS:
         raise ConfigError(_no_tests(settings, only))
     if done.returncode == _PASSED:
-        return Ended.GREEN
-    anew = _written(settings) != before
-    red = anew and any(one.verdict is Verdict.REGRESSED for one in _last_results(settings))
-    return Ended.RED if red and done.returncode == _FAILED else Ended.BROKEN
+        return Outcome.PASSED
+    if done.returncode != _FAILED or _results_time(settings) == before:
+        return Outcome.BROKEN
+    regressed = any(result.verdict is Verdict.REGRESSED for result in _last_results(settings))
+    return Outcome.REGRESSED if regressed else Outcome.BROKEN
 
 
 def _selection(settings: Settings, only: str) -> Sequence[str]:
-    """Return pytest's arguments for one scenario: the tests that measured it last, or by name."""
-    places = [str(_FOLDER)] if (settings.root / _FOLDER).is_dir() else []
+    """Return pytest's arguments: all perf tests, or those that measured one scenario last.
+
+    A scenario that was never measured selects the tests by its name.
+    """
+    folders = [str(_FOLDER)] if (settings.root / _FOLDER).is_dir() else []
     if not only:
-        return places
-    tests = [one.test for one in _last_results(settings) if one.scenario == only]
-    there = [test for test in tests if (settings.root / test.partition("::")[0]).is_file()]
-    return list(dict.fromkeys(there)) or [*places, "-k", only]
+        return folders
+    tests = [result.test for result in _last_results(settings) if result.scenario == only]
+    existing = [test for test in tests if (settings.root / test.partition("::")[0]).is_file()]
+    return list(dict.fromkeys(existing)) or [*folders, "-k", only]
 
 
 def _last_results(settings: Settings) -> Sequence[ScenarioResult]:
@@ -72,13 +76,15 @@ def _last_results(settings: Settings) -> Sequence[ScenarioResult]:
 def _no_tests(settings: Settings, only: str) -> str:
     where = settings.root / _FOLDER if (settings.root / _FOLDER).is_dir() else settings.root
     if not only:
-        return f"there are no perf tests in {where}: none uses a fixture of perfdata's"
-    names = sorted({one.scenario for one in _last_results(settings)})
+        return f"there are no perf tests in {where}: no test uses one of perfdata's fixtures"
+    names = sorted({result.scenario for result in _last_results(settings)})
     last = f"; the last run measured {', '.join(names)}" if names else ""
-    last += "; a scenario whose test is called otherwise is known after a run of all"
-    return f"no perf test in {where} is named {only!r}{last}"
+    return (
+        f"no perf test in {where} matches {only!r}{last}; a scenario whose name is not its test's "
+        "is found once a run of all tests has measured it"
+    )
 
 
-def _written(settings: Settings) -> int | None:
+def _results_time(settings: Settings) -> int | None:
     path = results_path(settings)
     return path.stat().st_mtime_ns if path.is_file() else None
