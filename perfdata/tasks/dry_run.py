@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perfdata.tasks.output import print_notes, print_table, show
+from perfdata.tasks.output import print_notes, print_table, show, shown_path
 from perfdata.tasks.snapshot_output import in_short, name_notes, parameters
 from perfdata.tasks.task import untouched_target, would_fail
 
@@ -56,6 +56,15 @@ def tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool)
         raise would_fail(error) from error
     if snapshot_exists(name, settings):
         print(f"would replace the snapshot {name}")
+
+
+def tell_delete(settings: Settings, name: str) -> None:
+    """Print which file would be deleted."""
+    from perfdata.snapshot.store import find_snapshot, snapshot_exists, snapshot_path
+
+    if not snapshot_exists(name, settings):
+        find_snapshot(name, settings)  # raises, and suggests the closest name
+    print(f"would delete {shown_path(snapshot_path(name, settings))}")
 
 
 def tell_restore(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from perfdata.tasks.dry_run import tell_create, tell_restore
+from perfdata.tasks.dry_run import tell_create, tell_delete, tell_restore
 from perfdata.tasks.output import (
     human_rows,
     human_size,
     print_json,
     print_notes,
-    print_table,
     shown_path,
 )
 from perfdata.tasks.progress import reporting
@@ -25,6 +24,7 @@ from perfdata.tasks.snapshot_output import (
     print_key,
     print_provided,
     print_snapshot,
+    print_snapshots,
     snapshot_facts,
 )
 from perfdata.tasks.task import (
@@ -183,20 +183,7 @@ def list_all(_context: Context, *, json: bool = False) -> None:
     elif not snapshots:
         print(f"no snapshots in {shown_path(settings.home)}")
     else:
-        print_table(
-            ("snapshot", "rows", "size", "created", "description"),
-            [
-                (
-                    snapshot.name,
-                    f"{snapshot.manifest.rows:,}",
-                    human_size(snapshot.size_bytes),
-                    snapshot.manifest.created_at,
-                    snapshot.manifest.description,
-                )
-                for snapshot in snapshots
-            ],
-            right=("rows", "size"),
-        )
+        print_snapshots(snapshots)
 
 
 @task(options={"name": _NAME, "json": "print JSON"}, required={"name": snapshot_names})
@@ -227,20 +214,13 @@ def exists(_context: Context, *, name: str = "") -> None:
 @task(options={"name": _NAME}, required={"name": snapshot_names})
 def delete(context: Context, *, name: str = "") -> None:
     """Delete a snapshot's file, even if it is damaged."""
-    from perfdata.snapshot.store import (
-        delete_snapshot,
-        find_snapshot,
-        snapshot_exists,
-        snapshot_path,
-    )
+    from perfdata.snapshot.store import delete_snapshot
 
     settings = load_settings()
-    if not is_dry(context):
+    if is_dry(context):
+        tell_delete(settings, name)
+    else:
         print(f"deleted {shown_path(delete_snapshot(name, settings))}")
-        return
-    if not snapshot_exists(name, settings):
-        find_snapshot(name, settings)  # raises, and suggests the closest name
-    print(f"would delete {shown_path(snapshot_path(name, settings))}")
 
 
 @task(

@@ -19,7 +19,7 @@ from perfdata.tasks.output import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from perfdata.config import Settings
     from perfdata.database.target import Target
@@ -62,6 +62,24 @@ def snapshot_facts(snapshot: Snapshot) -> dict[str, object]:
         "path": snapshot.path,
         "size_bytes": snapshot.size_bytes,
     }
+
+
+def print_snapshots(snapshots: Sequence[Snapshot]) -> None:
+    """Print a table of snapshots."""
+    print_table(
+        ("snapshot", "rows", "size", "created", "description"),
+        [
+            (
+                snapshot.name,
+                f"{snapshot.manifest.rows:,}",
+                human_size(snapshot.size_bytes),
+                snapshot.manifest.created_at,
+                snapshot.manifest.description,
+            )
+            for snapshot in snapshots
+        ],
+        right=("rows", "size"),
+    )
 
 
 def print_snapshot(snapshot: Snapshot) -> None:

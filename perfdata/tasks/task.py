@@ -252,5 +252,5 @@ def snapshot_names(settings: Settings) -> list[str]:
 
 
 def restorable_names(settings: Settings) -> list[str]:
-    """Return the names of the snapshots and of the project's datasets."""
-    return sorted({*snapshot_names(settings), *dataset_names(settings)})
+    """Return the names of the project's datasets, then those of the other snapshots."""
+    return list(dict.fromkeys([*dataset_names(settings), *snapshot_names(settings)]))
