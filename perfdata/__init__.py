@@ -1,6 +1,6 @@
 """Large, realistic PostgreSQL datasets for performance tests, restored in about a second.
 
-Names are imported when they are first used, so that ``import perfdata`` costs nothing.
+A public name is imported from its module when it is first used, so ``import perfdata`` is cheap.
 """
 
 from __future__ import annotations
@@ -50,11 +50,7 @@ if TYPE_CHECKING:
     from perfdata.snapshot.build import build_dataset
     from perfdata.snapshot.cache_key import CacheKey, cache_key
     from perfdata.snapshot.create import create_snapshot
-    from perfdata.snapshot.diff.difference import (
-        Difference,
-        TableDifference,
-        diff_snapshots,
-    )
+    from perfdata.snapshot.diff.difference import Difference, TableDifference, diff_snapshots
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.options import Built, Provided, Restored
     from perfdata.snapshot.provide import provide_dataset
@@ -69,64 +65,27 @@ if TYPE_CHECKING:
     from perfdata.snapshot.verify import verify_snapshot
     from perfdata.target.target import Target, open_target
 
-_MODULES = {
-    "config": ("Settings",),
-    "load.append": ("append_rows",),
-    "database.target": ("Target", "open_target"),
-    "dataset": ("Dataset", "TableRows"),
-    "errors": (
-        "BaselineError",
-        "BoundaryError",
-        "BudgetExceededError",
-        "ComparisonError",
-        "ConfigError",
-        "ConnectError",
-        "DatasetNotFoundError",
-        "ElsewhereError",
-        "GuardError",
-        "InvalidNameError",
-        "LoadError",
-        "MigrationError",
-        "NoClonesError",
-        "PerfdataError",
-        "PrivilegesError",
-        "ProgramRefusedError",
-        "RefusedError",
-        "RegressedError",
-        "ResultsError",
-        "RowsRefusedError",
-        "SchemaError",
-        "ServerError",
-        "ServerRefusedError",
-        "SnapshotDamagedError",
-        "SnapshotDiffersError",
-        "SnapshotError",
-        "SnapshotExistsError",
-        "SnapshotNotFoundError",
-        "SnapshotStaleError",
-        "UserCodeError",
-    ),
-    "perf.scenario.perf": ("Perf",),
-    "project": ("Migration", "Project"),
-    "progress": ("Event", "Report"),
-    "snapshot.create": ("create_snapshot",),
-    "snapshot.diff.difference": ("Difference", "TableDifference", "diff_snapshots"),
-    "snapshot.format.manifest": ("Manifest",),
-    "snapshot.cache_key": ("CacheKey", "cache_key"),
-    "snapshot.build": ("build_dataset",),
-    "snapshot.options": ("Built", "Provided", "Restored"),
-    "snapshot.provide": ("provide_dataset",),
-    "snapshot.restore": ("restore_snapshot",),
-    "snapshot.store": (
-        "Snapshot",
-        "delete_snapshot",
-        "find_snapshot",
-        "list_snapshots",
-        "snapshot_exists",
-    ),
-    "snapshot.verify": ("verify_snapshot",),
-}
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+# The modules of the imports above, those without a database driver first.
+_MODULES = (
+    "perfdata.errors",
+    "perfdata.progress",
+    "perfdata.config",
+    "perfdata.project",
+    "perfdata.dataset",
+    "perfdata.snapshot.format.manifest",
+    "perfdata.snapshot.store",
+    "perfdata.snapshot.options",
+    "perfdata.load.append",
+    "perfdata.target.target",
+    "perfdata.perf.scenario.perf",
+    "perfdata.snapshot.create",
+    "perfdata.snapshot.build",
+    "perfdata.snapshot.restore",
+    "perfdata.snapshot.provide",
+    "perfdata.snapshot.verify",
+    "perfdata.snapshot.cache_key",
+    "perfdata.snapshot.diff.difference",
+)
 
 __all__ = [
     "BaselineError",
@@ -193,14 +152,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name from its module, once."""
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(importlib.import_module(f"perfdata.{_MODULE_OF[name]}"), name)
-    globals()[name] = found
-    return found
+    """Import a public name from the first module that has it."""
+    if name in __all__:
+        for module in _MODULES:
+            namespace = vars(importlib.import_module(module))
+            if name in namespace:
+                globals()[name] = namespace[name]
+                return namespace[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """List the public names beside what is there already."""
+    """List the public names along with those already imported."""
     return sorted({*globals(), *__all__})

@@ -1,8 +1,8 @@
-"""The same API for asynchronous callers.
+"""The functions on snapshots as coroutines.
 
-``database`` is a URL, a SQLAlchemy AsyncEngine, AsyncConnection or AsyncSession (on psycopg or
-asyncpg), or a psycopg AsyncConnection. A caller's open transaction is joined. Reading and writing
-the file itself happens on the event loop, a block at a time.
+``database`` is a URL, a SQLAlchemy AsyncEngine, AsyncConnection or AsyncSession (with psycopg or
+asyncpg), or a psycopg AsyncConnection. A caller's open transaction is joined. Snapshot files are
+read and written on the event loop, one block at a time.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ async def create_snapshot(
     settings: Settings | None = None,
     report: Report = silent,
 ) -> Snapshot:
-    """Save a database's flagged rows (or all) as a snapshot (see perfdata.create_snapshot)."""
+    """Save a database's flagged rows, or all rows, as a snapshot: see perfdata.create_snapshot."""
     from perfdata.snapshot.create import CreateOptions, create
 
     options = CreateOptions(
@@ -69,8 +69,8 @@ async def create_snapshot(
         as_superuser=as_superuser,
         lock_timeout_s=lock_timeout_s,
     )
-    found = settings or Settings.load()
-    return await _with_link(database, lambda link: create(link, options, found, report))
+    settings = settings or Settings.load()
+    return await _with_link(database, lambda link: create(link, options, settings, report))
 
 
 async def restore_snapshot(
@@ -88,17 +88,17 @@ async def restore_snapshot(
     settings: Settings | None = None,
     report: Report = silent,
 ) -> Restored:
-    """Replace a database's flagged rows by a snapshot's (see perfdata.restore_snapshot).
+    """Replace a database's flagged rows with a snapshot's: see perfdata.restore_snapshot.
 
-    With ``fresh`` the database is a URL or an AsyncEngine, and a thread does the work.
+    ``fresh`` takes a URL or an AsyncEngine and does its work in a thread.
     """
     from perfdata.snapshot.in_place import restore_in_place
     from perfdata.snapshot.options import RestoreOptions
     from perfdata.snapshot.restore import restore_into
     from perfdata.snapshot.store import find_snapshot
 
-    found = settings or Settings.load()
-    snapshot = find_snapshot(name, found)
+    settings = settings or Settings.load()
+    snapshot = find_snapshot(name, settings)
     options = RestoreOptions(
         clean_existing=clean_existing,
         fresh=fresh,
@@ -110,34 +110,36 @@ async def restore_snapshot(
         lock_timeout_s=lock_timeout_s,
     )
     if fresh:
-        whole = await _whole_database(database)
-        return await asyncio.to_thread(restore_into, whole, snapshot, found, options, report)
+        synchronous = await _synchronous(database)
+        return await asyncio.to_thread(
+            restore_into, synchronous, snapshot, settings, options, report
+        )
     began = time.perf_counter()
     file = await asyncio.to_thread(snapshot.open().check)
-    done = await _with_link(
-        database, lambda link: restore_in_place(link, file, found, options, report)
+    restored = await _with_link(
+        database, lambda link: restore_in_place(link, file, settings, options, report)
     )
-    return dataclasses.replace(done, duration_s=time.perf_counter() - began)
+    return dataclasses.replace(restored, duration_s=time.perf_counter() - began)
 
 
 async def list_snapshots(
     settings: Settings | None = None, report: Report = silent
 ) -> list[Snapshot]:
-    """Return all snapshots, by name (see perfdata.list_snapshots)."""
+    """Return all snapshots, sorted by name: see perfdata.list_snapshots."""
     from perfdata.snapshot import store
 
     return await asyncio.to_thread(store.list_snapshots, settings, report)
 
 
 async def delete_snapshot(name: str, settings: Settings | None = None) -> Path:
-    """Delete the snapshot of that name, and return where it was."""
+    """Delete the snapshot of that name, and return the path it had."""
     from perfdata.snapshot import store
 
     return await asyncio.to_thread(store.delete_snapshot, name, settings)
 
 
 async def snapshot_exists(name: str, settings: Settings | None = None) -> bool:
-    """Tell whether there is a snapshot of that name, in that spelling."""
+    """Return whether a snapshot of that name exists; case matters."""
     from perfdata.snapshot import store
 
     return await asyncio.to_thread(store.snapshot_exists, name, settings)
@@ -152,7 +154,7 @@ async def verify_snapshot(
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
 ) -> Snapshot:
-    """Check a snapshot's file, and a database against it (see perfdata.verify_snapshot)."""
+    """Check a snapshot's file, and a database against it: see perfdata.verify_snapshot."""
     from perfdata.snapshot import verify
 
     snapshot = await asyncio.to_thread(verify.verify_file, name, settings or Settings.load())
@@ -179,15 +181,15 @@ async def diff_snapshots(
     settings: Settings | None = None,
     report: Report = silent,
 ) -> Difference:
-    """Compare a snapshot with another or a database (see perfdata.diff_snapshots)."""
+    """Compare a snapshot with another one or with a database: see perfdata.diff_snapshots."""
     from perfdata.snapshot.diff import difference
     from perfdata.snapshot.store import find_snapshot
 
-    found = settings or Settings.load()
+    settings = settings or Settings.load()
     if database is None or other is not None:
         compare = partial(difference.diff_snapshots, database=database, limit=limit)
-        return await asyncio.to_thread(compare, name, other, settings=found, report=report)
-    snapshot = find_snapshot(name, found)
+        return await asyncio.to_thread(compare, name, other, settings=settings, report=report)
+    snapshot = find_snapshot(name, settings)
     return await _with_link(
         database,
         lambda link: difference.diff_with_database(
@@ -196,8 +198,8 @@ async def diff_snapshots(
     )
 
 
-async def _whole_database(database: object) -> object:
-    """Return what perfdata.restore_snapshot takes for a whole database, or refuses."""
+async def _synchronous(database: object) -> object:
+    """Return an AsyncEngine's URL, after closing its connections; anything else as it is."""
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     if not isinstance(database, AsyncEngine):
@@ -207,7 +209,7 @@ async def _whole_database(database: object) -> object:
 
 
 async def _with_link(database: object, work: Callable[[Link], T]) -> T:
-    """Run ``work`` on a link to what the caller gave, in a greenlet that awaits for it."""
+    """Run ``work`` with a link to the caller's database, in a greenlet that can await."""
     import psycopg
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import (
@@ -241,15 +243,15 @@ async def _with_link(database: object, work: Callable[[Link], T]) -> T:
             raise connect_error(database.url, error) from error
         async with aclosing(opened) as connection:
             own = await connection.execution_options(isolation_level="AUTOCOMMIT")
-            return await own.run_sync(lambda one: work(join_connection(one)))
+            return await own.run_sync(lambda synchronous: work(join_connection(synchronous)))
     if not isinstance(database, str):
         raise ConfigError(
-            "a database is a URL, a SQLAlchemy AsyncEngine, AsyncConnection or AsyncSession, or a "
-            f"psycopg AsyncConnection, not {type(database).__module__}."
-            f"{type(database).__qualname__}; perfdata has the same functions for synchronous ones"
+            "database must be a URL, a SQLAlchemy AsyncEngine, AsyncConnection or AsyncSession, or "
+            f"a psycopg AsyncConnection, not {type(database).__module__}."
+            f"{type(database).__qualname__}; for synchronous ones use the functions of perfdata"
         )
-    async with await connect_async(normalise_url(database)) as mine:
-        return await greenlet_spawn(work, AsyncPsycopgLink(mine))
+    async with await connect_async(normalise_url(database)) as opened_here:
+        return await greenlet_spawn(work, AsyncPsycopgLink(opened_here))
 
 
 def _in_session(session: Session, work: Callable[[Link], T]) -> T:

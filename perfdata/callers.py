@@ -1,4 +1,4 @@
-"""Callers: the line of the application that sent a statement."""
+"""Callers: the application's line of code that sent a statement."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).resolve().parent
 _LIBRARIES = tuple({Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")})
 _INSTALLED = {"site-packages", "dist-packages"}
-# The bundled project is an application that happens to lie inside of the package.
+# The bundled project counts as an application, although it is part of this package.
 _BUNDLED = _PACKAGE / "welfare"
 
 
 class Caller(NamedTuple):
-    """A line of code; ``file`` is relative to the root where it lies in there."""
+    """A line of code; ``file`` is relative to the root if it is inside it."""
 
     file: str
     line: int
@@ -26,24 +26,23 @@ class Caller(NamedTuple):
 
 
 class Callers:
-    """Finds the nearest frame that is neither a library's nor perfdata's own."""
+    """Finds the innermost frame of the application: not of a library, not of perfdata."""
 
     def __init__(self, root: Path) -> None:
-        """Take the folder that files are named from."""
         self._root = root.resolve()
         self._files: dict[str, str | None] = {}
 
     def find(self) -> Caller | None:
-        """Return the line that is being executed; None where no application is in the stack."""
-        frame = sys._getframe(1)  # noqa: SLF001  a traceback would cost much more
-        for one in _outwards(frame):
-            file = self.shown(one.f_code.co_filename)
+        """Return the application's line that is running; None if the stack has none."""
+        innermost = sys._getframe(1)  # noqa: SLF001  a traceback would cost much more
+        for frame in _outwards(innermost):
+            file = self.shown(frame.f_code.co_filename)
             if file is not None:
-                return Caller(file, one.f_lineno, one.f_code.co_qualname)
+                return Caller(file, frame.f_lineno, frame.f_code.co_qualname)
         return None
 
     def shown(self, name: str) -> str | None:
-        """Return what an application's file is called; None for a library's, or perfdata's own."""
+        """Return the path to show for an application's file; None for any other file."""
         if name not in self._files:
             self._files[name] = self._shown(name)
         return self._files[name]
@@ -57,7 +56,7 @@ class Callers:
         if (
             _INSTALLED.intersection(path.parts)
             or path.is_relative_to(_PACKAGE)
-            or any(path.is_relative_to(one) for one in _LIBRARIES)
+            or any(path.is_relative_to(library) for library in _LIBRARIES)
         ):
             return None
         inside = path.is_relative_to(self._root)
@@ -65,7 +64,7 @@ class Callers:
 
 
 def _outwards(frame: FrameType | None) -> Any:
-    """Yield frames outwards; from SQLAlchemy's greenlet on into the coroutine that waits for it."""
+    """Yield frames outwards, across SQLAlchemy's greenlet into the coroutine awaiting it."""
     greenlet = sys.modules.get("greenlet")
     inner = greenlet.getcurrent() if greenlet else None
     while frame is not None:

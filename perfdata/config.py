@@ -1,4 +1,4 @@
-"""Settings, from the nearest pyproject.toml with ``[tool.perfdata]`` and from PERFDATA_*."""
+"""Settings, read from ``[tool.perfdata]`` of the nearest pyproject.toml and from PERFDATA_*."""
 
 from __future__ import annotations
 
@@ -24,22 +24,25 @@ _KEYS: dict[str, type] = {
     "flag_column": str,
     "whole_tables": list,
 }
-
-
 _VARIABLES = ("PERFDATA_DATABASE_URL", "PERFDATA_HOME", "PERFDATA_PG_BIN", "PERFDATA_ALLOW")
-_INTERNAL = {"PERFDATA_COMPARE"}  # what perf.compare tells its own processes
+_INTERNAL = {"PERFDATA_COMPARE"}  # set by perf.compare for its own processes
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run of perfdata goes by.
+    """The settings of a project; environment variables override pyproject.toml.
 
-    ``root`` is the folder of the pyproject.toml that was found; ``configured`` tells whether one
-    was. ``home`` holds snapshots, results and the embedded server. ``database_url`` None means the
-    embedded server. ``allow`` lists the databases (``host:port/database``, wildcards in the latter)
-    that may be deleted from, ``allow_environ`` those of them that PERFDATA_ALLOW lists.
-    ``flag_column`` goes over the project's own; ``whole_tables`` names tables (wildcards allowed)
-    of which a snapshot of flagged rows takes, and a restore brings, every row.
+    - ``root``: the folder of the pyproject.toml with ``[tool.perfdata]``, else the start folder;
+      ``configured`` tells which
+    - ``home``: the folder of snapshots, results and the embedded server
+    - ``project``: where the Project is found, as ``package.module:attribute``
+    - ``database_url``: the target; None for the embedded server
+    - ``pg_bin``: the folder of PostgreSQL's programs; None for the bundled ones
+    - ``allow``: databases whose rows may be deleted, as ``host:port/database`` (wildcards are
+      allowed in the database name); ``allow_environ`` holds those from PERFDATA_ALLOW
+    - ``flag_column``: overrides the project's
+    - ``whole_tables``: tables, wildcards allowed, that a snapshot of flagged rows saves and a
+      restore loads with all their rows
     """
 
     root: Path
@@ -55,14 +58,14 @@ class Settings:
 
     @classmethod
     def load(cls, start: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read the settings that hold in folder ``start`` (default: the current one).
+        """Read the settings for the folder ``start``, by default the current one.
 
-        Raises ConfigError for a pyproject.toml that can't be read, an unknown key, a wrong type.
+        Raises ConfigError for an unreadable pyproject.toml, an unknown key or a wrong type.
         """
         environ = os.environ if environ is None else environ
         start = (start or Path.cwd()).resolve()
-        found = _find(start)
-        root, table = found or (start, {})
+        configured = _find(start)
+        root, table = configured or (start, {})
 
         def folder(variable: str, key: str) -> Path | None:
             given = environ.get(variable)
@@ -72,8 +75,8 @@ class Settings:
             except RuntimeError as error:
                 raise ConfigError(f"{variable} {value!r}: {error}") from error
 
-        listed = environ.get("PERFDATA_ALLOW", "").split(",")
-        allow = tuple(one.strip() for one in listed if one.strip())
+        entries = environ.get("PERFDATA_ALLOW", "").split(",")
+        allow = tuple(entry.strip() for entry in entries if entry.strip())
         return cls(
             root=root,
             home=folder("PERFDATA_HOME", "home") or root / ".perfdata",
@@ -84,44 +87,41 @@ class Settings:
             allow_environ=allow,
             flag_column=table.get("flag_column") or None,
             whole_tables=tuple(table.get("whole_tables", ())),
-            configured=found is not None,
+            configured=configured is not None,
         )
 
     def command(self, task: str) -> str:
-        """Return the command that runs a task in this project."""
+        """Return the command that runs a task of this project."""
         return command(self.root, task)
 
     def make_home(self) -> Path:
-        """Create the home folder, with a .gitignore of its own, and return it."""
+        """Create the home folder, with a .gitignore in it, and return it."""
         try:
             self.home.mkdir(parents=True, exist_ok=True)
-            if not any(self.home.iterdir()):  # a folder that others use too is theirs to ignore
+            if not any(self.home.iterdir()):  # git should still see files that are not perfdata's
                 (self.home / ".gitignore").write_text("*\n", encoding="utf-8")
         except OSError as error:
             raise ConfigError(
-                f"PERFDATA_HOME {self.home} can't be written ({error.strerror}); "
-                "set PERFDATA_HOME to a folder that can"
+                f"PERFDATA_HOME {self.home} is not writable ({error.strerror}); "
+                "set PERFDATA_HOME to a writable folder"
             ) from error
         return self.home
 
 
 def command(root: Path, task: str) -> str:
-    """Return the command that runs a task: invoke's where the project has tasks.
-
-    A project without a tasks.py has the console script.
-    """
+    """Return the command that runs a task: invoke if the project has a tasks.py, else perfdata."""
     return f"{'invoke' if (root / 'tasks.py').is_file() else 'perfdata'} {task}"
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Say of each PERFDATA_* variable that is no setting that it isn't, with the near name."""
-    said = []
+    """Return a warning for each PERFDATA_* variable that is not a setting."""
+    warnings = []
     for name in sorted(environ):
         if name.startswith("PERFDATA_") and name not in {*_VARIABLES, *_INTERNAL}:
-            near = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.8)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(_VARIABLES)}"
-            said.append(f"{name} is no setting of perfdata; {hint}")
-    return said
+            close = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.8)
+            hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(_VARIABLES)}"
+            warnings.append(f"{name} is not a setting of perfdata; {hint}")
+    return warnings
 
 
 def _find(start: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -145,12 +145,12 @@ def _checked(table: Any, path: Path) -> dict[str, Any]:
     for key, value in table.items():
         kind = _KEYS.get(key)
         if kind is None:
-            near = difflib.get_close_matches(key, _KEYS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(_KEYS)}"
+            close = difflib.get_close_matches(key, _KEYS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(_KEYS)}"
             raise ConfigError(f"{path}: [tool.perfdata] has no key {key!r}; {hint}")
         wrong_item = kind is list and not all(isinstance(item, str) for item in value)
         if not isinstance(value, kind) or wrong_item:
-            wanted = "a list of strings" if kind is list else "a string"
-            found = type(value).__name__  # not the value: it may hold a password
-            raise ConfigError(f"{path}: [tool.perfdata] {key} must be {wanted}, not a {found}")
+            expected = "a list of strings" if kind is list else "a string"
+            actual = type(value).__name__  # not the value, which may contain a password
+            raise ConfigError(f"{path}: [tool.perfdata] {key} must be {expected}, not a {actual}")
     return table

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TableRows:
-    r"""One table's rows, ready for COPY.
+    r"""The rows of one table, in COPY's text format.
 
-    ``table`` is a bare name in schema public, else ``schema.table``. ``blocks`` yields bytes in
-    COPY's text format (tab between values, ``\N`` for null), each block whole lines.
+    ``table`` is a name in schema public, or ``schema.table``. ``blocks`` are bytes of whole lines,
+    with tabs between values and ``\N`` for null.
     """
 
     table: str
@@ -32,13 +32,17 @@ class TableRows:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A named definition of rows: the same seed, parameters and version give the same rows.
+    """A named definition of rows; the same seed, parameters and version give the same rows.
 
-    ``generate`` yields the tables in any order, each once. ``sources`` are the modules or packages
-    whose code decides the rows (by default the modules of ``generate`` and of the project, which
-    is ``defined_in`` and set when it is loaded, with what they import of their own); ``pools``
-    returns a digest of values taken from elsewhere, such as a Faker provider's lists. Both are
-    part of the fingerprint.
+    - ``generate``: yields the rows of each table once, in any order
+    - ``as_of``: the reference date of the rows, used as today
+    - ``sources``: the modules or packages whose code decides the rows. Default: the modules of
+      ``generate`` and of the project (``defined_in``, which load_project sets), with the modules
+      of their own project that they import
+    - ``pools``: returns a digest of values from outside the sources, such as a Faker provider's
+      lists
+
+    All fields but ``description`` and ``defined_in`` are part of the fingerprint.
     """
 
     name: str
@@ -53,11 +57,11 @@ class Dataset:
     pools: Callable[[], str] | None = field(default=None, repr=False)
 
     def fingerprint(self) -> str:
-        """Hash everything that decides the rows, as 64 hexadecimal digits."""
+        """Return a SHA-256 of everything that decides the rows, as 64 hexadecimal digits."""
         return _digest(self.fingerprint_parts())
 
     def fingerprint_parts(self) -> dict[str, str]:
-        """Return what the fingerprint is made of, by name."""
+        """Return the parts that the fingerprint hashes, by name."""
         parts = {
             "name": self.name,
             "parameters": json.dumps(dict(sorted(self.parameters.items()))),
@@ -79,12 +83,12 @@ class Dataset:
 
 
 def _module_of(generate: object) -> str:
-    """Return the module that a function comes from; what hides it would hide its code."""
+    """Return a function's module; raise ConfigError for a partial, whose code is elsewhere."""
     module = getattr(generate, "__module__", None)
     if isinstance(generate, functools.partial) or not isinstance(module, str):
         raise ConfigError(
-            f"generate={generate!r} does not tell in which module its code stands: give a "
-            "function, with what varies in parameters, or name the modules in sources"
+            f"the module of generate={generate!r} is unknown: pass a plain function and put what "
+            "varies into parameters, or list the modules in sources"
         )
     return module
 

@@ -1,4 +1,4 @@
-"""How the library tells a caller what it is doing: values to a callback, never prints."""
+"""Progress: events that the library reports to a caller's callback; the library never prints."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from perfdata.text import make_printable
 
 @dataclass(frozen=True)
 class Event:
-    """Something to tell a user: a line, or how far a piece of work has come.
+    """A message, or the progress of a piece of work, such as one table.
 
-    ``done`` and ``total`` count rows; both None means that ``text`` is a plain line, which is made
-    printable.
+    ``done`` counts rows and is None for a message. ``total`` is the expected number of rows, None
+    where it is unknown; the last event of a piece of work has ``done == total``. Control characters
+    in ``text`` are replaced.
     """
 
     text: str
@@ -23,9 +24,14 @@ class Event:
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", make_printable(self.text))
 
+    @property
+    def finished(self) -> bool:
+        """Tell whether this is the last event of a piece of work."""
+        return self.done is not None and self.done == self.total
+
 
 Report = Callable[[Event], None]
 
 
 def silent(_event: Event) -> None:
-    """Tell nobody."""
+    """Ignore an event."""

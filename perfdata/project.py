@@ -1,4 +1,4 @@
-"""What an application plugs in: its datasets, migrations, tables and flag column."""
+"""Projects: the datasets, migrations, metadata and flag column of an application."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ if TYPE_CHECKING:
     from perfdata.config import Settings
     from perfdata.dataset import Dataset
 
-
 FLAG_COLUMN = "is_test_data"
 
 
 @dataclass(frozen=True)
 class Migration:
-    """One migration: its revision and the hash of its file (None where there is no file)."""
+    """A migration: its revision and the SHA-256 of its file, None without a file."""
 
     revision: str
     sha256: str | None
@@ -34,13 +33,16 @@ class Migration:
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """An application, as perfdata sees it.
+    """An application's datasets and how its tables are made.
 
-    ``migrations`` is an ``alembic.ini`` or the folder with ``env.py``, relative to the settings'
-    root. ``metadata`` is where the SQLAlchemy MetaData is found, as
-    ``package.module:Base.metadata``: imported only when needed. ``tables_from_metadata`` is for a
-    project without migrations, whose tables are what ``metadata.create_all`` makes. ``sources``
-    are the modules whose code decides the rows of every dataset that names none of its own.
+    - ``migrations``: an ``alembic.ini`` or the folder with ``env.py``, relative to the settings'
+      root
+    - ``metadata``: the SQLAlchemy MetaData, as ``package.module:Base.metadata``; imported when
+      needed
+    - ``tables_from_metadata``: create the tables with ``metadata.create_all``, for a project
+      without migrations
+    - ``sources``: default ``sources`` of its datasets
+    - ``flag_column``: the boolean column that marks test data
     """
 
     name: str
@@ -52,25 +54,25 @@ class Project:
     flag_column: str = FLAG_COLUMN
 
     def __post_init__(self) -> None:
-        """Check what excludes one another, and hand ``sources`` to the datasets."""
+        """Check the combination of arguments, and pass ``sources`` on to the datasets."""
         if self.tables_from_metadata and (self.metadata is None or self.migrations is not None):
             raise ConfigError(
                 f"project {self.name}: tables_from_metadata needs metadata, and no migrations"
             )
         if self.sources:
-            datasets = (
-                one if one.sources else replace(one, sources=self.sources) for one in self.datasets
+            datasets = tuple(
+                dataset if dataset.sources else replace(dataset, sources=self.sources)
+                for dataset in self.datasets
             )
-            object.__setattr__(self, "datasets", tuple(datasets))
+            object.__setattr__(self, "datasets", datasets)
 
     def dataset(self, name: str) -> Dataset:
-        """Return the dataset of that name, or raise DatasetNotFoundError with a near miss."""
-        for dataset in self.datasets:
-            if dataset.name == name:
-                return dataset
+        """Return the dataset of that name; DatasetNotFoundError suggests the closest name."""
+        if (dataset := self.find_dataset(name)) is not None:
+            return dataset
         names = [dataset.name for dataset in self.datasets]
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names) or 'none'}"
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names) or 'none'}"
         raise DatasetNotFoundError(f"no dataset is named {name!r} in project {self.name}; {hint}")
 
     def find_dataset(self, name: str) -> Dataset | None:
@@ -78,40 +80,43 @@ class Project:
         return next((dataset for dataset in self.datasets if dataset.name == name), None)
 
     def load_metadata(self) -> MetaData:
-        """Import the SQLAlchemy MetaData that the project names."""
+        """Import and return the project's SQLAlchemy MetaData; raise ConfigError without one."""
         if self.metadata is None:
             raise ConfigError(f"project {self.name} names no metadata")
-        found = import_object(self.metadata, "metadata")
+        metadata = import_object(self.metadata, "metadata")
         from sqlalchemy import MetaData
 
-        if not isinstance(found, MetaData):
+        if not isinstance(metadata, MetaData):
             raise ConfigError(
-                f"metadata {self.metadata!r} is a {type(found).__name__}, not a MetaData"
+                f"metadata {self.metadata!r} is a {type(metadata).__name__}, not a MetaData"
             )
-        return found
+        return metadata
 
 
 def load_project(settings: Settings) -> Project:
-    """Import the project that the settings name; its folder is put on the import path.
+    """Import the project of the settings; their root is added to the import path.
 
-    Raises ElsewhereError where it connects to another database than theirs meanwhile; to the
-    embedded server's it can't connect: that may not run yet.
+    Raises ConfigError if it is not found, and ElsewhereError if it connects to a database other
+    than the settings' while it is imported. It cannot connect to the embedded server, which may not
+    be running yet.
     """
     root = str(settings.root)
     if root not in sys.path:
         sys.path.insert(0, root)
     reference = settings.project if ":" in settings.project else f"{settings.project}:project"
     with confined(f"project {reference}", _readable(settings.database_url)):
-        found = import_object(reference, "[tool.perfdata] project")
-    if not isinstance(found, Project):
+        project = import_object(reference, "[tool.perfdata] project")
+    if not isinstance(project, Project):
         raise ConfigError(
-            f"[tool.perfdata] project {reference!r} is a {type(found).__name__}, not a Project"
+            f"[tool.perfdata] project {reference!r} is a {type(project).__name__}, not a Project"
         )
-    found = replace(found, flag_column=flag_of(found, settings))
     module = reference.partition(":")[0]
-    datasets = tuple(replace(one, defined_in=module) for one in found.datasets)
-    migrations = found.migrations and settings.root / found.migrations
-    return replace(found, datasets=datasets, migrations=migrations)
+    return replace(
+        project,
+        datasets=tuple(replace(dataset, defined_in=module) for dataset in project.datasets),
+        migrations=project.migrations and settings.root / project.migrations,
+        flag_column=flag_of(project, settings),
+    )
 
 
 def _readable(url: str | None) -> str | None:
@@ -126,12 +131,12 @@ def _readable(url: str | None) -> str | None:
 
 
 def flag_of(project: Project | None, settings: Settings) -> str:
-    """Return the flag column: what the settings name, else the project's own."""
+    """Return the flag column of the settings, else the project's."""
     return settings.flag_column or (project.flag_column if project else FLAG_COLUMN)
 
 
 def import_object(reference: str, what: str) -> object:
-    """Import ``package.module:attribute.path``; ``what`` says in an error whose reference it is."""
+    """Import ``package.module:attribute.path``; ``what`` names the reference in a ConfigError."""
     module_name, _, path = reference.partition(":")
     try:
         found: object = importlib.import_module(module_name)
@@ -139,7 +144,7 @@ def import_object(reference: str, what: str) -> object:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
         raise ConfigError(
-            f"{what} {reference!r}: there is no module {error.name!r} on the import path"
+            f"{what} {reference!r}: no module named {error.name!r} on the import path"
         ) from error
     for attribute in path.split("."):
         try:

@@ -1,4 +1,4 @@
-"""Sources: the files of the modules whose code decides a dataset's rows, found without a run."""
+"""Sources: hashes of the modules whose code decides a dataset's rows, found without running it."""
 
 from __future__ import annotations
 
@@ -15,50 +15,51 @@ from perfdata.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# What is installed has a release of its own; what decides rows in it belongs into ``pools``.
+# Installed packages are left out: values that rows take from them belong in ``pools``.
 _INSTALLED = {"site-packages", "dist-packages"}
-_PERFDATA = "perfdata"  # also where it is a checkout: the key's format stands for it
+_PERFDATA = "perfdata"  # left out in a checkout too: the cache key's format covers it
 
 
 def named_sources(modules: Iterable[str]) -> dict[str, str]:
-    """Hash the named modules, a package with all modules in it: name → sha256.
+    """Return the SHA-256 of each named module; of a package, one of all its modules.
 
-    Raises ConfigError for a name that is no module with a file.
+    Raises ConfigError for a name that is not a module with a file.
     """
     return {module: _hash(_files(module)) for module in modules}
 
 
 def imported_sources(module: str) -> dict[str, str]:
-    """Hash a module and all that it imports of its own project, and these in turn.
+    """Return the SHA-256 of a module and of the project's modules that it imports, recursively.
 
-    Its own project's are the modules of its top package, and all others that are neither installed
-    nor Python's own, wherever they lie. The imports are read from the source, also those inside
-    functions; nothing is executed. Modules that are imported by computed names are not found.
+    The project's modules are those of the same top-level package, and all others that are neither
+    installed nor in the standard library. Imports are read from the source, including those inside
+    functions; nothing is executed, so imports of computed names are not found.
     """
     (own, *_) = _files(module)
     top = module.partition(".")[0]
-    found: dict[str, Path] = {module: own}
+    files: dict[str, Path] = {module: own}
     waiting = list(_imports(module, own))
     while waiting:
         name = waiting.pop()
-        if name in found or (path := _module_file(name)) is None:
+        if name in files or (path := _module_file(name)) is None:
             continue
         other = name.partition(".")[0]
         if other == top or (other != _PERFDATA and not _INSTALLED.intersection(path.parts)):
-            found[name] = path
+            files[name] = path
             waiting += _imports(name, path)
-    return {name: _hash([found[name]]) for name in sorted(found)}
+    return {name: _hash([files[name]]) for name in sorted(files)}
 
 
 def _files(module: str) -> list[Path]:
-    """Return a module's file; of a package its own first, then all below it."""
+    """Return a module's file; for a package its ``__init__.py``, then all modules below it."""
     try:
         spec = importlib.util.find_spec(module)
     except (ModuleNotFoundError, ValueError):
         spec = None
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         raise ConfigError(
-            f"dataset source {module!r} is not a module with a file; name modules in sources"
+            f"dataset source {module!r} is not a module with a source file; list such modules in "
+            "sources"
         )
     own = Path(spec.origin)
     if not spec.submodule_search_locations:
@@ -69,7 +70,7 @@ def _files(module: str) -> list[Path]:
 def _hash(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        if len(files) > 1:  # two files of a package that change places are another package
+        if len(files) > 1:  # renaming files within a package changes its hash
             digest.update(f"{file.relative_to(files[0].parent).as_posix()}\0".encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -78,8 +79,8 @@ def _hash(files: list[Path]) -> str:
 def _module_file(name: str) -> Path | None:
     top, _, rest = name.partition(".")
     for folder in _folders(top):
-        place = folder.joinpath(top, *rest.split(".")) if rest else folder / top
-        for path in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+        base = folder.joinpath(top, *rest.split(".")) if rest else folder / top
+        for path in (base.with_name(f"{base.name}.py"), base / "__init__.py"):
             if path.is_file():
                 return path
     return None
@@ -87,7 +88,7 @@ def _module_file(name: str) -> Path | None:
 
 @cache
 def _folders(top: str) -> tuple[Path, ...]:
-    """Return the folders that a top-level module or package lies in; finding it runs nothing."""
+    """Return the folders that contain a top-level module or package, without importing it."""
     if not top or top in sys.stdlib_module_names:
         return ()
     try:
@@ -97,17 +98,17 @@ def _folders(top: str) -> tuple[Path, ...]:
     if spec is None:
         return ()
     if spec.submodule_search_locations:
-        return tuple(Path(one).parent for one in spec.submodule_search_locations)
+        return tuple(Path(location).parent for location in spec.submodule_search_locations)
     return (Path(spec.origin).parent,) if spec.origin else ()
 
 
 def _imports(name: str, path: Path) -> Iterator[str]:
-    """Yield every name that a source may import, and the packages around it."""
+    """Yield every module that a source file may import, and their parent packages."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     try:
         tree = ast.parse(path.read_bytes(), str(path))
     except SyntaxError:
-        return  # for another Python: its bytes count, and it imports nothing here
+        return  # written for another Python: it is hashed, but its imports are unknown
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:

@@ -1,7 +1,7 @@
-"""Temporary files: each lies beside the file that it becomes, locked by the process that writes it.
+"""Temporary files that are renamed to their final name, each locked while it is written.
 
-A process that is killed leaves its file, but not its lock: what nobody has locked is left over,
-however young it is.
+A killed process leaves its file, but not the lock: an unlocked temporary file, however young, is a
+leftover.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What a system says where a disk, or a share of it, is full.
+# The disk, or the user's quota on it, is full.
 FULL = {errno.ENOSPC, errno.EDQUOT}
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 @contextmanager
 def temporary_beside(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
-    """Open a file beside ``path``, to be renamed to it; removed afterwards unless it was renamed.
+    """Open a temporary file in the folder of ``path``, for give_name to rename.
 
-    ``mode`` is subject to the umask, as with any new file. What killed processes left of the same
-    ``path`` is removed first.
+    It is removed at the end unless it was renamed. ``mode`` is subject to the umask. Leftovers of
+    the same ``path`` are removed first.
     """
     for leftover in find_leftovers(path.parent):
         if leftover.name.startswith(f".{path.name}."):
@@ -41,7 +41,7 @@ def temporary_beside(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
 
 
 def write_whole(path: Path, text: str, mode: int = 0o666, *, durable: bool = False) -> None:
-    """Write a file whole or not at all; ``durable``: its bytes are on the disk before its name."""
+    """Write a file atomically; ``durable`` also syncs its bytes to disk before the rename."""
     with temporary_beside(path, mode) as file:
         file.write(text.encode("utf-8", "surrogateescape"))
         file.flush()
@@ -51,14 +51,14 @@ def write_whole(path: Path, text: str, mode: int = 0o666, *, durable: bool = Fal
 
 
 def give_name(file: IO[bytes], path: Path) -> None:
-    """Rename a temporary file that is complete; its lock holds until then."""
+    """Rename a complete temporary file to ``path``; it stays locked until then."""
     if os.name == "nt":
-        file.close()  # Windows renames no open file
+        file.close()  # Windows cannot rename an open file
     Path(file.name).replace(path)
 
 
 def find_leftovers(folder: Path) -> list[Path]:
-    """Return the temporary files in a folder that no process writes any more, sorted."""
+    """Return the leftover temporary files in a folder, sorted."""
     if not folder.is_dir():
         return []
     return [
@@ -69,17 +69,17 @@ def find_leftovers(folder: Path) -> list[Path]:
 
 
 def remove_leftover(path: Path) -> bool:
-    """Remove a temporary file unless a process writes it; tell whether it was removed."""
+    """Remove a temporary file unless a process is writing it; return whether it was removed."""
     return _is_left(path, remove=True)
 
 
 def _open_locked(path: Path, mode: int) -> IO[bytes]:
-    """Make a temporary file and lock it; make another where it was taken for a leftover before."""
+    """Create and lock a temporary file; retry if another process removed it before the lock."""
     while True:
         temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}.tmp"
-        # Not tempfile: its files are for their owner alone, and a snapshot is as the umask says.
-        file = open(temporary, "x+b", opener=partial(os.open, mode=mode))  # noqa: SIM115  a context of the caller's
-        with suppress(OSError):  # there are no locks: then nothing is ever left over
+        # tempfile would ignore the umask: its files are readable by their owner only.
+        file = open(temporary, "x+b", opener=partial(os.open, mode=mode))  # noqa: SIM115  closed by the caller
+        with suppress(OSError):  # without file locks, no file is ever taken for a leftover
             _lock(file.fileno(), wait=True)
         if temporary.exists():
             return file
@@ -87,7 +87,7 @@ def _open_locked(path: Path, mode: int) -> IO[bytes]:
 
 
 def _is_left(path: Path, *, remove: bool = False) -> bool:
-    """Tell whether no process has a file locked; ``remove``: while none can begin to write it."""
+    """Tell whether a file is unlocked; ``remove`` deletes it while this process holds the lock."""
     try:
         with path.open("rb") as file:
             _lock(file.fileno(), wait=False)
@@ -99,9 +99,9 @@ def _is_left(path: Path, *, remove: bool = False) -> bool:
 
 
 def _lock(descriptor: int, *, wait: bool) -> None:
-    """Lock an open file; raise OSError where another process has it, or there are no locks."""
+    """Lock an open file; raise OSError if another process has it or locks are not supported."""
     try:
         import fcntl
     except ImportError as error:  # Windows
-        raise OSError(errno.ENOLCK, "this system has no such locks") from error
+        raise OSError(errno.ENOLCK, "file locks are not supported") from error
     fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

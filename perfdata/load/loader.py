@@ -153,7 +153,7 @@ def copy_table(
     )
     if expected is not None and rows != expected:
         raise LoadError(f"{key}: expected {expected:,} rows, received {rows:,}")
-    report(Event(key, rows, expected))
+    report(Event(key, rows, rows))
     return rows
 
 

@@ -320,8 +320,10 @@ def _copy_table(
         nonlocal rows
         background.add(writer.rows, block)
         rows += block.count(b"\n")
-        report(Event(table.key, rows))
+        report(Event(saving, rows))
 
-    report(Event(table.key, 0))
+    saving = f"saving {table.key}"
+    report(Event(saving, 0))
     link.copy_out(json_rows(table, where), write)
+    report(Event(saving, rows, rows))
     return rows

@@ -1,6 +1,6 @@
-"""Invoke tasks over the library, one module a namespace; ``perfdata`` runs them by itself.
+"""Invoke tasks over the library, one module a namespace, and the program ``perfdata``.
 
-A project adds them to its own tasks.py, unprefixed::
+A project adds the namespaces to its own tasks.py::
 
     from invoke import Collection
     from perfdata.tasks import dataset, db, perf, snapshot
@@ -10,6 +10,23 @@ A project adds them to its own tasks.py, unprefixed::
 
 from __future__ import annotations
 
+import difflib
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from invoke.exceptions import Exit, ParseError
+from invoke.program import Program
+
+from perfdata.tasks.task import Code, discard_output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_UNKNOWN = re.compile("No idea what '(.+)' is!")
+# 128 + SIGPIPE: the status that a shell reports for a program which wrote to a closed pipe.
+_PIPE_CLOSED = 141
+
 
 def main() -> None:
     """Run the console script ``perfdata``."""
@@ -18,9 +35,43 @@ def main() -> None:
     from invoke.collection import Collection
 
     from perfdata.tasks import dataset, db, perf, snapshot
-    from perfdata.tasks.program import StrictProgram
 
     namespace = Collection(dataset, db, perf, snapshot)
     StrictProgram(
         name="perfdata", binary="perfdata", version=version("perfdata"), namespace=namespace
     ).run()
+
+
+class StrictProgram(Program):
+    """Invoke's Program with an exit code of its own for usage errors: 2, not 1.
+
+    1 is the answer no, of ``snapshot.exists`` for example. The error suggests the closest name of a
+    task or option.
+    """
+
+    def run(self, argv: list[str] | None = None, exit: bool = True) -> None:  # noqa: A002  Invoke's name
+        """Run the program; where the reader of its output has gone (``| head``), end quietly."""
+        try:
+            try:
+                super().run(argv, exit)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            discard_output()
+            sys.exit(_PIPE_CLOSED)
+
+    def parse_tasks(self) -> None:
+        """Parse the command line; raise Exit for what it does not know."""
+        try:
+            super().parse_tasks()
+        except ParseError as error:
+            known = [*self.parser.contexts, *(error.context.flags if error.context else ())]
+            raise Exit(
+                f"error: {error}{_suggestion(str(error), known)}", code=Code.ERROR
+            ) from error
+
+
+def _suggestion(message: str, known: Iterable[str]) -> str:
+    unknown = _UNKNOWN.fullmatch(message)
+    close = difflib.get_close_matches(unknown[1], known, n=1) if unknown else ()
+    return f" Did you mean {close[0]}?" if close else ""

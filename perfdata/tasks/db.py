@@ -1,49 +1,58 @@
-"""The embedded server, and the database that the settings mean."""
+"""The embedded server, and the database of the settings."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import ConfigError, MigrationError
-from perfdata.tasks.base import is_dry, task
 from perfdata.tasks.output import human_size, print_facts, print_json, show
 from perfdata.tasks.progress import reporting
-from perfdata.tasks.target import load_settings, untouched_target
+from perfdata.tasks.task import (
+    configured_project,
+    is_dry,
+    load_settings,
+    task,
+    untouched_target,
+)
 
 if TYPE_CHECKING:
     from invoke.context import Context
 
     from perfdata.config import Settings
-    from perfdata.project import Project
-    from perfdata.target.target import Target
+
+# Settings of somebody else's server that affect the times measured on it.
+_PERFORMANCE_SETTINGS = (
+    "fsync", "synchronous_commit", "full_page_writes", "wal_level", "autovacuum", "jit",
+    "shared_buffers", "max_wal_size",
+)  # fmt: skip
 
 
 @task(
     options={
-        "port": "listen on this port of 127.0.0.1 too, for tools that need TCP; it is then in the "
-        "socket's name too, in the place of 5432: db.status has both URLs"
+        "port": "also listen on this port of 127.0.0.1, for tools that need TCP; the socket's name "
+        "then has this port instead of 5432 (db.status shows both URLs)"
     }
 )
 def start(context: Context, *, port: str = "") -> None:
-    """Start the embedded server; it keeps running until db.stop."""
+    """Start the embedded server; it runs until db.stop."""
     from perfdata.server.embedded import EmbeddedServer
     from perfdata.target.target import open_target
 
     settings = _embedded_settings("db.start")
-    wanted = _parse_port(port) if port else None
+    port_number = _parse_port(port) if port else None
     if is_dry(context):
-        where = f" on port {wanted} of 127.0.0.1" if wanted else ""
-        print(f"would have the embedded server in {settings.home} run{where}")
+        where = f" on port {port_number} of 127.0.0.1" if port_number else ""
+        print(f"would start the embedded server in {settings.home}{where} unless it is running")
         return
     with reporting() as report:
-        status = EmbeddedServer(settings, report).start(wanted)
+        started = EmbeddedServer(settings, report).start(port_number)
         open_target(settings, report)
-    print(f"PostgreSQL {status.version} is running: {status.url()}")
+    print(f"PostgreSQL {started.version} is running: {started.url()}")
 
 
 @task()
 def stop(context: Context) -> None:
-    """Stop the embedded server; its data stays."""
+    """Stop the embedded server; its data is kept."""
     from perfdata.server.embedded import EmbeddedServer
 
     settings = _embedded_settings("db.stop")
@@ -57,22 +66,24 @@ def stop(context: Context) -> None:
 
 @task(options={"json": "print JSON"})
 def status(_context: Context, *, json: bool = False) -> None:
-    """Show the server that is in use, and the settings in force on it."""
+    """Show the server in use and its settings."""
     settings = load_settings()
     facts = _embedded(settings) if settings.database_url is None else _reached(settings)
     if json:
         print_json(facts)
         return
-    in_force: Any = facts.pop("settings")
+    server_settings: Any = facts.pop("settings")
+    if facts.get("socket_url") == facts["url"]:
+        facts.pop("socket_url", None)
     print_facts({name: _plain(value) for name, value in facts.items()})
-    if in_force:
-        print("\nsettings in force")
-        print_facts({f"  {name}": value for name, value in in_force.items()})
+    if server_settings:
+        print("\nserver settings")
+        print_facts({f"  {name}": value for name, value in server_settings.items()})
 
 
-@task(options={"driver": "asyncpg, psycopg or psycopg2: SQLAlchemy's URL; libpq's where not given"})
+@task(options={"driver": "a SQLAlchemy URL for asyncpg, psycopg or psycopg2; default: libpq's URL"})
 def url(_context: Context, *, driver: str = "") -> None:
-    """Print the database's URL, with its password; the embedded server is started if need be."""
+    """Print the database's URL with its password; starts the embedded server if needed."""
     from perfdata.postgres.url import check_driver, make_url
     from perfdata.server.embedded import EmbeddedServer
     from perfdata.target.target import start_target
@@ -81,14 +92,14 @@ def url(_context: Context, *, driver: str = "") -> None:
     with reporting() as report:
         target = start_target(load_settings(), report)
     conninfo = target.conninfo
-    if target.embedded:  # over its port where db.start gave it one: that is for other tools
+    if target.embedded:  # the TCP port that db.start opened, if any: it is there for other tools
         conninfo = EmbeddedServer(target.settings).status().url(password=True)
     print(make_url(conninfo, driver))
 
 
 @task()
 def migrate(context: Context) -> None:
-    """Bring the database to the newest migrations of the project."""
+    """Migrate the database to the project's newest migrations."""
     settings = load_settings()
     if is_dry(context):
         _tell_migrate(settings)
@@ -98,7 +109,7 @@ def migrate(context: Context) -> None:
 
     with reporting() as report:
         target = open_target(settings, report)
-        project = _project(target)
+        project = configured_project(target, "db.migrate")
         if project.tables_from_metadata:
             migrations.create_tables(target.conninfo, project, report)
             reached = "has the tables of the project's metadata"
@@ -110,14 +121,12 @@ def migrate(context: Context) -> None:
 
 @task(
     options={
-        "lost-rows": (
-            "also remove replaced databases that hold, or may hold, rows found nowhere else"
-        ),
+        "lost-rows": "also remove replaced databases that may hold the only copy of some rows",
         "json": "print JSON",
     }
 )
 def gc(context: Context, *, lost_rows: bool = False, json: bool = False) -> None:
-    """Remove databases that restores replaced or left, unused templates, and temporary files."""
+    """Remove replaced databases, unused templates and leftover temporary files."""
     from dataclasses import asdict
 
     from perfdata.target.garbage import collect_garbage
@@ -128,12 +137,13 @@ def gc(context: Context, *, lost_rows: bool = False, json: bool = False) -> None
     if json:
         print_json({**asdict(done), "size_bytes": done.size_bytes, "dry": dry})
         return
-    would = "would have " if dry else ""
-    for one in done.removed:
-        show(f"{would}removed {one.name} ({human_size(one.size_bytes)}): {one.reason}")
+    removed, freed = ("would remove", "would free") if dry else ("removed", "freed")
+    for database in done.removed:
+        size = human_size(database.size_bytes)
+        show(f"{removed} {database.name} ({size}): {database.reason}")
     for line in done.left:
-        show(f"left: {line}")
-    print(f"{would}given back {human_size(done.size_bytes)}")
+        show(f"kept: {line}")
+    print(f"{freed} {human_size(done.size_bytes)}")
 
 
 def _tell_migrate(settings: Settings) -> None:
@@ -141,37 +151,28 @@ def _tell_migrate(settings: Settings) -> None:
     from perfdata.target.target import pending_migrations, reachable_target
 
     target = untouched_target(settings)
-    project, name = _project(target), target.described()
+    project, name = configured_project(target, "db.migrate"), target.described()
     if project.tables_from_metadata:
-        print(f"would make, on {name}, the tables of the metadata that are missing")
+        print(f"would create the missing tables of the project's metadata in {name}")
         return
     if project.migrations is None:
         raise MigrationError(f"project {project.name} names no migrations")
-    there = reachable_target(settings)
-    if there is None:
-        waiting = [one.revision for one in read_history(project).migrations]
-        print(f"would have {name} run, make it where it is not there, and run on it what has not")
-        print(f"run yet of: {', '.join(waiting)}")
-    elif waiting := pending_migrations(there, project):
-        print(f"would run, on {name}: {', '.join(waiting)}")
+    reachable = reachable_target(settings)
+    if reachable is None:
+        revisions = [migration.revision for migration in read_history(project).migrations]
+        print(f"would start the server, create {name} if it does not exist, and run those of its")
+        print(f"migrations that have not run yet: {', '.join(revisions)}")
+    elif waiting := pending_migrations(reachable, project):
+        print(f"would migrate {name}: {', '.join(waiting)}")
     else:
         print(f"would run nothing: {name} has all migrations of project {project.name}")
-
-
-def _project(target: Target) -> Project:
-    if target.project is None:
-        raise ConfigError(
-            f"no project is configured for {target.described()}: "
-            "name one in pyproject.toml, [tool.perfdata] project"
-        )
-    return target.project
 
 
 def _embedded_settings(task_name: str) -> Settings:
     settings = load_settings()
     if settings.database_url is not None:
         raise ConfigError(
-            f"{task_name} is about the embedded server, but the settings name "
+            f"{task_name} is for the embedded server, but the settings name "
             f"{untouched_target(settings).described()}: unset PERFDATA_DATABASE_URL"
         )
     return settings
@@ -182,28 +183,28 @@ def _embedded(settings: Settings) -> dict[str, object]:
 
     from perfdata.server.embedded import EmbeddedServer
 
-    found = EmbeddedServer(settings).status()
+    status = EmbeddedServer(settings).status()
     facts = {
-        "running": found.running,
-        "url": found.url() if found.running else None,
-        "socket_url": found.socket_url() if found.running else None,
+        "running": status.running,
+        "url": status.url() if status.running else None,
+        "socket_url": status.socket_url() if status.running else None,
     }
-    return {**facts, **asdict(found)}
+    return {**facts, **asdict(status)}
 
 
 def _reached(settings: Settings) -> dict[str, object]:
-    """Connect to the database of the URL and say what answered, in the form of _embedded.
+    """Return the facts of _embedded about a database given by URL.
 
-    And how ``allow`` names it, and why its rows may not be replaced, if so.
+    ``allow_entry`` is its entry for the ``allow`` setting; ``refusal`` says why its rows may not be
+    replaced, None where they may.
     """
     from perfdata.postgres.connection import open_link
-    from perfdata.server.postmaster import TIMING_SETTINGS
     from perfdata.target.guard import locate, refusal
 
     with open_link(settings.database_url) as link:
-        shown = link.rows(
+        server_settings = link.rows(
             "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS s (name)",
-            (list(TIMING_SETTINGS),),
+            (list(_PERFORMANCE_SETTINGS),),
         )
         return {
             "running": True,
@@ -212,7 +213,7 @@ def _reached(settings: Settings) -> dict[str, object]:
             "identifier": link.server_identifier,
             "allow_entry": locate(link).entry,
             "refusal": refusal(link, settings),
-            "settings": dict(shown),
+            "settings": dict(server_settings),
         }
 
 

@@ -1,13 +1,14 @@
-"""What tasks print: tables, JSON, and sizes, durations and counts as people read them.
+"""Output on stdout: tables, JSON, and sizes, durations and counts in readable units.
 
-Data goes to stdout. Tables are rich's on a terminal and plain aligned text elsewhere: there is
-never a colour code in a pipe.
+A table is drawn by rich on a terminal; in a pipe it is aligned text of any width, without colour
+codes.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 import unicodedata
 from pathlib import Path
@@ -18,21 +19,40 @@ from perfdata.text import blank_out, make_printable
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-_UNPRINTABLE = re.compile(r"[^ -~\n]")  # all that may be unprintable, and is to be looked at
+_MAYBE_UNPRINTABLE = re.compile(r"[^ -~\n]")
 _MINUTE_S = 60
-# From 0.9 of a unit on it is used, so that a list's sizes compare at a glance; from ten of it
-# a decimal tells nothing.
+# A unit is used from 0.9 of it on, so that the sizes in a list share units; from 10 of it on a
+# decimal adds nothing.
 _UNIT_FROM = 0.9
 _WHOLE_FROM = 10
+# In narrower columns rich breaks numbers apart; below 3 it leaves columns out.
+_MIN_COLUMN_WIDTH = 8
+# The library's errors and notes name its keyword arguments; tasks show the options instead.
+OPTIONS = {
+    "all_rows=True": "--all-rows",
+    "allow_drift=True": "--allow-drift",
+    "as_superuser=True": "--as-superuser",
+    "build=False": "--no-build",
+    "clean_existing=False": "--keep-existing",
+    "fresh=True": "--fresh",
+    "lock_timeout_s": "--lock-timeout",
+    "rebuild_indexes=True": "--rebuild-indexes",
+    "replace=True": "--replace",
+    "snapshot=False": "--no-snapshot",
+    "strict=True": "--strict",
+    "terminate=True": "--terminate",
+    "unflagged_rows=True": "--unflagged-rows",
+}
+_KEYWORDS = re.compile(rf"\b({'|'.join(OPTIONS)})\b")
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON; what JSON does not know (paths, dates) as its text.
+    """Print a value as JSON; types that JSON lacks (paths, dates) become strings.
 
-    What can't be printed is escaped, and so is what GitHub's runner takes for a command.
+    Unprintable characters are escaped, and so are the commands of GitHub's runner.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
-    print(_UNPRINTABLE.sub(_escaped, text).replace("##[", "#\\u0023["))
+    print(_MAYBE_UNPRINTABLE.sub(_escaped, text).replace("##[", "#\\u0023["))
 
 
 def _escaped(found: re.Match[str]) -> str:
@@ -40,16 +60,21 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def show(text: str) -> None:
-    """Print a text that may come from anywhere: lines without control characters or commands."""
+    """Print text from an untrusted source, without control characters or runner commands."""
     print(make_printable(text))
 
 
 def print_table(
     headings: Sequence[str], rows: Sequence[Sequence[object]], right: Collection[str] = ()
 ) -> None:
-    """Print rows under their headings; the columns headed by a name in ``right`` align right."""
+    """Print rows under their headings; columns whose heading is in ``right`` are right-aligned.
+
+    No cell is cut off: on a terminal long ones are folded, and a terminal too narrow for that wraps
+    whole lines.
+    """
     cells = [[one_line(str(value)) for value in row] for row in rows]
-    if sys.stdout.isatty():
+    width = shutil.get_terminal_size().columns
+    if sys.stdout.isatty() and width >= _MIN_COLUMN_WIDTH * len(headings):
         _print_rich(headings, cells, right)
     else:
         for line in aligned([list(headings), *cells], [heading in right for heading in headings]):
@@ -57,26 +82,31 @@ def print_table(
 
 
 def print_facts(facts: Mapping[str, object]) -> None:
-    """Print names and values, one a line."""
+    """Print names and values in two columns."""
     for line in aligned([[name, one_line(str(value))] for name, value in facts.items()]):
         show(line)
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """Print what a user should know besides the result, below it."""
+    """Print notes on a result, indented below it."""
     for note in notes:
-        show(f"  {note}")
+        show(f"  {options_for_keywords(note)}")
+
+
+def options_for_keywords(text: str) -> str:
+    """Replace the keyword arguments that a message names by the options: ``--fresh``."""
+    return _KEYWORDS.sub(lambda match: OPTIONS[match[0]], text)
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool] = ()) -> list[str]:
-    """Lay rows out in columns two blanks apart; wide (Japanese) characters count as two."""
+    """Return rows as lines with aligned columns; wide (Japanese) characters take two places."""
     columns = list(zip(*rows, strict=True))
     widths = [max(map(text_width, column)) for column in columns]
     sides = [*right, *[False] * (len(columns) - len(right))]
 
     def pad(text: str, width: int, *, right: bool) -> str:
-        blanks = " " * (width - text_width(text))
-        return blanks + text if right else text + blanks
+        padding = " " * (width - text_width(text))
+        return padding + text if right else text + padding
 
     return [
         "  ".join(
@@ -88,7 +118,7 @@ def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool] = ()) -> list[s
 
 
 def text_width(text: str) -> int:
-    """Count the columns that a text takes on a screen."""
+    """Return how many places a text takes on a terminal."""
     return sum(
         0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
         for char in text
@@ -96,7 +126,7 @@ def text_width(text: str) -> int:
 
 
 def one_line(text: str) -> str:
-    """Make one line of a text, for a cell: a snapshot's description may come from anywhere."""
+    """Return a text of untrusted source, such as a snapshot's description, as one line."""
     return blank_out(text)
 
 
@@ -117,7 +147,7 @@ def _print_rich(
 
 
 def human_size(size_bytes: int) -> str:
-    """Write a number of bytes in decimal units: ``532 B``, ``0.9 MB``, ``45 MB``."""
+    """Return a number of bytes in decimal units: ``532 B``, ``0.9 MB``, ``45 MB``."""
     units = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
     for unit, factor in units:
         size = size_bytes / factor
@@ -127,7 +157,7 @@ def human_size(size_bytes: int) -> str:
 
 
 def human_duration(duration_s: float) -> str:
-    """Write seconds with what matters of them: ``0.19 s``, ``3.4 s``, ``2 min 5 s``."""
+    """Return seconds in a readable unit: ``0.19 s``, ``3.4 s``, ``2 min 5 s``."""
     if duration_s < 1:
         return f"{round(duration_s, 3):.2g} s"
     if duration_s < _MINUTE_S:
@@ -137,11 +167,11 @@ def human_duration(duration_s: float) -> str:
 
 
 def human_rows(rows: int) -> str:
-    """Write a number of rows: ``1 row``, ``32,101 rows``."""
+    """Return a number of rows: ``1 row``, ``32,101 rows``."""
     return f"{rows:,} row{'' if rows == 1 else 's'}"
 
 
 def shown_path(path: Path) -> str:
-    """Write a path as one would type it here: relative where it lies below this folder."""
+    """Return a path relative to the current folder if it is below it."""
     folder = Path.cwd()
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)

@@ -1,16 +1,13 @@
-"""Perf tests: run them, accept what they measured, and look at it."""
+"""Perf tests: run them, accept their counts as baselines, report and compare."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfdata.errors import ConfigError
-from perfdata.tasks.base import Code, answer_no, is_dry, task
-from perfdata.tasks.browser import open_in_browser
 from perfdata.tasks.output import print_json, print_notes, shown_path
 from perfdata.tasks.progress import reporting
-from perfdata.tasks.target import load_settings
+from perfdata.tasks.task import Code, answer_no, is_dry, load_settings, read_whole_number, task
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -20,80 +17,83 @@ if TYPE_CHECKING:
 
 @task(
     options={
-        "dataset": "run on this dataset or snapshot, not on the one that each test names",
-        "only": "run one scenario: its name, or a part of its test's",
-        "json": "print the results as JSON; what pytest says goes to stderr",
+        "dataset": "run on this dataset or snapshot instead of the ones that the tests name",
+        "only": "run one scenario: its name, or a part of its test's name",
+        "json": "print the results as JSON; pytest's output goes to stderr",
     }
 )
 def run(_context: Context, *, dataset: str = "", only: str = "", json: bool = False) -> None:
-    """Run the project's perf tests; exit code 1 where a scenario regressed."""
+    """Run the project's perf tests; exit 1 if a scenario regressed."""
     from invoke.exceptions import Exit
 
     from perfdata.perf.report.results import read_results, result_to_json, results_path
-    from perfdata.tasks.testing import Ended, run_tests
+    from perfdata.tasks.pytest_run import Outcome, run_tests
 
     settings = load_settings()
-    ended = run_tests(settings, dataset=dataset, only=only, quiet=json)
+    outcome = run_tests(settings, dataset=dataset, only=only, quiet=json)
     if json:
-        print_json([result_to_json(one) for one in read_results(results_path(settings)).scenarios])
-    if ended is Ended.RED:
+        results = read_results(results_path(settings)).scenarios
+        print_json([result_to_json(result) for result in results])
+    if outcome is Outcome.REGRESSED:
         raise answer_no()
-    if ended is Ended.BROKEN:
-        raise Exit("error: the perf tests did not run to their end", code=Code.ERROR)
+    if outcome is Outcome.BROKEN:
+        raise Exit("error: the perf tests failed to complete", code=Code.ERROR)
 
 
 @task(
     options={
-        "only": "accept one scenario; not given: all that the last run measured",
-        "json": "print what was accepted as JSON",
+        "only": "accept one scenario; default: all scenarios of the last run",
+        "json": "print the accepted scenarios as JSON",
     }
 )
 def accept(context: Context, *, only: str = "", json: bool = False) -> None:
-    """Make the last run's counts and plans the baselines, and show what changes."""
+    """Make the last run's counts and plans the baselines, and print the changes."""
     from perfdata.perf.gate.acceptance import accept as write
     from perfdata.perf.gate.acceptance import acceptances
     from perfdata.perf.report.results import read_results, results_path
 
     settings = load_settings()
-    run_before = read_results(results_path(settings))
-    found = acceptances(run_before.scenarios, settings.root, only)
+    last_run = read_results(results_path(settings))
+    accepted = acceptances(last_run.scenarios, settings.root, only)
     if not is_dry(context):
-        write(found)
+        write(accepted)
     if json:
-        print_json([_accepted(one) for one in found])
+        print_json([_facts(acceptance) for acceptance in accepted])
         return
     verb = "would accept" if is_dry(context) else "accepted"
-    print(f"{verb} the run of {run_before.created_at:%Y-%m-%d %H:%M:%S} UTC")
-    for one in found:
-        print(f"{one.done.value}: {one.scenario} on {one.dataset}, {shown_path(one.path)}")
-        print_notes((*one.changes, *one.still_red))
-    if unknown := [one.scenario for one in run_before.scenarios if not one.baseline]:
-        print(f"not accepted, as their environment is not known: {', '.join(unknown)}")
+    print(f"{verb} the run of {last_run.created_at:%Y-%m-%d %H:%M:%S} UTC")
+    for acceptance in accepted:
+        scenario = f"{acceptance.scenario} on {acceptance.dataset}"
+        print(f"{acceptance.done.value}: {scenario}, {shown_path(acceptance.path)}")
+        print_notes((*acceptance.changes, *acceptance.still_red))
+    if unknown := [result.scenario for result in last_run.scenarios if not result.baseline]:
+        print(f"not accepted, because their environment is unknown: {', '.join(unknown)}")
 
 
-def _accepted(one: Acceptance) -> dict[str, object]:
+def _facts(acceptance: Acceptance) -> dict[str, object]:
     return {
-        "scenario": one.scenario,
-        "dataset": one.dataset,
-        "done": one.done.value,
-        "path": one.path,
-        "changes": one.changes,
-        "still_red": one.still_red,
+        "scenario": acceptance.scenario,
+        "dataset": acceptance.dataset,
+        "done": acceptance.done.value,
+        "path": acceptance.path,
+        "changes": acceptance.changes,
+        "still_red": acceptance.still_red,
     }
 
 
 @task(
     options={
-        "output": "the file to write; not given: report.html beside the results",
-        "open": "open it in a browser, where there is a display",
-        "json": "print where it is, and each scenario's verdict, as JSON",
+        "output": "the file to write; default: report.html next to the results",
+        "open": "open the report in a browser, if there is a display",
+        "json": "print the report's path and each scenario's verdict as JSON",
     }
 )
 def report(_context: Context, *, output: str = "", open: bool = False, json: bool = False) -> None:  # noqa: A002  the option's name
-    """Write the last run's results, and the trend, as one HTML page."""
+    """Write the last run's results and the history as one HTML page."""
     from perfdata.perf.report.charts import NO_CHARTS, have_charts
     from perfdata.perf.report.html import write_report
     from perfdata.perf.report.results import results_path
+    from perfdata.tasks.perf_output import open_in_browser
 
     settings = load_settings()
     path, results, history = write_report(
@@ -103,11 +103,15 @@ def report(_context: Context, *, output: str = "", open: bool = False, json: boo
     if open and (why := open_in_browser(path)):
         notes.append(f"not opened: {why}")
     if json:
-        told = [
-            {"scenario": one.scenario, "dataset": one.dataset, "verdict": one.verdict.value}
-            for one in results.scenarios
+        scenarios = [
+            {
+                "scenario": result.scenario,
+                "dataset": result.dataset,
+                "verdict": result.verdict.value,
+            }
+            for result in results.scenarios
         ]
-        print_json({"path": path.resolve(), "scenarios": told, "notes": notes})
+        print_json({"path": path.resolve(), "scenarios": scenarios, "notes": notes})
     else:
         print(shown_path(path))
         print_notes(notes)
@@ -115,11 +119,11 @@ def report(_context: Context, *, output: str = "", open: bool = False, json: boo
 
 @task(
     options={
-        "rev": "the revision to compare with: a branch, a tag, a hash",
-        "only": "compare one scenario: its name, or a part of its test's",
-        "dataset": "run on this dataset or snapshot, not on the one that each test names",
-        "rounds": "how many rounds a side, from 10; as many as take about 5 s where not given",
-        "json": "print the comparison as JSON, with the time of each round",
+        "rev": "the revision to compare with: a branch, a tag or a hash",
+        "only": "compare one scenario: its name, or a part of its test's name",
+        "dataset": "run on this dataset or snapshot instead of the ones that the tests name",
+        "rounds": "rounds per side, at least 10; default: as many as take about 5 s",
+        "json": "print the comparison as JSON, with the time of every round",
     },
     required={"rev": "main"},
 )
@@ -132,28 +136,23 @@ def compare(
     rounds: str = "",
     json: bool = False,
 ) -> None:
-    """Time this tree and a revision in turn, on the same data; exit code 1 where it regressed."""
+    """Time this tree against a revision on the same data; exit 1 if it regressed."""
     from invoke.exceptions import Exit
 
     from perfdata.perf.compare.revision import compare_revision
-    from perfdata.tasks.comparing import print_comparison
+    from perfdata.tasks.perf_output import print_comparison
 
-    number = _read_rounds(rounds) if rounds else None
+    number = read_whole_number("rounds", rounds) if rounds else None
     with reporting() as report:
-        found = compare_revision(
+        comparison = compare_revision(
             load_settings(), rev, only=only, dataset=dataset, rounds=number, report=report
         )
     if json:
-        print_json(found.to_json())
+        print_json(comparison.to_json())
     else:
-        print_comparison(found)
-    if found.errors:
-        raise Exit(f"error: {len(found.errors)} could not be compared", code=Code.ERROR)
-    if found.regressed:
+        print_comparison(comparison)
+    if comparison.errors:
+        count = len(comparison.errors)
+        raise Exit(f"error: {count} comparison{'s' if count > 1 else ''} failed", code=Code.ERROR)
+    if comparison.regressed:
         raise answer_no()
-
-
-def _read_rounds(text: str) -> int:
-    if not text.isdecimal():
-        raise ConfigError(f"--rounds must be a whole number, not {text!r}")
-    return int(text)

@@ -1,4 +1,4 @@
-"""How work in progress is shown, on stderr: a bar on a terminal, plain lines elsewhere."""
+"""Progress on stderr: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
     from perfdata.progress import Event, Report
 
-# Work that is done within a second is not worth a bar (nor rich's 60 ms to import).
-BAR_AFTER_S = 1.0
-# In a log, one line now and then shows that it lives.
+# Work of less than a second needs no progress, nor the 60 ms that importing rich takes.
+SHOWN_AFTER_S = 1.0
+# In a log, a line now and then shows that long work is still running.
 LINE_EVERY_S = 10.0
 
 
 @contextmanager
 def reporting() -> Iterator[Report]:
-    """Give the library a callback for as long as a task works."""
+    """Yield a callback that shows the library's progress while a task works."""
     if sys.stderr.isatty():
         bars = _Bars()
         try:
@@ -34,30 +34,43 @@ def reporting() -> Iterator[Report]:
 
 
 class Lines:
-    """Progress in plain lines: each message once, and how far slow work has come."""
+    """Progress as plain lines, for logs and pipes.
+
+    Every message is printed. Work that takes over ``shown_after_s`` is printed with its total when
+    it is done, and every ``line_every_s`` until then with the rows so far.
+    """
 
     def __init__(
-        self, bar_after_s: float = BAR_AFTER_S, line_every_s: float = LINE_EVERY_S
+        self, shown_after_s: float = SHOWN_AFTER_S, line_every_s: float = LINE_EVERY_S
     ) -> None:
-        """Take after how many seconds slow work is first mentioned, and how often then."""
-        self._next_s: dict[str, float] = {}
-        self._bar_after_s = bar_after_s
+        self._shown_after_s = shown_after_s
         self._line_every_s = line_every_s
+        self._started_s: dict[str, float] = {}
+        self._printed_s: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
-        """Print the event where it is a message, or where work has taken long enough."""
+        """Print a message, or the progress of work if it is due."""
         if event.done is None:
             _print(event.text)
             return
         now_s = time.monotonic()
-        due_s = self._next_s.setdefault(event.text, now_s + self._bar_after_s)
-        if event.done and now_s >= due_s:
-            self._next_s[event.text] = now_s + self._line_every_s
-            _print(f"{event.text}: {amount(event.done, event.total)}")
+        started_s = self._started_s.setdefault(event.text, now_s)
+        printed_s = self._printed_s.setdefault(event.text, started_s)
+        if event.finished:
+            del self._started_s[event.text], self._printed_s[event.text]
+            if now_s - started_s >= self._shown_after_s:
+                _print(f"{event.text}: {event.done:,} rows")
+        elif event.done and now_s - printed_s >= self._line_every_s:
+            self._printed_s[event.text] = now_s
+            _print(f"{event.text}: {_so_far(event.done, event.total)}")
+
+
+def _so_far(done: int, total: int | None) -> str:
+    return f"{done:,} rows so far" if total is None else f"{done:,} of {total:,} rows"
 
 
 class _Bars:
-    """Progress on a terminal: rich's bars, from the moment that work takes over a second."""
+    """Progress as rich's bars, for work that takes over a second."""
 
     def __init__(self) -> None:
         self._started_s: dict[str, float] = {}
@@ -65,7 +78,7 @@ class _Bars:
         self._progress: Progress | None = None
 
     def __call__(self, event: Event) -> None:
-        """Show the event."""
+        """Print a message, or move the bar of work that has taken long enough."""
         if event.done is None:
             if self._progress is None:
                 _print(event.text)
@@ -73,7 +86,7 @@ class _Bars:
                 self._progress.console.print(event.text, markup=False, highlight=False)
             return
         now_s = time.monotonic()
-        if now_s - self._started_s.setdefault(event.text, now_s) >= BAR_AFTER_S:
+        if now_s - self._started_s.setdefault(event.text, now_s) >= SHOWN_AFTER_S:
             self._show(event.text, event.done, event.total)
 
     def _show(self, text: str, done: int, total: int | None) -> None:
@@ -85,7 +98,7 @@ class _Bars:
         self._progress.update(self._bars[text], completed=done, total=total)
 
     def stop(self) -> None:
-        """Take the bars away: what a task prints at its end says the same."""
+        """Remove the bars; the task prints its result instead."""
         if self._progress is not None:
             self._progress.stop()
 
@@ -106,8 +119,3 @@ def _make_progress() -> Progress:
 
 def _print(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def amount(done: int, total: int | None) -> str:
-    """Write how far work has come: ``12,000 of 32,101 rows``."""
-    return f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"

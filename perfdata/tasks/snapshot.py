@@ -1,55 +1,70 @@
-"""Snapshots: database to file, file to database, and what there is."""
+"""Snapshots: save a database's rows to a file, load them back, and manage the files."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perfdata.tasks.base import EXAMPLE_NAME, answer_no, is_dry, task
-from perfdata.tasks.dataset import print_built
-from perfdata.tasks.differing import LIMIT, difference_facts, print_difference, whole_number
-from perfdata.tasks.dry import in_short, tell_create, tell_restore
-from perfdata.tasks.keys import compared_with_own, explain_key, key_facts
-from perfdata.tasks.options import AS_SUPERUSER, LOCK_TIMEOUT, read_lock_timeout
+from perfdata.tasks.dry_run import tell_create, tell_delete, tell_restore
 from perfdata.tasks.output import (
-    human_duration,
     human_rows,
     human_size,
-    one_line,
-    print_facts,
     print_json,
     print_notes,
-    print_table,
     shown_path,
 )
 from perfdata.tasks.progress import reporting
-from perfdata.tasks.target import configured_project, load_settings, shadowing, untouched_target
+from perfdata.tasks.snapshot_output import (
+    compared_with_own,
+    difference_facts,
+    in_short,
+    key_facts,
+    manifest_notes,
+    name_notes,
+    print_difference,
+    print_key,
+    print_provided,
+    print_snapshot,
+    print_snapshots,
+    snapshot_facts,
+)
+from perfdata.tasks.task import (
+    AS_SUPERUSER,
+    LOCK_TIMEOUT,
+    answer_no,
+    configured_project,
+    dataset_names,
+    is_dry,
+    load_settings,
+    read_lock_timeout,
+    read_whole_number,
+    restorable_names,
+    snapshot_names,
+    task,
+    untouched_target,
+)
 
 if TYPE_CHECKING:
     from invoke.context import Context
 
     from perfdata.config import Settings
     from perfdata.progress import Report
-    from perfdata.snapshot.options import Provided
-    from perfdata.snapshot.store import Snapshot
-    from perfdata.target.target import Target
-    from perfdata.tasks.keys import Compared
+    from perfdata.tasks.snapshot_output import Compared
 
-_NAME = "the snapshot, as snapshot.list names it"
-_SHOWN = 5
-_REQUIRED = {"name": EXAMPLE_NAME}
+_NAME = "the snapshot, as listed by snapshot.list"
+_DIFF_LIMIT = 5
 
 
 @task(
     options={
-        "name": "what to call the snapshot",
-        "description": "a sentence to keep with it",
-        "replace": "replace the snapshot of that name",
-        "all-rows": "take every row of every table, not only the flagged ones",
-        "strict": "refuse where its rows reference rows outside it",
+        "name": "a name for the snapshot",
+        "description": "a sentence to store in it",
+        "replace": "replace an existing snapshot of that name",
+        "all-rows": "save every row of every table, not only flagged rows",
+        "strict": "refuse if its rows reference rows outside it",
         "as-superuser": AS_SUPERUSER,
         "lock-timeout": LOCK_TIMEOUT,
     },
-    required=_REQUIRED,
+    required={"name": "my_snapshot"},
 )
 def create(
     context: Context,
@@ -76,7 +91,7 @@ def create(
     check_free(name, settings, replace=replace)
     with reporting() as report:
         target = open_target(settings, report)
-        made = create_snapshot(
+        created = create_snapshot(
             target.conninfo,
             name,
             description,
@@ -89,44 +104,27 @@ def create(
             report=report,
         )
     print(
-        f"created {name}: {human_rows(made.manifest.rows)} from {target.described()}, "
-        f"{shown_path(made.path)} ({human_size(made.size_bytes)})"
+        f"created {name}: {human_rows(created.manifest.rows)} from {target.described()}, "
+        f"{shown_path(created.path)} ({human_size(created.size_bytes)})"
     )
-    print_notes([*shadowing(target, name), *_lacking(made)])
-
-
-def _lacking(snapshot: Snapshot) -> list[str]:
-    """Say what stood in the database and is not in the snapshot, and what of that it requires."""
-    from perfdata.snapshot.requirements import describe_requirements
-
-    notes, left_out = list(snapshot.manifest.notes), snapshot.manifest.left_out
-    if left_out:
-        column = snapshot.manifest.flag_column
-        notes.append(f"left out, having no column {column}: {', '.join(left_out)}")
-    required = describe_requirements(snapshot.manifest.requires)
-    notes += [f"requires rows not in it: {one_line(said)}" for said in required[:_SHOWN]]
-    if len(required) > _SHOWN:
-        notes.append(f"and by {len(required) - _SHOWN:,} more foreign keys")
-    return notes
+    print_notes([*name_notes(target, name), *manifest_notes(created)])
 
 
 @task(
     options={
-        "name": "the snapshot or dataset, as snapshot.list and dataset.list name it",
-        "keep-existing": "remove nothing first; builds nothing, as a build replaces flagged rows",
-        "no-build": "refuse a dataset's missing or stale snapshot instead of building it again",
-        "fresh": "replace the whole database by the clone of a template, made at the first time",
-        "terminate": "with --fresh: end the sessions that are open in the database",
-        "allow-drift": "let newer migrations and columns pass, where every row still fits",
-        "rebuild-indexes": "drop indexes and build them again beside other data too; faster from a "
-        "million rows on, refused while pg_dump runs",
-        "unflagged-rows": (
-            "also load rows without the flag, even where whole_tables does not list their table"
-        ),
+        "name": "the snapshot or dataset, as listed by snapshot.list and dataset.list",
+        "keep-existing": "do not remove the flagged rows first; never builds a dataset",
+        "no-build": "fail if a dataset's snapshot is missing or stale, instead of building it",
+        "fresh": "replace the whole database with a clone of a template, made on first use",
+        "terminate": "with --fresh: end the sessions connected to the database",
+        "allow-drift": "accept newer migrations and columns, as long as every row still fits",
+        "rebuild-indexes": "drop and rebuild indexes even if the tables hold other rows: faster "
+        "from a million rows on, refused while pg_dump runs",
+        "unflagged-rows": "also load rows without the flag into tables not in whole_tables",
         "as-superuser": AS_SUPERUSER,
         "lock-timeout": LOCK_TIMEOUT,
     },
-    required=_REQUIRED,
+    required={"name": restorable_names},
 )
 def restore(
     context: Context,
@@ -142,12 +140,12 @@ def restore(
     as_superuser: bool = False,
     lock_timeout: str = "",
 ) -> None:
-    """Load a snapshot's rows into the database, in place of its flagged rows."""
-    settings = load_settings()
-    lock_timeout_s = read_lock_timeout(lock_timeout)
-    may_build = not (no_build or keep_existing)
+    """Replace the database's flagged rows with a snapshot's rows."""
     from perfdata.snapshot.options import RestoreOptions
+    from perfdata.snapshot.provide import check_known, provide
 
+    settings = load_settings()
+    may_build = not (no_build or keep_existing)
     options = RestoreOptions(
         clean_existing=not keep_existing,
         fresh=fresh,
@@ -156,108 +154,55 @@ def restore(
         rebuild_indexes=rebuild_indexes,
         unflagged_rows=unflagged_rows,
         as_superuser=as_superuser,
-        lock_timeout_s=lock_timeout_s,
+        lock_timeout_s=read_lock_timeout(lock_timeout),
     )
     if is_dry(context):
         with reporting() as report:
             tell_restore(settings, name, options, may_build=may_build, report=report)
         return
-    from perfdata.snapshot.provide import check_known, provide
     from perfdata.target.target import open_target
 
-    # Before a server is made for nothing.
+    # An unknown name must not start a server.
     check_known(untouched_target(settings).project, name, settings, build=may_build)
     with reporting() as report:
         target = open_target(settings, report)
         provided = provide(target, name, options, report, may_build=may_build)
-    _print_provided(target, provided)
-
-
-def _print_provided(target: Target, provided: Provided) -> None:
-    if provided.built is not None:
-        print_built(provided.built, target, provided.reason)
-    if (done := provided.restored) is not None:
-        rows, took = human_rows(sum(done.rows.values())), human_duration(done.duration_s)
-        print(f"restored {done.name}: {rows} in {took} ({done.strategy}) into {target.described()}")
-        print_notes(done.notes)
+    print_provided(provided, target)
 
 
 @task(name="list", options={"json": "print JSON"})
 def list_all(_context: Context, *, json: bool = False) -> None:
-    """List the snapshots that are there."""
+    """List the snapshots."""
     from perfdata.snapshot.store import list_snapshots
 
     settings = load_settings()
     with reporting() as report:
-        found = list_snapshots(settings, report)
+        snapshots = list_snapshots(settings, report)
     if json:
-        print_json([_facts(snapshot) for snapshot in found])
-    elif not found:
+        print_json([snapshot_facts(snapshot) for snapshot in snapshots])
+    elif not snapshots:
         print(f"no snapshots in {shown_path(settings.home)}")
     else:
-        print_table(
-            ("snapshot", "rows", "size", "created", "description"),
-            [
-                (
-                    snapshot.name,
-                    f"{snapshot.manifest.rows:,}",
-                    human_size(snapshot.size_bytes),
-                    snapshot.manifest.created_at,
-                    snapshot.manifest.description,
-                )
-                for snapshot in found
-            ],
-            right=("rows", "size"),
-        )
+        print_snapshots(snapshots)
 
 
-@task(options={"name": _NAME, "json": "print JSON"}, required=_REQUIRED)
+@task(options={"name": _NAME, "json": "print JSON"}, required={"name": snapshot_names})
 def info(_context: Context, *, name: str = "", json: bool = False) -> None:
-    """Show what a snapshot holds and what it was made with."""
+    """Show what a snapshot holds and what it was made from."""
     from dataclasses import asdict
 
     from perfdata.snapshot.store import find_snapshot
 
-    found = find_snapshot(name, load_settings())
+    snapshot = find_snapshot(name, load_settings())
     if json:
-        print_json({**asdict(found.manifest), **_facts(found)})
+        print_json({**asdict(snapshot.manifest), **snapshot_facts(snapshot)})
     else:
-        _print_info(found)
+        print_snapshot(snapshot)
 
 
-def _print_info(snapshot: Snapshot) -> None:
-
-    manifest = snapshot.manifest
-    print_facts(
-        {
-            "name": snapshot.name,
-            "description": manifest.description or "-",
-            "file": f"{shown_path(snapshot.path)} ({human_size(snapshot.size_bytes)})",
-            "created": manifest.created_at,
-            "as of": manifest.as_of or "-",
-            "rows": "every row" if manifest.all_rows else "flagged rows",
-            "server": manifest.server_version,
-            "schema": manifest.schema_fingerprint,
-            "migrations": ", ".join(item.revision for item in manifest.migrations) or "none",
-            "dataset": manifest.dataset_fingerprint or "-",
-            "requires": "rows outside it, see below" if manifest.requires else "no rows outside it",
-        }
-    )
-    print_notes(_lacking(snapshot))
-    print()
-    print_table(
-        ("table", "rows"),
-        [
-            (f"{table} (whole)" if table in manifest.whole_tables else table, f"{rows:,}")
-            for table, rows in manifest.stats.items()
-        ],
-        right=("rows",),
-    )
-
-
-@task(options={"name": "the snapshot to look for"}, required=_REQUIRED)
+@task(options={"name": "the snapshot to look for"}, required={"name": "my_snapshot"})
 def exists(_context: Context, *, name: str = "") -> None:
-    """Say yes or no, and exit 0 or 1: is there a snapshot of that name."""
+    """Print whether a snapshot exists: yes (exit 0) or no (exit 1)."""
     from perfdata.snapshot.store import snapshot_exists
 
     if not snapshot_exists(name, load_settings()):
@@ -266,37 +211,30 @@ def exists(_context: Context, *, name: str = "") -> None:
     print("yes")
 
 
-@task(options={"name": _NAME}, required=_REQUIRED)
+@task(options={"name": _NAME}, required={"name": snapshot_names})
 def delete(context: Context, *, name: str = "") -> None:
-    """Delete a snapshot's file, damaged or not."""
-    from perfdata.snapshot.store import (
-        delete_snapshot,
-        find_snapshot,
-        snapshot_exists,
-        snapshot_path,
-    )
+    """Delete a snapshot's file, even if it is damaged."""
+    from perfdata.snapshot.store import delete_snapshot
 
     settings = load_settings()
-    if not is_dry(context):
+    if is_dry(context):
+        tell_delete(settings, name)
+    else:
         print(f"deleted {shown_path(delete_snapshot(name, settings))}")
-        return
-    if not snapshot_exists(name, settings):
-        find_snapshot(name, settings)  # raises, with a near miss
-    print(f"would delete {shown_path(snapshot_path(name, settings))}")
 
 
 @task(
     options={
         "name": _NAME,
-        "database": "also no where the database's rows are not those of the snapshot",
-        "current": "also no where its migrations or its dataset are not the project's present ones",
-        "by-hand": "with --current: let one pass that was created by hand under a dataset's name",
-        "flagged": "also no where it holds every row, not only the flagged ones",
+        "database": "also fail if the database's rows differ from the snapshot's",
+        "current": "also fail if its migrations or its dataset differ from the project's",
+        "by-hand": "with --current: accept one created by hand under a dataset's name",
+        "flagged": "also fail if it holds all rows, not only flagged ones",
         "as-superuser": f"with --database: {AS_SUPERUSER}",
         "lock-timeout": f"with --database: {LOCK_TIMEOUT}",
         "json": "print JSON",
     },
-    required=_REQUIRED,
+    required={"name": snapshot_names},
 )
 def verify(
     _context: Context,
@@ -310,51 +248,52 @@ def verify(
     lock_timeout: str = "",
     json: bool = False,
 ) -> None:
-    """Read a snapshot's whole file against its checksums; exit 1 where it is damaged."""
+    """Check a snapshot's whole file against its checksums; exit 1 if it is damaged."""
     from perfdata.errors import SnapshotDamagedError, SnapshotDiffersError, SnapshotStaleError
     from perfdata.snapshot.staleness import check_current, check_flagged
     from perfdata.snapshot.store import find_snapshot
     from perfdata.snapshot.verify import verify_snapshot
 
     settings = load_settings()
-    timeout_s = read_lock_timeout(lock_timeout)
+    lock_timeout_s = read_lock_timeout(lock_timeout)
     try:
         find_snapshot(name, settings)
         with reporting() as report:
-            conninfo = _conninfo(settings, report) if database else None
-            good = verify_snapshot(
+            verified = verify_snapshot(
                 name,
                 settings,
-                database=conninfo,
+                database=_conninfo(settings, report) if database else None,
                 as_superuser=as_superuser,
-                lock_timeout_s=timeout_s,
+                lock_timeout_s=lock_timeout_s,
                 report=report,
             )
         if current:
-            check_current(good, configured_project(settings), by_hand=by_hand)
+            project = configured_project(untouched_target(settings), "--current")
+            check_current(verified, project, by_hand=by_hand)
         if flagged:
-            check_flagged(good)
+            check_flagged(verified)
     except (SnapshotDamagedError, SnapshotStaleError, SnapshotDiffersError) as error:
         if json:
             differs = error.tables if isinstance(error, SnapshotDiffersError) else {}
             print_json({"name": name, "good": False, "reason": str(error), "differs": differs})
         raise answer_no(str(error)) from error
     if json:
-        print_json({"name": name, "good": True, "rows": good.manifest.rows, "path": good.path})
+        rows, path = verified.manifest.rows, verified.path
+        print_json({"name": name, "good": True, "rows": rows, "path": path})
     else:
-        print(f"good: {in_short(good)}{', the same as the database' if database else ''}")
+        print(f"good: {in_short(verified)}{', the same as the database' if database else ''}")
 
 
 @task(
     options={
-        "name": "the snapshot that was before, as snapshot.list names it",
-        "other": "the snapshot that came after; not given: the database",
-        "limit": "how many rows to show of each kind, for each table (5)",
+        "name": "the earlier snapshot, as listed by snapshot.list",
+        "other": "the later snapshot; default: the database",
+        "limit": f"how many rows of each kind to show for each table (default: {_DIFF_LIMIT})",
         "as-superuser": f"against the database: {AS_SUPERUSER}",
         "lock-timeout": f"against the database: {LOCK_TIMEOUT}",
         "json": "print JSON",
     },
-    required=_REQUIRED,
+    required={"name": snapshot_names},
 )
 def diff(
     _context: Context,
@@ -366,29 +305,29 @@ def diff(
     lock_timeout: str = "",
     json: bool = False,
 ) -> None:
-    """Compare a snapshot's rows with another's or the database's; exit 1 where they differ."""
+    """Compare a snapshot with another one or with the database; exit 1 if they differ."""
     from perfdata.snapshot.diff.difference import diff_snapshots
     from perfdata.snapshot.store import find_snapshot
 
     settings = load_settings()
-    timeout_s = read_lock_timeout(lock_timeout)
+    lock_timeout_s = read_lock_timeout(lock_timeout)
     find_snapshot(name, settings)
     with reporting() as report:
-        found = diff_snapshots(
+        difference = diff_snapshots(
             name,
             other or None,
             database=None if other else _conninfo(settings, report),
-            limit=whole_number("limit", limit, LIMIT),
+            limit=read_whole_number("limit", limit) if limit else _DIFF_LIMIT,
             as_superuser=as_superuser,
-            lock_timeout_s=timeout_s,
+            lock_timeout_s=lock_timeout_s,
             settings=settings,
             report=report,
         )
     if json:
-        print_json(difference_facts(found))
+        print_json(difference_facts(difference))
     else:
-        print_difference(found)
-    if not found.same:
+        print_difference(difference)
+    if not difference.same:
         raise answer_no()
 
 
@@ -401,11 +340,11 @@ def _conninfo(settings: Settings, report: Report) -> str:
 @task(
     options={
         "name": "the dataset",
-        "explain": "print each part of the key, and what differs in its snapshot",
-        "against": "another snapshot for --explain to compare with",
-        "json": "print JSON: the key, the file to keep under it, parts, what differs",
+        "explain": "print the parts of the key, and those that differ in the dataset's snapshot",
+        "against": "a snapshot to compare with instead of the dataset's",
+        "json": "print JSON: the key, the snapshot's path, the parts, and what differs",
     },
-    required=_REQUIRED,
+    required={"name": dataset_names},
 )
 def key(
     _context: Context,
@@ -415,32 +354,20 @@ def key(
     against: str = "",
     json: bool = False,
 ) -> None:
-    """Print the key under which a CI cache may keep a dataset's snapshot."""
+    """Print the key under which a CI cache can store a dataset's snapshot."""
     from perfdata.snapshot.cache_key import cache_key
     from perfdata.snapshot.store import find_snapshot
 
     settings = load_settings()
     made = cache_key(settings, name)
+    compared: Compared = None
     if against:
-        compared: Compared = made.differing(find_snapshot(against, settings))
-    else:
-        compared = compared_with_own(made, name, settings) if explain or json else None
+        compared = made.differing(find_snapshot(against, settings))
+    elif explain or json:
+        compared = compared_with_own(made, name, settings)
     if json:
         print_json(key_facts(made, against or name, compared))
     elif explain or against:
-        explain_key(made, against or name, compared)
+        print_key(made, against or name, compared)
     else:
         print(made)
-
-
-def _facts(snapshot: Snapshot) -> dict[str, object]:
-    manifest = snapshot.manifest
-    return {
-        "name": snapshot.name,
-        "description": manifest.description,
-        "created_at": manifest.created_at,
-        "rows": manifest.rows,
-        "stats": dict(manifest.stats),
-        "path": snapshot.path,
-        "size_bytes": snapshot.size_bytes,
-    }

@@ -9,11 +9,11 @@ from perfdata.welfare.pools import pools_digest
 from perfdata.welfare.tables import generate
 
 AS_OF = date(2026, 4, 1)
-"""The day on which every dataset is true: the first of a fiscal year."""
+"""The reference date of every dataset: the first day of a fiscal year."""
 
 SEED = 1
 
-# The modules that decide rows: another line in them is another dataset.
+# The modules that decide the rows: any change in them changes every fingerprint.
 _SOURCES = tuple(
     f"perfdata.welfare.{module}"
     for module in ("copytext", "draw", "pools", "rows", "staff_rows", "tables")

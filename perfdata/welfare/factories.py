@@ -1,9 +1,8 @@
-"""Factories: rows for one test, made as a dataset's are and appended to what is there.
+"""Factories: rows for one test, generated like a dataset's and added to the existing rows.
 
-Each call draws from a fresh seed, so calls never collide with one another or with a dataset,
-whatever was deleted in between and whoever else is writing. Give ``seed`` to get the same rows
-each time; the same seed twice in one database is refused by its unique keys (LoadError). Values
-hang on ``as_of``. Every row is flagged as test data.
+Each call uses a random seed, so its rows never collide with those of another call or of a dataset.
+Pass ``seed`` to get the same rows each time; using a seed twice in one database violates its unique
+keys (LoadError). Dates depend on ``as_of``. Every row is flagged as test data.
 """
 
 from __future__ import annotations
@@ -27,32 +26,32 @@ if TYPE_CHECKING:
 
 
 class OfficeLike(Protocol):
-    """An office as the factories need it: a CreatedOffice, or a model of it."""
+    """What the factories need of an office: a CreatedOffice or an ORM instance has it."""
 
     @property
     def id(self) -> UUID:
-        """The office's key."""
+        """The office's primary key."""
 
     @property
     def created_by(self) -> UUID:
-        """The member of staff who made it, and deletes its staff."""
+        """The member of staff who created the office, and who deletes its staff."""
 
     @property
     def is_deleted(self) -> bool:
-        """Whether its staff are deleted too."""
+        """Whether the office is soft-deleted, and its staff with it."""
 
 
 class RecipientLike(Protocol):
-    """A recipient as the factories need it: a CreatedRecipient, or a model of it."""
+    """What the factories need of a recipient: a CreatedRecipient or an ORM instance has it."""
 
     @property
     def id(self) -> UUID:
-        """The recipient's key."""
+        """The recipient's primary key."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreatedOffice:
-    """An office that was made."""
+    """A created office."""
 
     id: UUID
     name: str
@@ -63,7 +62,7 @@ class CreatedOffice:
 
 @dataclass(frozen=True, slots=True)
 class CreatedStaff:
-    """A member of staff who was made, and put into an office."""
+    """A created member of an office's staff."""
 
     id: UUID
     office_id: UUID
@@ -75,7 +74,7 @@ class CreatedStaff:
 
 @dataclass(frozen=True, slots=True)
 class CreatedRecipient:
-    """A welfare recipient who was made, and put into an office."""
+    """A created welfare recipient of an office."""
 
     id: UUID
     office_id: UUID
@@ -88,7 +87,7 @@ class CreatedRecipient:
 
 @dataclass(frozen=True, slots=True)
 class CreatedCycle:
-    """A support-plan cycle that was made; its id is the server's sequence's."""
+    """A created support-plan cycle, without its id, which the database assigns."""
 
     welfare_recipient_id: UUID
     office_id: UUID
@@ -105,9 +104,9 @@ def bulk_create_offices(
     as_of: date = AS_OF,
     seed: int | None = None,
 ) -> list[CreatedOffice]:
-    """Make a system administrator and ``count`` offices, sent ``batch_size`` offices at a time.
+    """Create a system administrator and ``count`` offices, ``batch_size`` offices per COPY block.
 
-    A few of the offices are soft-deleted, as in a dataset.
+    3 % of the offices are soft-deleted, as in a dataset.
     """
     _check(count=count, batch_size=batch_size)
     origin = _origin(seed, as_of)
@@ -135,7 +134,7 @@ def bulk_create_staffs(
     as_of: date = AS_OF,
     seed: int | None = None,
 ) -> dict[UUID, list[CreatedStaff]]:
-    """Make staff for each office: ``{office_id: [staff, …]}``."""
+    """Create staff for each office and return ``{office_id: [staff, …]}``."""
     _check(count_per_office=count_per_office)
     origin = _origin(seed, as_of)
     lines = (
@@ -157,10 +156,10 @@ def bulk_create_staffs(
     staffs = _table("staffs", staff_rows.STAFFS, lines)
     memberships = _table("office_staffs", staff_rows.OFFICE_STAFFS, links)
     _append(database, staffs, memberships)
-    made: dict[UUID, list[CreatedStaff]] = {office.id: [] for office in offices}
+    created: dict[UUID, list[CreatedStaff]] = {office.id: [] for office in offices}
     for row, link in zip(_values(staffs), _values(memberships), strict=True):
         office_id = UUID(link["office_id"])
-        made[office_id].append(
+        created[office_id].append(
             CreatedStaff(
                 id=UUID(row["id"]),
                 office_id=office_id,
@@ -170,7 +169,7 @@ def bulk_create_staffs(
                 is_deleted=row["is_deleted"] == "t",
             )
         )
-    return made
+    return created
 
 
 def bulk_create_welfare_recipients(
@@ -181,7 +180,7 @@ def bulk_create_welfare_recipients(
     as_of: date = AS_OF,
     seed: int | None = None,
 ) -> dict[UUID, list[CreatedRecipient]]:
-    """Make welfare recipients for each office: ``{office_id: [recipient, …]}``."""
+    """Create welfare recipients for each office and return ``{office_id: [recipient, …]}``."""
     _check(count_per_office=count_per_office)
     origin = _origin(seed, as_of)
     lines = (
@@ -196,10 +195,10 @@ def bulk_create_welfare_recipients(
     recipients = _table("welfare_recipients", rows.WELFARE_RECIPIENTS, lines)
     memberships = _table("office_welfare_recipients", rows.OFFICE_WELFARE_RECIPIENTS, links)
     _append(database, recipients, memberships)
-    made: dict[UUID, list[CreatedRecipient]] = {office.id: [] for office in offices}
+    created: dict[UUID, list[CreatedRecipient]] = {office.id: [] for office in offices}
     for row, link in zip(_values(recipients), _values(memberships), strict=True):
         office_id = UUID(link["office_id"])
-        made[office_id].append(
+        created[office_id].append(
             CreatedRecipient(
                 id=UUID(row["id"]),
                 office_id=office_id,
@@ -210,7 +209,7 @@ def bulk_create_welfare_recipients(
                 birth_day=date.fromisoformat(row["birth_day"]),
             )
         )
-    return made
+    return created
 
 
 def bulk_create_support_plan_cycles(
@@ -221,9 +220,9 @@ def bulk_create_support_plan_cycles(
     as_of: date = AS_OF,
     seed: int | None = None,
 ) -> dict[UUID, list[CreatedCycle]]:
-    """Make support-plan cycles, oldest first, the last of them the latest.
+    """Create support-plan cycles, oldest first, and return ``{office_id: [cycle, …]}``.
 
-    Takes and returns ``{office_id: […]}``. The server's sequence numbers the cycles.
+    The last cycle of each recipient is the latest one.
     """
     _check(cycles_per_recipient=cycles_per_recipient)
     origin = _origin(seed, as_of)
@@ -239,10 +238,10 @@ def bulk_create_support_plan_cycles(
     )
     cycles = _table("support_plan_cycles", rows.SUPPORT_PLAN_CYCLES, lines)
     _append(database, cycles)
-    made: dict[UUID, list[CreatedCycle]] = {office_id: [] for office_id in recipients_by_office}
+    created: dict[UUID, list[CreatedCycle]] = {office_id: [] for office_id in recipients_by_office}
     for row in _values(cycles):
         office_id = UUID(row["office_id"])
-        made[office_id].append(
+        created[office_id].append(
             CreatedCycle(
                 welfare_recipient_id=UUID(row["welfare_recipient_id"]),
                 office_id=office_id,
@@ -251,7 +250,7 @@ def bulk_create_support_plan_cycles(
                 is_latest_cycle=row["is_latest_cycle"] == "t",
             )
         )
-    return made
+    return created
 
 
 def _origin(seed: int | None, as_of: date) -> Origin:
@@ -260,15 +259,15 @@ def _origin(seed: int | None, as_of: date) -> Origin:
 
 def _check(**counts: int) -> None:
     for name, count in counts.items():
-        least = 0 if name.startswith("count") else 1
-        if count < least:
-            raise ConfigError(f"{name} must be at least {least}, not {count}")
+        minimum = 0 if name.startswith("count") else 1
+        if count < minimum:
+            raise ConfigError(f"{name} must be at least {minimum}, not {count}")
 
 
 def _table(
     name: str, columns: tuple[str, ...], lines: Iterable[list[str]], batch_size: int = 1000
 ) -> TableRows:
-    """Make the rows and keep them: they are sent, then read back for the caller."""
+    """Generate rows and keep them: they are loaded, then read back for the caller."""
     return TableRows(name, columns, tuple(blocks(iter(lines), batch_size)))
 
 
@@ -279,7 +278,7 @@ def _append(database: object, *tables: TableRows) -> None:
 
 
 def _values(table: TableRows) -> list[dict[str, str]]:
-    """Read a table's rows back without their nulls."""
+    """Return a table's rows without their nulls."""
     return [
         {column: value for column, value in row.items() if value is not None}
         for row in read_rows(table)

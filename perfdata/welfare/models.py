@@ -35,7 +35,7 @@ class StaffRole(enum.StrEnum):
 
 
 class OfficeType(enum.StrEnum):
-    """What an office offers under the Services and Supports for Persons with Disabilities Act."""
+    """An office's service under the Services and Supports for Persons with Disabilities Act."""
 
     TRANSITION_TO_EMPLOYMENT = "transition_to_employment"
     TYPE_B = "type_B_office"
@@ -51,7 +51,7 @@ class Gender(enum.StrEnum):
 
 
 def _enum(kind: type[enum.StrEnum], name: str) -> Enum:
-    """Make a PostgreSQL enum of the members' values, not of their Python names."""
+    """Return a PostgreSQL enum of the members' values, not of their Python names."""
     return Enum(kind, name=name, values_callable=lambda members: [str(each) for each in members])
 
 
@@ -60,7 +60,7 @@ class Base(DeclarativeBase):
 
 
 class Recorded:
-    """What every table has: when a row was made and changed, and whether it is test data."""
+    """The columns of every table: when a row was created and changed, and the test-data flag."""
 
     created_at: Mapped[Created]
     updated_at: Mapped[Created]
@@ -68,7 +68,7 @@ class Recorded:
     @declared_attr
     @classmethod
     def is_test_data(cls) -> Mapped[bool]:
-        """Tell test data, which may be deleted at any time, from an office's real rows."""
+        """The flag of test data, which may be deleted at any time."""
         return mapped_column(
             server_default=false(),
             index=True,
@@ -77,7 +77,7 @@ class Recorded:
 
 
 class OfficeStaff(Recorded, Base):
-    """Which member of staff works in which office."""
+    """An office that a member of staff works in."""
 
     __tablename__ = "office_staffs"
 
@@ -92,7 +92,7 @@ class OfficeStaff(Recorded, Base):
 
 
 class Staff(Recorded, Base):
-    """A member of staff, who logs in."""
+    """A member of staff, with a login."""
 
     __tablename__ = "staffs"
 
@@ -133,7 +133,7 @@ class Staff(Recorded, Base):
 
 
 class Office(Recorded, Base):
-    """An office that supports people with disabilities into employment."""
+    """An office that helps people with disabilities into employment."""
 
     __tablename__ = "offices"
 
@@ -186,7 +186,7 @@ Index(
 
 
 class OfficeWelfareRecipient(Recorded, Base):
-    """Which office supports which recipient."""
+    """An office that supports a recipient."""
 
     __tablename__ = "office_welfare_recipients"
 

@@ -145,7 +145,7 @@ async def test_every_asynchronous_form_is_taken(
 async def test_a_synchronous_connection_is_sent_to_the_synchronous_api(
     snapshot: str, settings: Settings, database_url: str
 ) -> None:
-    said = "the same functions for synchronous ones"
+    said = "for synchronous ones use the functions of perfdata"
     with psycopg.connect(database_url) as connection, pytest.raises(ConfigError, match=said):
         await restore_snapshot(connection, snapshot, settings=settings)
 

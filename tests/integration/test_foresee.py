@@ -22,7 +22,7 @@ from perfdata import (
 from perfdata.postgres.url import normalise_url
 from perfdata.snapshot.options import RestoreOptions
 from perfdata.snapshot.preview import RestorePreview, preview_restore
-from perfdata.tasks.dry import tell_restore
+from perfdata.tasks.dry_run import tell_restore
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:

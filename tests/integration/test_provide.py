@@ -34,7 +34,7 @@ from perfdata import (
 from perfdata.postgres.url import normalise_url
 from perfdata.snapshot.staleness import check_current
 from perfdata.target.migrations import migrate, read_history
-from perfdata.tasks.target import configured_project
+from perfdata.tasks.task import configured_project, untouched_target
 from perfdata.welfare import project
 from tests.integration.inner import entry
 
@@ -149,7 +149,7 @@ def test_a_project_without_migrations_is_said_to_have_none(here: Target) -> None
     assert "Migrate" not in str(caught.value)
     elsewhere = replace(here.settings, database_url=here.conninfo, configured=False)
     with pytest.raises(ConfigError, match=r"--current .* none is configured"):
-        configured_project(elsewhere)
+        configured_project(untouched_target(elsewhere), "--current")
 
 
 def test_why_it_was_built_is_said_without_what_was_done_about_it(here: Target) -> None:

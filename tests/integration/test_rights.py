@@ -31,7 +31,7 @@ from perfdata.postgres.url import normalise_url
 from perfdata.snapshot.build import preview_build
 from perfdata.snapshot.options import RestoreOptions
 from perfdata.target.migrations import database_heads
-from perfdata.tasks.dry import tell_restore
+from perfdata.tasks.dry_run import tell_restore
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:

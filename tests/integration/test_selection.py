@@ -21,7 +21,7 @@ from perfdata import (
     restore_snapshot,
 )
 from perfdata.tasks import snapshot
-from perfdata.tasks.snapshot import _lacking, _print_info
+from perfdata.tasks.snapshot_output import manifest_notes, print_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -182,11 +182,11 @@ def test_what_is_left_out_and_what_is_whole_is_shown(
     """By create and by info: tables that have no flag, tables of which every row is there."""
     assert pair
     made = find_snapshot(NAME, chosen)
-    _print_info(made)
+    print_snapshot(made)
     told = capsys.readouterr().out
-    assert "left out, having no column is_fake: logs" in told
+    assert "left out, without column is_fake: logs" in told
     assert "countries (whole)" in told
-    assert _lacking(made) == ["left out, having no column is_fake: logs"]
+    assert manifest_notes(made) == ["left out, without column is_fake: logs"]
 
 
 def test_rows_that_match_by_period_are_required_and_held(

@@ -445,7 +445,7 @@ def test_rows_outside_that_are_referenced_are_required(
         monkeypatch.setenv("PERFDATA_HOME", str(settings.home))
         monkeypatch.setenv("PERFDATA_DATABASE_URL", loaded)
         told = (
-            "requires rows not in it: offices (support_plan_cycles_office_id_fkey): "
+            "requires rows outside it: offices (support_plan_cycles_office_id_fkey): "
             "00000000-0000-4000-8000-000000000002"
         )
         snapshot.create(Context(), name="needs", replace=True)

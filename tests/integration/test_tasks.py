@@ -143,10 +143,10 @@ def test_a_dry_build_or_restore_tells_and_does_nothing(shell: Shell, count: Any)
         assert arguments[2] in told
         assert "perfdata on the embedded server" in told
         if arguments[2] == SMALL:
-            assert "every check before the first change was made, and passed" in told
+            assert "all checks that precede the first change passed" in told
             assert re.search(r"^offices +10 +0 +10$", told, re.MULTILINE)
         else:
-            assert "would remove first: the rows with is_test_data = true" in told
+            assert "would first remove the rows with is_test_data = true" in told
     assert (shell.files(), count("offices")) == before
 
 
@@ -198,10 +198,10 @@ def test_a_snapshot_under_a_datasets_name_is_noted(tmp_path: Path, url: str) -> 
     create = ("snapshot.create", "--name", SMALL)
     with_url = {"PERFDATA_DATABASE_URL": url, "PERFDATA_ALLOW": entry(url, "*")}
     own = Shell(tmp_path)
-    noted = f"{SMALL} is a dataset's name: snapshot.restore takes this one in the place of"
+    noted = f"{SMALL} is also a dataset's name: snapshot.restore will use this snapshot instead of"
     assert noted in own.invoke("--dry", *create, **with_url)
     assert noted in own.invoke(*create, **with_url)
-    assert "is a dataset's name" not in own.invoke(*create[:2], "mine", **with_url)
+    assert "is also a dataset's name" not in own.invoke(*create[:2], "mine", **with_url)
     dry = own.run("invoke", "--dry", "dataset.build", "--name", SMALL, **with_url)
     assert dry.returncode == 2
     assert f"would fail: snapshot {SMALL} was created by hand" in dry.stdout
@@ -300,7 +300,7 @@ def test_migrate_names_where_the_database_stands(shell: Shell, url: str) -> None
     with psycopg.connect(url) as connection:
         connection.execute("UPDATE alembic_version SET version_num = %s", (*heads,))
     newer = "0002_test_data_flag, 0003_performance_indexes"
-    assert told == f"would run, on perfdata on the embedded server: {newer}\n"
+    assert told == f"would migrate perfdata on the embedded server: {newer}\n"
 
 
 def test_a_database_by_url_is_reached_told_and_guarded(shell: Shell, url: str) -> None:
@@ -308,7 +308,7 @@ def test_a_database_by_url_is_reached_told_and_guarded(shell: Shell, url: str) -
     facts = json.loads(shell.invoke("db.status", "--json", PERFDATA_DATABASE_URL=url))
     assert facts["running"] is True
     assert facts["version"].startswith("18")
-    assert "is about the embedded server" in shell.fails(2, "db.stop", PERFDATA_DATABASE_URL=url)
+    assert "is for the embedded server" in shell.fails(2, "db.stop", PERFDATA_DATABASE_URL=url)
     nowhere = "postgresql://ann:s3cret@127.0.0.1:1/shop"
     unreached = shell.fails(2, "db.status", PERFDATA_DATABASE_URL=nowhere)
     assert "ann@127.0.0.1:1/shop" in unreached
@@ -333,7 +333,10 @@ def test_the_server_is_stopped_started_and_told_of(shell: Shell, url: str) -> No
     assert "would stop" in shell.invoke("--dry", "db.stop")
     with psycopg.connect(url):
         pass
-    assert shell.json("db.status")["running"] is True
+    status = shell.json("db.status")
+    assert status["running"] is True
+    assert status["socket_url"] == status["url"]
+    assert "socket_url" not in shell.invoke("db.status")
     assert shell.invoke("db.stop") == "stopped\n"
     assert shell.json("db.status")["running"] is False
     assert "not running" in shell.invoke("db.stop")
@@ -346,6 +349,7 @@ def test_the_server_is_stopped_started_and_told_of(shell: Shell, url: str) -> No
     assert conninfo_to_dict(over_port)["port"] == str(port)
     assert str(conninfo_to_dict(over_port)["password"]) not in started
     over_socket = shell.json("db.status")["socket_url"]
+    assert over_socket in shell.invoke("db.status")
     assert conninfo_to_dict(over_socket)["port"] == str(port)  # it is in the socket's name too
     assert "socket's name" in shell.invoke("--help", "db.start")
     for other in (over_port, over_socket):

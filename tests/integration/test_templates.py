@@ -837,6 +837,6 @@ def test_the_tasks(own_settings: Settings, monkeypatch: pytest.MonkeyPatch, capf
     assert any(one["name"].startswith("perfdata_before_") for one in facts["removed"])
     assert facts["size_bytes"] > 0
     db.gc(Context())
-    assert "given back 0 B" in capfd.readouterr()[0]
+    assert "freed 0 B" in capfd.readouterr()[0]
     opened = open_target(own_settings)
     assert provide_dataset(opened, "10_offices", fresh=True).restored is not None

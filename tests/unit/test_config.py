@@ -75,8 +75,8 @@ def test_a_variable_that_is_no_setting_is_named_with_the_near_one() -> None:
     environ = {"PERFDATA_HOME": "b", "PERFDATA_COMPARE": "{}", "PERFDATABASE": "", "HOME": "/"}
     assert unknown_variables(environ) == []
     assert unknown_variables({**environ, "PERFDATA_DATABSE_URL": "x", "PERFDATA_QUIET": "1"}) == [
-        "PERFDATA_DATABSE_URL is no setting of perfdata; did you mean PERFDATA_DATABASE_URL?",
-        "PERFDATA_QUIET is no setting of perfdata; there are: PERFDATA_DATABASE_URL, "
+        "PERFDATA_DATABSE_URL is not a setting of perfdata; did you mean PERFDATA_DATABASE_URL?",
+        "PERFDATA_QUIET is not a setting of perfdata; there are: PERFDATA_DATABASE_URL, "
         "PERFDATA_HOME, PERFDATA_PG_BIN, PERFDATA_ALLOW",
     ]
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import ast
+import importlib
 import pickle
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +20,18 @@ def test_all_names_are_there_and_sorted() -> None:
         assert getattr(perfdata, name) is not None
 
 
-def test_all_is_what_the_modules_are_listed_for() -> None:
-    assert set(perfdata.__all__) == set(perfdata._MODULE_OF)
+def test_each_public_name_is_the_one_that_type_checkers_see() -> None:
+    tree = ast.parse(Path(perfdata.__file__).read_text(encoding="utf-8"))
+    imports = {
+        alias.name: node.module or ""
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("perfdata.")
+        for alias in node.names
+    }
+    assert imports.keys() == set(perfdata.__all__)
+    assert set(imports.values()) == set(perfdata._MODULES)
+    for name, module in imports.items():
+        assert getattr(perfdata, name) is getattr(importlib.import_module(module), name)
 
 
 ERRORS = [

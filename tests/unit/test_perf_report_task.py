@@ -72,7 +72,7 @@ def test_it_is_opened_where_that_is_asked_for_and_there_is_a_display(project: Pr
 @pytest.mark.parametrize(
     ("environ", "why"),
     [
-        ({"CI": "true", "DISPLAY": ":7"}, "this is continuous integration"),
+        ({"CI": "true", "DISPLAY": ":7"}, "running in CI"),
         pytest.param(
             {},
             "there is no display",

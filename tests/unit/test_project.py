@@ -54,7 +54,7 @@ def test_the_project_is_found_beside_its_pyproject(
         load_project(wrong)
     with pytest.raises(ConfigError, match="shop_perf has no 'absent'"):
         load_project(Settings(root=tmp_path, home=tmp_path, project="shop_perf:absent"))
-    with pytest.raises(ConfigError, match="there is no module 'no_such'"):
+    with pytest.raises(ConfigError, match="no module named 'no_such'"):
         load_project(Settings(root=tmp_path, home=tmp_path, project="no_such.module"))
 
 
@@ -98,5 +98,5 @@ def test_a_changed_source_changes_the_fingerprint(
 
 def test_a_source_without_a_file_is_named() -> None:
     dataset = Dataset(name="x", generate=nothing, as_of=date(2026, 1, 1), sources=("absent",))
-    with pytest.raises(ConfigError, match="'absent' is not a module with a file"):
+    with pytest.raises(ConfigError, match="'absent' is not a module with a source file"):
         dataset.fingerprint()

@@ -22,19 +22,20 @@ from sqlalchemy.engine import make_url as sqlalchemy_url
 from perfdata.errors import BoundaryError, ConfigError
 from perfdata.postgres.url import check_driver, make_url
 from perfdata.progress import Event
-from perfdata.tasks import dataset, db, perf, snapshot
-from perfdata.tasks.base import Task, is_dry, task
+from perfdata.tasks import StrictProgram, dataset, db, perf, snapshot
 from perfdata.tasks.output import (
+    OPTIONS,
     aligned,
     human_duration,
     human_rows,
     human_size,
     one_line,
     print_json,
+    print_notes,
     print_table,
 )
-from perfdata.tasks.program import StrictProgram
 from perfdata.tasks.progress import Lines
+from perfdata.tasks.task import Task, is_dry, task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -219,15 +220,22 @@ def test_stock_invoke_and_the_console_script_in_a_project_of_ones_own(tmp_path: 
         assert (wrong.returncode, wrong.stdout) == (2, "")
         assert "did you mean few?" in wrong.stderr
         assert "Traceback" not in wrong.stderr
-        missing = shown(program, "snapshot.info")
-        assert f"for example: {program} snapshot.info --name 100_offices" in missing.stderr
+        missing = shown(program, "snapshot.restore")
+        assert missing.stderr == (
+            "error: snapshot.restore needs --name, "
+            f"for example: {program} snapshot.restore --name few\n"
+        )
+        none = shown(program, "snapshot.info")
+        assert (none.returncode, none.stderr) == (
+            2, "error: snapshot.info needs --name, and there is none yet\n",
+        )  # fmt: skip
     assert re.fullmatch(r"perfdata \d+\.\d+.*\n", shown("perfdata", "--version").stdout)
 
 
 ENDLESS = """
 from invoke.collection import Collection
 from invoke.program import Program
-from perfdata.tasks.base import task
+from perfdata.tasks.task import task
 
 @task()
 def work(_context):
@@ -249,12 +257,24 @@ def test_a_reader_that_has_enough_is_no_error(size: int) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def on_a_terminal(code: str) -> str:
+@pytest.mark.parametrize("arguments", [["--help"], ["--list"], ["--help", "snapshot.restore"]])
+def test_the_console_script_ends_quietly_when_its_reader_is_gone(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [Path(sys.executable).parent / "perfdata", *arguments],
+        stdout=writer, stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def on_a_terminal(code: str, columns: int = 80) -> str:
     """Run Python code with a terminal for stdout and stderr, and return what it shows."""
     primary, secondary = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=secondary, stderr=secondary,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"},
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)},
     ):  # fmt: skip
         os.close(secondary)
         shown = b""
@@ -284,11 +304,51 @@ def test_a_table_is_richs_on_a_terminal_and_takes_text_as_it_is() -> None:
     assert "\x1b[31m" not in shown
 
 
+WIDE = """
+from perfdata.tasks.output import print_table
+print_table(list("abcdefgh"), [[str(number) * 12 for number in range(8)]])
+"""
+
+
+@pytest.mark.parametrize(("columns", "folded"), [(80, True), (64, True), (63, False), (20, False)])
+def test_a_narrow_terminal_shows_every_cell_of_a_wide_table(columns: int, folded: bool) -> None:
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(WIDE, columns))
+    assert all(shown.count(heading) == 1 for heading in "abcdefgh")
+    assert all(shown.count(str(number)) == 12 for number in range(8))
+    assert ("─" in shown) == folded
+
+
 def test_a_table_in_a_pipe_is_aligned_and_has_no_colour_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     print_table(("name", "rows"), [("a\x1b[31m\n", "1"), ("佐藤", "23")], right=("rows",))
     assert capsys.readouterr().out == "name     rows\na [31m      1\n佐藤       23\n"
+
+
+def test_a_wide_table_in_a_pipe_keeps_every_column(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = ["x" * 30 + str(number) for number in range(8)]
+    print_table([f"h{number}" for number in range(8)], [cells])
+    assert capsys.readouterr().out.splitlines()[1].split() == cells
+
+
+def test_messages_of_the_library_name_the_options_of_tasks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["work"], failing(ConfigError("pass fresh=True, or clean_existing=False"))) == 2
+    print_notes(["restored without fresh=True", "nofresh=True stays"])
+    captured = capsys.readouterr()
+    assert captured.err == "error: pass --fresh, or --keep-existing\n"
+    assert captured.out == "  restored without --fresh\n  nofresh=True stays\n"
+
+
+def test_each_option_that_messages_name_is_there() -> None:
+    options = {
+        name
+        for task_name in ALL_TASKS
+        for argument in NAMESPACES[task_name].get_arguments()
+        for name in argument.names
+    }
+    assert {option.removeprefix("--") for option in OPTIONS.values()} <= options
 
 
 def test_json_keeps_japanese_and_writes_paths_as_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -331,17 +391,24 @@ def test_sizes_durations_and_counts(write: Callable[[float], str], value: float,
     assert write(value) == text
 
 
-def test_quick_work_is_not_mentioned_slow_work_now_and_then(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    quick, slow = Lines(), Lines(bar_after_s=0, line_every_s=60)
+def test_only_the_total_of_slow_work_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    quick, slow = Lines(), Lines(shown_after_s=0)
     for report in (quick, slow):
         report(Event("loading"))
-        for done in (10, 20_000):
-            report(Event("staffs", done, 32_101))
+        for done, total in ((0, None), (474, None), (32_101, 32_101)):
+            report(Event("staffs", done, total))
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "loading\nloading\nstaffs: 10 of 32,101 rows\n"
+    assert captured.err == "loading\nloading\nstaffs: 32,101 rows\n"
+
+
+def test_long_work_says_now_and_then_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Lines(shown_after_s=0, line_every_s=0)
+    for event in (Event("staffs", 474), Event("offices", 10, 100), Event("offices", 100, 100)):
+        report(event)
+    assert capsys.readouterr().err == (
+        "staffs: 474 rows so far\noffices: 10 of 100 rows\noffices: 100 rows\n"
+    )
 
 
 PROGRESS = """

@@ -1,7 +1,6 @@
-"""The workloads that are measured: plain functions over a session, as the application has them.
+"""The workloads that perf tests measure: functions of the application that take a session.
 
-Each takes the day that it goes by as ``as_of`` (or ``at``); none looks at the clock, and none
-commits.
+Each takes its reference date as ``as_of`` (or ``at``); none reads the clock and none commits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Deadline alerts: whom to write to about support plans that are soon to be renewed."""
+"""Deadline alerts: the mails to send about support plans that are due for renewal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DEFAULT_THRESHOLD_DAYS = 30
 
 
 class DueRecipient(NamedTuple):
-    """A recipient whose plan is to be renewed; the mails of an office share them."""
+    """A recipient whose plan is due; shared by the mails of an office."""
 
     recipient_id: uuid.UUID
     name: str
@@ -39,7 +39,7 @@ class DueRecipient(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One mail to send: the plans of one office that fall due within a staff's own threshold."""
+    """One mail: an office's plans that are due within one member of staff's threshold."""
 
     to: str
     staff_name: str
@@ -57,12 +57,12 @@ class _Reader(NamedTuple):
 
 
 def deadline_alerts(session: Session, *, as_of: date) -> list[Mail]:
-    """Return the mails of a day, by office and address; whoever has nothing due gets none.
+    """Return the mails of a day, sorted by office and address; none without a plan that is due.
 
-    A plan is due when its latest cycle's deadline lies between ``as_of`` and the threshold of
-    who is written to, both days included; what is overdue is the overdue report's. Mails go to
-    staff who want e-mail and are neither deleted nor locked, in offices that are neither deleted
-    nor deactivated. Four queries whatever the number of offices, columns instead of entities.
+    A plan is due if its latest cycle's deadline is between ``as_of`` and the reader's threshold,
+    both days included; overdue plans are left to the overdue report. Mails go to staff who want
+    e-mail and are neither deleted nor locked, in offices that are neither deleted nor deactivated.
+    Runs four queries for any number of offices, and loads columns instead of entities.
     """
     offices = _active_offices(session)
     readers = _readers(session)
@@ -121,7 +121,7 @@ def _readers(session: Session) -> list[_Reader]:
 def _due_by_office(
     session: Session, as_of: date, horizon_days: int
 ) -> Mapping[uuid.UUID, list[DueRecipient]]:
-    """Return what is due in each office, soonest first."""
+    """Return the due recipients of each office, earliest deadline first."""
     is_due = and_(
         SupportPlanCycle.is_latest_cycle,
         SupportPlanCycle.next_renewal_deadline.between(as_of, as_of + timedelta(days=horizon_days)),

@@ -1,4 +1,4 @@
-"""What an office's people look at: the dashboard, the search, the report, the directory."""
+"""Reads: the dashboard, the search, the overdue report, the staff directory."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
 
-# Hiragana to katakana, which readings are kept in: ぁ–ゖ are the same 86 letters 96 places on.
+# Hiragana to katakana, as readings are stored: the 86 letters ぁ–ゖ move by 96 code points.
 _TO_KATAKANA = {letter: letter + 0x60 for letter in range(0x3041, 0x3097)}
 
 
 class DashboardSort(enum.StrEnum):
-    """What a dashboard is sorted by."""
+    """The sort order of a dashboard."""
 
     DEADLINE = "deadline"
     NAME = "name"
@@ -37,9 +37,9 @@ class DashboardSort(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DashboardRow:
-    """A recipient with the latest cycle; no deadline and no days left where there is none.
+    """A recipient with the latest cycle; its fields are None for a recipient without a cycle.
 
-    ``days_left`` is negative for what is overdue.
+    ``days_left`` is negative if the deadline has passed.
     """
 
     recipient_id: uuid.UUID
@@ -52,7 +52,7 @@ class DashboardRow:
 
 @dataclass(frozen=True, slots=True)
 class DashboardPage:
-    """One page of an office's recipients, and how many there are on all pages."""
+    """One page of an office's recipients, and the total number of recipients."""
 
     rows: list[DashboardRow]
     total: int
@@ -62,7 +62,7 @@ class DashboardPage:
 
 @dataclass(frozen=True, slots=True)
 class FoundRecipient:
-    """A recipient whom a search found."""
+    """A recipient found by a search."""
 
     recipient_id: uuid.UUID
     name: str
@@ -72,10 +72,10 @@ class FoundRecipient:
 
 @dataclass(frozen=True, slots=True)
 class OverdueCount:
-    """Cycles of one office whose deadline fell into one month and is past.
+    """Counts of one office's cycles whose deadline was in one month and has passed.
 
-    ``due`` counts all of them, ``overdue`` those that were never renewed. ``month`` is its first
-    day.
+    ``due`` counts all of them, ``overdue`` those that were not renewed. ``month`` is the month's
+    first day.
     """
 
     office_id: uuid.UUID
@@ -87,7 +87,7 @@ class OverdueCount:
 
 @dataclass(frozen=True, slots=True)
 class StaffEntry:
-    """A member of staff with the names of the offices, sorted."""
+    """A member of staff with the sorted names of the offices."""
 
     staff_id: uuid.UUID
     name: str
@@ -107,10 +107,10 @@ def office_dashboard(
     page: int = 1,
     page_size: int = 20,
 ) -> DashboardPage:
-    """Return one office's recipients with their latest cycle and the days left: two queries.
+    """Return one office's recipients with their latest cycle and the days left, in two queries.
 
-    ``search`` is looked for in names and readings; ``due_within_days`` leaves those due from
-    ``as_of`` to so many days later. Pages count from 1. Raises ValueError for an unknown sort.
+    ``search`` matches names and readings; ``due_within_days`` keeps those due from ``as_of`` to so
+    many days later. ``page`` counts from 1. Raises ValueError for an unknown sort.
     """
     matching = _office_recipients(office_id)
     if search:
@@ -142,9 +142,9 @@ def office_dashboard(
 
 
 def search_recipients(session: Session, *, kana: str, limit: int = 50) -> list[FoundRecipient]:
-    """Return the recipients with that kana anywhere in their reading, by reading.
+    """Return the recipients whose reading contains ``kana``, sorted by reading.
 
-    Hiragana is searched as katakana; blanks between names are left out.
+    Hiragana matches katakana; spaces are ignored.
     """
     rows = session.execute(
         select(WelfareRecipient.id, _full_name(), _full_furigana(), WelfareRecipient.birth_day)
@@ -160,7 +160,7 @@ def search_recipients(session: Session, *, kana: str, limit: int = 50) -> list[F
 
 
 def overdue_report(session: Session, *, as_of: date) -> list[OverdueCount]:
-    """Count the deadlines that are past, by office and month, over all cycles: one query."""
+    """Count past deadlines by office and month, over all cycles, in one query."""
     deadline = SupportPlanCycle.next_renewal_deadline
     month = cast(func.date_trunc("month", cast(deadline, DateTime)), Date)
     rows = session.execute(
@@ -182,9 +182,9 @@ def overdue_report(session: Session, *, as_of: date) -> list[OverdueCount]:
 def staff_directory(
     session: Session, *, search: str | None = None, page: int = 1, page_size: int = 50
 ) -> list[StaffEntry]:
-    """Return one page of the staff with their offices, by reading: two queries, loaded eagerly.
+    """Return one page of the staff with their offices, sorted by reading, in two queries.
 
-    Deleted staff and deleted offices are left out. ``search`` is looked for in names.
+    Deleted staff and offices are left out. ``search`` matches names.
     """
     staffs = (
         select(Staff)
@@ -245,7 +245,7 @@ def _full_furigana() -> ColumnElement[str]:
 
 
 def _reads(kana: str) -> ColumnElement[bool]:
-    """Compare with the expression of the trigram index, so that it is used."""
+    """Match readings with the expression of the trigram index, so that PostgreSQL uses it."""
     wanted = "".join(kana.split()).translate(_TO_KATAKANA)
     reading = WelfareRecipient.last_name_furigana + WelfareRecipient.first_name_furigana
     return reading.contains(wanted, autoescape=True)

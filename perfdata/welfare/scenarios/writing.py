@@ -1,4 +1,4 @@
-"""What an office's people change: a cycle is renewed, an office withdraws."""
+"""Writes: renew a support-plan cycle, withdraw an office."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """A cycle that was closed and the one that follows it."""
+    """A closed cycle and the one that follows it."""
 
     closed_id: int
     opened_id: int
@@ -30,7 +30,7 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """An office that was soft-deleted, and how many of its staff with it."""
+    """A soft-deleted office, and how many of its staff were deleted with it."""
 
     office_id: uuid.UUID
     staff_count: int
@@ -39,8 +39,8 @@ class Withdrawal:
 def renew_cycle(session: Session, *, cycle_id: int, as_of: date) -> Renewal:
     """Close a recipient's latest cycle and open the next, due half a year after ``as_of``.
 
-    The next cycle is test data when the closed one is. Raises LookupError where the cycle is not
-    there or is not the latest.
+    The next cycle is test data if the closed one is. Raises LookupError if the cycle does not exist
+    or is not the latest.
     """
     closed = session.scalar(
         select(SupportPlanCycle)
@@ -71,9 +71,9 @@ def renew_cycle(session: Session, *, cycle_id: int, as_of: date) -> Renewal:
 
 
 def withdraw_office(session: Session, *, office_id: uuid.UUID, at: datetime) -> Withdrawal:
-    """Soft-delete an office and its staff, but those who work in another office too.
+    """Soft-delete an office and its staff, except those who also work in another office.
 
-    Raises LookupError where the office is not there or is deleted already.
+    Raises LookupError if the office does not exist or is already deleted.
     """
     office = session.scalar(
         update(Office)
@@ -82,7 +82,7 @@ def withdraw_office(session: Session, *, office_id: uuid.UUID, at: datetime) -> 
         .returning(Office.id)
     )
     if office is None:
-        raise LookupError(f"office {office_id} is not there, or was withdrawn already")
+        raise LookupError(f"office {office_id} does not exist or was withdrawn already")
     elsewhere, other = aliased(OfficeStaff), aliased(Office)
     stays = exists().where(
         elsewhere.staff_id == Staff.id, other.id == elsewhere.office_id, other.is_deleted.is_(False)

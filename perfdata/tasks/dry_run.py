@@ -1,0 +1,151 @@
+"""What the dataset and snapshot tasks print under ``--dry``; nothing is changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from perfdata.tasks.output import print_notes, print_table, show, shown_path
+from perfdata.tasks.snapshot_output import in_short, name_notes, parameters
+from perfdata.tasks.task import untouched_target, would_fail
+
+if TYPE_CHECKING:
+    from perfdata.config import Settings
+    from perfdata.dataset import Dataset
+    from perfdata.progress import Report
+    from perfdata.snapshot.options import RestoreOptions
+    from perfdata.snapshot.preview import RestorePreview
+    from perfdata.target.target import Target
+
+
+def tell_build(
+    settings: Settings, dataset: Dataset, *, snapshot: bool, replace: bool, as_superuser: bool
+) -> None:
+    """Print what a build would do; exit as it would where a check fails."""
+    from perfdata.errors import SnapshotExistsError
+    from perfdata.snapshot.build import check_replaceable
+    from perfdata.snapshot.options import RestoreOptions
+    from perfdata.snapshot.store import snapshot_exists
+
+    target = untouched_target(settings)
+    print(f"would build {dataset.name} ({parameters(dataset)}) into {target.described()}")
+    print(f"would first remove {_flagged_rows(target)}")
+    if not snapshot:
+        print("would save no snapshot")
+    else:
+        try:
+            check_replaceable(dataset.name, settings, replace=replace)
+        except SnapshotExistsError as error:
+            raise would_fail(error) from error
+        verb = "replace" if snapshot_exists(dataset.name, settings) else "save"
+        print(f"would {verb} the snapshot {dataset.name}")
+    _check_build(settings, dataset.name, RestoreOptions(as_superuser=as_superuser))
+
+
+def tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool) -> None:
+    """Print what a create would do; exit as it would where its name is taken."""
+    from perfdata.errors import SnapshotExistsError
+    from perfdata.snapshot.store import check_free, check_name, snapshot_exists
+
+    check_name(name)
+    rows = "every row" if all_rows else "the flagged rows"
+    target = untouched_target(settings)
+    print(f"would save {rows} of {target.described()} as {name}")
+    print_notes(name_notes(target, name))
+    try:
+        check_free(name, settings, replace=replace)
+    except SnapshotExistsError as error:
+        raise would_fail(error) from error
+    if snapshot_exists(name, settings):
+        print(f"would replace the snapshot {name}")
+
+
+def tell_delete(settings: Settings, name: str) -> None:
+    """Print which file would be deleted."""
+    from perfdata.snapshot.store import find_snapshot, snapshot_exists, snapshot_path
+
+    if not snapshot_exists(name, settings):
+        find_snapshot(name, settings)  # raises, and suggests the closest name
+    print(f"would delete {shown_path(snapshot_path(name, settings))}")
+
+
+def tell_restore(
+    settings: Settings, name: str, options: RestoreOptions, *, may_build: bool, report: Report
+) -> None:
+    """Print what a restore would do; make the checks that it makes before its first change."""
+    from perfdata.errors import PerfdataError
+    from perfdata.snapshot.preview import preview_restore
+    from perfdata.snapshot.provide import Rebuild, check_known
+    from perfdata.snapshot.store import snapshot_exists
+    from perfdata.target.target import ready_target
+
+    named = untouched_target(settings)
+    check_known(named.project, name, settings, build=may_build)
+    if not snapshot_exists(name, settings):
+        plan = f"would build {name}, which has no snapshot yet, and save it"
+        _tell_rebuild(named, name, plan, options)
+        return
+    shown = f"would restore {name} into {named.described()}"
+    try:
+        target = ready_target(settings)
+        if target is None:
+            print(f"{shown}\nnot checked: its server is not running, or it lacks migrations")
+            return
+        preview = preview_restore(target, name, options, report, may_build=may_build)
+    except PerfdataError as error:
+        print(shown)
+        raise would_fail(error) from error
+    if isinstance(preview, Rebuild):
+        plan = f"would rebuild {name} ({preview.reason}) and save it"
+        _tell_rebuild(target, name, plan, options)
+    else:
+        print(f"would restore {in_short(preview.snapshot)}\ninto {target.described()}")
+        _tell_preview(preview, keep=not options.clean_existing)
+
+
+def _tell_rebuild(target: Target, name: str, plan: str, options: RestoreOptions) -> None:
+    print(f"{plan}\ninto {target.described()}")
+    print(f"would first remove {_flagged_rows(target)}")
+    _check_build(target.settings, name, options)
+
+
+def _tell_preview(preview: RestorePreview, *, keep: bool) -> None:
+    from perfdata.snapshot.losses import lost_words
+    from perfdata.text import first
+
+    print("all checks that precede the first change passed")
+    if preview.fresh:
+        command = "db.gc --lost-rows" if preview.lost else "db.gc"
+        print(f"would replace the database with a new one and keep the old one until {command}")
+    if preview.lost:
+        rows = lost_words(preview.snapshot.manifest)
+        show(f"only the old one would have these {rows}: {first(preview.lost)}")
+    lines = []
+    for table in preview.tables:
+        removed = kept = "-"
+        if table.removal is not None:
+            removed = f"{table.removal.going:,}"
+            kept = "all" if keep and not table.whole else f"{table.removal.staying:,}"
+        key = f"{table.key} (whole)" if table.whole else table.key
+        lines.append((key, removed, kept, f"{table.coming:,}"))
+    print_table(("table", "remove", "keep", "load"), lines, right=("remove", "keep", "load"))
+    print_notes(preview.notes)
+
+
+def _check_build(settings: Settings, name: str, options: RestoreOptions) -> None:
+    """Exit as a build would where a check before its first change fails."""
+    from perfdata.errors import PerfdataError
+    from perfdata.snapshot.build import preview_build
+    from perfdata.target.target import ready_target
+
+    try:
+        if (target := ready_target(settings)) is not None:
+            preview_build(target, name, options)
+    except PerfdataError as error:
+        raise would_fail(error) from error
+
+
+def _flagged_rows(target: Target) -> str:
+    from perfdata.project import flag_of
+
+    column = flag_of(target.project, target.settings)
+    return f"the rows with {column} = true from every table that has that column"
