@@ -120,7 +120,8 @@ def load_private(
         filled = _spread(database, executor, _fill_tables, jobs, report)
         rows = {key: count for job in filled for key, count in job.items()}
         check_complete(plan, rows)
-        check_flags(plan, count_unflagged(link, plan, removals))
+        with link.transaction():
+            check_flags(plan, count_unflagged(link, plan, removals))
         notes = _set_statistics(link, plan, rows, source)
         off.indexes = ()  # built when the tables were filled
         if sum(rows.values()) >= _PARALLEL_CHECK_ROWS:

@@ -12,7 +12,13 @@ from typing import IO, TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.config import Settings
-from perfdata.errors import LoadError, RefusedError, SchemaError, SnapshotError
+from perfdata.errors import (
+    LoadError,
+    RefusedError,
+    SchemaError,
+    ServerRefusedError,
+    SnapshotError,
+)
 from perfdata.load.privileges import check_readable
 from perfdata.load.selection import Selection, whole_tables
 from perfdata.load.sequences import read_sequences
@@ -45,6 +51,10 @@ if TYPE_CHECKING:
     from perfdata.postgres.link import Link
     from perfdata.postgres.statistics import Statistics
     from perfdata.progress import Report
+
+
+# "Program limit exceeded"; a size that is allocated at once is an "internal error" instead.
+_TOO_LONG, _TOO_LARGE = "54000", "invalid memory alloc request size"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,6 +334,14 @@ def _copy_table(
 
     saving = f"saving {table.key}"
     report(Event(saving, 0))
-    link.copy_out(json_rows(table, where), write)
+    try:
+        link.copy_out(json_rows(table, where), write)
+    except ServerRefusedError as error:
+        if error.sqlstate == _TOO_LONG or _TOO_LARGE in error.server_message:
+            raise LoadError(
+                f"{table.key}: a row is too long to be saved: as JSON it is over 1 GB, the most "
+                "that a PostgreSQL server makes of one value"
+            ) from error
+        raise
     report(Event(saving, rows, rows))
     return rows

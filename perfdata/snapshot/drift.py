@@ -56,8 +56,8 @@ class Drift:
             self._newer = found.newer
             if said := found.said("the database", allow_newer=self._allowed):
                 raise SnapshotStaleError(
-                    f"snapshot {self._manifest.name} was made with other migrations ({said}); "
-                    f"no row was touched{self._remedy(found, at, catalog)}"
+                    f"snapshot {self._manifest.name} was made with other migrations ({said})",
+                    remedy=f"No row was touched{self._remedy(found, at, catalog)}",
                 )
 
         return Check(version_queries(catalog.versions), judge)
@@ -75,15 +75,16 @@ class Drift:
         """Raise SchemaError, naming each column that differs, where a row may not fit."""
         refused, self._compatible = self._compare(catalog)
         if refused or (self._compatible and not self._allowed):
-            hint = ". Every row fits all the same: --allow-drift lets it pass"
+            remedy = "Every row fits all the same: --allow-drift lets it pass"
             if refused:
-                hint = ". Create the snapshot again, or migrate the database to the same"
+                remedy = "Create the snapshot again, or migrate the database to the same"
                 if self._compatible:
                     others = first(self._compatible, _SHOWN)
-                    hint = f"{hint}. These --allow-drift would let pass: {others}"
+                    remedy = f"{remedy}. These --allow-drift would let pass: {others}"
             raise SchemaError(
-                f"snapshot {self._manifest.name} does not fit the database, nothing was touched: "
-                f"{first(refused or self._compatible, _SHOWN)}{hint}"
+                f"snapshot {self._manifest.name} does not fit the database: "
+                f"{first(refused or self._compatible, _SHOWN)}",
+                remedy=f"Nothing was touched. {remedy}",
             )
 
     def _compare(self, catalog: Catalog) -> tuple[list[str], list[str]]:

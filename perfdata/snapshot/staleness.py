@@ -69,8 +69,8 @@ def check_current(
     if said := found.said("the project", allow_newer=allow_newer):
         none = "" if project.migrations else f"; project {project.name} has no migrations"
         raise SnapshotStaleError(
-            f"snapshot {snapshot.name} was made with other migrations ({said}{none}). Build or "
-            "create it again"
+            f"snapshot {snapshot.name} was made with other migrations ({said}{none})",
+            remedy="Build or create it again",
         )
 
 

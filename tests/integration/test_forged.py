@@ -129,7 +129,7 @@ def test_a_whole_table_that_the_body_lacks_is_damage(
 def test_a_whole_table_that_the_manifest_does_not_have_is_damage(
     saved: str, refused: Callable[..., None], entries: dict[str, Any]
 ) -> None:
-    said = "damaged or no snapshot: it has tables whole that it does not have"
+    said = "damaged or no snapshot: it lists whole tables that it does not have"
     refused(saved, SnapshotDamagedError, said, whole_tables=["cust"], **entries)
 
 

@@ -166,7 +166,7 @@ def test_migrations_that_came_since_pass_as_drift(
     )
     refused(
         SnapshotStaleError,
-        r"only in the database: 0009_newer\); no row was touched, and the database stays at "
+        r"only in the database: 0009_newer\)\. No row was touched, and the database stays at "
         "0009_newer. .* pass by --allow-drift, as every row fits",
     )
     run(saved, "ALTER TABLE parent DROP name")

@@ -204,7 +204,7 @@ def test_existing_flagged_rows_are_kept_when_asked(
     assert restored.strategy == "added to what was there"
     assert run(database_url, "SELECT count(*) FROM staffs") == [(51,)]
     before = state(database_url)
-    with pytest.raises(BoundaryError, match="has the key of one that stays"):
+    with pytest.raises(BoundaryError, match="has the key of a row that stays"):
         restore_snapshot(database_url, small, clean_existing=False, settings=settings)
     assert state(database_url) == before
 
@@ -486,7 +486,7 @@ def test_locked_tables_are_named_with_who_holds_them(
             restore_snapshot(database_url, small, lock_timeout_s=0.2, settings=settings)
     said = str(caught.value)
     assert f"offices (pid {pid}, the shop, user perfdata, idle in transaction since" in said
-    assert "nothing was touched" in said
+    assert "Nothing was touched" in said
 
 
 def test_progress_is_told_table_by_table(small: str, database_url: str, settings: Settings) -> None:

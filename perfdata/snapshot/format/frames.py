@@ -121,5 +121,5 @@ def damage(path: Path) -> Iterator[None]:
         RecursionError,
     ) as error:  # fmt: skip
         raise SnapshotDamagedError(
-            f"{path.name} is damaged or no snapshot: {error}. Build or create it again"
+            f"{path.name} is damaged or no snapshot: {error}", remedy="Build or create it again"
         ) from error

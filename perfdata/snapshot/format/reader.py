@@ -168,7 +168,7 @@ class SnapshotFile:
 
     def _damaged(self, what: str) -> SnapshotDamagedError:
         return SnapshotDamagedError(
-            f"{self.path.name} is damaged: {what}. Build or create it again"
+            f"{self.path.name} is damaged: {what}", remedy="Build or create it again"
         )
 
 
