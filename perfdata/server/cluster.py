@@ -122,10 +122,10 @@ class Cluster:
     def postmaster(self) -> tuple[int, str] | None:
         """Return process id and status from postmaster.pid, which a killed server leaves behind."""
         try:
-            text = (self.data / "postmaster.pid").read_text(encoding="utf-8", errors="replace")
+            file = self.data / "postmaster.pid"
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             return None
-        lines = text.splitlines()
         if not lines or not lines[0].strip().isdecimal():
             return None
         return int(lines[0]), lines[_STATUS_LINE].strip() if len(lines) > _STATUS_LINE else ""
