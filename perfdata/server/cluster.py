@@ -161,7 +161,7 @@ class Cluster:
         return run_as(self.account, [initdb, "--sync-only", "-D", self.data]).returncode == 0
 
     def configure(self, socket: Path, port: int | None) -> None:
-        """Write the configuration: a socket in this folder, and with a port 127.0.0.1 too."""
+        """Write the configuration, to listen on a socket in this folder and on a given port."""
         access = self.folder / "pg_hba.conf"
         listening = {
             "hba_file": str(access),
