@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -52,18 +53,14 @@ def server_account(data: Path) -> Account | None:
         return None
     import pwd
 
-    try:
+    with suppress(FileNotFoundError):
         owner = data.lstat()
-    except FileNotFoundError:
-        owner = None
-    if owner is not None and owner.st_uid != 0:
-        return Account(user_name(owner.st_uid), owner.st_uid, owner.st_gid)
+        if owner.st_uid != 0:
+            return Account(user_name(owner.st_uid), owner.st_uid, owner.st_gid)
     for name in _CANDIDATES:
-        try:
+        with suppress(KeyError):
             entry = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return Account(name, entry.pw_uid, entry.pw_gid)
+            return Account(name, entry.pw_uid, entry.pw_gid)
     raise ServerError(
         f"PostgreSQL does not run as root, and this machine has none of the accounts "
         f"{', '.join(_CANDIDATES)}: run perfdata as an ordinary user"
@@ -120,9 +117,8 @@ def clean_environment() -> dict[str, str]:
 
 def can_reach(account: Account | None, folder: Path) -> bool:
     """Return whether the account can enter the folder, by trying it."""
-    if account is None:
-        return True
-    return run_as(account, ["/bin/sh", "-c", 'test -x "$1"', "sh", folder]).returncode == 0
+    command = ["/bin/sh", "-c", 'test -x "$1"', "sh", folder]
+    return account is None or run_as(account, command).returncode == 0
 
 
 def make_folder(folder: Path, account: Account | None, mode: int = PRIVATE) -> None:

@@ -122,10 +122,10 @@ class Cluster:
     def postmaster(self) -> tuple[int, str] | None:
         """Return process id and status from postmaster.pid, which a killed server leaves behind."""
         try:
-            text = (self.data / "postmaster.pid").read_text(encoding="utf-8", errors="replace")
+            file = self.data / "postmaster.pid"
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             return None
-        lines = text.splitlines()
         if not lines or not lines[0].strip().isdecimal():
             return None
         return int(lines[0]), lines[_STATUS_LINE].strip() if len(lines) > _STATUS_LINE else ""
@@ -161,7 +161,7 @@ class Cluster:
         return run_as(self.account, [initdb, "--sync-only", "-D", self.data]).returncode == 0
 
     def configure(self, socket: Path, port: int | None) -> None:
-        """Write the configuration: a socket in this folder, and with a port 127.0.0.1 too."""
+        """Write the configuration, to listen on a socket in this folder and on a given port."""
         access = self.folder / "pg_hba.conf"
         listening = {
             "hba_file": str(access),

@@ -247,7 +247,7 @@ class EmbeddedServer:
             )
 
     def _stop_unusable(self, state: State, cluster: Cluster, port: int | None) -> int | None:
-        """Stop a running server; return the port to listen on, which a restart keeps."""
+        """Stop a server that can't be used; return the port to listen on, which a restart keeps."""
         info = self._read_info(state)
         pid = find_postmaster(cluster, self._home.socket(state))
         if port is not None and not (pid and state.port == port):
@@ -265,7 +265,7 @@ class EmbeddedServer:
         return port or state.port
 
     def _delete_unsafe(self, state: State, cluster: Cluster) -> None:
-        """Delete data that may be corrupt, because fsync is off."""
+        """Delete data that may be corrupt, as fsync is off."""
         if cluster.identifier() is None or not state.writes_lost:
             return
         reason = (

@@ -29,13 +29,14 @@ START_LIMIT_S, STOP_LIMIT_S, _CONNECT_LIMIT_S = 60.0, 60.0, 10
 _POLL_S, _RETRY_S = 0.005, 0.1
 _TAIL_LINES = 10
 _PROC = Path("/proc")
-# The shell exits at once, so init adopts the server: it leaves no zombie in a process that started
-# it and runs on. Its output goes to the shell's stderr, which is the log.
+_HAS_PROC = (_PROC / "self").exists()
+# The shell exits at once, so that the server is init's child and leaves no zombie in the process
+# that started it. Its output goes to the shell's stderr, which is the log.
 _DETACHED = 'exec "$@" </dev/null >&2 & echo $!'
 # Backends that outlive a killed postmaster hold its shared memory for a moment.
 _STILL_IN_USE = "pre-existing shared memory block"
 _FULL = "No space left on device"
-# Messages of libpq and the server when no connections are accepted, yet or any more.
+# What libpq and the server report when no connections are accepted, yet or any more.
 _NOT_ACCEPTING = (
     "Connection refused", "No such file", "Not a directory", "server closed the connection",
     "is starting up", "is shutting down", "not yet accepting connections", "in recovery mode",
@@ -70,30 +71,27 @@ def is_running(pid: int) -> bool:
         return False
     except PermissionError:
         return True
+    if not _HAS_PROC:
+        return _ps(pid, "stat")[:1] not in ("Z", "")
     try:
         state = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        return not _PROC.joinpath("self").exists() and _ps(pid, "stat")[:1] not in ("Z", "")
+        return False
     return state.rpartition(")")[2].split()[:1] != ["Z"]
 
 
 def works_in(pid: int, folder: Path) -> bool:
-    """Return whether the folder is the process's working directory.
-
-    A postmaster's is its data directory.
-    """
+    """Return whether the process works in the folder, as a postmaster does in its data."""
+    if not _HAS_PROC:
+        return str(folder) in _ps(pid, "command")
     try:
         return (_PROC / str(pid) / "cwd").samefile(folder)
-    except FileNotFoundError:
-        if _PROC.joinpath("self").exists():
-            return False
-    except OSError:  # another user's process: not a server of ours
+    except OSError:  # it has exited, or is another user's: not a server of ours
         return False
-    return str(folder) in _ps(pid, "command")
 
 
 def _ps(pid: int, column: str) -> str:
-    """Return a column of ps for a process, on systems without /proc."""
+    """Return a column of ps for the process, for systems without /proc."""
     command = ["ps", "-ww", "-o", f"{column}=", "-p", str(pid)]
     return subprocess.run(command, capture_output=True, check=False, text=True).stdout.strip()
 
@@ -215,10 +213,8 @@ def read_info(socket: Socket) -> ServerInfo | None:
         return None
     try:
         with _connected(socket) as connection:
-            row = connection.execute(_INFO_QUERY, [list(TIMING_SETTINGS)]).fetchone()
+            (row,) = connection.execute(_INFO_QUERY, [list(TIMING_SETTINGS)]).fetchall()
     except ConnectionError:
-        return None
-    if row is None:
         return None
     identifier, pid, version, settings, locale = row
     # A server in a container reports its id in that container.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PORTS = range(1024, 65_536)
 # The size of sun_path in bytes, without the terminating zero.
 _PATH_LIMIT = 107 if sys.platform == "linux" else 103
-# Of a temporary folder, and of the file in it that names the home.
+# Names of the temporary folder, and of the file in it that names the home.
 _PREFIX, _MARK = "perfdata-", "perfdata-home"
 # Set in every conninfo, or without effect because the server asks for no password.
 _NOT_OVERRIDDEN = {
@@ -118,19 +118,17 @@ def check_port(port: int) -> None:
 
 def socket_fits(folder: Path) -> bool:
     """Return whether the kernel, and a libpq conninfo, can name a socket in this folder."""
-    name = os.fsencode(folder / ".s.PGSQL.65535")
-    if len(name) > _PATH_LIMIT or b"," in name:
-        return False
     try:
         str(folder).encode()
     except UnicodeEncodeError:
         return False
-    return True
+    name = os.fsencode(folder / ".s.PGSQL.65535")
+    return len(name) <= _PATH_LIMIT and b"," not in name
 
 
 @dataclass(frozen=True)
 class SocketFolders:
-    """The possible folders of a cluster's socket: ``socket`` in the cluster's own, or temporary.
+    """The folders where a cluster's socket can be: ``socket`` in the cluster's, or a temporary one.
 
     A temporary folder is private to the server's account, and a file in it names the home. Its path
     is recorded in the state, which may be damaged or edited: a folder without that file is neither
@@ -141,7 +139,7 @@ class SocketFolders:
     home: Path
 
     def recorded(self, path: str | None) -> Path | None:
-        """Return the temporary folder at a path; None if it was not created for this home."""
+        """Return the recorded temporary folder; None if it was not created for this home."""
         return Path(path) if path and self._owns(Path(path)) else None
 
     def make(self, path: str | None) -> Path:

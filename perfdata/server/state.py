@@ -8,7 +8,7 @@ import os
 import secrets
 import stat
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -261,12 +261,9 @@ def _cluster(folder: Path) -> Cluster:
 
 def boot_id() -> str:
     """Return an id that changes when the operating system starts; empty if there is none."""
-    try:
+    with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        pass
-    command = ["sysctl", "-n", "kern.bootsessionuuid"]
-    try:
+    with suppress(OSError, subprocess.CalledProcessError):
+        command = ["sysctl", "-n", "kern.bootsessionuuid"]
         return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+    return ""
