@@ -1,4 +1,4 @@
-"""The boundary that deletions may not cross: rows that stay and reference rows that go."""
+"""The boundary check: no row that stays may reference a row that a load removes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from perfdata.database.emptying import Before
     from perfdata.database.link import Link, Rows
 
+# Rows named in an error, for each foreign key.
 _SAMPLE = 5
 
 
@@ -26,10 +27,10 @@ def check_boundary(
     before: Iterable[Before],
     whole: Collection[int] = (),
 ) -> None:
-    """Raise BoundaryError where an unflagged row references a flagged one that is to go.
+    """Raise BoundaryError if an unflagged row references a flagged one that is to be removed.
 
-    Such a row would be cascaded away, nulled or left dangling. The rows of the tables ``whole`` (by
-    oid) come back themselves, but for flagged ones: the snapshot may lack them.
+    Such a row would be deleted by a cascade, set to null or left dangling. Of the tables ``whole``
+    (by oid) only the flagged rows count: the snapshot has all others.
     """
     counted = {one.table.oid: one for one in before}
     emptied = {
@@ -39,25 +40,25 @@ def check_boundary(
     }
     flagged = {oid for oid, one in counted.items() if not one.staying}
     keys = [k for k in catalog.foreign_keys if k.parent in emptied and k.child not in flagged]
-    asked = [_crossing(catalog, flag_column, key) for key in keys]
-    answers = zip(keys, link.together(asked), strict=True)
+    queries = [_crossing_rows(catalog, flag_column, key) for key in keys]
+    answers = zip(keys, link.together(queries), strict=True)
     crossing = [(key, rows) for key, rows in answers if rows]
     if crossing:
-        found = [_described(catalog, key, rows) for key, rows in crossing]
+        found = [_describe(catalog, key, rows) for key, rows in crossing]
         children = [catalog.by_oid[key.child] for key, _ in crossing]
         raise BoundaryError(
             "refused, nothing was touched: rows that are not test data reference test data that "
-            f"would be replaced: {'; '.join(found)}. {_remedy(children, flag_column)}; "
-            "then run it again"
+            f"would be replaced: {'; '.join(found)}",
+            remedy=f"{_remedy(children, flag_column)}; then run it again",
         )
 
 
 def _remedy(children: Collection[Table], flag_column: str) -> str:
-    """Say what can be done with rows of these tables."""
+    """Say what can be done about the rows of these tables."""
     ways = ["Point those rows to rows that stay, or remove them"]
-    if flagged := sorted({one.key for one in children if one.has_flag(flag_column)}):
+    if flagged := sorted({table.key for table in children if table.has_flag(flag_column)}):
         ways.append(f"set {flag_column} on those of {first(flagged)} if they are test data")
-    if others := sorted({one.key for one in children if not one.has_flag(flag_column)}):
+    if others := sorted({table.key for table in children if not table.has_flag(flag_column)}):
         has = "have" if len(others) > 1 else "has"
         ways.append(
             f"take {first(others)}, which {has} no column {flag_column}, whole ([tool.perfdata] "
@@ -66,8 +67,8 @@ def _remedy(children: Collection[Table], flag_column: str) -> str:
     return "; or ".join(ways)
 
 
-def _crossing(catalog: Catalog, flag_column: str, key: ForeignKey) -> sql.Composed:
-    """Make the query for the rows that reference what is to go."""
+def _crossing_rows(catalog: Catalog, flag_column: str, key: ForeignKey) -> sql.Composed:
+    """Make the query for the rows that stay and reference one to be removed."""
     child = catalog.by_oid[key.child]
     stays: sql.Composable = sql.SQL("true")
     if child.has_flag(flag_column):
@@ -86,7 +87,7 @@ def _crossing(catalog: Catalog, flag_column: str, key: ForeignKey) -> sql.Compos
     )
 
 
-def _described(catalog: Catalog, key: ForeignKey, rows: Rows) -> str:
+def _describe(catalog: Catalog, key: ForeignKey, rows: Rows) -> str:
     child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
     count = rows[0][1]
     keys = first([row[0] for row in rows] + [None] * (count - len(rows)), limit=len(rows))
@@ -94,7 +95,7 @@ def _described(catalog: Catalog, key: ForeignKey, rows: Rows) -> str:
 
 
 def row_key(table: Table, alias: str) -> sql.Composed:
-    """Make an SQL expression that names a row for people: its first columns, as text."""
+    """Make an SQL expression that names a row for people: its key, or its first column, as text."""
     names = table.primary_key or [column.name for column in table.columns[:1]]
     return sql.SQL("concat_ws(', ', {})").format(
         sql.SQL(", ").join(sql.Identifier(alias, name) for name in names)

@@ -216,7 +216,7 @@ def _reached(settings: Settings) -> dict[str, object]:
             "version": link.value("SELECT current_setting('server_version')"),
             "identifier": link.server_identifier,
             "allow_entry": locate(link).entry,
-            "refusal": refusal(link, settings),
+            "refusal": str(refused) if (refused := refusal(link, settings)) else None,
             "settings": dict(shown),
         }
 
