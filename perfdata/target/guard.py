@@ -84,8 +84,10 @@ class Location:
             if identified and self.link.server_identifier != int(identified[2]):
                 continue
             text = identified[1] if identified else entry
-            servers = [f"{server}/" for server in self.address.spellings]
-            patterns += [text.removeprefix(one) for one in servers if text.startswith(one)]
+            prefixes = [f"{server}/" for server in self.address.spellings]
+            patterns += [
+                text.removeprefix(prefix) for prefix in prefixes if text.startswith(prefix)
+            ]
         return patterns
 
 
