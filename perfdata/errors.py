@@ -1,4 +1,4 @@
-"""The errors that perfdata raises. Each says what was found (``reason``) and what fixes it.
+"""The errors that perfdata raises, each with a ``reason`` and, where there is one, a ``remedy``.
 
 PerfdataError
 ├── ConfigError               a setting or an argument is wrong
@@ -22,7 +22,7 @@ PerfdataError
 │   ├── UserCodeError         code of other roles would run with this role's rights
 │   ├── GuardError            perfdata may not replace rows of this database
 │   └── BoundaryError         unflagged rows reference flagged ones
-├── LoadError                 the rows were not loaded; everything was rolled back
+├── LoadError                 rows could not be loaded, or read; nothing was changed
 │   └── RowsRefusedError      the server refused them; also a ServerRefusedError
 ├── NoClonesError             this role can't clone this database
 ├── ResultsError              a perf run's results can't be read
@@ -68,11 +68,11 @@ class ConfigError(PerfdataError):
 
 
 class InvalidNameError(ConfigError):
-    """That is not a name for a snapshot or a dataset."""
+    """This is not a valid name for a snapshot or a dataset."""
 
 
 class DatasetNotFoundError(ConfigError):
-    """There is no dataset of that name."""
+    """No dataset has that name."""
 
 
 class ConnectError(PerfdataError):
@@ -88,15 +88,15 @@ class MigrationError(PerfdataError):
 
 
 class SnapshotError(PerfdataError):
-    """Something is wrong with a snapshot."""
+    """A snapshot can't be created or used."""
 
 
 class SnapshotNotFoundError(SnapshotError):
-    """There is no snapshot of that name."""
+    """No snapshot has that name."""
 
 
 class SnapshotExistsError(SnapshotError):
-    """A snapshot of that name is there already."""
+    """A snapshot with that name exists already."""
 
 
 class SnapshotDamagedError(SnapshotError):
@@ -147,30 +147,30 @@ class ElsewhereError(RefusedError):
 
 
 class ProgramRefusedError(RefusedError, PermissionError):
-    """A project's code would run a program.
+    """A project's code started a program.
 
-    Libraries that do without a program take it for one that may not be run.
+    It is a PermissionError too, so that libraries that can do without the program go on.
     """
 
 
 class UserCodeError(RefusedError):
-    """Code of other roles would run with the rights of this one."""
+    """Code of other roles would run with this role's rights."""
 
 
 class GuardError(RefusedError):
-    """This database is not one that perfdata may delete from."""
+    """perfdata may not replace rows of this database."""
 
 
 class BoundaryError(RefusedError):
-    """Unflagged rows hang on flagged ones."""
+    """Unflagged rows reference flagged ones."""
 
 
 # Remedies for refusals whose message names none, by SQLSTATE.
 _REMEDIES = {
-    "57014": "A time limit of the role or the database, or somebody, ended the statement: raise "
-    "statement_timeout (ALTER ROLE … SET statement_timeout), and run it again",
-    "53100": "The server's disk is full: make room, and run it again",
-    "53300": "The server takes no more connections: end some, or raise max_connections",
+    "57014": "A time limit of the role or database, or an administrator, ended the statement: "
+    "raise statement_timeout (ALTER ROLE … SET statement_timeout) and run it again",
+    "53100": "The server's disk is full: free space on it and run it again",
+    "53300": "The server accepts no more connections: close some or raise max_connections",
 }
 
 
@@ -180,6 +180,8 @@ class ServerRefusedError(PerfdataError):
     ``server_message`` is the server's message alone; ``sqlstate``, ``detail`` and ``constraint``
     are the fields that came with it, None where it sent none.
     """
+
+    _ending = ""
 
     def __init__(
         self,
@@ -192,27 +194,23 @@ class ServerRefusedError(PerfdataError):
     ) -> None:
         where = (context or "").partition("\n")[0]
         text = "; ".join(part for part in (server_message, detail, where) if part)
-        super().__init__(self._reason(text), remedy=_REMEDIES.get(sqlstate or "", ""))
+        super().__init__(
+            f"the server refused: {text}{self._ending}", remedy=_REMEDIES.get(sqlstate or "", "")
+        )
         self.server_message = server_message or ""
         self.sqlstate = sqlstate
         self.detail = detail
         self.constraint = constraint
 
-    @staticmethod
-    def _reason(text: str) -> str:
-        return f"the server refused: {text}"
-
 
 class LoadError(PerfdataError):
-    """The rows were not loaded; everything was rolled back."""
+    """Rows could not be loaded, or read; nothing was changed."""
 
 
 class RowsRefusedError(ServerRefusedError, LoadError):
     """The server refused a statement of a load; everything was rolled back."""
 
-    @staticmethod
-    def _reason(text: str) -> str:
-        return f"the server refused: {text}; everything was rolled back"
+    _ending = "; everything was rolled back"
 
 
 class NoClonesError(PerfdataError):
@@ -224,7 +222,7 @@ class ResultsError(PerfdataError):
 
 
 class ComparisonError(PerfdataError):
-    """A side of a comparison did not run to its end."""
+    """One side of a comparison did not finish."""
 
 
 class BaselineError(PerfdataError):
@@ -232,8 +230,8 @@ class BaselineError(PerfdataError):
 
 
 class RegressedError(PerfdataError):
-    """A scenario is red: it does worse than was accepted, or grows, or repeats itself."""
+    """A scenario is worse than its baseline, grows with the data or repeats statements."""
 
 
 class BudgetExceededError(RegressedError):
-    """A scenario did more than its marker allows."""
+    """A scenario exceeds a limit of its marker."""

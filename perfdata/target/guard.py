@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from perfdata.config import Settings
     from perfdata.postgres.link import Link
 
-# What the DBA set for the database, for this role or for all; a session can hide it with SET. Any
-# value counts, so that a misspelt one protects too. The session's own says what the server's
-# configuration file does.
+# Any value of perfdata.restore that a DBA set for the database or the role protects the rows, even
+# a misspelled one. It is read from the catalog, as a session can override it with SET; the value in
+# the session covers the server's configuration file.
 _FORBIDDEN = """
 SELECT pg_catalog.current_database(), ARRAY(
   SELECT pg_catalog.split_part(c.setting, '=', 2)
@@ -43,13 +43,13 @@ SELECT pg_catalog.current_database(), ARRAY(
   UNION ALL SELECT f.setting FROM pg_catalog.current_setting('perfdata.restore', true) f (setting)
   WHERE f.setting <> '')
 FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()"""
-# Of an identifier the first 32 bits are the second in which initdb ran: 19 digits since 1999.
+# The first 32 bits of a system identifier are the second in which initdb ran: 19 digits since 1999.
 _IDENTIFIED = re.compile(r"(.*)@(\d{16,20})", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Location:
-    """A database where a client reached it, by the name that the server has for it."""
+    """A database: where the client reached it, and its name on the server."""
 
     link: Link
     address: Address
@@ -57,61 +57,74 @@ class Location:
 
     @property
     def entry(self) -> str:
-        """The entry that names this database alone."""
+        """The entry that allows this database only."""
         return f"{self.address.spellings[0]}/{self.database}"
 
     def listed(self, entries: Iterable[str]) -> bool:
-        """Tell whether one of the entries covers it."""
-        return any(_covers(pattern, self.database) for pattern in self._patterns(entries))
+        """Tell whether one of the entries matches it."""
+        return any(_matches(pattern, self.database) for pattern in self._patterns(entries))
 
     def listed_by_name(self, entries: Iterable[str]) -> bool:
-        """Tell whether one of the entries names it in full, with no wildcard."""
+        """Tell whether one of the entries names it in full, without a wildcard."""
         return self.database in self._patterns(entries)
 
-    def renewed(self, entry: str) -> str | None:
-        """Return the new form of an entry that covered it before ports and folders counted."""
+    def updated(self, entry: str) -> str | None:
+        """Return the present form of an entry that matched before entries had ports and folders."""
         host = "local" if self.address.is_socket else self.address.host
-        if not _covers(entry, f"{host}/{self.database}"):
+        if not _matches(entry, f"{host}/{self.database}"):
             return None
         server, _, pattern = entry.partition("/")
         return f"{self.address.spellings[0]}/{pattern}" if server == host else self.entry
 
     def _patterns(self, entries: Iterable[str]) -> list[str]:
-        """Return what the entries of this very server say of the database's name."""
-        found: list[str] = []
+        """Return the patterns for database names in the entries for this server."""
+        patterns: list[str] = []
         for entry in entries:
             identified = _IDENTIFIED.fullmatch(entry)
             if identified and self.link.server_identifier != int(identified[2]):
                 continue
             text = identified[1] if identified else entry
-            starts = [f"{server}/" for server in self.address.spellings]
-            found += [text.removeprefix(one) for one in starts if text.startswith(one)]
-        return found
+            prefixes = [f"{server}/" for server in self.address.spellings]
+            patterns += [
+                text.removeprefix(prefix) for prefix in prefixes if text.startswith(prefix)
+            ]
+        return patterns
 
 
-def _covers(pattern: str, name: str) -> bool:
+def _matches(pattern: str, name: str) -> bool:
     return name == pattern or fnmatchcase(name, pattern)
+
+
+def locate(link: Link) -> Location:
+    """Return the location of a link's database."""
+    return Location(link, link.address(), str(link.value("SELECT pg_catalog.current_database()")))
+
+
+def allowed_by_name(link: Link, settings: Settings) -> bool:
+    """Tell whether an entry of ``allow`` names this database in full, without a wildcard."""
+    return locate(link).listed_by_name(settings.allow)
 
 
 def check_guard(link: Link, settings: Settings) -> None:
     """Raise GuardError unless rows of this database may be replaced (see refusal)."""
-    if reason := refusal(link, settings):
-        raise GuardError(reason)
+    if error := refusal(link, settings):
+        raise error
 
 
-def refusal(link: Link, settings: Settings) -> str | None:
-    """Say why rows of this database may not be replaced; None: they may.
+def refusal(link: Link, settings: Settings) -> GuardError | None:
+    """Return the reason why rows of this database may not be replaced, None if they may.
 
-    They may on the embedded server, known by its cluster's own identifier, and in a database that
-    PERFDATA_ALLOW or ``[tool.perfdata] allow`` lists (see allowlist); but nowhere where
-    ``perfdata.restore`` is set.
+    They may on the embedded server, known by its system identifier, and in databases listed in
+    PERFDATA_ALLOW or ``[tool.perfdata] allow``. ``perfdata.restore`` forbids it on either.
     """
     database, forbidden = link.rows(_FORBIDDEN)[0]
     if forbidden:
-        return (
-            f"refused, whatever is allowed: perfdata.restore is set to {forbidden[0]}; no row of "
-            f"{database} is replaced while it is. Who set it takes it back, as by "
-            f"ALTER DATABASE {_quoted(database)} RESET perfdata.restore"
+        name = sql.Identifier(database).as_string(None)
+        return GuardError(
+            f"refused, whatever is allowed: perfdata.restore is set to {forbidden[0]}, which "
+            f"protects every row of {database}",
+            remedy="Whoever set it can reset it, for example with "
+            f"ALTER DATABASE {name} RESET perfdata.restore",
         )
     if EmbeddedServer(settings).owns(link):
         return None
@@ -119,49 +132,35 @@ def refusal(link: Link, settings: Settings) -> str | None:
     if location.listed(settings.allow):
         return None
     entry = location.entry
-    return (
-        f"refused: perfdata replaces rows only on its embedded server or in databases that are "
-        f"listed, and {entry} is not. {_listed(location, settings)}. If its flagged rows may be "
-        f"replaced, set PERFDATA_ALLOW={shlex.quote(entry)} or, in pyproject.toml, "
-        f"[tool.perfdata] allow = [{json.dumps(entry, ensure_ascii=False)}]"
+    return GuardError(
+        "refused: perfdata replaces rows only on its embedded server or in databases that are "
+        f"listed, and {entry} is not. {_describe_list(location, settings)}",
+        remedy=f"If its flagged rows may be replaced, set PERFDATA_ALLOW={shlex.quote(entry)} or, "
+        f"in pyproject.toml, [tool.perfdata] allow = [{json.dumps(entry, ensure_ascii=False)}]",
     )
 
 
-def _listed(location: Location, settings: Settings) -> str:
-    """Say what is listed, and where; and which entries of an earlier form miss it now."""
+def _describe_list(location: Location, settings: Settings) -> str:
+    """Say what is listed where, and which entries no longer match because their form changed."""
     pyproject = f"allow in {settings.root / 'pyproject.toml'}"
     if not settings.allow:
-        return "The list is empty: nothing in PERFDATA_ALLOW" + (
-            f", nor as {pyproject}" if settings.configured else ", and no [tool.perfdata] was found"
-        )
+        other = pyproject if settings.configured else "a [tool.perfdata]"
+        return f"The list is empty: there is neither PERFDATA_ALLOW nor {other}"
     environ = settings.allow_environ
     entries = [
-        f"{one!r} ({'PERFDATA_ALLOW' if one in environ else pyproject})" for one in settings.allow
+        f"{entry!r} ({'PERFDATA_ALLOW' if entry in environ else pyproject})"
+        for entry in settings.allow
     ]
-    form = "host:port/database as they are dialled, port 5432 where none is written"
-    wildcards = "with wildcards in the database's name only"
-    said = [f"The list has {first(entries)}; entries are {form}, {wildcards}"]
-    renewed = [(one, location.renewed(one)) for one in settings.allow]
-    said += [f"{old!r} covers it no longer: write {new!r}" for old, new in renewed if new]
-    if any("@" in one for one in settings.allow):
+    form = "host:port/database as the client dials it, with port 5432 if none is given"
+    wildcards = "wildcards in the database's name only"
+    sentences = [f"The list has {first(entries)}; entries are {form} and {wildcards}"]
+    updates = [(entry, location.updated(entry)) for entry in settings.allow]
+    sentences += [f"{old!r} no longer matches: write {new!r}" for old, new in updates if new]
+    if any("@" in entry for entry in settings.allow):
         identifier = location.link.server_identifier
-        said.append(
+        sentences.append(
             f"This server's identifier is {identifier}"
             if identifier
             else f"This role may not read the server's identifier: {IDENTIFIER_GRANT}"
         )
-    return ". ".join(said)
-
-
-def _quoted(name: str) -> str:
-    return sql.Identifier(name).as_string(None)
-
-
-def locate(link: Link) -> Location:
-    """Return where a database is, by the address dialled and the server's own name for it."""
-    return Location(link, link.address(), str(link.value("SELECT pg_catalog.current_database()")))
-
-
-def allowed_by_name(link: Link, settings: Settings) -> bool:
-    """Tell whether this very database is listed, by its full name with no wildcard."""
-    return locate(link).listed_by_name(settings.allow)
+    return ". ".join(sentences)

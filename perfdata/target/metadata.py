@@ -25,36 +25,23 @@ if TYPE_CHECKING:
 
 def hash_tables(job: Job, _report: Report) -> str:
     """Hash the DDL that makes the tables of the project's metadata."""
-    return _hash(_load(job))
+    return _digest(_load(job))
 
 
 def create_all(job: Job, report: Report) -> str:
-    """Make the tables of the project's metadata, in one transaction; return their DDL's hash."""
+    """Make the tables of the project's metadata in one transaction; return their DDL's hash."""
     metadata = _load(job)
-    digest = _hash(metadata)
+    digest = _digest(metadata)
     engine = make_engine(job.conninfo or "")
     try:
         with engine.begin() as connection:
-            before = connection.exec_driver_sql(MADE_FROM).scalar()
-            if before is None and (there := _present(connection, metadata)):
-                raise MigrationError(
-                    f"{first(there)} are there already, and nothing tells whether from the "
-                    f"metadata of project {job.project}: drop them, and run it again"
-                )
-            if before not in {None, digest}:
-                raise MigrationError(
-                    f"the tables were made from other metadata of project {job.project}, and "
-                    "create_all changes none that is there: drop the database (of the embedded "
-                    f"server: {Settings.load().command('db.stop')}, then delete the folder that "
-                    "db.status names)"
-                )
-            if before is None:
+            made_from = connection.exec_driver_sql(MADE_FROM).scalar()
+            _check_made_from(job, made_from, digest)
+            if made_from is None:
+                _check_absent(job, connection, metadata)
                 report(Event(f"creating {len(metadata.tables)} tables from the metadata"))
                 metadata.create_all(connection)
-                name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
-                remember = sql.SQL("ALTER DATABASE {} SET perfdata.tables = {}")
-                statement = remember.format(sql.Identifier(name), sql.Literal(digest))
-                connection.exec_driver_sql(statement.as_string())
+                _record(connection, digest)
     finally:
         engine.dispose()
     return digest
@@ -64,7 +51,43 @@ def _load(job: Job) -> MetaData:
     return Project(name=job.project, metadata=job.metadata).load_metadata()
 
 
-def _hash(metadata: MetaData) -> str:
+def _check_made_from(job: Job, made_from: str | None, digest: str) -> None:
+    if made_from not in {None, digest}:
+        raise MigrationError(
+            f"the tables were made from other metadata of project {job.project}, and create_all "
+            "does not change tables that exist",
+            remedy="Drop the database (on the embedded server: "
+            f"{Settings.load().command('db.stop')}, then delete the folder that db.status names)",
+        )
+
+
+def _check_absent(job: Job, connection: Connection, metadata: MetaData) -> None:
+    from sqlalchemy import inspect
+
+    inspector = inspect(connection)
+    present = [
+        table.fullname
+        for table in metadata.sorted_tables
+        if inspector.has_table(table.name, schema=table.schema)
+    ]
+    if present:
+        raise MigrationError(
+            f"{first(present)} exist already, and perfdata did not make them from the metadata of "
+            f"project {job.project}",
+            remedy="Drop them, and run it again",
+        )
+
+
+def _record(connection: Connection, digest: str) -> None:
+    """Keep the digest in a setting of the database."""
+    name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+    setting = sql.SQL("ALTER DATABASE {} SET perfdata.tables = {}")
+    connection.exec_driver_sql(
+        setting.format(sql.Identifier(name), sql.Literal(digest)).as_string()
+    )
+
+
+def _digest(metadata: MetaData) -> str:
     # Sorted, because SQLAlchemy keeps a table's indexes in a set.
     text = json.dumps(sorted(_statements(metadata)))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -73,22 +96,11 @@ def _hash(metadata: MetaData) -> str:
 def _statements(metadata: MetaData) -> list[str]:
     from sqlalchemy import create_mock_engine
 
-    found: list[str] = []
+    statements: list[str] = []
 
-    def take(statement: Any, *_: Any, **__: Any) -> None:
-        found.append(str(statement.compile(dialect=engine.dialect)))
+    def append(statement: Any, *_: Any, **__: Any) -> None:
+        statements.append(str(statement.compile(dialect=engine.dialect)))
 
-    engine = create_mock_engine("postgresql+psycopg://", take)
+    engine = create_mock_engine("postgresql+psycopg://", append)
     metadata.create_all(engine, checkfirst=False)
-    return found
-
-
-def _present(connection: Connection, metadata: MetaData) -> list[str]:
-    from sqlalchemy import inspect
-
-    inspector = inspect(connection)
-    return [
-        table.fullname
-        for table in metadata.sorted_tables
-        if inspector.has_table(table.name, schema=table.schema)
-    ]
+    return statements

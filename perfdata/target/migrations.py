@@ -76,7 +76,7 @@ class History:
             if revision not in revisions:
                 revisions.add(revision)
                 queue += self.parents.get(revision, ())
-        known = tuple(one for one in self.migrations if one.revision in revisions)
+        known = tuple(found for found in self.migrations if found.revision in revisions)
         unknown = sorted(revisions - self.parents.keys())
         return (*known, *(Migration(revision, None) for revision in unknown))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import graphlib
 import hashlib
 import heapq
 import os
@@ -27,24 +28,26 @@ if TYPE_CHECKING:
 
 
 def read_scripts(job: Job, _report: Report) -> dict[str, Any]:
-    """Read and hash a project's migrations; return a History's fields, and how files stood.
+    """Read and hash a project's migrations.
 
-    ``folders`` are all places that they come from, ``stamp`` is stamp_files of these before.
+    Returns the fields of a History, and the state of the files before they were read: ``folders``
+    are the places that they come from, ``stamp`` is the stamp_files of these.
     """
     return _read(job, _config(job))
 
 
 def upgrade(job: Job, report: Report) -> dict[str, Any]:
-    """Bring a database to the heads, by the project's own env.py; return what read_scripts does.
+    """Bring a database to the heads; return what read_scripts does.
 
-    It runs on ``config.attributes["connection"]``, or on the ``sqlalchemy.url`` set for it here.
+    The project's env.py runs the migrations, on ``config.attributes["connection"]`` or on the
+    ``sqlalchemy.url`` that is set for it here.
     """
     from alembic import command
 
     conninfo = job.conninfo or ""
     config = _config(job)
-    found = _read(job, config)
-    history = History.from_fields(found)
+    answer = _read(job, config)
+    history = History.from_fields(answer)
     with open_link(conninfo) as link:
         if history.pending(database_heads(link)):
             report(Event(f"migrating to {', '.join(history.heads)}"))
@@ -58,7 +61,7 @@ def upgrade(job: Job, report: Report) -> dict[str, Any]:
             connection.commit()
     finally:
         engine.dispose()
-    return found
+    return answer
 
 
 def _read(job: Job, config: Config) -> dict[str, Any]:
@@ -67,38 +70,38 @@ def _read(job: Job, config: Config) -> dict[str, Any]:
     directory = ScriptDirectory.from_config(config)
     folders = _folders(job, directory)
     stamp = stamp_files(folders)
-    scripts = {one.revision: one for one in directory.walk_revisions()}
+    scripts = {script.revision: script for script in directory.walk_revisions()}
     parents = {revision: _parents(script) for revision, script in scripts.items()}
     migrations = tuple(
         Migration(revision, hashlib.sha256(Path(scripts[revision].path).read_bytes()).hexdigest())
         for revision in _topological(parents)
     )
     anchors = (_anchor(_migrations(job)), Path(directory.dir).resolve())
-    paths = {revision: _portable(Path(one.path), anchors) for revision, one in scripts.items()}
+    paths = {key: _portable(Path(script.path), anchors) for key, script in scripts.items()}
     history = History(migrations, parents, paths, tuple(sorted(directory.get_heads())))
     return asdict(history) | {"folders": folders, "stamp": stamp}
 
 
 def _folders(job: Job, directory: ScriptDirectory) -> list[str]:
-    """Return alembic.ini, where there is one, and the folders that hold scripts."""
-    versions = directory._version_locations  # noqa: SLF001  versions leaves out what is not there yet
-    return sorted({str(Path(one).resolve()) for one in (_migrations(job), *versions)})
+    """Return alembic.ini, if there is one, and the folders with scripts."""
+    versions = directory._version_locations  # noqa: SLF001  ``versions`` omits folders that don't exist yet
+    return sorted({str(Path(path).resolve()) for path in (_migrations(job), *versions)})
 
 
 def _migrations(job: Job) -> Path:
     path = Path(job.migrations or "")
     if not path.exists():
-        raise MigrationError(f"project {job.project}: there are no migrations in {path}")
+        raise MigrationError(f"the migrations of project {job.project} are not there: no {path}")
     return path
 
 
 def _anchor(migrations: Path) -> Path:
-    """Return the folder that migrations are named from: that of alembic.ini, or of env.py."""
+    """Return the folder that migrations are named relative to: that of alembic.ini or env.py."""
     return (migrations.parent if migrations.is_file() else migrations).resolve()
 
 
 def _portable(path: Path, anchors: Sequence[Path]) -> str:
-    """Name a file from the first folder that it lies below; one below none by its own name."""
+    """Return a path relative to the first anchor above it, or the file's name if there is none."""
     path = path.resolve()
     for anchor in anchors:
         if path.is_relative_to(anchor):
@@ -114,7 +117,7 @@ def _config(job: Job) -> Config:
         config = Config(str(path))
         location = config.get_main_option("script_location")
         if location and ":" not in location and not Path(location).is_absolute():
-            # Alembic would look below the folder that one happens to be in.
+            # Alembic would take it as relative to the current folder.
             location = str(path.parent / location)
             config.set_main_option("script_location", location.replace("%", "%%"))
         _anchor_versions(config, path.parent)
@@ -126,20 +129,23 @@ def _config(job: Job) -> Config:
 
 
 def _anchor_versions(config: Config, folder: Path) -> None:
-    """Have relative version_locations mean the same from wherever one happens to be."""
+    """Make version_locations absolute, as Alembic takes them as relative to the current folder."""
     locations = config.get_version_locations_list() or []
-    anchored = [one if ":" in one else str(folder / one) for one in locations]
+    anchored = [path if ":" in path else str(folder / path) for path in locations]
     if anchored != locations:
-        # Joined as the file separates them: other options may be split in the same way.
-        named = [config.get_main_option(f"{kind}path_separator") for kind in ("", "version_")]
-        chosen = next((one for one in named if one), "space")
-        separator = {"space": " ", "newline": "\n", "os": os.pathsep}.get(chosen, chosen)
+        # With the file's own separator, by which other options may be split too.
+        name = (
+            config.get_main_option("path_separator")
+            or config.get_main_option("version_path_separator")
+            or "space"
+        )
+        separator = {"space": " ", "newline": "\n", "os": os.pathsep}.get(name, name)
         config.set_main_option("version_locations", separator.join(anchored).replace("%", "%%"))
 
 
 def _parents(script: Script) -> list[str]:
-    """Return what must have run before, by ``down_revision`` and by ``depends_on``."""
-    return [*_listed(script.down_revision), *_listed(script._resolved_dependencies)]  # noqa: SLF001  Alembic resolves labels there alone
+    """Return the revisions that must run before, by ``down_revision`` and ``depends_on``."""
+    return [*_listed(script.down_revision), *_listed(script._resolved_dependencies)]  # noqa: SLF001  only there are labels resolved
 
 
 def _listed(value: Any) -> Sequence[str]:
@@ -149,15 +155,17 @@ def _listed(value: Any) -> Sequence[str]:
 
 
 def _topological(parents: dict[str, list[str]]) -> Iterator[str]:
-    """Yield parents before children, ties in alphabetical order: the same on every machine."""
-    waiting = {key: {one for one in ones if one in parents} for key, ones in parents.items()}
-    ready = [key for key, ones in waiting.items() if not ones]
-    heapq.heapify(ready)
-    while ready:
-        done = heapq.heappop(ready)
-        yield done
-        for key, ones in waiting.items():
-            if done in ones:
-                ones.remove(done)
-                if not ones:
-                    heapq.heappush(ready, key)
+    """Yield parents before children, otherwise in alphabetical order: the same on every machine."""
+    graph = {
+        revision: [parent for parent in listed if parent in parents]
+        for revision, listed in parents.items()
+    }
+    sorter = graphlib.TopologicalSorter(graph)
+    sorter.prepare()
+    ready: list[str] = []
+    while sorter.is_active():
+        for revision in sorter.get_ready():
+            heapq.heappush(ready, revision)
+        revision = heapq.heappop(ready)
+        yield revision
+        sorter.done(revision)

@@ -1,4 +1,4 @@
-"""The database that a command works on: the embedded one, or the one that a URL names."""
+"""The target: the database that a command works on, on the embedded server or given by a URL."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _DATABASE = "SELECT oid FROM pg_database WHERE datname = %s"
 
 @dataclass(frozen=True)
 class Target:
-    """The database that a command works on; ``conninfo`` may hold a password: never print it."""
+    """The database that a command works on; never print ``conninfo``, which may have a password."""
 
     settings: Settings
     conninfo: str = field(repr=False)
@@ -50,14 +50,14 @@ class Target:
         return _project(self.settings, embedded=self.embedded)
 
     def described(self) -> str:
-        """Name the database for people, with no password."""
+        """Name the database for people, without a password."""
         return f"{DATABASE} on the embedded server" if self.embedded else describe(self.conninfo)
 
 
 def project_of(link: Link, settings: Settings) -> Project | None:
     """Return the project whose database this is.
 
-    None for a database given by URL where no project is configured: the bundled one is there on
+    None for a database given by URL if no project is configured: the bundled project applies to
     the embedded server only.
     """
     return _project(settings, embedded=EmbeddedServer(settings).owns(link))
@@ -73,8 +73,9 @@ def _project(settings: Settings, *, embedded: bool) -> Project | None:
 def open_target(settings: Settings, report: Report = silent) -> Target:
     """Return the database of the settings, ready for use.
 
-    The embedded server is started, its database made and migrated. One that is given by URL is
-    only connected to: it is migrated by ``db.migrate`` alone.
+    On the embedded server, which is started, it is created and migrated if need be. One given by
+    URL is only connected to; ``db.migrate`` migrates it. Raises ConnectError, ServerError, and
+    what migrate and create_tables raise.
     """
     target = start_target(settings, report)
     if not target.embedded:
@@ -83,15 +84,15 @@ def open_target(settings: Settings, report: Report = silent) -> Target:
         project = target.project
         if project is not None and project.tables_from_metadata:
             create_tables(target.conninfo, project, report)
-        elif (behind := _unmigrated(target)) is not None:
-            migrate(target.conninfo, behind, report)
+        elif project is not None and _is_behind(target):
+            migrate(target.conninfo, project, report)
     return target
 
 
 def start_target(settings: Settings, report: Report = silent) -> Target:
-    """Return the database of the settings, there to be connected to; nothing is migrated.
+    """Return the database of the settings, which accepts connections; nothing is migrated.
 
-    The embedded server is started, and an empty database made where there is none.
+    The embedded server is started, and its database created if there is none.
     """
     if settings.database_url is not None:
         target = Target(settings, normalise_url(settings.database_url), embedded=False)
@@ -100,23 +101,27 @@ def start_target(settings: Settings, report: Report = silent) -> Target:
     server = EmbeddedServer(settings, report)
     server.start()
     with _migrate_lock(settings):
-        _make_database(server)
+        _create_database(server)
     return Target(settings, server.conninfo(DATABASE), embedded=True)
 
 
 def ready_target(settings: Settings) -> Target | None:
-    """Return the database of the settings where it is ready for use as it stands, changing nothing.
+    """Return the database of the settings if it is ready for use; change nothing.
 
-    None where open_target would start the embedded server, or make or migrate its database.
+    None if open_target would start the embedded server, or create or migrate its database.
     """
     target = reachable_target(settings)
-    if target is None or (target.embedded and _unmigrated(target)):
+    if target is None or (target.embedded and _is_behind(target)):
         return None
     return target
 
 
 def reachable_target(settings: Settings) -> Target | None:
-    """Return the database of the settings where it is there; nothing is started or made."""
+    """Return the database of the settings; start and create nothing.
+
+    None if the embedded server is not running or has no database. One given by URL is not
+    connected to.
+    """
     if settings.database_url is not None:
         return Target(settings, normalise_url(settings.database_url), embedded=False)
     server = EmbeddedServer(settings)
@@ -128,15 +133,15 @@ def reachable_target(settings: Settings) -> Target | None:
 
 
 def _migrate_lock(settings: Settings) -> FileLock:
-    """Return the lock under which the embedded database is made and migrated.
+    """Return the lock under which the embedded database is created and migrated.
 
-    A file, not an advisory lock: whoever waits for one keeps an index from being built
-    concurrently, as migrations do.
+    A file, not an advisory lock: a session that waits for an advisory lock holds a snapshot, which
+    blocks the CREATE INDEX CONCURRENTLY of a migration.
     """
     return FileLock(settings.make_home() / "migrate.lock")
 
 
-def _make_database(server: EmbeddedServer) -> None:
+def _create_database(server: EmbeddedServer) -> None:
     with open_link(server.conninfo("postgres")) as link:
         if not link.rows(_DATABASE, (DATABASE,)):
             link.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
@@ -145,29 +150,35 @@ def _make_database(server: EmbeddedServer) -> None:
             complete_marks(link)
 
 
-def _unmigrated(target: Target) -> Project | None:
-    """Return the project whose migrations have not all run; None where there is nothing to run."""
+def _is_behind(target: Target) -> bool:
     project = target.project
-    if project is None or project.migrations is None or project.tables_from_metadata:
-        return None
-    return project if pending_migrations(target, project) else None
+    if project is None or project.migrations is None:
+        return False
+    return bool(pending_migrations(target, project))
 
 
 def pending_migrations(target: Target, project: Project) -> list[str]:
-    """Return the revisions that have not run; MigrationError where it stands on strange ones."""
+    """Return the revisions that have not run in the target, in the order in which they will.
+
+    Raises MigrationError if the target is at a revision that the project doesn't have.
+    """
     history = read_history(project)
     with open_link(target.conninfo) as link:
         heads = database_heads(link)
-    remedy = ""
-    if target.embedded:
-        remedy = (
-            f", or remove the embedded server's data ({target.settings.command('db.stop')}, then "
-            "delete the folder that db.status names)"
-        )
-    if strange := [one.revision for one in history.applied(heads) if one.sha256 is None]:
+    unknown = [
+        migration.revision for migration in history.applied(heads) if migration.sha256 is None
+    ]
+    if unknown:
+        remedy = "Check out the branch that has it"
+        if target.embedded:
+            remedy += (
+                f", or remove the embedded server's data ({target.settings.command('db.stop')}, "
+                "then delete the folder that db.status names)"
+            )
         raise MigrationError(
-            f"{target.described()} stands on migration {', '.join(strange)}, which project "
-            f"{project.name} does not have: another branch was here? Go back to it{remedy}"
+            f"{target.described()} is at migration {', '.join(unknown)}, which project "
+            f"{project.name} does not have",
+            remedy=remedy,
         )
     return history.pending(heads)
 

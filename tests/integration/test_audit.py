@@ -81,7 +81,7 @@ def test_a_callers_session_has_its_name_back(url: str, settings: Settings, watch
         assert shown == ("the caller's",)
     assert f"perfdata restore {NAME}" in watch.names
     (line,) = watch.lines()
-    assert "in a transaction of the caller's)" in line
+    assert "in the caller's transaction)" in line
 
 
 def test_a_build_is_named_and_logged(

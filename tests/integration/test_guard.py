@@ -110,7 +110,7 @@ def test_a_forwarder_on_another_port_is_another_database(
     with pytest.raises(GuardError) as caught:
         restore(url, f"127.0.0.1/{name}")
     said = str(caught.value)
-    assert f"'127.0.0.1/{name}' covers it no longer: write '{listed}'" in said
+    assert f"'127.0.0.1/{name}' no longer matches: write '{listed}'" in said
     assert f'set PERFDATA_ALLOW={listed} or, in pyproject.toml, [tool.perfdata] allow = ["' in said
     assert restore(url, listed).rows == {"item": 1}
 
@@ -120,11 +120,13 @@ def test_the_socket_of_another_folder_is_not_local(
 ) -> None:
     """Whether the URL names the folder or the environment does."""
     written = entry(shop)
-    with pytest.raises(GuardError, match=f"'local/{name}' covers it no longer: write '{written}'"):
+    with pytest.raises(GuardError, match=f"'local/{name}' no longer matches: write '{written}'"):
         restore(shop, f"local/{name}")
     folder = written.partition(":")[0]
     monkeypatch.setenv("PGHOST", folder)
-    with pytest.raises(GuardError, match=f"'local/test_.' covers it .* '{folder}:5432/test_.'"):
+    with pytest.raises(
+        GuardError, match=f"'local/test_.' no longer matches: write '{folder}:5432/test_.'"
+    ):
         restore(f"postgresql://perfdata@/{name}", "local/test_*")
     assert restore(f"postgresql://perfdata@/{name}", written).rows == {"item": 1}
 
@@ -217,7 +219,7 @@ def test_an_old_entry_with_a_wildcard_in_its_host_is_named_with_the_exact_one(
     restore: Callable[..., Restored], port: int, name: str
 ) -> None:
     new = f"127.0.0.1:{port}/{name}"
-    with pytest.raises(GuardError, match=rf"'\*/test_\*' covers it no longer: write '{new}'"):
+    with pytest.raises(GuardError, match=rf"'\*/test_\*' no longer matches: write '{new}'"):
         restore(over_tcp(port, name), "*/test_*")
 
 

@@ -199,7 +199,7 @@ def test_tables_that_are_there_already_are_not_taken_for_the_metadatas(
     tables = "metadata='shop_tables:metadata', tables_from_metadata=True"
     (from_metadata / "shop_perf.py").write_text(PROJECT.format(tables=tables))
     said = perfdata(from_metadata, "db.migrate", code=2)
-    assert "customers are there already, and nothing tells whether from the metadata" in said
+    assert "customers exist already, and perfdata did not make them from the metadata" in said
     other = {"PERFDATA_DATABASE_URL": url, "PERFDATA_ALLOW": entry(url)}
     said = perfdata(from_metadata, "dataset.build", "--name", "some", code=2, **other)
     assert (

@@ -130,7 +130,11 @@ def test_it_is_migrated_when_asked_and_filled_when_allowed(port: int, own: Setti
     with pytest.raises(GuardError, match=rf"PERFDATA_ALLOW='127\.0\.0\.1:{port}/shop perf' or"):
         build_dataset(target, "10_offices")
     for allow, environ, told in (
-        ((), (), "The list is empty: nothing in PERFDATA_ALLOW, nor as allow in .*pyproject.toml"),
+        (
+            (),
+            (),
+            "The list is empty: there is neither PERFDATA_ALLOW nor allow in .*pyproject.toml",
+        ),
         (("shop_perf",), (), "The list has 'shop_perf' .allow in .*pyproject.toml.; entries are"),
         (("x/y",), ("x/y",), "'x/y' .PERFDATA_ALLOW.; entries are"),
     ):

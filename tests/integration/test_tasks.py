@@ -323,7 +323,7 @@ def test_the_status_of_a_database_by_url_has_its_line_for_the_list(
     status, there = ("db.status", "--json"), {"PERFDATA_DATABASE_URL": url}
     facts = json.loads(other.invoke(*status, **there, PERFDATA_ALLOW="local/perfdata"))
     assert facts["allow_entry"] == entry(url)
-    assert f"'local/perfdata' covers it no longer: write '{entry(url)}'" in facts["refusal"]
+    assert f"'local/perfdata' no longer matches: write '{entry(url)}'" in facts["refusal"]
     assert f"PERFDATA_ALLOW={entry(url)}" in other.invoke("db.status", **there)
     listed = f"{entry(url)}@{facts['identifier']}"
     assert json.loads(other.invoke(*status, **there, PERFDATA_ALLOW=listed))["refusal"] is None

@@ -106,7 +106,7 @@ def test_an_identifier_that_the_role_may_not_read_does_not_match() -> None:
 )
 def test_an_old_entry_has_a_new_form(host: str, port: int, old: str, new: str | None) -> None:
     here = location(host, port)
-    assert here.renewed(old) == new
+    assert here.updated(old) == new
     if new is not None:
         assert not here.listed([old])
         assert here.listed([new])

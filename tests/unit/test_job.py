@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from perfdata.errors import ConfigError, MigrationError, PerfdataError, PrivilegesError
+from perfdata.target.job import error_fields, error_from
+
+
+class OwnError(ConfigError):
+    """An error of a project's own, with something that JSON can't carry."""
+
+    def __init__(self) -> None:
+        super().__init__("no tenant", remedy="Name one")
+        self.tenant = object()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MigrationError("it failed"), MigrationError),
+        (PrivilegesError("no", ["GRANT a;", "GRANT b;"]), PrivilegesError),
+        (OwnError(), ConfigError),
+    ],
+)
+def test_an_error_of_the_child_is_raised_in_the_parent(
+    error: PerfdataError, kind: type[PerfdataError]
+) -> None:
+    """One of a class that perfdata does not know as the nearest that it does."""
+    message = json.loads(json.dumps(error_fields(error)))
+    raised = error_from(**message)
+    assert type(raised) is kind
+    assert (str(raised), raised.reason, raised.remedy) == (str(error), error.reason, error.remedy)
