@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from perfdata.errors import ServerRefusedError
-from perfdata.postgres.copy import Blocks
+from perfdata.postgres.copy import BlockWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -161,7 +161,7 @@ class Link(ABC):
         Only for use in a transaction, since COPY itself does not set the search path.
         """
         self.flush()
-        blocks = Blocks(write)
+        blocks = BlockWriter(write)
         self._copy_out(select, blocks.add)
         blocks.finish()
 
