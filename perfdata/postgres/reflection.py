@@ -47,9 +47,9 @@ WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> '
                   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY n.nspname <> 'public', n.nspname, c.relname"""  # noqa: S608  both are constants
 
-# How to get a column's text. A cast to text may change the value: that of bpchar drops trailing
-# blanks, a user-defined one (its oid is 16384 or more) may do anything. Those columns go through the
-# type's output function, as do all user-defined types, whose owners may add a cast at any time.
+# How to get a column's text. A cast to text may change the value: bpchar's drops trailing blanks,
+# a user-defined one (its oid is 16384 or more) may do anything. Such columns use the type's output
+# function, and so do all user-defined types, since their owners may add a cast at any time.
 _COLUMNS = """
 WITH RECURSIVE base (oid, base) AS (
   SELECT t.oid, t.oid FROM pg_type t WHERE t.typtype <> 'd'
