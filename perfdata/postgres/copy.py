@@ -67,23 +67,32 @@ _SHORT = {
 }  # fmt: skip
 
 
-def copy_in_query(
-    table: sql.Identifier, columns: Sequence[str], form: CopyFormat, *, freeze: bool
-) -> sql.Composed:
-    """Make the COPY statement into a table; no columns are named if the table has none."""
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    listed = sql.SQL(" ({})").format(names) if columns else sql.SQL("")
-    options: list[sql.Composable] = [sql.SQL("FORMAT {}").format(sql.SQL(form.name))]
-    options += [
-        sql.SQL("{} {}").format(sql.SQL(name), sql.Literal(value))
-        for name, value in form.options.items()
-    ]
-    if freeze:
-        options.append(sql.SQL("FREEZE"))
-    return sql.SQL("COPY {}{} FROM STDIN ({})").format(table, listed, sql.SQL(", ").join(options))
+@dataclass(frozen=True)
+class CopyIn:
+    """A COPY into a table: its columns in order, the format, and whether to FREEZE the rows."""
+
+    table: sql.Identifier
+    columns: Sequence[str]
+    form: CopyFormat
+    freeze: bool
+
+    def statement(self) -> sql.Composed:
+        """Make the statement; it names no columns if the table has none."""
+        names = sql.SQL(", ").join(map(sql.Identifier, self.columns))
+        listed = sql.SQL(" ({})").format(names) if self.columns else sql.SQL("")
+        options: list[sql.Composable] = [sql.SQL("FORMAT {}").format(sql.SQL(self.form.name))]
+        options += [
+            sql.SQL("{} {}").format(sql.SQL(name), sql.Literal(value))
+            for name, value in self.form.options.items()
+        ]
+        if self.freeze:
+            options.append(sql.SQL("FREEZE"))
+        return sql.SQL("COPY {}{} FROM STDIN ({})").format(
+            self.table, listed, sql.SQL(", ").join(options)
+        )
 
 
-def copy_out_query(select: sql.Composed) -> sql.Composed:
+def copy_out_statement(select: sql.Composed) -> sql.Composed:
     """Make the COPY statement that sends a query's only text column unquoted, one row per line."""
     return sql.SQL("COPY ({}) TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')").format(
         select

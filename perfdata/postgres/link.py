@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from perfdata.errors import ServerRefusedError
-from perfdata.postgres.copy import BlockWriter
+from perfdata.postgres.copy import BlockWriter, CopyIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -125,15 +125,8 @@ class Link(ABC):
         """Return the address that the client dialled."""
 
     @abstractmethod
-    def _copy_in(
-        self,
-        table: sql.Identifier,
-        columns: Sequence[str],
-        blocks: Iterable[bytes],
-        form: CopyFormat,
-        *,
-        freeze: bool,
-    ) -> int: ...
+    def _copy_in(self, copy: CopyIn, blocks: Iterable[bytes]) -> int:
+        """Send blocks to the server; return the number of rows."""
 
     @abstractmethod
     def _copy_out(self, select: sql.Composed, add: Callable[[bytes], None]) -> None:
@@ -153,7 +146,7 @@ class Link(ABC):
         ``freeze`` needs a table that was created or truncated in the same transaction.
         """
         self.flush()
-        return self._copy_in(table, columns, blocks, form, freeze=freeze)
+        return self._copy_in(CopyIn(table, columns, form, freeze), blocks)
 
     def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
         """Pass the rows of a query of one text column to ``write``, in blocks of whole lines.
