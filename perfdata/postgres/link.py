@@ -104,7 +104,7 @@ class Link(ABC):
 
     def __init__(self) -> None:
         # Statements to be sent with the next one.
-        self.waiting: list[Deferred] = []
+        self._waiting: list[Deferred] = []
         # Whether a BEGIN is waiting or was sent.
         self._begun = False
 
@@ -172,12 +172,12 @@ class Link(ABC):
         Its error is raised by that next one. Outside a transaction it must not be a query, as it
         would run without SAFE_PATH.
         """
-        self.waiting.append(Deferred(self, query, params))
-        return self.waiting[-1]
+        self._waiting.append(Deferred(self, query, params))
+        return self._waiting[-1]
 
     def flush(self) -> None:
         """Send the statements that are waiting."""
-        if self.waiting:
+        if self._waiting:
             self._answers([])
 
     def _ask(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
@@ -192,7 +192,7 @@ class Link(ABC):
 
     def _answers(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
         """Run the waiting statements, then these; return the answers to these."""
-        waiting, self.waiting = self.waiting, []
+        waiting, self._waiting = self._waiting, []
         batch = [*(deferred.pair for deferred in waiting), *pairs]
         answers = [self._run(*batch[0])] if len(batch) == 1 else self._run_all(batch)
         for deferred, answer in zip(waiting, answers, strict=False):
@@ -258,7 +258,7 @@ class Link(ABC):
             try:
                 yield
             except BaseException:
-                self.waiting = []
+                self._waiting = []
                 raise
             if nested:
                 self._set(dict(before.rows))
@@ -315,7 +315,7 @@ class Link(ABC):
             yield
             self.flush()
         finally:
-            self.waiting = []
+            self._waiting = []
             with suppress(ServerRefusedError):  # aborted: its rollback restores the path
                 self.execute(_PATH, (self._own_path.rows[0][0],))
 
