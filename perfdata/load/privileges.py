@@ -1,4 +1,7 @@
-"""Privileges: what a role must be allowed, asked of the catalog before the first change."""
+"""Privileges: whether a role has those that a load or create needs, checked before any change.
+
+Errors list the statements that grant what is missing.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ if TYPE_CHECKING:
     from perfdata.postgres.catalog import Catalog, Table
     from perfdata.postgres.link import AnyQuery, Link, Rows
 
-# A partition's keys and triggers are taken off by way of its root, and only by who owns it too.
-# What a column owns has its table's owner, and is given away with that. MAINTAIN came with 17.
+# Dropping a root's keys and triggers requires owning its partitions too. A sequence that a column
+# owns has the table's owner, and changes it with the table. MAINTAIN exists since PostgreSQL 17.
 _PRIVILEGES = """
 WITH RECURSIVE part (root, oid) AS (
   SELECT o, o FROM unnest(%(oids)s::oid[]) o
@@ -56,11 +59,11 @@ JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_namespace m ON m.oid = t.r
   (SELECT current_setting('server_version_num')::int >= 170000) v (new)
 ORDER BY s.kind <> 'table', 3, 4"""
 
-_LOCKING = {"UPDATE", "DELETE", "TRUNCATE", "MAINTAIN"}  # any of them lets a role lock a table
+_LOCKING = {"UPDATE", "DELETE", "TRUNCATE", "MAINTAIN"}  # each allows LOCK TABLE in any mode
 
 
 class _Load(Protocol):
-    """What a load does, as far as privileges go: it fills ``tables``, it locks all ``touched``."""
+    """The part of a load's plan that decides its privileges: it locks all ``touched`` tables."""
 
     @property
     def catalog(self) -> Catalog: ...
@@ -73,7 +76,7 @@ class _Load(Protocol):
 
 
 class _Emptied(Protocol):
-    """A table that is emptied, by TRUNCATE or, where rows are ``going``, by DELETE."""
+    """A table that is emptied: by TRUNCATE, or by DELETE if rows are ``going``."""
 
     @property
     def table(self) -> Table: ...
@@ -90,23 +93,23 @@ class _Found(NamedTuple):
     name: str
     written_schema: str  # as SQL
     written: str  # as SQL
-    given: str  # what is to be altered: in the place of a column's sequence the column's table
-    given_kind: str
+    altered: str  # whose owner to change: the relation, or the table of a column's sequence
+    altered_kind: str
     owner: str
     role: str
     owned: bool
-    usable: bool  # its schema
+    usable: bool  # whether the role has USAGE on the schema
     triggers: bool
     held: Sequence[str] | None
-    maintain: bool  # whether the server knows that privilege
+    maintain: bool  # whether the server has the MAINTAIN privilege
 
     @property
     def key(self) -> str:
         return table_key(self.schema, self.name)
 
 
-class _Lacking:
-    """What is lacking, as the statements that give it: each table in one of them."""
+class _Missing:
+    """Collects the statements that grant what is missing, at most one for each relation."""
 
     def __init__(self, found: Sequence[_Found]) -> None:
         self._found = found
@@ -114,113 +117,130 @@ class _Lacking:
         self._alter: dict[str, str] = {}
         self._grant: dict[str, str] = {}
 
-    def own(self, one: _Found, why: str) -> None:
-        """Have a relation be the role's own."""
-        if not one.owned:
-            alter = f"ALTER {one.given_kind} {one.given} OWNER TO {one.role};"
-            self._alter.setdefault(one.given, f"{alter}  -- now {one.owner}'s, and {why}")
-            self._owners[one.owner] = one.role
+    def require_ownership(self, relation: _Found, reason: str) -> None:
+        if not relation.owned:
+            alter = f"ALTER {relation.altered_kind} {relation.altered} OWNER TO {relation.role};"
+            reason = f"now owned by {relation.owner}; {reason}"
+            self._alter.setdefault(relation.altered, f"{alter}  -- {reason}")
+            self._owners[relation.owner] = relation.role
 
-    def grant(self, one: _Found, wanted: Collection[str], why: str = "") -> None:
-        """Have the role hold privileges, but where it is to own the table."""
-        missing = [privilege for privilege in wanted if privilege not in (one.held or ())]
+    def require(self, relation: _Found, privileges: Collection[str], reason: str = "") -> None:
+        missing = [name for name in privileges if name not in (relation.held or ())]
         if missing:
-            kind = "SEQUENCE " if one.kind == "sequence" else ""
-            grant = f"GRANT {', '.join(missing)} ON {kind}{one.written} TO {one.role};"
-            self._grant[one.written] = grant + (f"  -- {why}" if why else "")
+            kind = "SEQUENCE " if relation.kind == "sequence" else ""
+            target = f"{kind}{relation.written}"
+            grant = f"GRANT {', '.join(missing)} ON {target} TO {relation.role};"
+            self._grant[relation.written] = grant + (f"  -- {reason}" if reason else "")
 
     def refuse(self) -> None:
-        """Raise PrivilegesError where something is lacking."""
-        statements = [
-            f"GRANT USAGE ON SCHEMA {schema} TO {role};"
-            for schema, role in dict.fromkeys(
-                (one.written_schema, one.role) for one in self._found if not one.usable
-            )
-        ]
+        """Raise PrivilegesError if anything is missing; owners need no further privileges."""
+        schemas = dict.fromkeys(
+            (relation.written_schema, relation.role)
+            for relation in self._found
+            if not relation.usable
+        )
+        statements = [f"GRANT USAGE ON SCHEMA {schema} TO {role};" for schema, role in schemas]
         statements += self._alter.values()
-        statements += [said for name, said in self._grant.items() if name not in self._alter]
+        statements += [grant for name, grant in self._grant.items() if name not in self._alter]
         if not statements:
             return
         instead = [f"GRANT {owner} TO {role};" for owner, role in self._owners.items()]
         if instead:
-            statements.append(f"-- or, in the place of each ALTER: {' '.join(instead)}")
-        tables = sum(one.kind != "sequence" for one in self._found)
+            statements.append(f"-- or, instead of each ALTER: {' '.join(instead)}")
+        tables = sum(relation.kind != "sequence" for relation in self._found)
         others = len(self._found) - tables
         sequences = f" and {others:,} sequence{'s' if others > 1 else ''}" if others else ""
         raise PrivilegesError(
-            f"refused, nothing was touched: role {self._found[0].role} lacks some of what this "
-            f"needs of {tables:,} tables{sequences}. Who owns them, or a superuser, may give it "
-            "by:",
+            f"refused, nothing was touched: role {self._found[0].role} lacks privileges on some of "
+            f"{tables:,} tables{sequences}. Their owner or a superuser can grant them:",
             statements,
         )
 
 
 def privileges_query(load: _Load) -> AnyQuery:
-    """Make the query for what the role may do with the tables, partitions and sequences."""
+    """Make the query for the role's privileges on a load's tables, partitions and sequences."""
     oids = {table.oid for table in load.tables}
-    sequences = [one for one in load.catalog.sequences if one.table in oids]
+    sequences = [sequence for sequence in load.catalog.sequences if sequence.table in oids]
     return _PRIVILEGES, {
         "oids": [table.oid for table in load.touched],
         "every": bool(load.sequences),
-        "schemas": [one.schema for one in sequences],
-        "names": [one.name for one in sequences],
+        "schemas": [sequence.schema for sequence in sequences],
+        "names": [sequence.name for sequence in sequences],
     }
 
 
 def check_privileges(rows: Rows, load: _Load) -> None:
-    """Raise PrivilegesError, with what gives each that is missing, before any lock."""
+    """Raise PrivilegesError if the role lacks privileges for a load.
+
+    ``rows`` are those of privileges_query. No lock is needed.
+    """
     filled = {table.oid for table in load.tables}
     fed = {table_key(s.schema, s.name) for s in load.catalog.sequences if s.table in filled}
     moved = fed | load.sequences.keys()
-    found = [one for one in map(_Found._make, rows) if one.kind != "sequence" or one.key in moved]
+    found = [
+        relation
+        for relation in map(_Found._make, rows)
+        if relation.kind != "sequence" or relation.key in moved
+    ]
     keys = [k for k in load.catalog.foreign_keys if k.child in filled or k.parent in filled]
     altered = {key.child for key in keys}
-    altered |= {one.root for one in found if one.triggers and one.root in filled}
+    altered |= {
+        relation.root for relation in found if relation.triggers and relation.root in filled
+    }
     referenced = {key.parent for key in keys}
-    lacking = _Lacking(found)
-    for one in found:
-        if one.root in altered:
-            lacking.own(one, "its keys and triggers are taken off and put back")
-        elif one.kind == "sequence":
-            lacking.own(one, "its next value is set")
-        if one.kind == "table":
-            _need(lacking, one, filled, referenced)
-    lacking.refuse()
+    missing = _Missing(found)
+    for relation in found:
+        if relation.root in altered:
+            missing.require_ownership(relation, "its keys and triggers are dropped and restored")
+        elif relation.kind == "sequence":
+            missing.require_ownership(relation, "its next value is set")
+        if relation.kind == "table":
+            _require_for_load(missing, relation, filled, referenced)
+    missing.refuse()
 
 
-def _need(
-    lacking: _Lacking, one: _Found, filled: Collection[int], referenced: Collection[int]
+def _require_for_load(
+    missing: _Missing, table: _Found, filled: Collection[int], referenced: Collection[int]
 ) -> None:
-    needed, why = ["SELECT"], ""
-    if one.root in filled:
-        needed.append("INSERT")
+    privileges, reason = ["SELECT"], ""
+    if table.root in filled:
+        privileges.append("INSERT")
     else:
-        why = "a foreign key ties it to a table that is filled"
-    if one.root in referenced:
-        needed.append("REFERENCES")
-    if not _LOCKING & set(one.held or ()):
-        # To lock it; nothing of a table that is not filled is emptied.
-        harmless = "MAINTAIN" if one.maintain else "UPDATE"
-        needed.append("TRUNCATE" if one.root in filled else harmless)
-    lacking.grant(one, needed, why)
+        reason = "a foreign key connects it to a table that is loaded"
+    if table.root in referenced:
+        privileges.append("REFERENCES")
+    if not _LOCKING & set(table.held or ()):
+        # A table that is not filled is only locked, never emptied.
+        harmless = "MAINTAIN" if table.maintain else "UPDATE"
+        privileges.append("TRUNCATE" if table.root in filled else harmless)
+    missing.require(table, privileges, reason)
 
 
 def check_emptying(rows: Rows, emptied: Iterable[_Emptied]) -> None:
-    """Raise PrivilegesError where the role may not empty the tables in the way that was chosen."""
-    found = {one.root: one for one in map(_Found._make, rows) if one.kind == "table"}
-    lacking = _Lacking(list(found.values()))
-    for one in emptied:
-        wanted = ["TRUNCATE"] if one.truncate else ["DELETE"] if one.going else []
-        lacking.grant(found[one.table.oid], wanted)
-    lacking.refuse()
+    """Raise PrivilegesError if the role may not empty the tables in the way that was chosen.
+
+    ``rows`` are those of privileges_query.
+    """
+    found = {
+        relation.root: relation for relation in map(_Found._make, rows) if relation.kind == "table"
+    }
+    missing = _Missing(list(found.values()))
+    for emptying in emptied:
+        privileges = ["TRUNCATE"] if emptying.truncate else ["DELETE"] if emptying.going else []
+        missing.require(found[emptying.table.oid], privileges)
+    missing.refuse()
 
 
 def check_readable(link: Link, tables: Iterable[Table], *, sequences: bool = False) -> None:
-    """Raise PrivilegesError where rows of tables, or where sequences stand, may not be read."""
-    params = {"oids": [one.oid for one in tables], "every": sequences, "schemas": [], "names": []}
+    """Raise PrivilegesError if the role may not read the tables.
+
+    With ``sequences``, it must be able to read all sequences of the database too.
+    """
+    oids = [table.oid for table in tables]
+    params = {"oids": oids, "every": sequences, "schemas": [], "names": []}
     found = [_Found(*row) for row in link.rows(_PRIVILEGES, params)]
-    lacking = _Lacking(found)
-    for one in found:
-        if one.kind != "partition":
-            lacking.grant(one, ["SELECT"])
-    lacking.refuse()
+    missing = _Missing(found)
+    for relation in found:
+        if relation.kind != "partition":
+            missing.require(relation, ["SELECT"])
+    missing.refuse()

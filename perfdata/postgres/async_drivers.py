@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from psycopg import sql
     from sqlalchemy.orm import Session, scoped_session
 
-    from perfdata.postgres.copy import CopyFormat
+    from perfdata.postgres.copy import CopyIn
     from perfdata.postgres.link import Answer, Params, Query
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ class AsyncpgLink(Link):
             rows = [tuple(row) for row in await statement.fetch()]
             return rows, _count(statement.get_statusmsg())
 
-        with _asyncpg_refusals():
+        with _asyncpg_errors():
             return await_only(run())
 
     def _run_all(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
@@ -136,30 +136,22 @@ class AsyncpgLink(Link):
         folder, _, name = address.rpartition("/")  # FOLDER/.s.PGSQL.PORT
         return Address(real_folder(folder), int(name.rpartition(".")[2]))
 
-    def _copy_in(
-        self,
-        table: sql.Identifier,
-        columns: Sequence[str],
-        blocks: Iterable[bytes],
-        form: CopyFormat,
-        *,
-        freeze: bool,
-    ) -> int:
+    def _copy_in(self, copy: CopyIn, blocks: Iterable[bytes]) -> int:
         async def source() -> AsyncIterator[bytes]:
             for block in blocks:
                 yield block
 
-        schema, name = table._obj  # noqa: SLF001  psycopg's Identifier has no public attribute
-        with _asyncpg_refusals():
+        schema, name = copy.table._obj  # noqa: SLF001  psycopg's Identifier has no public attribute
+        with _asyncpg_errors():
             status = await_only(
                 self.connection.copy_to_table(
                     name,
                     schema_name=schema,
                     source=source(),
-                    columns=list(columns) or None,
-                    format=form.name,
-                    freeze=freeze or None,
-                    **form.options,
+                    columns=list(copy.columns) or None,
+                    format=copy.form.name,
+                    freeze=copy.freeze or None,
+                    **copy.form.options,
                 )
             )
         return _count(status)
@@ -168,7 +160,7 @@ class AsyncpgLink(Link):
         async def output(data: bytes) -> None:
             add(data)
 
-        with _asyncpg_refusals():
+        with _asyncpg_errors():
             await_only(
                 self.connection.copy_from_query(
                     select.as_string(None),
@@ -187,7 +179,7 @@ def _count(status: str) -> int:
 
 
 @contextmanager
-def _asyncpg_refusals() -> Iterator[None]:
+def _asyncpg_errors() -> Iterator[None]:
     import asyncpg
 
     try:

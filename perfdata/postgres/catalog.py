@@ -1,4 +1,4 @@
-"""The tables of a database: their columns, foreign keys and sequences, in foreign-key order."""
+"""The model of a database's tables: columns, foreign keys and sequences."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ _OUTPUTS: dict[str, LiteralString] = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column; ``output`` says how its text is taken (cast, bpchar or format).
+    """One column.
 
-    ``base`` is the type itself, or what a domain is made of, with no modifier; ``detail`` what a
-    type that somebody made is made of, ``labels`` those of an enum itself.
+    ``base`` is the type without modifiers, with domains resolved to their base type. ``output`` is
+    the way to get a value's text, a key of ``_OUTPUTS``. ``detail`` describes a user-defined type;
+    ``labels`` are those of the column's own enum type.
     """
 
     name: str
@@ -42,35 +43,35 @@ class Column:
     detail: TypeDetail
 
     def text(self, alias: str | None = None) -> sql.Composed:
-        """Make the expression for its output text, which runs no code of the type's owner."""
+        """Make the expression for a value's text; it calls no user-defined cast."""
         name = sql.Identifier(*([alias, self.name] if alias else [self.name]))
         return sql.SQL(_OUTPUTS[self.output]).format(name)
 
     @property
     def as_text(self) -> bool:
-        """Whether the column is compared as text: operators of its type stand outside pg_catalog.
+        """Whether to compare values as text, since the type's operators are not in pg_catalog.
 
-        Two citext keys that differ in case alone are then taken for two. What that misses the
-        foreign key itself finds when it is checked at the end: all is rolled back.
+        Then two citext keys that differ only in case count as different. What this misses, the
+        foreign key's own check finds at the end of a load, which is then rolled back.
         """
         return self.output == "format"
 
     def described(self) -> str:
-        """Say what decides whether rows fit: the type, what it is made of, whether null may stand.
+        """Describe what decides whether a value fits: the type, its definition, and nullability.
 
-        By name alone a composite's attributes and a domain's base would load what they are not.
+        Two types of the same name may have different attributes, labels or base types.
         """
         return f"{self.type}{render_type(self.detail)}{' not null' if self.not_null else ''}"
 
     def described_in_short(self) -> str:
-        """Say as much of it as older snapshots do: of what somebody made, enums' labels alone."""
+        """Describe the column as older snapshots do: of a type's definition, only enum labels."""
         labels = f" ({', '.join(self.labels)})" if self.labels else ""
         return f"{self.type}{labels}{' not null' if self.not_null else ''}"
 
 
 @dataclass(frozen=True)
 class Relation:
-    """A table or a partition by its name."""
+    """The name of a table or a partition."""
 
     schema: str
     name: str
@@ -78,32 +79,32 @@ class Relation:
 
     @property
     def identifier(self) -> sql.Identifier:
-        """The quoted, qualified name."""
+        """The qualified name, as SQL."""
         return sql.Identifier(self.schema, self.name)
 
     @property
     def only(self) -> sql.Composed:
-        """What stands behind FROM or TRUNCATE: its own rows, or all its partitions'."""
+        """The operand of FROM or TRUNCATE, without tables that inherit from this one."""
         return sql.SQL("{}" if self.partitioned else "ONLY {}").format(self.identifier)
 
 
 @dataclass(frozen=True)
 class VersionTable(Relation):
-    """A table of Alembic's own; ``denied`` is the role, as SQL, where that may not read it."""
+    """Alembic's version table; ``denied`` is the current role, as SQL, if it may not read it."""
 
     denied: str | None
 
     @property
     def written(self) -> str:
-        """The name as SQL that is shown."""
+        """The name as SQL, without the schema if that is public."""
         return self.name if self.schema == "public" else self.identifier.as_string(None)
 
 
 @dataclass(frozen=True)
 class Table(Relation):
-    """One table (for partitions: the root), with its columns in order.
+    """A table, or the root of a partitioned one, with its columns in order.
 
-    ``hidden`` tells that row-level security keeps rows from this role.
+    ``hidden`` tells that row-level security applies to the current role.
     """
 
     oid: int
@@ -113,12 +114,12 @@ class Table(Relation):
 
     @property
     def key(self) -> str:
-        """The name in snapshots and messages: bare in schema public, else ``schema.table``."""
+        """The table's name in snapshots and messages; see ``table_key``."""
         return table_key(self.schema, self.name)
 
     @cached_property
     def stored(self) -> tuple[Column, ...]:
-        """The columns that rows bring: all but the generated ones."""
+        """The columns that a COPY contains: all but the generated ones."""
         return tuple(column for column in self.columns if not column.generated)
 
     def column(self, name: str) -> Column:
@@ -132,14 +133,14 @@ class Table(Relation):
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """One foreign key, as it is to be put back.
+    """A foreign key, with all that is needed to create it again.
 
-    ``child`` and ``parent`` are tables, by oid; ``referencing`` and ``referenced`` what the key
-    itself stands on: the tables, or single partitions of theirs. With ``period`` the last columns
-    match where they overlap.
+    ``child`` and ``parent`` are the oids of tables. ``referencing`` and ``referenced`` are the
+    relations that the key is defined on: these tables, or single partitions of them. In a key with
+    ``period``, the last columns match if they overlap.
     """
 
-    oid: int = field(compare=False)  # a load gives it another
+    oid: int = field(compare=False)  # changes when a load drops the key and creates it again
     name: str
     child: int
     parent: int
@@ -153,29 +154,29 @@ class ForeignKey:
 
     @property
     def unchecked(self) -> bool:
-        """Whether rows may be there that break it: NOT VALID, or NOT ENFORCED."""
+        """Whether rows may violate the key, because it is NOT VALID or NOT ENFORCED."""
         return self.definition.endswith((" NOT VALID", " NOT ENFORCED"))
 
     def join(self, catalog: Catalog, child: str, parent: str) -> sql.Composed:
-        """Make the condition under which a row (alias ``child``) references another."""
-        referencing = map(catalog.by_oid[self.child].column, self.child_columns)
-        referenced = map(catalog.by_oid[self.parent].column, self.parent_columns)
+        """Make the condition under which row ``child`` references row ``parent``, both aliases."""
+        child_columns = map(catalog.by_oid[self.child].column, self.child_columns)
+        parent_columns = map(catalog.by_oid[self.parent].column, self.parent_columns)
         conditions = []
-        for one, other in zip(referencing, referenced, strict=True):
+        for column, referenced in zip(child_columns, parent_columns, strict=True):
             sides: list[sql.Composable] = [
-                sql.Identifier(child, one.name),
-                sql.Identifier(parent, other.name),
+                sql.Identifier(child, column.name),
+                sql.Identifier(parent, referenced.name),
             ]
-            overlaps = self.period and one.name == self.child_columns[-1]
-            if not overlaps and (one.as_text or other.as_text):
-                sides = [one.text(child), other.text(parent)]
+            overlaps = self.period and column.name == self.child_columns[-1]
+            if not overlaps and (column.as_text or referenced.as_text):
+                sides = [column.text(child), referenced.text(parent)]
             conditions.append(sql.SQL(" && " if overlaps else " = ").join(sides))
         return sql.SQL(" AND ").join(conditions)
 
 
 @dataclass(frozen=True)
 class ColumnSequence:
-    """One sequence and the column that it feeds."""
+    """A sequence and a column whose values come from it; ``table`` is an oid."""
 
     schema: str
     name: str
@@ -187,15 +188,15 @@ class ColumnSequence:
 
     @property
     def identifier(self) -> sql.Identifier:
-        """The quoted, qualified name."""
+        """The qualified name, as SQL."""
         return sql.Identifier(self.schema, self.name)
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The tables of a database, parents before children as far as cycles allow.
+    """The tables of a database: parents before children, as far as cycles allow.
 
-    ``versions`` are Alembic's own, which are among no others.
+    Alembic's version tables are in ``versions`` and not in ``tables``.
     """
 
     tables: tuple[Table, ...]
@@ -205,7 +206,7 @@ class Catalog:
 
     @cached_property
     def by_key(self) -> Mapping[str, Table]:
-        """The tables by the name that snapshots use."""
+        """The tables by their key."""
         return {table.key: table for table in self.tables}
 
     @cached_property
@@ -226,7 +227,7 @@ class Catalog:
 
 
 def table_key(schema: str, name: str) -> str:
-    """Name a table for people: ``table`` in schema public, else ``schema.table``."""
+    """Return the name for snapshots and messages: ``table`` in public, else ``schema.table``."""
     parts = [name] if schema == "public" else [schema, name]
     return ".".join(_quoted(part) if "." in part or '"' in part else part for part in parts)
 
@@ -238,9 +239,9 @@ def _quoted(part: str) -> str:
 def json_rows(
     table: Table, where: sql.Composable, columns: Sequence[str] | None = None
 ) -> sql.Composed:
-    """Make the query for a table's rows, each as one JSON array of texts.
+    """Make the query for a table's rows, each as a JSON array of texts.
 
-    ``columns`` are all stored ones unless they are named.
+    ``columns`` defaults to all stored ones.
     """
     chosen = table.stored if columns is None else [table.column(name) for name in columns]
     values = sql.SQL(", ").join(column.text() for column in chosen)

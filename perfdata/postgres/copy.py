@@ -1,8 +1,8 @@
-r"""Rows as JSON, and back as CSV: the query that writes them and the blocks that are read.
+r"""COPY: its formats and statements, and rows converted from JSON to CSV.
 
-A row leaves the server as ``["a",null,"b"]``, made by array_to_json from each column's own text.
-Without its brackets it is CSV whose quotes are escaped by backslashes, as long as no other JSON
-escape than ``\"`` and ``\\`` stands in it.
+The server sends a row as ``["a",null,"b"]``, made by array_to_json from the text of each column.
+Without the brackets this is valid CSV with backslash as the escape character, provided that the
+only JSON escapes in it are ``\"`` and ``\\``; all others have to be undone first.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from psycopg import sql
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-# JSON holds no control characters, so that a row passes COPY's csv as it is.
+# JSON contains no control characters, so with these COPY's csv format never quotes a row.
 OUT_QUOTE, OUT_DELIMITER = "\x01", "\x02"
-# Rows gathered into one block: one Python call a row costs more than the bytes do.
+# Rows are joined into blocks: a Python call per row costs more than handling its bytes.
 BLOCK_BYTES = 1 << 18
 
 
@@ -46,16 +46,16 @@ class CopyFormat:
 
 TEXT = CopyFormat("text")
 JSON_CSV = CopyFormat("csv", quote='"', escape="\\", null="null")
-# A row as it stands in a snapshot, into one column of text.
+# A row as one line of JSON, as in a snapshot, into a single text column.
 JSON_LINES = CopyFormat("csv", quote=OUT_QUOTE, delimiter=OUT_DELIMITER, null="")
 
-# Blocks of rows are of about this size: only one row alone can be longer.
+# Blocks of rows have about this size, so a longer one is a single large row.
 PIECE_BYTES = 2 << 20
 
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)"
 )
-# Whole characters, each escape (a pair of surrogates too) in one piece.
+# A run of whole characters; an escape, or two for a pair of surrogates, is one character.
 _CHARACTERS = re.compile(
     rb"(?:[^\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     rb"|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|\\[^u])*+"
@@ -67,82 +67,90 @@ _SHORT = {
 }  # fmt: skip
 
 
-def copy_in_query(
-    table: sql.Identifier, columns: Sequence[str], form: CopyFormat, *, freeze: bool
-) -> sql.Composed:
-    """Make the COPY statement into a table; no columns are named if the table has none."""
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    listed = sql.SQL(" ({})").format(names) if columns else sql.SQL("")
-    options: list[sql.Composable] = [sql.SQL("FORMAT {}").format(sql.SQL(form.name))]
-    options += [
-        sql.SQL("{} {}").format(sql.SQL(name), sql.Literal(value))
-        for name, value in form.options.items()
-    ]
-    if freeze:
-        options.append(sql.SQL("FREEZE"))
-    return sql.SQL("COPY {}{} FROM STDIN ({})").format(table, listed, sql.SQL(", ").join(options))
+@dataclass(frozen=True)
+class CopyIn:
+    """A COPY into a table: its columns in order, the format, and whether to FREEZE the rows."""
+
+    table: sql.Identifier
+    columns: Sequence[str]
+    form: CopyFormat
+    freeze: bool
+
+    def statement(self) -> sql.Composed:
+        """Make the statement; it names no columns if the table has none."""
+        names = sql.SQL(", ").join(map(sql.Identifier, self.columns))
+        listed = sql.SQL(" ({})").format(names) if self.columns else sql.SQL("")
+        options: list[sql.Composable] = [sql.SQL("FORMAT {}").format(sql.SQL(self.form.name))]
+        options += [
+            sql.SQL("{} {}").format(sql.SQL(name), sql.Literal(value))
+            for name, value in self.form.options.items()
+        ]
+        if self.freeze:
+            options.append(sql.SQL("FREEZE"))
+        return sql.SQL("COPY {}{} FROM STDIN ({})").format(
+            self.table, listed, sql.SQL(", ").join(options)
+        )
 
 
-def copy_out_query(select: sql.Composed) -> sql.Composed:
-    """Make the COPY that sends a query's one text column as it is, a row a line."""
+def copy_out_statement(select: sql.Composed) -> sql.Composed:
+    """Make the COPY statement that sends a query's only text column unquoted, one row per line."""
     return sql.SQL("COPY ({}) TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')").format(
         select
     )
 
 
-class Blocks:
-    """Gathers what comes into blocks of whole lines."""
+class BlockWriter:
+    """Joins what COPY sends into blocks of whole lines, and passes them to ``write``."""
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
-        """Take what is given the blocks."""
         self._write = write
         self._pieces: list[bytes] = []
         self._size = 0
 
     def add(self, data: bytes) -> None:
-        """Take what came: one or more whole lines, or a part of one."""
+        """Add one or more whole lines, or a part of a line."""
         if len(data) >= BLOCK_BYTES and self._pieces and self._pieces[-1].endswith(b"\n"):
-            self.finish()  # so that a large line is not copied to be joined
+            self.finish()  # joining would copy the large line
         self._pieces.append(data)
         self._size += len(data)
         if self._size >= BLOCK_BYTES and data.endswith(b"\n"):
             self.finish()
 
     def finish(self) -> None:
-        """Give away what is left."""
+        """Write what is left."""
         if self._pieces:
             self._write(b"".join(self._pieces))
             self._pieces, self._size = [], 0
 
 
 def rows_to_csv(block: bytes) -> bytes:
-    r"""Turn lines ``["a",null],`` into CSV lines ``"a",null``; every line ends with a newline."""
-    # One slice, and no copy more: a row may be of any size.
+    r"""Convert lines ``["a",null],`` to CSV lines ``"a",null``, each ending with a newline."""
+    # A row may be of any size, so it is sliced only once.
     end = len(block) - (3 if block.endswith(b"],\n") else 2)
     csv = block[1:end].replace(b"],\n[", b"\n")
     return unescape(csv + b"\n")
 
 
 def csv_blocks(block: bytes) -> Iterator[bytes]:
-    """Turn lines into CSV as rows_to_csv does; a row of megabytes comes in pieces.
+    """Convert lines like rows_to_csv, but yield a row longer than PIECE_BYTES in pieces.
 
-    Pieces end between characters as JSON writes them, but not at the ends of lines.
+    Pieces end between JSON characters, not necessarily at the end of a line.
     """
     if len(block) <= PIECE_BYTES or block.find(b"\n") < len(block) - 1:
         yield rows_to_csv(block)
         return
-    at, end = 1, len(block) - (3 if block.endswith(b"],\n") else 2)
-    while at < end:
-        whole = _CHARACTERS.match(block, at, min(end, at + PIECE_BYTES))
-        # What is no JSON stops the match: it goes as it is, and is refused where it is read.
-        upto = whole.end() if whole and whole.end() > at else end
-        yield unescape(block[at:upto])
-        at = upto
+    start, end = 1, len(block) - (3 if block.endswith(b"],\n") else 2)
+    while start < end:
+        piece = _CHARACTERS.match(block, start, min(end, start + PIECE_BYTES))
+        # Invalid JSON ends the match: the rest is sent as it is, and the server reports the error.
+        stop = piece.end() if piece and piece.end() > start else end
+        yield unescape(block[start:stop])
+        start = stop
     yield b"\n"
 
 
 def unescape(block: bytes) -> bytes:
-    r"""Undo every JSON escape but ``\"`` and ``\\``, left to right in one pass."""
+    r"""Undo all JSON escapes but ``\"`` and ``\\``, in one pass from left to right."""
     if b"\\" not in block or not _OTHER_ESCAPE.search(block):
         return block
     return _ESCAPE.sub(_plain, block)

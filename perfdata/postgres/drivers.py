@@ -15,14 +15,14 @@ from psycopg.rows import tuple_row
 
 from perfdata.addresses import dialled_address
 from perfdata.errors import ServerRefusedError
-from perfdata.postgres.copy import copy_in_query, copy_out_query
+from perfdata.postgres.copy import copy_out_statement
 from perfdata.postgres.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from perfdata.addresses import Address
-    from perfdata.postgres.copy import CopyFormat
+    from perfdata.postgres.copy import CopyIn
     from perfdata.postgres.link import Answer, Params, Query
 
 T = TypeVar("T")
@@ -82,27 +82,18 @@ class BasePsycopgLink(Link):
         """Return the address that the client dialled."""
         return dialled_address(self.connection.info)
 
-    def _copy_in(
-        self,
-        table: sql.Identifier,
-        columns: Sequence[str],
-        blocks: Iterable[bytes],
-        form: CopyFormat,
-        *,
-        freeze: bool,
-    ) -> int:
+    def _copy_in(self, copy: CopyIn, blocks: Iterable[bytes]) -> int:
         with translated_errors():
             cursor = self._cursor()
-            query = copy_in_query(table, columns, form, freeze=freeze)
-            with self._entered(cursor.copy(query)) as copy:
+            with self._entered(cursor.copy(copy.statement())) as opened:
                 for block in blocks:
-                    self._wait(copy.write(block))
+                    self._wait(opened.write(block))
             return int(cursor.rowcount)
 
     def _copy_out(self, select: sql.Composed, add: Callable[[bytes], None]) -> None:
         with (
             translated_errors(),
-            self._entered(self._cursor().copy(copy_out_query(select))) as copy,
+            self._entered(self._cursor().copy(copy_out_statement(select))) as copy,
         ):
             self._read(copy, add)
 

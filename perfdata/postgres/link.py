@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from perfdata.errors import ServerRefusedError
-from perfdata.postgres.copy import Blocks
+from perfdata.postgres.copy import BlockWriter, CopyIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -104,7 +104,7 @@ class Link(ABC):
 
     def __init__(self) -> None:
         # Statements to be sent with the next one.
-        self.waiting: list[Deferred] = []
+        self._waiting: list[Deferred] = []
         # Whether a BEGIN is waiting or was sent.
         self._begun = False
 
@@ -125,15 +125,8 @@ class Link(ABC):
         """Return the address that the client dialled."""
 
     @abstractmethod
-    def _copy_in(
-        self,
-        table: sql.Identifier,
-        columns: Sequence[str],
-        blocks: Iterable[bytes],
-        form: CopyFormat,
-        *,
-        freeze: bool,
-    ) -> int: ...
+    def _copy_in(self, copy: CopyIn, blocks: Iterable[bytes]) -> int:
+        """Send blocks to the server; return the number of rows."""
 
     @abstractmethod
     def _copy_out(self, select: sql.Composed, add: Callable[[bytes], None]) -> None:
@@ -153,7 +146,7 @@ class Link(ABC):
         ``freeze`` needs a table that was created or truncated in the same transaction.
         """
         self.flush()
-        return self._copy_in(table, columns, blocks, form, freeze=freeze)
+        return self._copy_in(CopyIn(table, columns, form, freeze), blocks)
 
     def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
         """Pass the rows of a query of one text column to ``write``, in blocks of whole lines.
@@ -161,7 +154,7 @@ class Link(ABC):
         Only for use in a transaction, since COPY itself does not set the search path.
         """
         self.flush()
-        blocks = Blocks(write)
+        blocks = BlockWriter(write)
         self._copy_out(select, blocks.add)
         blocks.finish()
 
@@ -179,12 +172,12 @@ class Link(ABC):
         Its error is raised by that next one. Outside a transaction it must not be a query, as it
         would run without SAFE_PATH.
         """
-        self.waiting.append(Deferred(self, query, params))
-        return self.waiting[-1]
+        self._waiting.append(Deferred(self, query, params))
+        return self._waiting[-1]
 
     def flush(self) -> None:
         """Send the statements that are waiting."""
-        if self.waiting:
+        if self._waiting:
             self._answers([])
 
     def _ask(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
@@ -199,7 +192,7 @@ class Link(ABC):
 
     def _answers(self, pairs: Sequence[tuple[Query, Params | None]]) -> list[Answer]:
         """Run the waiting statements, then these; return the answers to these."""
-        waiting, self.waiting = self.waiting, []
+        waiting, self._waiting = self._waiting, []
         batch = [*(deferred.pair for deferred in waiting), *pairs]
         answers = [self._run(*batch[0])] if len(batch) == 1 else self._run_all(batch)
         for deferred, answer in zip(waiting, answers, strict=False):
@@ -265,7 +258,7 @@ class Link(ABC):
             try:
                 yield
             except BaseException:
-                self.waiting = []
+                self._waiting = []
                 raise
             if nested:
                 self._set(dict(before.rows))
@@ -322,7 +315,7 @@ class Link(ABC):
             yield
             self.flush()
         finally:
-            self.waiting = []
+            self._waiting = []
             with suppress(ServerRefusedError):  # aborted: its rollback restores the path
                 self.execute(_PATH, (self._own_path.rows[0][0],))
 

@@ -1,4 +1,4 @@
-"""Locks: what loads and creates wait for, how long, and who is named when it was too long."""
+"""Locks: how loads and creates exclude one another, and error messages for lock timeouts."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
 
 LOCK_TIMEOUT_S = 10.0
-# PostgreSQL's own limit for lock_timeout, an int of milliseconds: 24 days.
+# lock_timeout is an int of milliseconds, so 24 days at most; 0 would mean no limit.
 _SHORTEST_S, _LONGEST_S = 0.001, 2147483.0
-# Every load takes it, and every create shares it: two loads would dead-lock, and TRUNCATE and
-# FREEZE are seen by snapshots that are older than they.
+# Loads take this lock exclusively, creates share it. Two loads would deadlock, and TRUNCATE and
+# FREEZE are not MVCC-safe: a create that began earlier would see their effects.
 ADVISORY_LOCK = 0x70657266
 _NOT_AVAILABLE = "55P03"
 
-# What stands in the way: locks in such a mode that are held, or queued for; behind those, whoever
-# these wait for themselves. State and age are shown to roles that may see them; never a query,
-# which may hold a password.
+# The blocking locks: those held or requested on the tables in a conflicting mode, and those that
+# their requesters wait for. The state of a session is shown to roles that may see it; its query
+# never is, as it may contain a password.
 _HOLDERS = """
 WITH RECURSIVE locks AS MATERIALIZED (SELECT * FROM pg_locks),
 part (oid) AS (
@@ -56,32 +56,33 @@ FROM (SELECT * FROM way UNION SELECT * FROM behind) l LEFT JOIN pg_stat_activity
 LEFT JOIN pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction
 LEFT JOIN pg_class c ON c.oid = l.relation LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
 ORDER BY l.granted DESC, 2, 3, 4, 5"""
-# What keeps a reader out, and what keeps out one that holds others' writes off.
-_READERS, _HOLDERS_OFF = "^AccessExclusive", "Exclusive"
+# The lock modes that conflict with reading, and with a reader that also blocks others' writes.
+_BLOCK_READERS, _BLOCK_WRITE_BLOCKERS = "^AccessExclusive", "Exclusive"
 
 
 def lock_timeout(seconds: float) -> dict[str, str]:
-    """Return the setting that lets locks be waited for so long; ConfigError where it can't be."""
+    """Return the setting for a lock timeout in seconds; raise ConfigError if out of range."""
     if not _SHORTEST_S <= seconds <= _LONGEST_S:
         raise ConfigError(
-            f"locks can be waited for 1 ms to {_LONGEST_S:.0f} s, not {seconds:g} s; "
-            "there is no waiting for ever"
+            f"a lock timeout of {seconds:g} s is out of range: it must be between 1 ms and "
+            f"{_LONGEST_S:.0f} s, and can't be switched off"
         )
     return {"lock_timeout": f"{seconds * 1000:.0f}ms"}
 
 
 @contextmanager
 def load_lock(link: Link, *, shared: bool, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-    """Keep other loads out for a block: over transactions, or for the rest of a joined one.
+    """Hold the advisory lock of loads and creates for a block, across transactions.
 
-    Raises LoadError where another has not ended within the lock timeout.
+    In a joined transaction it is held until that ends. Raises LoadError if the lock is not granted
+    within the timeout.
     """
     number = sql.Literal(ADVISORY_LOCK)
-    way = sql.SQL("_shared" if shared else "")
+    suffix = sql.SQL("_shared" if shared else "")
     timeout = lock_timeout(timeout_s)
     if link.joined:
         with explain_lock_timeout(link, timeout_s, ()), link.transaction(timeout):
-            link.rows(sql.SQL("SELECT pg_advisory_xact_lock{}({})").format(way, number))
+            link.rows(sql.SQL("SELECT pg_advisory_xact_lock{}({})").format(suffix, number))
         yield
         return
     before = link.value("SHOW lock_timeout")
@@ -89,31 +90,31 @@ def load_lock(link: Link, *, shared: bool, timeout_s: float = LOCK_TIMEOUT_S) ->
     with explain_lock_timeout(link, timeout_s, ()):
         link.rows(change, (timeout["lock_timeout"],))
         try:
-            link.rows(sql.SQL("SELECT pg_advisory_lock{}({})").format(way, number))
+            link.rows(sql.SQL("SELECT pg_advisory_lock{}({})").format(suffix, number))
         finally:
             link.rows(change, (before,))
     try:
         yield
     finally:
-        link.rows(sql.SQL("SELECT pg_advisory_unlock{}({})").format(way, number))
+        link.rows(sql.SQL("SELECT pg_advisory_unlock{}({})").format(suffix, number))
 
 
-def take_load_lock(link: Link, report: Report, *asked: AnyQuery) -> list[Rows]:
-    """Keep loads and creates out until the transaction ends; return what else is asked.
+def take_load_lock(link: Link, report: Report, *queries: AnyQuery) -> list[Rows]:
+    """Take the advisory lock of loads until the transaction ends; return the rows of ``queries``.
 
-    That comes in the same round trip, before any wait.
+    The queries are sent in the same round trip, and run before any wait for the lock.
     """
     number = sql.Literal(ADVISORY_LOCK)
-    tried = sql.SQL("SELECT pg_try_advisory_xact_lock({})").format(number)
-    got, *answers = link.together([tried, *asked])
-    if not got[0][0]:
-        report(Event("waiting for another load, or a create, in the same database"))
+    attempt = sql.SQL("SELECT pg_try_advisory_xact_lock({})").format(number)
+    granted, *results = link.together([attempt, *queries])
+    if not granted[0][0]:
+        report(Event("waiting for another load or create in the same database"))
         link.execute(sql.SQL("SELECT pg_advisory_xact_lock({})").format(number))
-    return answers
+    return results
 
 
 def lock_tables(link: Link, tables: Sequence[Table]) -> None:
-    """Keep everybody else from the tables, from the next statement on."""
+    """Lock tables in ACCESS EXCLUSIVE mode; the statement is sent with the next one."""
     if tables:
         names = sql.SQL(", ").join(table.identifier for table in tables)
         link.later(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names))
@@ -123,9 +124,10 @@ def lock_tables(link: Link, tables: Sequence[Table]) -> None:
 def consistent_read(
     link: Link, timeout_s: float = LOCK_TIMEOUT_S, *, writers_off: bool = False
 ) -> Iterator[None]:
-    """Read for a block in a transaction; LoadError where a lock is not had.
+    """Run a block in a read-only REPEATABLE READ transaction.
 
-    ``writers_off`` tells that others' writes are held off in it, so that they are waited for too.
+    ``writers_off`` says that the block also takes locks that conflict with writes. Raises LoadError
+    if a lock is not granted within the timeout.
     """
     with (
         explain_lock_timeout(link, timeout_s, writers_off=writers_off),
@@ -142,10 +144,11 @@ def explain_lock_timeout(
     *,
     writers_off: bool = False,
 ) -> Iterator[None]:
-    """Raise LoadError, naming who holds what, where a lock did not come in time.
+    """Turn a lock timeout into a LoadError that names the sessions holding the locks.
 
-    Without ``tables`` whoever keeps readers from any is named, and with ``writers_off`` whoever
-    writes. To be used around a transaction: by then all of it is rolled back.
+    Without ``tables``, these are the sessions that block reading any table, with ``writers_off``
+    also those that write to one. Must enclose the transaction, so that it is rolled back when the
+    locks are looked up.
     """
     try:
         yield
@@ -153,17 +156,19 @@ def explain_lock_timeout(
         if error.sqlstate != _NOT_AVAILABLE:
             raise
         oids = None if tables is None else [table.oid for table in tables]
-        modes = _HOLDERS_OFF if writers_off else _READERS
+        modes = _BLOCK_WRITE_BLOCKERS if writers_off else _BLOCK_READERS
         params = {"oids": oids, "number": ADVISORY_LOCK, "modes": modes}
         holders = first([_described(*row) for row in link.rows(_HOLDERS, params)])
-        what = "another load or create has not ended" if oids == [] else "a table was not to be had"
+        failure = (
+            "another load or create did not end" if oids == [] else "a table lock was not granted"
+        )
         raise LoadError(
-            f"{what} within {timeout_s:g} s; nothing was touched. "
-            f"{holders or 'Whoever held it has let go by now'}. Run it again when that has "
-            "ended, or wait longer (--lock-timeout)"
+            f"{failure} within {timeout_s:g} s; nothing was touched. "
+            f"{holders or 'The lock has been released since'}. Run the command again when the "
+            "lock is free, or wait longer (--lock-timeout)"
         ) from error
 
 
 def _described(granted: bool, mode: str, schema: str | None, name: str | None, who: str) -> str:
-    held = table_key(schema, name) if schema and name else "the lock of loads and creates"
+    held = table_key(schema, name) if schema and name else "perfdata's advisory lock"
     return f"{mode} {'holds' if granted else 'waits for'} {held} ({who})"

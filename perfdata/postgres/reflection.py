@@ -1,4 +1,4 @@
-"""Reflection: the tables as pg_catalog describes them, in foreign-key order."""
+"""Reflection: reading the tables, their columns, foreign keys and sequences from pg_catalog."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from perfdata.postgres.link import Link
 
-# Alembic's own bookkeeping is compared, never copied: it belongs to the tables, not to the rows.
-# Its one column is version_num, and no expression hangs on it, which reading it might evaluate; any
-# other table of that name is one like all others.
+# Alembic's version table is compared, never copied. It has version_num as its only column, and no
+# index or statistics expressions, which a query might evaluate. Any other table of that name is
+# treated like the rest.
 VERSION_TABLE = "alembic_version"
 IS_VERSION_TABLE = """(c.relkind = 'r' AND NOT c.relhassubclass
   AND ARRAY(SELECT a.attname::text FROM pg_attribute a
@@ -47,9 +47,9 @@ WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> '
                   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY n.nspname <> 'public', n.nspname, c.relname"""  # noqa: S608  both are constants
 
-# How a column becomes its output text: a cast to text may lose something (bpchar's its blanks, one
-# that somebody made anything: their oids begin at 16384), so these go through the output function.
-# So do all types that somebody made: their owner may make a cast at any time.
+# How to get a column's text. A cast to text may change the value: bpchar's drops trailing blanks,
+# a user-defined one (its oid is 16384 or more) may do anything. Such columns use the type's output
+# function, and so do all user-defined types, since their owners may add a cast at any time.
 _COLUMNS = """
 WITH RECURSIVE base (oid, base) AS (
   SELECT t.oid, t.oid FROM pg_type t WHERE t.typtype <> 'd'
@@ -69,7 +69,7 @@ FROM pg_attribute a JOIN base b ON b.oid = a.atttypid
 WHERE a.attrelid = ANY (%s) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum"""
 
-# Keys of the tables, and of single partitions of theirs: those stand under their roots.
+# The keys of the tables, and of single partitions, which are listed under their root tables.
 _FOREIGN_KEYS = """
 WITH RECURSIVE part (root, oid) AS (
   SELECT o, o FROM unnest(%(oids)s::oid[]) o
@@ -90,7 +90,7 @@ JOIN pg_class pc ON pc.oid = k.confrelid JOIN pg_namespace pn ON pn.oid = pc.rel
 WHERE k.contype = 'f' AND k.conparentid = 0
 ORDER BY k.conrelid, k.conname"""
 
-# A sequence feeds a column when the column owns it, or when the column's default calls it.
+# A column's values come from a sequence if the column owns it or its default calls it.
 _SEQUENCES = """
 SELECT DISTINCT n.nspname, c.relname, a.attrelid::bigint, a.attname, s.seqincrement,
   s.seqmin, s.seqmax
@@ -110,16 +110,16 @@ ORDER BY 1, 2, 3, 4"""
 
 
 def read_catalog(link: Link) -> Catalog:
-    """Read the tables of every schema but the system's and the extensions' own.
+    """Read all tables but those of system schemas and of extensions.
 
-    Types and definitions come qualified, so that they mean the same on every search path.
+    Types and definitions are schema-qualified, whatever the session's search path.
     """
     with link.within_transaction():
         rows = link.rows(_TABLES)
-        alembic = [row for row in rows if row[1] == VERSION_TABLE and row[-2]]
-        found = {row[3]: row[:-2] for row in rows if row not in alembic}
-        oids = list(found)
-        described, made, referencing, feeding = link.together(
+        version_rows = [row for row in rows if row[1] == VERSION_TABLE and row[-2]]
+        table_rows = {row[3]: row[:-2] for row in rows if row not in version_rows}
+        oids = list(table_rows)
+        column_rows, type_rows, key_rows, sequence_rows = link.together(
             [
                 (_COLUMNS, (oids,)),
                 (TYPES, (oids,)),
@@ -127,14 +127,14 @@ def read_catalog(link: Link) -> Catalog:
                 (_SEQUENCES, (oids,)),
             ]
         )
-    kinds = UserTypes(made)
+    types = UserTypes(type_rows)
     columns: dict[int, list[Column]] = {oid: [] for oid in oids}
-    for oid, kind, *fields in described:
-        columns[oid].append(Column(*[*fields, kinds.detail(kind)]))
-    keys = tuple(_foreign_key(row) for row in referencing)
-    sequences = tuple(ColumnSequence(*row) for row in feeding)
-    versions = tuple(VersionTable(*[*row[:3], row[-1]]) for row in alembic)
-    tables = {oid: Table(*[*row, columns[oid]]) for oid, row in found.items()}
+    for oid, type_oid, *fields in column_rows:
+        columns[oid].append(Column(*[*fields, types.detail(type_oid)]))
+    keys = tuple(_foreign_key(row) for row in key_rows)
+    sequences = tuple(ColumnSequence(*row) for row in sequence_rows)
+    versions = tuple(VersionTable(*[*row[:3], row[-1]]) for row in version_rows)
+    tables = {oid: Table(*[*row, columns[oid]]) for oid, row in table_rows.items()}
     return Catalog(tuple(_ordered(tables, keys)), keys, sequences, versions)
 
 
@@ -144,7 +144,10 @@ def _foreign_key(row: tuple[Any, ...]) -> ForeignKey:
 
 
 def _ordered(tables: Mapping[int, Table], keys: Iterable[ForeignKey]) -> Sequence[Table]:
-    """Put parents before children; a cycle is cut where it is entered (keys are off in a load)."""
+    """Sort parents before children; a cycle is cut where it is entered.
+
+    Cutting is harmless, as the keys are dropped during a load.
+    """
     parents: dict[int, list[int]] = {oid: [] for oid in tables}
     for key in keys:
         if key.child in tables and key.parent in tables:

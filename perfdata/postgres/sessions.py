@@ -1,4 +1,4 @@
-"""Sessions: who is in a database, and how they are made to leave it."""
+"""Sessions: which ones are connected to a database, and how they are ended."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ if TYPE_CHECKING:
 
 _IN_USE = "55006"
 _NOT_ALLOWED = "42501"
-# A session that was just closed is gone in 1 to 3 ms; the server itself looks again only after
-# 100 ms, and gives up after 5 s.
+# A session that was just closed is gone after 1 to 3 ms. The server itself looks only every 100 ms,
+# and gives up after 5 s.
 _POLL_S = 0.002
-_PASSING_S = 0.5
+_CLOSING_S = 0.5
 
-# Those of autovacuum belong to no role; the server ends them by itself.
+# All but autovacuum workers, which have no role: the server ends those by itself.
 _SESSIONS = """
 SELECT pid, format('pid %%s (%%s, user %%s)', pid, coalesce(nullif(application_name, ''),
   'no application name'), coalesce(usename, usesysid::text))
 FROM pg_stat_activity
 WHERE datid = %s AND pid <> pg_backend_pid() AND usesysid IS NOT NULL ORDER BY pid"""
 
-# CREATE DATABASE shares its template's lock, a renaming takes it alone: connections wait for both.
+# The database lock that makes new connections wait: CREATE DATABASE takes it on its template in
+# share mode, renaming exclusively.
 _BLOCKED = """
 SELECT EXISTS (SELECT FROM pg_locks
 WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND objid = %s AND granted
@@ -39,26 +40,26 @@ WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND objid = %s A
 
 
 def refuse_sessions(link: Link, oid: int, name: str) -> None:
-    """Raise RefusedError, naming them, where sessions are open in a database and do not end."""
-    if found := remaining_sessions(link, oid):
-        raise _in_use(name, found)
+    """Raise RefusedError, which names them, if sessions stay connected to a database."""
+    if sessions := remaining_sessions(link, oid):
+        raise _in_use(name, sessions)
 
 
 def remaining_sessions(link: Link, oid: int) -> list[str]:
-    """Describe the sessions in a database that are not about to end."""
-    deadline = time.monotonic() + _PASSING_S
-    while found := link.rows(_SESSIONS, (oid,)):
+    """Describe a database's sessions, after waiting for those that are just closing."""
+    deadline = time.monotonic() + _CLOSING_S
+    while rows := link.rows(_SESSIONS, (oid,)):
         if time.monotonic() > deadline:
             break
         time.sleep(_POLL_S)
-    return [row[1] for row in found]
+    return [description for _, description in rows]
 
 
-def _in_use(name: str, sessions: list[str], why: str = "") -> RefusedError:
+def _in_use(name: str, sessions: list[str], remedy: str = "") -> RefusedError:
     return RefusedError(
-        "refused, nothing was touched: a database can be cloned or replaced only while nobody is "
-        f"in it, and in {name} are: {first(sessions)}. "
-        f"{why or 'End them (snapshot.restore --terminate does)'}"
+        "refused, nothing was touched: a database can be cloned or replaced only while no session "
+        f"is connected to it, and {name} has: {first(sessions)}. "
+        f"{remedy or 'End them (snapshot.restore --terminate does)'}"
     )
 
 
@@ -66,41 +67,44 @@ def _in_use(name: str, sessions: list[str], why: str = "") -> RefusedError:
 def without_sessions(
     link: Link, conninfo: str, oid: int, name: str, *, terminate: bool
 ) -> Iterator[None]:
-    """Run a statement that needs a database with nobody in it.
+    """Run a statement that requires a database without sessions.
 
-    ``terminate``: once the statement holds the lock that new connections wait for, the sessions
-    that are there are ended, over another connection to ``conninfo``. Raises RefusedError, naming
-    who is there.
+    With ``terminate``, sessions are ended over another connection to ``conninfo``, once the
+    statement holds the lock that makes new connections wait. Raises RefusedError, which names the
+    sessions that are left.
     """
     if not terminate:
         refuse_sessions(link, oid, name)
-        with _named(link, oid, name):
+        with _explained(link, oid, name):
             yield
         return
-    ender = _Ender(conninfo, oid)
+    terminator = _Terminator(conninfo, oid)
     try:
-        with _named(link, oid, name):
+        with _explained(link, oid, name):
             yield
     finally:
-        ender.finish()
-    if ender.refused:
-        raise _in_use(name, ender.refused, "This role may not end them")
+        terminator.finish()
+    if terminator.refused:
+        raise _in_use(name, terminator.refused, "This role may not end them")
 
 
 @contextmanager
-def _named(link: Link, oid: int, name: str) -> Iterator[None]:
-    """Name who is there where the server waited for them in vain."""
+def _explained(link: Link, oid: int, name: str) -> Iterator[None]:
+    """Turn the server's error that a database is in use into one that names the sessions."""
     try:
         yield
     except ServerRefusedError as error:
         if error.sqlstate != _IN_USE or link.in_transaction():
             raise
-        found = [row[1] for row in link.rows(_SESSIONS, (oid,))]
-        raise _in_use(name, found or [error.detail or "others"]) from error
+        sessions = [description for _, description in link.rows(_SESSIONS, (oid,))]
+        raise _in_use(name, sessions or [error.detail or "unknown sessions"]) from error
 
 
-class _Ender:
-    """Ends a database's sessions from a thread while another connection waits for them to go."""
+class _Terminator:
+    """Ends a database's sessions from a thread, while a statement waits for them on another link.
+
+    ``refused`` describes the sessions that the role may not end.
+    """
 
     def __init__(self, conninfo: str, oid: int) -> None:
         self.refused: list[str] = []
@@ -120,17 +124,17 @@ class _Ender:
         try:
             while not self._done.wait(_POLL_S):
                 if self._link.value(_BLOCKED, (self._oid,)):
-                    self._end()
-        except PerfdataError as error:  # the waiting statement then ends in its own refusal
+                    self._terminate_sessions()
+        except PerfdataError as error:  # the waiting statement then fails with an error of its own
             self.refused.append(str(error))
 
-    def _end(self) -> None:
+    def _terminate_sessions(self) -> None:
         refused = []
-        for pid, described in self._link.rows(_SESSIONS, (self._oid,)):
+        for pid, description in self._link.rows(_SESSIONS, (self._oid,)):
             try:
                 self._link.rows("SELECT pg_terminate_backend(%s)", (pid,))
             except ServerRefusedError as error:
                 if error.sqlstate != _NOT_ALLOWED:
                     raise
-                refused.append(described)
+                refused.append(description)
         self.refused = refused

@@ -1,8 +1,9 @@
-"""The planner's statistics: read from one database, given to another, so that plans are the same.
+"""Planner statistics: read from one database and restored in another, so that plans are the same.
 
-PostgreSQL 18 takes them by ``pg_restore_relation_stats`` and ``pg_restore_attribute_stats``, in a
-transaction, from whoever owns the table. What they can't carry is left to ANALYZE: extended
-statistics, partitions, and tables, indexes or collations that are not the same on both sides.
+PostgreSQL 18 restores them with ``pg_restore_relation_stats`` and ``pg_restore_attribute_stats``,
+which are transactional and require ownership of the table. Tables that these functions do not
+cover are left to ANALYZE: those with extended statistics or partitions, and those whose definition,
+indexes or collations differ between the databases.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     from perfdata.postgres.catalog import Table
     from perfdata.postgres.link import Deferred, Link
 
-# From so many changed rows on autovacuum, as it is set by default, takes statistics for outdated.
+# autovacuum's default thresholds: with more changed rows, statistics count as outdated.
 _CHANGED_ROWS, _CHANGED_SHARE = 50, 0.1
 
-# What must be the same on both sides for the statistics to mean the same: pages and sort order.
-# NULL from a server that takes no statistics.
+# What decides page counts and sort order, and so must be equal in both databases. NULL if the
+# server can't restore statistics.
 _ENVIRONMENT = """
 SELECT CASE WHEN current_setting('server_version_num')::int >= 180000 THEN
   concat_ws(' ', current_setting('block_size'), to_jsonb(d)->>'datlocprovider', d.datcollate,
@@ -30,7 +31,7 @@ SELECT CASE WHEN current_setting('server_version_num')::int >= 180000 THEN
     pg_encoding_to_char(d.encoding)) END
 FROM pg_database d WHERE d.datname = current_database()"""
 
-# The tables and their indexes, each with what its statistics depend on.
+# Tables and their indexes, each with the definition that its statistics depend on.
 _RELATIONS = """
 SELECT t.oid AS root, c.oid, n.nspname, c.relname, c.relpages, c.reltuples,
   pg_relation_size(c.oid) / current_setting('block_size')::int AS pages,
@@ -48,8 +49,8 @@ WHERE t.oid = ANY ({oids}::oid[]) AND t.relkind = 'r' AND pg_has_role(t.relowner
   AND NOT t.relispartition AND NOT t.relhassubclass
   AND NOT EXISTS (SELECT FROM pg_statistic_ext e WHERE e.stxrelid = t.oid)"""
 
-# A column of a table goes by its name, one of an index by its number, as the server makes up names.
-# Not json_agg, which writes newlines.
+# An index column is identified by its number, because the server generates its name. json_agg can't
+# be used, as it writes newlines.
 _READ = """
 WITH relation AS ({relations})
 SELECT json_build_object('schema', r.nspname, 'name', r.relname, 'definition', r.definition,
@@ -92,8 +93,8 @@ fitting AS (
     LEFT JOIN given h ON h.schema = o.nspname AND h.name = o.relname
     GROUP BY o.root HAVING bool_and(h.definition IS NOT DISTINCT FROM o.definition)))"""
 
-# Where a relation has as many pages as it had, its figures are what they were. Else the planner,
-# which scales rows by pages, is to come to the number of rows that it came to then.
+# A relation with as many pages as before gets the same figures. Otherwise they are scaled, so that
+# the planner, which scales rows by pages, arrives at the same number of rows.
 _RESTORE_RELATIONS = """
 WITH {given}
 SELECT f.root::bigint, pg_catalog.pg_restore_relation_stats(
@@ -126,33 +127,33 @@ FROM fitting f CROSS JOIN LATERAL json_to_recordset(f.columns) AS c (attname tex
   most_common_elems text, most_common_elem_freqs real[], elem_count_histogram real[],
   range_length_histogram text, range_empty_frac real, range_bounds_histogram text)"""
 
-# As json_build_object writes it; within a value its quotes are escaped.
+# As json_build_object writes it. Inside a value the quotes would be escaped.
 _COLUMNS = b', "columns" : '
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """The planner's statistics: where they hold, and JSON objects, one a table or index."""
+    """Planner statistics: the environment they are valid in, and a JSON object per relation."""
 
     environment: str
     relations: Sequence[bytes]
 
     @property
     def sizes(self) -> list[bytes]:
-        """The relations without what is known of their columns, which stands last in each."""
+        """The relations without their columns' statistics, which come last in each object."""
         return [
-            head + b"}" if found else line
+            head + b"}" if columns else line
             for line in self.relations
-            for head, found, _ in [line.partition(_COLUMNS)]
+            for head, columns, _ in [line.partition(_COLUMNS)]
         ]
 
 
 def read_statistics(link: Link, rows: Mapping[int, int]) -> Statistics | None:
-    """Read what the planner knows of tables and their indexes, None from a server before 18.
+    """Read the statistics of tables and their indexes; None from a server before 18.
 
-    ``rows`` are the tables' numbers of rows by oid. To be read in a transaction of the library with
-    whose settings say how values are written. Left out are tables that were not
-    analysed since much of them changed, and those that only ANALYZE can do.
+    ``rows`` are the numbers of rows by table oid. Only for use in a transaction of the link, whose
+    settings decide how values are written. Tables that need ANALYZE are left out: see above, and
+    those of which much has changed since they were last analysed.
     """
     environment = link.value(_ENVIRONMENT)
     if environment is None:
@@ -171,36 +172,36 @@ def read_statistics(link: Link, rows: Mapping[int, int]) -> Statistics | None:
 
 
 def planner_environment(link: Link) -> Deferred:
-    """Ask for what must be the same on both sides for the statistics to mean the same."""
+    """Query what must be the same in both databases for the statistics to be valid."""
     return link.later(_ENVIRONMENT)
 
 
 def restore_statistics(
     link: Link, statistics: Statistics, tables: Iterable[Table], environment: Deferred
 ) -> frozenset[int]:
-    """Give tables, wholly loaded with the rows that the statistics are of, what was known of them.
+    """Restore the statistics of tables that now hold exactly the rows these were made from.
 
-    ``environment`` is environment_of. Part of the open transaction. Returns the oids of the tables
-    that have all of theirs now; the others are to be analysed.
+    ``environment`` is the result of planner_environment. Runs in the open transaction. Returns the
+    oids of the tables whose statistics are complete; the others have to be analysed.
     """
     oids = [table.oid for table in tables]
     if not oids or environment.rows[0][0] != statistics.environment:
         return frozenset()
-    sizes, all_known = _given(statistics.sizes, oids), _given(statistics.relations, oids)
+    sizes, complete = _given(statistics.sizes, oids), _given(statistics.relations, oids)
     queries = [
         sql.SQL(_CLEAR_COLUMNS).format(given=sizes),
         sql.SQL(_RESTORE_RELATIONS).format(given=sizes),
-        sql.SQL(_RESTORE_COLUMNS).format(given=all_known),
+        sql.SQL(_RESTORE_COLUMNS).format(given=complete),
     ]
     _, relations, columns = link.together(queries)
-    failed = {oid for oid, done in (*relations, *columns) if not done}
+    failed = {oid for oid, restored in (*relations, *columns) if not restored}
     return frozenset(oid for oid, _ in relations) - failed
 
 
 def restore_row_counts(link: Link, statistics: Statistics, oids: Collection[int]) -> None:
-    """Give tables that were vacuumed since restore_statistics their numbers of rows again.
+    """Restore the row counts of tables that were vacuumed after restore_statistics.
 
-    VACUUM of pages that COPY froze reads hardly one of them, and takes the table to be empty.
+    VACUUM skips nearly all pages that COPY FREEZE wrote, and estimates that the table is empty.
     """
     if oids:
         given = _given(statistics.sizes, sorted(oids))

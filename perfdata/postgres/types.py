@@ -1,4 +1,4 @@
-"""What types that somebody made are made of: a name alone does not tell which values fit."""
+"""Definitions of user-defined types: a type's name does not tell which values it accepts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
 
     from perfdata.postgres.link import Rows
 
-# A description in parts: as it is written, and an enum's labels where they stand.
+# A type's definition as text, in which the labels of each enum are a tuple of their own.
 TypeDetail = tuple["str | tuple[str, ...]", ...]
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 
-# From the types that columns are of on to what these are made of: an enum's labels, a composite's
-# attributes, what a domain stands on, what an array or a range is of. Oids of our own begin at
-# 16384; before 14 there are no multiranges. Each step looks up by oid: gathering all first took
-# 40 ms among 500 tables, whose rows are types too.
+# The columns' types and, recursively, those in their definitions: an enum's labels, a composite's
+# attributes, a domain's base type, the elements of an array, the subtype of a range. User-defined
+# types have oids from 16384. PostgreSQL before 14 has no multiranges, hence to_jsonb. Each step
+# looks types up by oid: collecting all first took 40 ms with 500 tables, whose rows are types too.
 TYPES = """
 WITH RECURSIVE part (whole, kind, n, name, made_of, type, not_null) AS (
   SELECT DISTINCT 0::oid, 'column', 0::float8, '' COLLATE "C", a.atttypid, '', false
@@ -53,16 +53,15 @@ class _Part(NamedTuple):
 
 
 class UserTypes:
-    """The types that were found, by oid."""
+    """User-defined types by oid, made from the rows of TYPES."""
 
     def __init__(self, rows: Rows) -> None:
-        """Take the rows of KINDS."""
         self._parts: dict[int, list[_Part]] = {}
         for oid, *fields in rows:
             self._parts.setdefault(oid, []).append(_Part(*fields))
 
     def detail(self, oid: int) -> TypeDetail:
-        """Say what stands behind a type's name; nothing behind those of PostgreSQL's own."""
+        """Return a type's definition; empty for a built-in type."""
         parts = self._parts.get(oid, ())
         if not parts:
             return ()
@@ -79,24 +78,24 @@ class UserTypes:
 
 
 def render_type(detail: Iterable[str | tuple[str, ...]]) -> str:
-    """Write a description; labels are quoted, so that ('a', 'b') and ('a, b') differ."""
+    """Write a definition as text; labels are quoted, so that ('a', 'b') and ('a, b') differ."""
     return "".join(
         part if isinstance(part, str) else ", ".join(map(_quoted, part)) for part in detail
     )
 
 
-def accepts(detail: Iterable[str | tuple[str, ...]], was: str) -> bool:
-    """Tell whether what was described so had the same but fewer labels, in the same order."""
+def accepts(detail: Iterable[str | tuple[str, ...]], text: str) -> bool:
+    """Tell whether ``text`` is the definition, possibly without some of the enums' labels."""
     for part in detail:
         if isinstance(part, str):
-            if not was.startswith(part):
+            if not text.startswith(part):
                 return False
-            was = was[len(part) :]
+            text = text[len(part) :]
         else:
             for label in map(_quoted, part):
-                if was.startswith(label):
-                    was = was[len(label) :].removeprefix(", ")
-    return not was
+                if text.startswith(label):
+                    text = text[len(label) :].removeprefix(", ")
+    return not text
 
 
 def _name(name: str) -> str:

@@ -1,9 +1,9 @@
-"""Code that other roles wrote, and that would run with the rights of this one.
+"""User code: functions of other roles that would run with the privileges of this one.
 
-Whoever writes to a table runs what its checks, generated columns, defaults, index expressions and
-domains call; whoever reads it runs, when a query is planned, what index expressions, statistics and
-partition keys call with constants. SET ROLE protects nothing, as such code can RESET it: perfdata
-refuses before it reads or writes such a table.
+Writing to a table calls the functions in its checks, generated columns, defaults, index expressions
+and domains. Reading it calls, when the query is planned, those in index expressions, statistics and
+partition keys that have constant arguments. SET ROLE is no protection, since such code can RESET
+it. perfdata therefore refuses to read or write such a table.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from perfdata.postgres.catalog import Table
     from perfdata.postgres.link import Link, Rows
 
-# What runs in a load. Not triggers: users' are disabled; rules: refused; policies: row_security is
-# off; column defaults on partitions: rows come through the root. Functions are read from the
-# expressions themselves, as pg_depend says nothing of those that initdb made.
+# The functions that a load or a query calls. Not included are triggers (users' are disabled), rules
+# (refused), policies (row_security is off) and defaults of partitions (rows go through the root).
+# Functions are taken from the expression trees, as pg_depend omits those created by initdb.
 #
-# Harmless is a function of a superuser's that only computes (it is not volatile, and none of those
-# that make XML of a query, or read a text as a type that is named by text), or that takes no
-# arguments, of which a table's owner could make use. JSON's functions and foreign keys use a type's
-# casts without naming them, so each cast of a type counts as called. Of every other function both
-# the owner of what calls it and its own owner may choose what it does. They may do no more by it
-# than by themselves where they may act as the roles of this session anyway.
+# A superuser's function is harmless if it only computes: it is not volatile, and none of those that
+# turn a query into XML or parse text as a type given by name. It is also harmless if it takes no
+# arguments, as a table's owner can't influence it then. JSON functions and foreign keys use a
+# type's casts without naming them, so every cast of a type counts as called. What any other
+# function does is up to its owner, and to the owner of the object that calls it. They gain nothing
+# if they may act as the roles of this session anyway.
 _CALLED = r"""
 WITH RECURSIVE part (oid, written) AS (
   SELECT o, true FROM unnest(%(written)s::oid[]) o
@@ -104,7 +104,7 @@ WHERE NOT (own.rolsuper AND (
 ORDER BY 1, 2, 3, 4, 5, 6"""
 
 
-# Where every role may act as this one, no code is anybody else's: few databases need more.
+# Returns no row if every role may act as this one, as in most databases: then nothing is checked.
 OTHER_ROLES = """
 SELECT rolname FROM pg_roles r WHERE r.rolname !~ '^pg_'
   AND NOT (pg_has_role(r.oid, session_user, 'MEMBER')
@@ -125,7 +125,7 @@ class _Called(NamedTuple):
     def key(self) -> str:
         return table_key(self.schema, self.table)
 
-    def said(self) -> str:
+    def describe(self) -> str:
         return f"{self.key}: {self.kind} {self.name} calls {self.function} (role {self.author})"
 
 
@@ -137,10 +137,11 @@ def refuse_user_code(
     read: Iterable[Table] | None = (),
     columns: Mapping[str, Collection[str]] | None = None,
 ) -> None:
-    """Raise UserCodeError where code of roles that may not act as this one would run.
+    """Raise UserCodeError if code of roles that may not act as this one would run.
 
-    ``others`` are the rows of OTHERS, ``written`` the tables that rows come into, with the columns
-    ``columns`` (None: unknown), ``read`` those that queries read (None: the whole database).
+    ``others`` are the rows of OTHER_ROLES. ``written`` are the tables that are loaded, with these
+    ``columns`` by table key (None if unknown). ``read`` are the tables that queries read
+    (None for the whole database).
     """
     if not others:
         return
@@ -149,16 +150,17 @@ def refuse_user_code(
         "read": None if read is None else [table.oid for table in read],
     }
     found = [
-        one
-        for one in map(_Called._make, link.rows(_CALLED, params))
-        # COPY asks for the defaults of those columns alone that it does not bring.
-        if one.kind != "default" or one.name not in (columns or {}).get(one.key, ())
+        call
+        for call in map(_Called._make, link.rows(_CALLED, params))
+        # COPY evaluates the defaults only of columns that it does not contain.
+        if call.kind != "default" or call.name not in (columns or {}).get(call.key, ())
     ]
     if found:
-        authors = first(sorted({one.author for one in found}))
+        authors = first(sorted({call.author for call in found}))
+        calls = first([call.describe() for call in found])
         raise UserCodeError(
-            f"refused, nothing was touched: role {found[0].role} would run code of roles that may "
-            f"not act as it, with all its rights: {first([one.said() for one in found])}. Use the "
-            f"URL of the role that owns the tables ({authors}), or, where you trust that code, "
+            f"refused, nothing was touched: role {found[0].role} would run code of other roles, "
+            f"which may not act as it, with its privileges: {calls}. Use the "
+            f"URL of the role that owns the tables ({authors}), or, if you trust that code, "
             "--as-superuser"
         )

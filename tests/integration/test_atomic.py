@@ -14,9 +14,7 @@ from tests.integration.inner import entry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from psycopg import sql
-
-    from perfdata.postgres.copy import CopyFormat
+    from perfdata.postgres.copy import CopyIn
     from perfdata.postgres.link import Answer, Params, Query
 
     State = Callable[[str], tuple[str, Any, Any]]
@@ -95,15 +93,7 @@ class BreakingLink(PsycopgLink):
         """Send the statements one by one, so that each can be the one that fails."""
         return [self._run(query, params) for query, params in pairs]
 
-    def _copy_in(
-        self,
-        table: sql.Identifier,
-        columns: Sequence[str],
-        blocks: Iterable[bytes],
-        form: CopyFormat,
-        *,
-        freeze: bool,
-    ) -> int:
+    def _copy_in(self, copy: CopyIn, blocks: Iterable[bytes]) -> int:
         def breaking() -> Iterator[bytes]:
             yield from blocks
             self.ran += 1
@@ -112,7 +102,7 @@ class BreakingLink(PsycopgLink):
                 yield b"no row of this table\n"
 
         self._break_here()
-        return super()._copy_in(table, columns, breaking(), form, freeze=freeze)
+        return super()._copy_in(copy, breaking())
 
 
 def let_be(_pid: int) -> None:
@@ -214,9 +204,9 @@ def test_who_owns_the_tables_needs_nothing_more(
     [
         (["ALTER TABLE child OWNER TO perfdata",
           "GRANT SELECT ON child TO plain_owner"],
-         ["ALTER TABLE child OWNER TO plain_owner;  -- now perfdata's, and its keys and triggers "
-          "are taken off and put back",
-          "-- or, in the place of each ALTER: GRANT perfdata TO plain_owner;"]),
+         ["ALTER TABLE child OWNER TO plain_owner;  -- now owned by perfdata; its keys and "
+          "triggers are dropped and restored",
+          "-- or, instead of each ALTER: GRANT perfdata TO plain_owner;"]),
         (["REVOKE TRUNCATE ON parent FROM plain_owner"],
          ["GRANT TRUNCATE ON parent TO plain_owner;"]),
         (["REVOKE REFERENCES, INSERT ON parent FROM plain_owner",
@@ -225,9 +215,9 @@ def test_who_owns_the_tables_needs_nothing_more(
           "GRANT INSERT, REFERENCES ON parent TO plain_owner;"]),
         (["ALTER SEQUENCE parent_id_seq OWNED BY NONE",
           "ALTER SEQUENCE parent_id_seq OWNER TO perfdata"],
-         ["ALTER SEQUENCE parent_id_seq OWNER TO plain_owner;  -- now perfdata's, and its next "
-          "value is set",
-          "-- or, in the place of each ALTER: GRANT perfdata TO plain_owner;"]),
+         ["ALTER SEQUENCE parent_id_seq OWNER TO plain_owner;  -- now owned by perfdata; its "
+          "next value is set",
+          "-- or, instead of each ALTER: GRANT perfdata TO plain_owner;"]),
     ],
 )  # fmt: skip
 def test_each_privilege_that_is_missing_is_named_with_what_gives_it(
@@ -244,7 +234,7 @@ def test_each_privilege_that_is_missing_is_named_with_what_gives_it(
     with pytest.raises(PrivilegesError) as caught:
         restore_snapshot(owner, NAME, settings=allowed)
     first, *lines = str(caught.value).splitlines()
-    assert first.startswith("refused, nothing was touched: role plain_owner lacks some of what")
+    assert first.startswith("refused, nothing was touched: role plain_owner lacks privileges")
     assert [line.strip() for line in lines] == list(caught.value.statements) == given_by
     assert state(prepared) == before
     run(prepared, *caught.value.statements)
@@ -269,7 +259,7 @@ def test_of_a_neighbour_nothing_is_asked_that_empties_it(
     assert list(caught.value.statements) == [
         'GRANT USAGE ON SCHEMA "o.ther" TO plain_owner;',
         f'GRANT SELECT, REFERENCES, {lock} ON "o.ther"."ki.nds" TO plain_owner;  -- a foreign key '
-        "ties it to a table that is filled",
+        "connects it to a table that is loaded",
     ]
     run(prepared, *caught.value.statements)
     restore_snapshot(owner, "neighbour", settings=allowed)

@@ -126,7 +126,7 @@ def test_who_holds_a_load_up_is_named_to_who_waits_for_that(
         queued(saved, f"DO $$ BEGIN PERFORM {load[0][7:]}; {load[1]}; END $$") as waiting,
     ):
         said = waits("create")
-    assert f"holds the lock of loads and creates (pid {waiting}, a migration" in said
+    assert f"holds perfdata's advisory lock (pid {waiting}, a migration" in said
     assert f"AccessShareLock holds parent (pid {holder}, the shop" in said
 
 
@@ -165,7 +165,7 @@ def test_a_writer_is_named_only_to_a_caller_who_waits_for_it(
 
 def test_the_lock_of_loads_is_told(saved: str, waits: Callable[[str], str]) -> None:
     with held(saved, "SELECT pg_advisory_lock(1885696614)") as pid:
-        assert f"the lock of loads and creates (pid {pid}, the shop" in waits("restore")
+        assert f"perfdata's advisory lock (pid {pid}, the shop" in waits("restore")
 
 
 @pytest.mark.parametrize("path", ["public", "other"])
