@@ -43,14 +43,13 @@ def main() -> None:
 
 
 class StrictProgram(Program):
-    """Invoke's Program with an exit code of its own for usage errors: 2, not 1.
+    """Invoke's Program, except that usage errors exit with 2 and suggest the closest name.
 
-    1 is the answer no, of ``snapshot.exists`` for example. The error suggests the closest name of a
-    task or option.
+    Invoke's own code for them, 1, means the answer no here, for example of ``snapshot.exists``.
     """
 
     def run(self, argv: list[str] | None = None, exit: bool = True) -> None:  # noqa: A002  Invoke's name
-        """Run the program; where the reader of its output has gone (``| head``), end quietly."""
+        """Run the program; exit quietly if the reader of its output is gone (``| head``)."""
         try:
             try:
                 super().run(argv, exit)
@@ -61,7 +60,7 @@ class StrictProgram(Program):
             sys.exit(_PIPE_CLOSED)
 
     def parse_tasks(self) -> None:
-        """Parse the command line; raise Exit for what it does not know."""
+        """Parse the command line; raise Exit for an unknown task or option."""
         try:
             super().parse_tasks()
         except ParseError as error:

@@ -138,9 +138,9 @@ def gc(context: Context, *, lost_rows: bool = False, json: bool = False) -> None
         print_json({**asdict(done), "size_bytes": done.size_bytes, "dry": dry})
         return
     removed, freed = ("would remove", "would free") if dry else ("removed", "freed")
-    for database in done.removed:
-        size = human_size(database.size_bytes)
-        show(f"{removed} {database.name} ({size}): {database.reason}")
+    for removal in done.removed:
+        size = human_size(removal.size_bytes)
+        show(f"{removed} {removal.name} ({size}): {removal.reason}")
     for line in done.left:
         show(f"kept: {line}")
     print(f"{freed} {human_size(done.size_bytes)}")

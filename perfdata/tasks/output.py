@@ -94,7 +94,7 @@ def print_notes(notes: Iterable[str]) -> None:
 
 
 def options_for_keywords(text: str) -> str:
-    """Replace the keyword arguments that a message names by the options: ``--fresh``."""
+    """Replace keyword arguments named in a message, such as ``fresh=True``, with their options."""
     return _KEYWORDS.sub(lambda match: OPTIONS[match[0]], text)
 
 

@@ -67,14 +67,15 @@ def _percent(change: MedianChange | None) -> str:
 
 def _differences(scenario: ScenarioComparison, rev: str) -> Iterator[str]:
     """Yield the lines of the counts that differ, as ``revision -> this tree``."""
+    name = scenario.scenario
     if scenario.differences:
         yield ""
-        yield f"{scenario.scenario}: counts that changed, {rev} -> this tree (counts have no noise)"
+        yield f"{name}: counts that changed, {rev} -> this tree (counts have no noise)"
         for difference in scenario.differences:
             yield from _lines(difference)
     if scenario.unsteady:
         yield ""
-        yield f"{scenario.scenario}: counts that differ between two runs of this tree (not judged)"
+        yield f"{name}: counts that vary between runs of this tree (not due to the revision)"
         for difference in scenario.unsteady:
             yield from _lines(difference)
 

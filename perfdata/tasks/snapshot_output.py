@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from perfdata.snapshot.store import Snapshot
     from perfdata.target.target import Target
 
-    # What differs, as {part: (now, in the snapshot)}; or why that is unknown; None without one.
+    # {part: (now, in the snapshot)} of parts that differ; the reason where that is unknown; None
+    # where there is no snapshot.
     Compared = dict[str, tuple[str | None, str | None]] | str | None
 
 _LISTED_REQUIREMENTS = 5

@@ -229,7 +229,7 @@ def untouched_target(settings: Settings) -> Target:
 
 
 def configured_project(target: Target, purpose: str) -> Project:
-    """Return the target's project; raise ConfigError, which names the purpose, without one."""
+    """Return the target's project; without one raise a ConfigError that names ``purpose``."""
     if target.project is None:
         raise ConfigError(
             f"{purpose} needs a project, and none is configured for {target.described()}: "

@@ -272,7 +272,7 @@ def test_a_joined_create_lets_nobody_write_between_two_tables(
     kept_out: list[Exception] = []
 
     def write_elsewhere(event: Event) -> None:
-        if event.text == "offices" and not kept_out:
+        if event.text == "saving offices" and not kept_out:
             try:
                 run(loaded, "SET lock_timeout = '50ms'", "DELETE FROM support_plan_cycles")
             except psycopg.errors.LockNotAvailable as error:
