@@ -152,7 +152,7 @@ def test_what_only_one_tree_has_is_said_and_the_rest_is_compared(tmp_path: Path)
 
 
 def test_nothing_in_common_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"here there are: {TEST}"):
+    with pytest.raises(ConfigError, match=f"this tree has: {TEST}"):
         interleaved(tmp_path, Actor(), Actor(tests=["other"]), Actor())
 
 
