@@ -1,7 +1,7 @@
-"""What a scenario did: statements, plans, times, and what is to be thought of it.
+"""The result of a scenario: its statements, plans and times, its findings and its verdict.
 
-Everything here is data: it is made by a capture, compared with a baseline, written as JSON and
-read back, and shown. Blocks are the server's (8 KiB by default); times are in seconds.
+Plain data: captures make it, the gate compares it with a baseline, reports write and read it.
+Blocks are the server's (8 KiB by default); times are in seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(Enum):
-    """What is to be thought of a scenario's result."""
+    """The gate's judgement of a scenario."""
 
     OK = "ok"
     IMPROVED = "improved"
@@ -26,20 +26,20 @@ class Verdict(Enum):
 
 
 class PlanSource(Enum):
-    """Where plans and buffers came from."""
+    """Where plans and buffers come from."""
 
-    AUTO_EXPLAIN = "auto_explain"  # the execution that was counted
-    EXPLAIN = "explain"  # a second execution, rolled back
+    AUTO_EXPLAIN = "auto_explain"  # the counted execution itself
+    EXPLAIN = "explain"  # an extra execution before it, rolled back
     NONE = "none"
 
 
 @dataclass(frozen=True)
 class QueryPlan:
-    """A plan that a statement's executions had, with what they cost together.
+    """A plan of a statement, with the summed cost of the executions that used it.
 
-    ``signature`` has a line a node, each level indented by two blanks more: node type, join type,
-    relation, index; no values, no costs. ``query`` is the normalised text of a statement that a
-    function or a trigger ran meanwhile, and empty for the statement's own plan.
+    ``signature`` has one line per node, indented by two spaces per level: node type, join type,
+    relation and index, without values or costs. ``query`` is empty for the statement's own plan;
+    for a statement that a function or trigger executed, it is that statement's normalised text.
     """
 
     signature: tuple[str, ...]
@@ -51,73 +51,71 @@ class QueryPlan:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of the signature's hash."""
+        """The first 16 hexadecimal digits of the signature's SHA-256."""
         return hashlib.sha256("\n".join(self.signature).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Misestimate:
-    """A plan's node whose rows were estimated wrongly by a factor of 100 or more."""
+    """A plan node whose row estimate was off by a factor of 100 or more."""
 
-    node: str  # its line of the signature, not indented
+    node: str  # its signature line, without indentation
     estimated: int
     actual: int
 
     @property
     def factor(self) -> float:
-        """By what factor the estimate was wrong, in either direction."""
+        """The factor by which the estimate was off, in either direction."""
         return max(self.estimated, self.actual) / max(1, min(self.estimated, self.actual))
 
 
 @dataclass(frozen=True)
 class Source:
-    """A line of the application that sent a statement; ``file`` is relative to the root."""
+    """A line of the application that sent a statement; ``file`` is relative to the project."""
 
     file: str
     line: int
     function: str
     calls: int
-    different: int  # how many different parameters these calls had
-    parts: int = (
-        0  # how many of these are further parts of a long list (perfdata.perf.capture.statements)
-    )
+    different: int  # distinct parameter sets among these calls
+    parts: int = 0  # of those, further parts of one long list (capture.statements.values_of)
 
     def __str__(self) -> str:
-        """Write it as tools that open a line understand it."""
+        """Write ``file:line in function``, which editors can open."""
         return f"{self.file}:{self.line} in {self.function}"
 
 
 @dataclass(frozen=True)
 class StatementCount:
-    """How often one statement was sent, with what all its calls returned and cost together."""
+    """One statement: its number of calls, and the rows and cost of all calls together."""
 
     fingerprint: str
     text: str
     calls: int
     rows: int
-    sources: tuple[Source, ...] = ()  # in the order of their first calls
-    plans: tuple[QueryPlan, ...] = ()  # distinct by query and signature, in the order of first use
+    sources: tuple[Source, ...] = ()  # ordered by first call
+    plans: tuple[QueryPlan, ...] = ()  # distinct by query and signature, ordered by first use
     misestimates: tuple[Misestimate, ...] = ()
 
     @property
     def buffers(self) -> int:
-        """The blocks that its plans hit and read."""
+        """Blocks hit and read."""
         return sum(plan.buffers for plan in self.plans)
 
     @property
     def temp_blocks(self) -> int:
-        """The blocks of temporary files that its plans read and wrote."""
+        """Blocks of temporary files read and written."""
         return sum(plan.temp_blocks for plan in self.plans)
 
     @property
     def wal_records(self) -> int:
-        """The records that its plans wrote to the log."""
+        """Records written to the WAL."""
         return sum(plan.wal_records for plan in self.plans)
 
 
 @dataclass(frozen=True)
 class TimeStats:
-    """The time of a scenario's rounds; ``rounds_s`` has each, in their order."""
+    """The times of a scenario's rounds; ``rounds_s`` lists them in order."""
 
     median_s: float
     min_s: float
@@ -127,12 +125,11 @@ class TimeStats:
 
 @dataclass(frozen=True)
 class Budgets:
-    """What a scenario may do at most; None is no limit.
+    """Upper limits of a scenario; None means no limit.
 
-    ``max_repeats`` is how often one line may send a statement with other parameters each time,
-    all parts of a long list counted as one.
-    ``max_growth`` is an exponent over the size of the data, or one for each counter by its name.
-    These two are judged by perfdata.perf.gate.verdict, as findings.
+    ``max_repeats`` limits how often one line may send a statement with different parameters; the
+    parts of a long list count once. ``max_growth`` is an exponent over the number of rows, or a
+    mapping from counters to exponents. These two are reported as findings.
     """
 
     max_queries: int | None = None
@@ -146,7 +143,7 @@ class Budgets:
 
 @dataclass(frozen=True)
 class BrokenBudget:
-    """A budget, by its name in the marker, and what was found instead."""
+    """A budget that was exceeded: its name in the marker, the limit, and the measured value."""
 
     name: str
     limit: float
@@ -154,7 +151,7 @@ class BrokenBudget:
 
 
 class FindingKind(Enum):
-    """What a comparison or a check found."""
+    """The kinds of findings."""
 
     NEW_STATEMENT = "new_statement"
     VANISHED_STATEMENT = "vanished_statement"
@@ -166,25 +163,25 @@ class FindingKind(Enum):
     FEWER_BUFFERS = "fewer_buffers"
     TEMP_BLOCKS = "temp_blocks"
     CHANGED_PLAN = "changed_plan"
-    REPEATED = "repeated"  # one line sent a statement again and again: N+1
+    REPEATED = "repeated"  # N+1: one line sent a statement repeatedly
     GROWTH = "growth"
     MISESTIMATE = "misestimate"
-    SETTINGS = "settings"  # what differs from the baseline's session: the likely cause of the rest
-    DATA = "data"  # the dataset or the migrations do: likewise
-    NOT_COMPARED = "not_compared"  # what a baseline holds and this run could not judge, and why
+    SETTINGS = "settings"  # the baseline had other settings: the likely cause of other findings
+    DATA = "data"  # the dataset or the migrations have changed: likewise
+    NOT_COMPARED = "not_compared"  # could not be judged, with the reason
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a run is red for (``fails``), or that it is told of.
+    """One reason for a verdict; without ``fails`` it is information only.
 
-    ``old`` and ``new`` are counts, or None where there is none; the plans are signatures.
+    ``old`` and ``new`` are counts, or None; ``old_plan`` and ``new_plan`` are signatures.
     """
 
     kind: FindingKind
     fails: bool
-    message: str  # one line, whole without the scenario's name
-    statement: str = ""  # its normalised text
+    message: str  # one line that does not name the scenario
+    statement: str = ""  # normalised text
     fingerprint: str = ""
     old: float | None = None
     new: float | None = None
@@ -194,16 +191,15 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class ScenarioResult:
-    """One scenario's counts and times on one dataset; ``test`` is the pytest node that ran it.
+    """One scenario's counts and times on one dataset.
 
-    ``statements`` are in the order of their first call. ``settings`` are those of the measured
-    database session that decide plans; ``environment`` is what a baseline holds for (see
-    perfdata.perf.gate.baselines), ``data`` what it was measured on: the fingerprint of the
-    ``dataset`` and the last of the ``migrations``, with a digest of all of them. ``accepted``: a
-    baseline of the same environment was there; its counters are ``accepted_counters``, and
-    ``baseline`` is its file, relative to the root. ``same_layout``: it ran on a fresh clone, so
-    that buffers and plans can be compared; without, they are shown but not judged, and
-    ``not_captured`` says why.
+    ``test`` is the pytest node ID, ``statements`` are ordered by first call. ``settings`` are the
+    session's settings that affect plans; ``environment`` identifies the baselines that apply (see
+    perfdata.perf.gate.baselines); ``data`` holds the fingerprint of the ``dataset`` and the last
+    of the ``migrations`` with a digest of all. ``baseline`` is the baseline's path, relative to
+    the project; ``accepted`` tells whether the file exists, ``accepted_counters`` are its
+    counters. ``same_layout``: the scenario ran on a fresh clone, so that buffers and plans are
+    comparable; otherwise they are shown but not judged, and ``not_captured`` gives the reason.
     """
 
     scenario: str
@@ -217,8 +213,8 @@ class ScenarioResult:
     data: Mapping[str, str] = field(default_factory=dict)
     plan_source: PlanSource = PlanSource.NONE
     same_layout: bool = True
-    not_captured: tuple[str, ...] = ()  # what could not be, and why, a line each
-    memory_bytes: int | None = None  # the peak of Python's memory above what was there before
+    not_captured: tuple[str, ...] = ()  # one line each: what could not be captured, and why
+    memory_bytes: int | None = None  # peak of Python's memory above the level before the run
     growth: Mapping[str, float] = field(default_factory=dict)  # counter -> exponent
     baseline: str = ""
     accepted: bool = False
@@ -227,53 +223,53 @@ class ScenarioResult:
 
     @property
     def queries(self) -> int:
-        """The number of statements that were sent."""
+        """Number of statements sent."""
         return sum(statement.calls for statement in self.statements)
 
     @property
     def rows(self) -> int:
-        """The number of rows that came back, or were changed."""
+        """Number of rows returned or changed."""
         return sum(statement.rows for statement in self.statements)
 
     @property
     def buffers(self) -> int | None:
-        """The blocks that all plans hit and read; None where no plans were captured."""
-        return self._of_plans([one.buffers for one in self.statements])
+        """Blocks hit and read; None without plans."""
+        return self._of_plans([statement.buffers for statement in self.statements])
 
     @property
     def temp_blocks(self) -> int | None:
-        """The blocks of temporary files; None where no plans were captured."""
-        return self._of_plans([one.temp_blocks for one in self.statements])
+        """Blocks of temporary files read and written; None without plans."""
+        return self._of_plans([statement.temp_blocks for statement in self.statements])
 
     @property
     def wal_records(self) -> int | None:
-        """The records written to the log; None where no plans were captured."""
-        return self._of_plans([one.wal_records for one in self.statements])
+        """Records written to the WAL; None without plans."""
+        return self._of_plans([statement.wal_records for statement in self.statements])
 
     def _of_plans(self, counts: list[int]) -> int | None:
         return None if self.plan_source is PlanSource.NONE else sum(counts)
 
     @property
     def counters(self) -> dict[str, int]:
-        """What was counted, by name, in the order in which it is shown."""
+        """The counters by name, in display order; without plans only queries and rows."""
         names = ("queries", "rows", "buffers", "temp_blocks", "wal_records")
         found = {name: getattr(self, name) for name in names}
         return {name: count for name, count in found.items() if count is not None}
 
     @property
     def verdict(self) -> Verdict:
-        """REGRESSED where a budget is broken or a finding fails; judged by what was accepted."""
-        if broken_budgets(self) or any(one.fails for one in self.findings):
+        """REGRESSED if a budget is exceeded or a finding fails, else relative to the baseline."""
+        if broken_budgets(self) or any(finding.fails for finding in self.findings):
             return Verdict.REGRESSED
         if not self.accepted:
             return Verdict.NO_BASELINE
         better = {FindingKind.FEWER_QUERIES, FindingKind.FEWER_ROWS, FindingKind.FEWER_BUFFERS}
-        improved = any(one.kind in better for one in self.findings)
+        improved = any(finding.kind in better for finding in self.findings)
         return Verdict.IMPROVED if improved else Verdict.OK
 
 
 def broken_budgets(result: ScenarioResult) -> list[BrokenBudget]:
-    """Return the budgets that a result does not keep, in the order of Budgets' fields."""
+    """Return the budgets that a result exceeds, in the order of Budgets' fields."""
     memory = result.memory_bytes
     found = {
         "max_queries": result.queries,

@@ -107,13 +107,13 @@ def test_what_is_not_exact_is_told(tmp_path: Path, own_home: Path) -> None:
     assert found["test_rolls_back"]["same_layout"] is True
     elsewhere = found["test_only_elsewhere"]
     assert elsewhere["same_layout"] is False
-    assert any("told no plans" in line for line in elsewhere["not_captured"])
+    assert any("reports no plans" in line for line in elsewhere["not_captured"])
     second = found["test_second_connection"]
     assert second["same_layout"] is False
     assert any("several connections" in line for line in second["not_captured"])
     others = found["test_other_cursors"]
     assert [len(one["plans"]) for one in others["statements"]] == [1, 1]
-    assert any("other cursors" in line for line in others["not_captured"])
+    assert any("does not instrument" in line for line in others["not_captured"])
     assert rows("test_cursor_twice") == {"offices": 10, "staffs": 51}
 
 

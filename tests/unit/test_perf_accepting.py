@@ -117,7 +117,7 @@ def test_one_scenario_is_chosen_by_name_and_a_near_miss_is_suggested(tmp_path: P
 
 def test_two_tests_do_not_share_a_baseline(tmp_path: Path) -> None:
     both = [judged(tmp_path, result()), judged(tmp_path, result(test="test_b.py::test_it"))]
-    with pytest.raises(ConfigError, match=r"test_report and test_b\.py::test_it .* give one of"):
+    with pytest.raises(ConfigError, match=r"test_report and test_b\.py::test_it .* name one of"):
         acceptances(both, tmp_path)
 
 
@@ -173,7 +173,7 @@ def test_what_accepting_does_not_mend_is_said(
     write_results([red], Settings(root=last_run, home=last_run / ".perfdata"))
     said = [
         ("12 queries, max_queries is 5", "max_queries"),
-        ("N+1: app/mails.py:12 in due sent 12 times", "max_repeats"),
+        ("N+1: app/mails.py:12 in due sent one statement 12 times", "max_repeats"),
         ("rows grow", "max_growth"),
     ]
     for done in ("new", "same"):
@@ -182,8 +182,8 @@ def test_what_accepting_does_not_mend_is_said(
         assert (head.startswith("accepted"), first.startswith(f"{done}: report on")) == (True, True)
         assert len(lines) == len(said)
         for line, (what, name) in zip(lines, said, strict=True):
-            assert line.startswith(f"  still red: {what}")
-            assert line.endswith(f"mend the code, or set {name} in the test's marker")
+            assert line.startswith(f"  still fails: {what}")
+            assert line.endswith(f"change the code, or set {name} in the test's marker")
     assert run(json=True) == (0, "")
     (told,) = json.loads(capsys.readouterr().out)
     assert len(told["still_red"]) == len(said)
@@ -194,7 +194,7 @@ def test_the_task_refuses_in_ci_and_without_a_run(
 ) -> None:
     monkeypatch.setenv("CI", "true")
     code, message = run()
-    assert (code, message.startswith("error: nothing is accepted in CI")) == (2, True)
+    assert (code, message.startswith("error: baselines are not accepted in CI")) == (2, True)
     assert not (last_run / FILE).exists()
     monkeypatch.setenv("PERFDATA_HOME", "elsewhere")
     code, message = run()

@@ -114,7 +114,7 @@ def _written(tmp_path: Path) -> Path:
         (lambda text: text[:-20], "is damaged"),
         (lambda _text: "[]", "is damaged"),
         (lambda text: text.replace('"calls": 1', '"calls": "many"'), "is damaged"),
-        (lambda text: f"<<<<<<< HEAD\n{text}", "holds a merge conflict"),
+        (lambda text: f"<<<<<<< HEAD\n{text}", "contains a merge conflict"),
         (lambda text: text.replace("baseline/1", "baseline/2"), "'perfdata-baseline/2'.*newer"),
         (lambda text: text.replace('"report"', '"other"'), "is the baseline of other on 100_off"),
         (lambda text: text.replace('"100_offices"', '"9_offices"'), "baseline of report on 9_off"),

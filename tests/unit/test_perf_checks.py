@@ -34,7 +34,7 @@ def test_a_line_that_sends_a_statement_with_other_parameters_each_time(
     assert [one.fails for one in found] == [True] * red
     for one in found:
         assert one.kind is FindingKind.REPEATED
-        assert f"N+1: app/mails.py:12 in due sent {calls} times" in one.message
+        assert f"N+1: app/mails.py:12 in due sent one statement {calls} times" in one.message
 
 
 def test_the_usual_limit_is_ten_and_lines_are_not_added_up() -> None:
@@ -55,14 +55,16 @@ def test_batches_of_an_insert_are_no_repetition() -> None:
 def test_parts_of_a_list_are_no_repetition() -> None:
     assert check_result(result(statement(calls=30, sources=(source(30, 30, 21),)))) == []
     (one,) = check_result(result(statement(calls=31, sources=(source(31, 31, 21),))))
-    assert "sent 31 times, with 10 different parameters (max_repeats is 9)" in one.message
+    assert (
+        "sent one statement 31 times with 10 different parameters (max_repeats is 9)" in one.message
+    )
 
 
 def test_misestimates_are_told_and_never_red() -> None:
     wrong = statement(misestimates=(Misestimate("Seq Scan on t", 1, 5_000),))
     (one,) = check_result(result(wrong))
     assert (one.kind, one.fails, one.old, one.new) == (FindingKind.MISESTIMATE, False, 1, 5_000)
-    assert "Seq Scan on t was planned for 1 rows and gave 5,000" in one.message
+    assert "Seq Scan on t estimated 1 rows, returned 5,000" in one.message
 
 
 def test_a_budget_of_what_was_not_counted_is_said_to_hold_for_nothing() -> None:
@@ -105,8 +107,7 @@ def test_rows_and_buffers_may_grow_with_the_data_and_queries_may_not() -> None:
     one, unknown = grown(n_plus_one, 1.1)
     assert (one.kind, one.fails, one.new) == (FindingKind.GROWTH, True, 0.963)
     assert one.message == (
-        "queries grow with the data by the exponent 0.96, where max_growth allows 0.1: "
-        "11 on d0, 101 on d1"
+        "queries grow with exponent 0.96, max_growth is 0.1: 11 on d0, 101 on d1"
     )
     assert (unknown.kind, unknown.fails) == (FindingKind.NOT_COMPARED, False)
     assert list(grown(n_plus_one, {"queries": 1, "rows": 1})) == []
@@ -124,9 +125,7 @@ def test_growth_of_what_was_not_counted_is_said_to_be_limited_by_nothing() -> No
     blind = points({"queries": 1, "rows": 1, "buffers": 4}, {"queries": 1, "rows": 1})
     (one,) = grown(blind, 0.5, ["no LOAD"])
     assert (one.kind, one.fails) == (FindingKind.NOT_COMPARED, False)
-    assert one.message == (
-        "max_growth of buffers could not be judged, as they were not counted on d1: no LOAD"
-    )
+    assert one.message == ("max_growth of buffers could not be judged: not counted on d1 (no LOAD)")
     assert list(grown(blind, {"queries": 1})) == []
 
 

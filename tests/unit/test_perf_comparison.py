@@ -56,7 +56,7 @@ def test_a_finding_says_statement_and_old_and_new() -> None:
     assert (one.old, one.new, one.statement) == (1, 101, "SELECT a FROM t")
     (one,) = found(result(statement(plans=(plan(*SEQ),))))
     assert (one.message, one.old_plan, one.new_plan) == (
-        "another plan: SELECT a FROM t",
+        "changed plan: SELECT a FROM t",
         INDEX,
         SEQ,
     )
@@ -92,7 +92,7 @@ def test_a_new_statement_is_shown_beside_the_one_that_it_came_from() -> None:
     other = statement("DELETE FROM elsewhere")
     new, gone = found(result(lower, other), result(plain, other))
     assert (new.kind, new.fails) == (FindingKind.NEW_STATEMENT, True)
-    assert "in the place of: SELECT a FROM t WHERE name = ?" in new.message
+    assert "instead of: SELECT a FROM t WHERE name = ?" in new.message
     assert (new.old_plan, new.new_plan) == (INDEX, SEQ)
     assert (gone.kind, gone.fails, gone.old, gone.new) == (
         *(FindingKind.VANISHED_STATEMENT, True, 1, 0),
@@ -102,7 +102,7 @@ def test_a_new_statement_is_shown_beside_the_one_that_it_came_from() -> None:
 def test_a_new_statement_that_is_like_none_stands_alone() -> None:
     new, gone = found(result(statement("DELETE FROM u USING v")))
     assert (new.old_plan, gone.kind) == ((), FindingKind.VANISHED_STATEMENT)
-    assert "in the place of" not in new.message
+    assert "instead of" not in new.message
 
 
 def test_plans_of_functions_are_compared_with_their_like() -> None:
@@ -112,7 +112,7 @@ def test_plans_of_functions_are_compared_with_their_like() -> None:
     (one,) = found(new, old)
     assert one.kind is FindingKind.CHANGED_PLAN
     assert (one.old_plan, one.new_plan) == (("Result",), ("Seq Scan on b",))
-    assert "inside of: SELECT b FROM inside" in one.message
+    assert "inside: SELECT b FROM inside" in one.message
 
 
 def test_a_plan_that_is_not_used_any_more_is_a_change() -> None:
@@ -129,7 +129,7 @@ def test_many_small_increases_are_found_together() -> None:
 
     (one,) = found(run(108), run(100))
     assert (one.kind, one.fails, one.old, one.new) == (FindingKind.MORE_BUFFERS, True, 500, 540)
-    assert "over all statements" in one.message
+    assert "in total" in one.message
 
 
 def test_something_harmless_hides_no_total() -> None:
@@ -171,8 +171,8 @@ def test_a_changed_dataset_and_other_migrations_are_told_as_the_likely_cause() -
     for changed in (more, fewer):
         (said,) = told(result(changed, data=now), before)
         assert said == (
-            "the likely cause: since the baseline was accepted the dataset 100_offices was changed "
-            "(what it is, or the code that makes its rows) and the migrations are others "
+            "likely cause: since the baseline was accepted, the dataset 100_offices has changed "
+            "(its definition or its code) and the migrations have changed "
             "(0003_index (0f) → 0004_more (1e))"
         )
     (said,) = told(result(more, data={**before, "dataset": "b2"}), before)
@@ -188,7 +188,10 @@ def test_a_changed_dataset_and_other_migrations_are_told_as_the_likely_cause() -
     [
         ({"same_layout": False, "not_captured": ("no CREATEDB",)}, "no CREATEDB"),
         ({"plan_source": PlanSource.NONE, "not_captured": ("asyncpg",)}, "asyncpg"),
-        ({"plan_source": PlanSource.EXPLAIN}, "come from explain now"),
+        (
+            {"plan_source": PlanSource.EXPLAIN},
+            "they come from explain, the baseline's from auto_explain",
+        ),
     ],
 )
 def test_what_could_not_be_compared_is_told_and_not_red(given: dict[str, object], why: str) -> None:
@@ -204,6 +207,6 @@ def test_a_baseline_without_plans_is_compared_by_what_it_has() -> None:
     old = result(plan_source=PlanSource.NONE)
     (one,) = found(result(statement(plans=(plan(*SEQ, buffers=9_000),))), old)
     assert (one.kind, one.fails) == (FindingKind.NOT_COMPARED, False)
-    assert one.message.endswith("the baseline: it holds none; accept this run, which has them")
+    assert one.message.endswith("the baseline: it has none; accept this run, which has them")
     assert found(old, old) == []
     assert found(result(same_layout=False), old) == []

@@ -95,8 +95,8 @@ def test_damaged_lines_and_other_formats_are_told_and_left_out(path: Path) -> No
     history = read_history(path)
     assert len(history.runs) == 1
     assert history.notes == (
-        "history.jsonl: 11 lines are damaged and left out",
-        "history.jsonl: 2 lines are of the format 'perfdata-history/2' and left out; "
+        "history.jsonl: 11 damaged lines ignored",
+        "history.jsonl: 2 lines of format 'perfdata-history/2' ignored; "
         "this perfdata reads 'perfdata-history/1'",
     )
 
@@ -107,7 +107,7 @@ def test_half_a_line_costs_no_other(path: Path) -> None:
     append_history([RESULT], path)
     history = read_history(path)
     assert len(history.runs) == 2
-    assert history.notes == ("history.jsonl: 1 line is damaged and left out",)
+    assert history.notes == ("history.jsonl: 1 damaged line ignored",)
 
 
 def test_other_scenarios_datasets_and_environments_are_no_runs_of_a_result(path: Path) -> None:

@@ -152,7 +152,7 @@ def test_what_only_one_tree_has_is_said_and_the_rest_is_compared(tmp_path: Path)
 
 
 def test_nothing_in_common_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"here there are: {TEST}"):
+    with pytest.raises(ConfigError, match=f"this tree has: {TEST}"):
         interleaved(tmp_path, Actor(), Actor(tests=["other"]), Actor())
 
 
@@ -172,7 +172,7 @@ def test_a_test_that_fails_before_its_rounds_is_an_error_and_holds_nobody_up(
 
 def test_a_budget_that_is_broken_after_the_rounds_is_a_note(tmp_path: Path) -> None:
     found = interleaved(tmp_path, Actor(failed="11 queries"), Actor(), Actor())
-    assert found.notes == [f"{TEST}: red in the side this: 11 queries"]
+    assert found.notes == [f"{TEST}: failed after its rounds in the side this: 11 queries"]
     assert len(found.scenarios) == 1
     assert found.errors == []
 
@@ -189,7 +189,7 @@ def test_a_side_that_says_nothing_is_not_waited_for_for_ever(tmp_path: Path) -> 
     began = time.monotonic()
     with ExitStack() as stack:
         silent_side = stack.enter_context(peer("rev", _wait, tmp_path))
-        with pytest.raises(ComparisonError, match="has not answered for 0 s while it collected"):
+        with pytest.raises(ComparisonError, match="did not answer for 0 s while collecting"):
             silent_side.expect("hello", limit_s=0.2)
     assert time.monotonic() - began < 5
 
@@ -202,8 +202,12 @@ def _wait(channel: Channel) -> None:
 @pytest.mark.parametrize(
     ("hello", "error", "said"),
     [
-        ({"protocol": PROTOCOL + 1}, ConfigError, "another form of this protocol"),
-        ({"foreign": ["shop (/here/shop.py)"]}, ComparisonError, "shop (/here/shop.py) came from"),
+        ({"protocol": PROTOCOL + 1}, ConfigError, "uses another protocol"),
+        (
+            {"foreign": ["shop (/here/shop.py)"]},
+            ComparisonError,
+            "shop (/here/shop.py) was not imported from",
+        ),
     ],
 )
 def test_what_can_not_be_compared_is_refused_by_name(
@@ -272,7 +276,7 @@ def test_rounds_are_taken_when_they_are_ordered_each_between_setup_and_teardown(
         asked.append((event, said))
         return next(orders)
 
-    rounds = RoundTimer(ask, lambda: {"data": "d"})
+    rounds = RoundTimer(ask)
     rounds.pedantic(
         lambda: done.append("run"),
         setup=lambda: done.append("begin"),
@@ -286,7 +290,7 @@ def test_rounds_are_taken_when_they_are_ordered_each_between_setup_and_teardown(
 
 
 def test_without_a_round_nothing_was_timed() -> None:
-    rounds = RoundTimer(lambda *_, **__: {"order": "enough"}, dict)
+    rounds = RoundTimer(lambda *_, **__: {"order": "enough"})
     rounds.pedantic(lambda: None)
     assert rounds.disabled
 

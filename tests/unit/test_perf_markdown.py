@@ -74,5 +74,5 @@ def test_a_long_failure_is_cut() -> None:
 def test_what_is_not_red_is_told_too() -> None:
     new = dataclasses.replace(result("report", 1), accepted=False, baseline="a.json")
     text = markdown([new], {}, [])
-    assert "- ⚠️ NO BASELINE: report: nothing was compared" in text
+    assert "- ⚠️ NO BASELINE: report: not compared" in text
     assert "perfdata perf.accept" in text

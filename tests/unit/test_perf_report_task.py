@@ -105,7 +105,7 @@ def test_as_json(project: Project) -> None:
                 ("withdraw_office", "ok"),
             )
         ],
-        "notes": ["history.jsonl: 1 line is damaged and left out"],
+        "notes": ["history.jsonl: 1 damaged line ignored"],
     }
 
 

@@ -133,7 +133,7 @@ def test_the_results_file_holds_what_was_found(tmp_path: Path) -> None:
         ("[]", "damaged"),
         ("[" * 200_000, "damaged"),
         ('{"format": "perfdata-results/2"}', "damaged (KeyError('created_at'))"),
-        ('{"format": "perfdata-results/3"}', "is of the format 'perfdata-results/3'"),
+        ('{"format": "perfdata-results/3"}', "has the format 'perfdata-results/3'"),
     ],
 )
 def test_results_that_can_not_be_read_are_an_error_that_says_what_mends_it(

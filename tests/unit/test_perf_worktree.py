@@ -86,7 +86,7 @@ def test_a_shallow_clone_is_named_as_the_reason(repository: Repository, tmp_path
 
 
 def test_no_repository_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is in no git repository"):
+    with pytest.raises(ConfigError, match="is not in a git repository"):
         Repository.around(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The tally of a captured run: what was sent, from where, what came back, with what plans."""
+"""Counts statements while a scenario runs: calls, rows, callers and plans."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from perfdata.callers import Caller, Callers
     from perfdata.perf.capture.plans import ExecutedPlan
 
-# A text of one such statement: with others behind it, it is sent for those.
+# A single such statement; a script that starts with one is counted for the others.
 _TRANSACTION = re.compile(
     COMMENTS
     + r"(BEGIN|START\s+TRANSACTION|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b[^;]*;?\s*$",
     re.IGNORECASE | re.DOTALL,
 )
-# What can't write by its own words; functions that it calls are seen in their plans.
+# Cannot write by itself; functions that it calls are recognised by their plans.
 _READS = re.compile(
     COMMENTS + r"(?:SELECT(?!.*\bINTO\b)|VALUES|TABLE|SHOW|SET|RESET|FETCH|DECLARE|CLOSE"
     r"|COPY\b.*\bTO\s+STDOUT"
@@ -30,22 +30,22 @@ _READS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _LOCKS = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+UPDATE|UPDATE|(?:KEY\s+)?SHARE)\b", re.IGNORECASE)
-# What our own statements have in their text, which are sent in the same session.
+# Part of perfdata's own statements, which are sent in the same session.
 _OWN = "auto_explain.log_min_duration"
-# What a server-side cursor of psycopg puts before its query.
+# psycopg's server-side cursors put this before their query.
 _DECLARE = re.compile(r'DECLARE "(?:[^"]|"")*" (?:(?:NO )?SCROLL )?CURSOR (?:WITH HOLD )?FOR ')
 
 
 @dataclass
 class _Site:
-    """The calls from one line of the application, and the values that they had."""
+    """The calls from one line of the application, and their values."""
 
     calls: int = 0
     values: set[Values] = field(default_factory=set)
 
     @property
     def parts(self) -> int:
-        """How many calls differ from another in their long lists alone: but for the first, all."""
+        """How many value sets differ from an earlier one only in their long lists."""
         outside = [value.outside for value in self.values if value.outside is not None]
         return len(outside) - len(set(outside))
 
@@ -66,35 +66,34 @@ class _PlanCount:
 
 @dataclass
 class _Lane:
-    """What one connection sent and told last; others speak in between."""
+    """What one connection sent and reported last; several may be in use at once."""
 
     last: RunningCount | None = None
     text: str | None = None
     messages: list[tuple[RunningCount | None, str, str | None]] = field(default_factory=list)
-    inner: list[tuple[RunningCount | None, ExecutedPlan]] = field(
-        default_factory=list
-    )  # not ended yet
+    # Plans whose enclosing statement has not ended.
+    inner: list[tuple[RunningCount | None, ExecutedPlan]] = field(default_factory=list)
 
 
 @dataclass
 class RunningCount:
-    """What is known of one statement's text so far."""
+    """The counts of one statement's text so far."""
 
     calls: int = 0
     rows: int = 0
-    ended: bool = False  # the server refused none of its calls, or not all
+    ended: bool = False  # at least one call succeeded
     sites: dict[Caller, _Site] = field(default_factory=dict)
     plans: dict[tuple[str, tuple[str, ...]], _PlanCount] = field(default_factory=dict)
     misestimates: dict[str, Misestimate] = field(default_factory=dict)
 
     def add_plan(self, plan: ExecutedPlan) -> None:
-        """Add an execution's plan, the statement's own or one inside of it."""
+        """Add the plan of an execution: the statement's own, or one that ran inside it."""
         query = fingerprint(plan.query).text if plan.depth else ""
         self.plans.setdefault((query, plan.signature), _PlanCount()).add(1, plan)
         self._keep_worst(plan.misestimates)
 
     def merge(self, other: RunningCount) -> None:
-        """Add what is known of the same statement, written with other values."""
+        """Add the counts of the same statement with other values."""
         self.calls += other.calls
         self.rows += other.rows
         for caller, site in other.sites.items():
@@ -113,31 +112,31 @@ class RunningCount:
 
 
 class StatementCounter:
-    """Counts statements by their text; none is parsed by sqlglot while one runs.
+    """Counts statements by their text; sqlglot parses them only afterwards.
 
     ``after`` are the functions that only AFTER triggers call (see plans.from_message).
     """
 
     def __init__(self, callers: Callers | None, after: Collection[str] = ()) -> None:
-        """Begin with nothing."""
+
         self._callers = callers
         self.after = after
         self._counts: dict[str, RunningCount] = {}
         self._lanes: dict[int, _Lane] = {}
         self.planned_writes = False
-        self.unmatched = False  # plans came of statements that nobody counted
+        self.unmatched = False  # a plan arrived for a statement that was not counted
 
     @property
     def connections(self) -> int:
-        """How many connections sent something."""
+        """Number of connections that sent a statement."""
         return sum(lane.text is not None for lane in self._lanes.values())
 
     def begin(
         self, query: str, parameters: Any, connection: Any = None, *, many: bool = False
     ) -> RunningCount | None:
-        """Count a statement that is about to be sent; None where it only bounds a transaction.
+        """Count a statement that is about to be sent; None for BEGIN, COMMIT and the like.
 
-        ``connection`` is the driver's; ``many``: the parameters are those of executemany.
+        ``connection`` is the driver's; with ``many`` the parameters are those of executemany.
         """
         self.settle()
         if _TRANSACTION.match(query):
@@ -157,22 +156,22 @@ class StatementCounter:
         return self._lanes.setdefault(id(connection), _Lane())
 
     def message(self, text: str, context: str | None, connection: Any = None) -> None:
-        """Take a message of auto_explain; it is read when the statement has ended.
+        """Keep a message of auto_explain until the statement has ended.
 
-        A statement's own comes when its portal is dropped, mostly with the statement after it;
-        those of what it ran come while it runs.
+        A statement's own plan arrives when its portal is dropped, usually with the next statement;
+        plans of what it executed arrive while it runs.
         """
         lane = self._lane(connection)
         lane.messages.append((lane.last, text, context))
 
     def explained(self, plan: ExecutedPlan, count: RunningCount | None) -> None:
-        """Take a plan that EXPLAIN gave for a statement that is about to be sent."""
+        """Add EXPLAIN's plan for a statement that is about to be sent."""
         self.planned_writes |= plan.writes
         if count is not None:
             count.add_plan(plan)
 
     def settle(self) -> None:
-        """Read the messages that came, and give each to its statement where that is known."""
+        """Read the messages received so far, and assign their plans to statements."""
         for lane in list(self._lanes.values()):
             messages, lane.messages = lane.messages, []
             for running, text, context in messages:
@@ -188,13 +187,13 @@ class StatementCounter:
                     self._give(lane, of, plan)
 
     def finish(self) -> None:
-        """Settle, and give what is left: of DO blocks, of what failed, of COMMIT."""
+        """Settle, and assign the remaining plans: of DO blocks, failed statements and COMMIT."""
         self.settle()
         for lane in self._lanes.values():
             self._give(lane, None, None)
 
     def _give(self, lane: _Lane, count: RunningCount | None, plan: ExecutedPlan | None) -> None:
-        """Give a statement its plan with those inside of it, and to others those that have none."""
+        """Assign a statement its plan, and all inner plans to the statements that ran them."""
         waiting, lane.inner = lane.inner, []
         groups: dict[int, tuple[RunningCount, list[ExecutedPlan]]] = {}
         for running, inner in waiting:
@@ -203,13 +202,13 @@ class StatementCounter:
         if count is not None and plan is not None:
             groups.setdefault(id(count), (count, []))[1].append(plan)
         for of, plans in groups.values():
-            for one in without_inner(plans):
-                of.add_plan(one)
+            for own in without_inner(plans):
+                of.add_plan(own)
 
     def _of(self, lane: _Lane, query: str) -> RunningCount | None:
-        """Return the count of a plan's text: the last, but of cursors and in a pipeline.
+        """Return the count for a plan's statement; None if it was not counted.
 
-        None where nobody counted such a statement.
+        Usually it is the last one that was sent, but not with cursors or in a pipeline.
         """
         query = _DECLARE.sub("", query, count=1)
         if query in self._counts:
@@ -224,7 +223,7 @@ class StatementCounter:
 
     @property
     def planless(self) -> bool:
-        """Whether a statement that has a plan ended, and none came: its session sends none."""
+        """Whether an explainable statement ended without a plan: its session sends none."""
         self.finish()
         return any(
             count.ended and not count.plans and explainable(query)
@@ -233,23 +232,23 @@ class StatementCounter:
 
     @property
     def wrote(self) -> bool:
-        """Whether anything that was sent may have changed how the tables lie."""
+        """Whether a statement may have changed the tables' physical layout."""
         return self.planned_writes or any(
             not _READS.match(query) or _LOCKS.search(query) for query in self._counts
         )
 
     @property
     def queries(self) -> int:
-        """The number of statements sent so far."""
+        """Number of statements sent so far."""
         return sum(count.calls for count in self._counts.values())
 
     @property
     def rows(self) -> int:
-        """The number of rows returned or changed so far."""
+        """Number of rows returned or changed so far."""
         return sum(count.rows for count in self._counts.values())
 
     def statements(self) -> tuple[StatementCount, ...]:
-        """Return the counts by statement fingerprint, in the order of the first calls."""
+        """Return the counts by statement fingerprint, ordered by first call."""
         self.finish()
         merged: dict[str, tuple[str, RunningCount]] = {}
         for query, count in self._counts.items():

@@ -1,9 +1,8 @@
-"""Cursors of plain psycopg that count what they send, synchronous and asynchronous.
+"""Capture what the cursors of a psycopg connection send, synchronous and asynchronous.
 
-They stand in the place of a connection's cursor classes for as long as a capture lasts; whatever
-classes those are, the counting ones are made from them. Counted is as with SQLAlchemy (see
-perfdata.perf.capture.events); of ``copy`` and ``stream`` the rows are those that went over the
-wire.
+During a capture, subclasses of the connection's own cursor classes replace them. Calls and rows
+count as with SQLAlchemy (see perfdata.perf.capture.events); for ``copy`` and ``stream`` the rows
+are those that were transferred.
 """
 
 from __future__ import annotations
@@ -35,26 +34,25 @@ if TYPE_CHECKING:
 
 
 class CursorCounter:
-    """What the cursors of one connection tell, and what is still to be told at the end."""
+    """Counts the statements of one connection's cursors."""
 
-    def __init__(self, tally: StatementCounter, plans: PlanSource) -> None:
-        """Take what counts."""
-        self._tally = tally
+    def __init__(self, counter: StatementCounter, plans: PlanSource) -> None:
+        self._counter = counter
         self._explains = plans is PlanSource.EXPLAIN
         self._piped: list[tuple[Any, RunningCount]] = []
 
     def begin(
         self, cursor: Any, query: Any, parameters: Any, *, many: bool
     ) -> tuple[RunningCount | None, str | None]:
-        """Count a statement; return its count, and its text where it is to be explained."""
+        """Count a statement; return its count, and its text if it needs an EXPLAIN."""
         text = _text(query, cursor.connection)
-        count = self._tally.begin(text, parameters, cursor.connection, many=many)
+        count = self._counter.begin(text, parameters, cursor.connection, many=many)
         piped = bool(cursor.connection.pgconn.pipeline_status)
         asked = count is not None and self._explains and not piped and explainable(text)
         return count, text if asked else None
 
     def end(self, cursor: Any, count: RunningCount | None) -> None:
-        """Count a statement's rows; in a pipeline they are known only later."""
+        """Count a statement's rows; in a pipeline their number is only known later."""
         if count is None:
             return
         count.ended = True
@@ -64,15 +62,15 @@ class CursorCounter:
             count.rows += max(cursor.rowcount, 0)
 
     def explained(self, plan: Any, count: RunningCount | None) -> None:
-        """Take a statement's plan where there is one."""
+        """Add a statement's plan, if there is one."""
         if plan is not None:
-            self._tally.explained(plan, count)
+            self._counter.explained(plan, count)
 
     def close(self) -> None:
-        """Count what came through pipelines."""
+        """Count the rows of pipelines."""
         for cursor, count in self._piped:
             count.rows += max(cursor.rowcount, 0)
-        self._tally.finish()
+        self._counter.finish()
 
 
 def _text(query: Any, connection: Any) -> str:
@@ -83,27 +81,28 @@ def _text(query: Any, connection: Any) -> str:
 
 @contextmanager
 def captured_cursors(connection: Any, facts: SessionFacts, callers: Callers) -> Iterator[Capture]:
-    """Capture what the cursors send that a connection of psycopg makes in a block."""
+    """Capture what a psycopg connection's cursors send in a block."""
     capture = Capture(None, facts, callers)
-    notices, watch = PlanMessages(capture.tally), CursorCounter(capture.tally, facts.plans)
+    messages, cursors = PlanMessages(capture.counter), CursorCounter(capture.counter, facts.plans)
     if facts.plans is PlanSource.AUTO_EXPLAIN:
-        notices.listen(connection)
+        messages.listen(connection)
     mixin: type = _Async if isinstance(connection, psycopg.AsyncConnection) else _Sync
     before = connection.cursor_factory, connection.server_cursor_factory
-    made = [type(f"Counting{one.__name__}", (mixin, one), {"watch": watch}) for one in before]
-    connection.cursor_factory, connection.server_cursor_factory = made
+    attributes = {"perfdata_counter": cursors}
+    counting = [type(f"Counting{base.__name__}", (mixin, base), attributes) for base in before]
+    connection.cursor_factory, connection.server_cursor_factory = counting
     try:
         yield capture
     finally:
         connection.cursor_factory, connection.server_cursor_factory = before
-        notices.close()
-        watch.close()
+        messages.close()
+        cursors.close()
 
 
 class _Sync:
-    """What is put before a synchronous cursor class."""
+    """The mixin of synchronous cursor classes."""
 
-    watch: CursorCounter
+    perfdata_counter: CursorCounter  # a name that an own cursor class does not use
     connection: Any
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
@@ -114,7 +113,7 @@ class _Sync:
                 count_fetched(self, count)
             return plain.execute(query, params, **options)
         made = plain.execute(query, params, **options)
-        self.watch.end(self, count)
+        self.perfdata_counter.end(self, count)
         return made
 
     def executemany(self, query: Any, params_seq: Iterable[Any], **options: Any) -> None:
@@ -122,7 +121,7 @@ class _Sync:
         plain: Any = super()
         count = self._begin(query, rows, many=True)
         plain.executemany(query, rows, **options)
-        self.watch.end(self, count)
+        self.perfdata_counter.end(self, count)
 
     def stream(self, query: Any, params: Any = None, **options: Any) -> Iterator[Any]:
         plain: Any = super()
@@ -138,23 +137,23 @@ class _Sync:
         count = self._begin(statement, params)
         with plain.copy(statement, params, **options) as copy:
             yield copy
-        self.watch.end(self, count)
+        self.perfdata_counter.end(self, count)
 
     def _begin(self, query: Any, params: Any, *, many: bool = False) -> RunningCount | None:
-        count, text = self.watch.begin(self, query, params, many=many)
+        count, text = self.perfdata_counter.begin(self, query, params, many=many)
         if text is not None:
             own = psycopg.Cursor(self.connection)
             auto = self.connection.autocommit
-            for one in params if many else [params]:
-                found = explain_inline(own, psycopg.Error, text, one, autocommit=auto)
-                self.watch.explained(found, count)
+            for values in params if many else [params]:
+                plan = explain_inline(own, psycopg.Error, text, values, autocommit=auto)
+                self.perfdata_counter.explained(plan, count)
         return count
 
 
 class _Async:
-    """What is put before an asynchronous cursor class."""
+    """The mixin of asynchronous cursor classes."""
 
-    watch: CursorCounter
+    perfdata_counter: CursorCounter  # a name that an own cursor class does not use
     connection: Any
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
@@ -165,7 +164,7 @@ class _Async:
                 count_fetched(self, count)
             return await plain.execute(query, params, **options)
         made = await plain.execute(query, params, **options)
-        self.watch.end(self, count)
+        self.perfdata_counter.end(self, count)
         return made
 
     async def executemany(self, query: Any, params_seq: Iterable[Any], **options: Any) -> None:
@@ -173,7 +172,7 @@ class _Async:
         plain: Any = super()
         count = await self._begin(query, rows, many=True)
         await plain.executemany(query, rows, **options)
-        self.watch.end(self, count)
+        self.perfdata_counter.end(self, count)
 
     async def stream(self, query: Any, params: Any = None, **options: Any) -> AsyncIterator[Any]:
         plain: Any = super()
@@ -189,18 +188,20 @@ class _Async:
         count = await self._begin(statement, params)
         async with plain.copy(statement, params, **options) as copy:
             yield copy
-        self.watch.end(self, count)
+        self.perfdata_counter.end(self, count)
 
     async def _begin(self, query: Any, params: Any, *, many: bool = False) -> RunningCount | None:
-        count, text = self.watch.begin(self, query, params, many=many)
+        count, text = self.perfdata_counter.begin(self, query, params, many=many)
         if text is not None:
-            for one in params if many else [params]:
-                self.watch.explained(await _explained(self.connection, text, one), count)
+            for values in params if many else [params]:
+                self.perfdata_counter.explained(
+                    await _explained(self.connection, text, values), count
+                )
         return count
 
 
 async def _explained(connection: Any, query: str, parameters: Any) -> Any:
-    """Do what explain_inline does."""
+    """Run explain_inline on an asynchronous connection."""
     begin, undo, end = around(autocommit=connection.autocommit)
     cursor = psycopg.AsyncCursor(connection)
     await cursor.execute(begin.encode())

@@ -1,10 +1,9 @@
-"""Capture: the statements that SQLAlchemy really hands to the driver, their rows and plans.
+"""Capture the statements that SQLAlchemy passes to the driver, with their rows and plans.
 
-Counted is what the cursor executes, once for each time it executes: a batch of ``executemany`` is
-one call, however many rows it has, and each batch of SQLAlchemy's insertmanyvalues is one. Rows are
-those that a query returned, or that a write changed; of a server-side cursor, those that were
-fetched. BEGIN, COMMIT, ROLLBACK and savepoints are not counted: the transaction that undoes a
-measured run sends some of its own.
+Each execution of a cursor is one call: ``executemany`` is one call for any number of rows, and so
+is each batch of SQLAlchemy's insertmanyvalues. Rows are those that a query returned or a write
+changed; for a server-side cursor, those that were fetched. BEGIN, COMMIT, ROLLBACK and savepoints
+are not counted, because the transaction that undoes a measured run sends its own.
 """
 
 from __future__ import annotations
@@ -32,24 +31,24 @@ if TYPE_CHECKING:
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, WAL, TIMING OFF, FORMAT JSON) "
 _SAVEPOINT = "perfdata_explain"
 _EVENTS = ("before_cursor_execute", "after_cursor_execute")
-# Where a statement's count stands between the two: others may be sent meanwhile.
+# The attribute that carries a statement's count between the two: others may be sent meanwhile.
 _COUNT = "_perfdata_count"
 
 
 class Capture:
     """Counts the statements of an Engine's connections, as a context manager.
 
-    sqlglot parses nothing while a statement runs. ``facts`` say where plans come from: messages of
-    auto_explain, which the sessions are to send already, or an EXPLAIN before each statement.
-    ``engine`` is None where perfdata.perf.capture.cursors counts what psycopg's own cursors send.
+    ``facts.plans`` says where plans come from: auto_explain, which the sessions must already have
+    switched on, or an EXPLAIN before each statement. ``engine`` is None where
+    perfdata.perf.capture.cursors counts what psycopg's own cursors send.
     """
 
     def __init__(self, engine: Engine | None, facts: SessionFacts, callers: Callers) -> None:
         self.facts = facts
-        self.tally = StatementCounter(callers, facts.after)
+        self.counter = StatementCounter(callers, facts.after)
         self.unseen: set[str] = set()
         self._engine = engine
-        self._notices = PlanMessages(self.tally)
+        self._messages = PlanMessages(self.counter)
         self._paused = False
 
     def __enter__(self) -> Self:
@@ -69,60 +68,60 @@ class Capture:
 
         for name in _EVENTS:
             event.remove(self._engine, name, getattr(self, f"_{name}"))
-        self._notices.close()
-        self.tally.finish()
+        self._messages.close()
+        self.counter.finish()
 
     @property
     def partial(self) -> str:
-        """Why buffers and plans are not all there, or may differ from run to run; else empty."""
-        if self.tally.unmatched:
-            return "something was sent by other cursors than those that are counted"
-        if self.tally.connections > 1:
-            return "several connections were used, and which of them knew the catalog may vary"
-        if self.facts.plans is not PlanSource.NONE and self.tally.planless:
-            return "statements were sent in a session, or after a ROLLBACK, that told no plans"
+        """Why buffers and plans are incomplete, or may vary between runs; empty if neither."""
+        if self.counter.unmatched:
+            return "some statements used cursors that perfdata does not instrument"
+        if self.counter.connections > 1:
+            return "several connections were used, whose catalog caches may differ between runs"
+        if self.facts.plans is not PlanSource.NONE and self.counter.planless:
+            return "some statements ran in a session, or after a ROLLBACK, that reports no plans"
         return ""
 
     def flush(self, connection: Connection) -> None:
-        """Have a session send the plan of its last statement, which waits for the next."""
+        """Make a session send the plan of its last statement, which waits for the next one."""
         self._paused = True
         connection.exec_driver_sql(LOADED).close()
         self._paused = False
 
     def statements(self) -> tuple[StatementCount, ...]:
-        """Return the counts by statement fingerprint, in the order of the first calls."""
-        return self.tally.statements()
+        """Return the counts by statement fingerprint, ordered by first call."""
+        return self.counter.statements()
 
     @property
     def queries(self) -> int:
-        """The number of statements sent so far."""
-        return self.tally.queries
+        """Number of statements sent so far."""
+        return self.counter.queries
 
     @property
     def rows(self) -> int:
-        """The number of rows returned or changed so far."""
-        return self.tally.rows
+        """Number of rows returned or changed so far."""
+        return self.counter.rows
 
     def _before_cursor_execute(
         self, connection: Any, _cursor: Any, query: str, parameters: Any, context: Any, many: bool
     ) -> None:
         if self._paused:
             return
-        # Counted before it runs: one that the server refuses was sent all the same.
+        # Counted before it runs: a statement that the server rejects was sent all the same.
         driver = connection.connection.driver_connection
-        count = self.tally.begin(query, parameters, driver, many=many)
+        count = self.counter.begin(query, parameters, driver, many=many)
         if count is None:
             return
         vars(context)[_COUNT] = count
         if self.facts.plans is PlanSource.AUTO_EXPLAIN:
-            self._hear(driver)
+            self._listen(driver)
         elif self.facts.plans is PlanSource.EXPLAIN and explainable(query):
-            for one in parameters if many else [parameters]:
-                self._explain(connection, query, one, count)
+            for values in parameters if many else [parameters]:
+                self._explain(connection, query, values, count)
 
-    def _hear(self, driver: Any) -> None:
-        if not self._notices.listen(driver):
-            self.unseen.add(f"plans and buffers: {type(driver).__module__} is not psycopg's")
+    def _listen(self, driver: Any) -> None:
+        if not self._messages.listen(driver):
+            self.unseen.add(f"no plans and buffers: {type(driver).__module__} is not supported")
 
     def _explain(self, connection: Any, query: str, parameters: Any, count: RunningCount) -> None:
         cursor = connection.connection.cursor()
@@ -131,7 +130,7 @@ class Capture:
         plan = explain_inline(cursor, refused, query, parameters, autocommit=autocommit)
         cursor.close()
         if plan is not None:
-            self.tally.explained(plan, count)
+            self.counter.explained(plan, count)
 
     def _after_cursor_execute(
         self,
@@ -146,22 +145,24 @@ class Capture:
         if count is None:
             return
         count.ended = True
-        driver = getattr(cursor, "_cursor", cursor)  # of SQLAlchemy's wrapper around async ones
+        driver = getattr(cursor, "_cursor", cursor)  # SQLAlchemy wraps asynchronous cursors
         if cursor.rowcount >= 0:
             count.rows += cursor.rowcount
         elif hasattr(driver, "itersize"):
             count_fetched(driver, count)
         elif getattr(cursor, "server_side", False):
-            self.unseen.add("rows that were streamed: the driver does not tell their number")
+            self.unseen.add(
+                "streamed rows are not counted: the driver does not report their number"
+            )
 
 
 def explain_inline(
     cursor: Any, refused: type[Exception], query: str, parameters: Any, *, autocommit: bool
 ) -> ExecutedPlan | None:
-    """Execute a statement by EXPLAIN with a DBAPI cursor, and roll that back.
+    """Run EXPLAIN ANALYZE for a statement with a DBAPI cursor, and roll it back.
 
-    None where the server refuses it (``refused`` is the driver's error): the statement itself will
-    then say why.
+    Returns None if the server rejects it (``refused`` is the driver's error class): running the
+    statement itself will then raise the error.
     """
     begin, undo, end = around(autocommit=autocommit)
     cursor.execute(begin)
@@ -176,7 +177,7 @@ def explain_inline(
 
 
 def around(*, autocommit: bool) -> tuple[str, str, str]:
-    """Return the statements before and after what is to be rolled back."""
+    """Return the statements before and after something that is rolled back."""
     if autocommit:
         return "BEGIN", "ROLLBACK", "SELECT"
     return f"SAVEPOINT {_SAVEPOINT}", f"ROLLBACK TO {_SAVEPOINT}", f"RELEASE {_SAVEPOINT}"
@@ -184,7 +185,7 @@ def around(*, autocommit: bool) -> tuple[str, str, str]:
 
 def count_fetched(cursor: Any, count: RunningCount) -> None:
     """Count a server-side cursor's rows as they are made: it forgets their number when closed."""
-    # It may be executed again: rows are counted for the last statement alone.
+    # A cursor may be executed again: rows count for its last statement only.
     factory = getattr(cursor.row_factory, "plain", cursor.row_factory)
 
     def counting(of: Any) -> Callable[[Any], Any]:
@@ -201,40 +202,40 @@ def count_fetched(cursor: Any, count: RunningCount) -> None:
 
 
 class PlanMessages:
-    """Hears driver connections until it is closed, and gives a tally the messages with plans."""
+    """Listens to driver connections until closed, and passes messages with plans to a counter."""
 
-    def __init__(self, tally: StatementCounter) -> None:
-        self._tally = tally
-        self._heard: dict[int, tuple[Any, Callable[[], None]]] = {}
+    def __init__(self, counter: StatementCounter) -> None:
+        self._counter = counter
+        self._listeners: dict[int, tuple[Any, Callable[[], None]]] = {}
 
     def listen(self, connection: Any) -> bool:
-        """Hear a connection of psycopg or asyncpg; False of another driver."""
-        if id(connection) in self._heard:
+        """Listen to a connection of psycopg or asyncpg; return False for another driver's."""
+        if id(connection) in self._listeners:
             return True
         if hasattr(connection, "add_notice_handler"):
             handler = partial(self._psycopg, connection)
             connection.add_notice_handler(handler)
-            end = partial(connection.remove_notice_handler, handler)
+            remove = partial(connection.remove_notice_handler, handler)
         elif hasattr(connection, "add_log_listener"):
             connection.add_log_listener(self._asyncpg)
-            end = partial(connection.remove_log_listener, self._asyncpg)
+            remove = partial(connection.remove_log_listener, self._asyncpg)
         else:
             return False
-        self._heard[id(connection)] = (connection, end)
+        self._listeners[id(connection)] = (connection, remove)
         return True
 
     def close(self) -> None:
-        """Hear nothing any more."""
-        heard, self._heard = self._heard, {}
-        for _, end in heard.values():
-            end()
+        """Stop listening."""
+        listeners, self._listeners = self._listeners, {}
+        for _, remove in listeners.values():
+            remove()
 
     def _psycopg(self, connection: Any, diagnostic: Any) -> None:
-        # Read as it comes: the driver frees a message when this returns.
+        # Read immediately: the driver frees a message when the handler returns.
         text = diagnostic.message_primary or ""
         if is_plan(text):
-            self._tally.message(text, diagnostic.context, connection)
+            self._counter.message(text, diagnostic.context, connection)
 
     def _asyncpg(self, connection: Any, message: Any) -> None:
         if is_plan(message.message or ""):
-            self._tally.message(message.message, message.context, connection)
+            self._counter.message(message.message, message.context, connection)

@@ -1,7 +1,7 @@
-"""Plans: what auto_explain and EXPLAIN write as JSON, as signatures and counts. Pure.
+"""Read the JSON plans of auto_explain and EXPLAIN into signatures and counts. Pure.
 
-A signature has no values: filters, sort keys and costs are left out, as they hold literals.
-``side_by_side`` aligns the nodes of two.
+A signature omits filters, sort keys and costs, as they contain values. ``side_by_side`` aligns
+two signatures.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     Node = dict[str, Any]
 
-# A node whose rows were estimated wrongly by this factor, either way, and of which at least so many
-# rows came or were expected: 1 row in the place of 100 makes no plan slow.
+# A misestimate is off by this factor in either direction, with at least this many rows estimated
+# or returned: 1 row instead of 100 makes no plan slow.
 WRONG_BY, AT_LEAST_ROWS = 100, 1000
 
 _BLOCKS = ("Shared Hit Blocks", "Shared Read Blocks", "Local Hit Blocks", "Local Read Blocks")
@@ -29,25 +29,25 @@ _TEMP = ("Temp Read Blocks", "Temp Written Blocks")
 _JOINS = {"Nested Loop": "Nested Loop", "Hash Join": "Hash", "Merge Join": "Merge"}
 _STRATEGIES = {"Sorted": "Group", "Hashed": "Hash", "Mixed": "Mixed"}
 _WRITING = {"ModifyTable", "LockRows"}
-# These read all that comes from below, however little of it is asked for.
+# These read all rows of their children, however few are requested.
 _READING_ALL = {"Sort", "Hash", "ModifyTable", "Bitmap Heap Scan", "Recursive Union"}
 _NO_ROWS_COUNTED = {"ModifyTable", "BitmapAnd", "BitmapOr"}
-# Newer and older servers say what an InitPlan returns, or do not.
+# Only some server versions state what an InitPlan returns.
 _RETURNS = re.compile(r" \(returns .*\)\Z")
 
-# The innermost function of a message's context, and each that it was called by.
+# A line of a message's context: the innermost function comes first, then its callers.
 _FUNCTION = re.compile(r'^(?:PL/\w+ function "?(.+?)"?(?: line \d+.*)?|SQL function "(.+)".*)$')
 _PLANNED = re.compile(r"\n\{\s*\"Query Text\"")
-# What the server itself runs to check a foreign key, after the statement.
+# The server's own statements that check foreign keys, after the user's statement.
 _KEY_CHECK = re.compile(r"(?:SELECT 1|DELETE|UPDATE)\b.*\bOPERATOR\(", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class ExecutedPlan:
-    """One execution's plan, with what it cost, also inside of the functions that it called.
+    """The plan of one execution, with its cost including that of the functions it called.
 
-    ``depth`` is the number of statements that it ran in: of functions, triggers, key checks.
-    ``apart``: the cost of the statement around does not hold it, as it ran after that.
+    ``depth`` is the number of enclosing functions, triggers and foreign key checks. ``apart``
+    tells that the enclosing statement's cost does not include this one, which ran after it.
     """
 
     query: str
@@ -60,25 +60,16 @@ class ExecutedPlan:
     depth: int = 0
     apart: bool = False
 
-    def less(self, inner: ExecutedPlan) -> ExecutedPlan:
-        """Return the plan without the cost of one that ran inside of it."""
-        return replace(
-            self,
-            buffers=self.buffers - inner.buffers,
-            temp_blocks=self.temp_blocks - inner.temp_blocks,
-            wal_records=self.wal_records - inner.wal_records,
-        )
-
 
 def is_plan(message: str) -> bool:
-    """Tell whether a server's message is one of auto_explain's, in whatever language."""
+    """Return whether a server message is one of auto_explain's, in any language."""
     return _PLANNED.search(message) is not None
 
 
 def from_message(message: str, context: str | None, after: Collection[str] = ()) -> ExecutedPlan:
-    """Read a message of auto_explain, and the context that it came with.
+    """Read a message of auto_explain and its context.
 
-    ``after`` are the functions that only triggers call which run after a statement.
+    ``after`` are the functions that only AFTER triggers call.
     """
     document = json.loads(message[message.index("\n{") :])
     query = str(document["Query Text"])
@@ -89,15 +80,15 @@ def from_message(message: str, context: str | None, after: Collection[str] = ())
 
 
 def from_explain(query: str, answer: Any) -> ExecutedPlan:
-    """Read what EXPLAIN (ANALYZE, FORMAT JSON) of a statement gave, as JSON or as text."""
+    """Read the output of EXPLAIN (ANALYZE, FORMAT JSON), parsed or as text."""
     document = json.loads(answer) if isinstance(answer, (str, bytes)) else answer
     return _seen(query, document[0]["Plan"])
 
 
 def _frames(context: str) -> list[str]:
-    """Return the functions of a context, the innermost first."""
-    found = map(_FUNCTION.match, context.splitlines())
-    return [one[1] or one[2] for one in found if one]
+    """Return the functions of a context, innermost first."""
+    matches = map(_FUNCTION.match, context.splitlines())
+    return [match[1] or match[2] for match in matches if match]
 
 
 def _seen(query: str, plan: Node) -> ExecutedPlan:
@@ -114,14 +105,14 @@ def _seen(query: str, plan: Node) -> ExecutedPlan:
 
 
 def _walk(node: Node, level: int = 0) -> Iterator[tuple[int, Node]]:
-    """Yield a plan's nodes as EXPLAIN lists them, each with its level."""
+    """Yield a plan's nodes in EXPLAIN's order, each with its level."""
     yield level, node
     for child in node.get("Plans", ()):
         yield from _walk(child, level + 1)
 
 
 def line(node: Node) -> str:
-    """Write a node as a line of a signature: as EXPLAIN's text does, with no values."""
+    """Write a node as a line of a signature, like EXPLAIN's text without values."""
     words = [_label(node), *_place(node)]
     if name := node.get("Subplan Name"):
         words.insert(0, f"{_RETURNS.sub('', name)}:")
@@ -149,7 +140,7 @@ def _label(node: Node) -> str:
 
 
 def _place(node: Node) -> Iterator[str]:
-    """Yield which index of what a node reads, with the alias that tells one use from another."""
+    """Yield a node's index and relation, with the alias that distinguishes uses of one table."""
     index, alias = node.get("Index Name"), node.get("Alias")
     if index is not None:
         yield f"on {index}" if "Relation Name" not in node else f"using {index}"
@@ -162,9 +153,9 @@ def _place(node: Node) -> Iterator[str]:
 
 
 def _misestimates(node: Node, *, cut: bool) -> Iterator[Misestimate]:
-    """Yield the nodes that were estimated wrongly.
+    """Yield the misestimated nodes.
 
-    ``cut``: somebody above may stop asking, so that fewer rows than expected tell nothing.
+    ``cut``: a parent may stop reading early, so that fewer rows than estimated mean nothing.
     """
     if (found := _misestimate(node)) and not (cut and found.actual < found.estimated):
         yield found
@@ -174,12 +165,12 @@ def _misestimates(node: Node, *, cut: bool) -> Iterator[Misestimate]:
 
 
 def _stops(node: Node, kind: str, number: int, *, cut: bool) -> bool:
-    """Tell whether a node may stop reading its child before that has ended."""
+    """Return whether a node may stop reading its child early."""
     if kind in _READING_ALL or (kind == "Aggregate" and node["Strategy"] != "Sorted"):
         return False
     first_match = node.get("Join Type") in {"Semi", "Anti"} or node.get("Inner Unique", False)
     inner = number == 1 and kind == "Nested Loop" and first_match
-    subplan = "Subplan Name" in node.get("Plans", [{}])[number]  # EXISTS, or never asked
+    subplan = "Subplan Name" in node.get("Plans", [{}])[number]  # EXISTS, or never read
     return cut or inner or subplan or kind in {"Limit", "Merge Join"}
 
 
@@ -195,37 +186,38 @@ def _misestimate(node: Node) -> Misestimate | None:
 
 
 def without_inner(plans: Iterable[ExecutedPlan]) -> Iterator[ExecutedPlan]:
-    """Take out of each plan what those cost that ran inside of it, so that nothing counts twice.
+    """Subtract from each plan the cost of those that ran inside it, so that nothing counts twice.
 
-    ``plans`` are a statement's, in the order in which they ended: the inner ones first.
+    ``plans`` are those of one statement in the order in which they ended: inner ones first.
     """
-    waiting: list[ExecutedPlan] = []  # whole costs of those whose statement around has not ended
+    waiting: list[ExecutedPlan] = []  # with full costs; their enclosing statement has not ended
     for plan in plans:
         own = whole = plan
-        for inner in [one for one in waiting if one.depth > plan.depth]:
+        for inner in [ended for ended in waiting if ended.depth > plan.depth]:
             waiting.remove(inner)
             if inner.apart:
-                whole = whole.less(_negative(inner))
+                whole = _with_cost(whole, inner, 1)
             else:
-                own = own.less(inner)
+                own = _with_cost(own, inner, -1)
         waiting.append(whole)
         yield own
 
 
-def _negative(plan: ExecutedPlan) -> ExecutedPlan:
+def _with_cost(plan: ExecutedPlan, inner: ExecutedPlan, sign: int) -> ExecutedPlan:
+    """Return a plan with the cost of another one added (1) or subtracted (-1)."""
     return replace(
         plan,
-        buffers=-plan.buffers,
-        temp_blocks=-plan.temp_blocks,
-        wal_records=-plan.wal_records,
+        buffers=plan.buffers + sign * inner.buffers,
+        temp_blocks=plan.temp_blocks + sign * inner.temp_blocks,
+        wal_records=plan.wal_records + sign * inner.wal_records,
     )
 
 
 @dataclass(frozen=True)
 class NodePair:
-    """A node of the old tree beside its like in the new one; None where it has none.
+    """A node of the old plan and its counterpart in the new one, as indented signature lines.
 
-    Both are lines of a plan's signature, indented as they stand there.
+    None where a node has no counterpart.
     """
 
     old: str | None
@@ -234,10 +226,9 @@ class NodePair:
 
 
 def side_by_side(old: Sequence[str], new: Sequence[str]) -> list[NodePair]:
-    """Put two plans' signatures beside each other, with what changed marked.
+    """Align two plans' signatures and mark the changed nodes.
 
-    A node that only lies deeper, as another was put above it, is not changed; where nothing but
-    depths differ, those that lie elsewhere are.
+    A node that only moved to another level is unchanged, unless levels are all that differs.
     """
     pairs = list(_paired(old, new))
     if any(pair.changed for pair in pairs) or list(old) == list(new):
@@ -246,8 +237,8 @@ def side_by_side(old: Sequence[str], new: Sequence[str]) -> list[NodePair]:
 
 
 def _paired(old: Sequence[str], new: Sequence[str]) -> Iterator[NodePair]:
-    one, other = ([line.lstrip() for line in tree] for tree in (old, new))
-    matcher = SequenceMatcher(None, one, other, autojunk=False)
+    old_nodes, new_nodes = ([line.lstrip() for line in tree] for tree in (old, new))
+    matcher = SequenceMatcher(None, old_nodes, new_nodes, autojunk=False)
     for kind, low, high, start, end in matcher.get_opcodes():
         for left, right in zip_longest(old[low:high], new[start:end]):
             yield NodePair(left, right, changed=kind != "equal")

@@ -1,4 +1,4 @@
-"""The sessions that scenarios are measured in: engines and connections, and their settings."""
+"""Measured sessions: engines and connections on a clone, their settings, and facts about them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-# What a session of a clone is set to (POSTGRES.md, Statistics and plans). Without TIMING a node
-# costs hardly more than without ANALYZE; log_parameter_max_length is known to 16 and newer.
+# Settings of a clone's sessions (POSTGRES.md, Statistics and plans). Without TIMING, ANALYZE adds
+# hardly any cost to a node; log_parameter_max_length exists from PostgreSQL 16 on.
 AUTO_EXPLAIN = {
     "auto_explain.log_min_duration": "0",
     "auto_explain.log_format": "json",
@@ -41,33 +41,35 @@ WHERE current_setting('auto_explain.log_min_duration', true) IS NOT NULL
 SWITCHED_ON, SWITCHED_OFF = _SWITCH.format(0), _SWITCH.format(-1)
 SWITCHED_ON_LOCALLY = SWITCHED_ON.replace("false)", "true)", 1)  # for one transaction
 
-# The functions that AFTER triggers alone call, as a message's context names them.
+# The functions that only AFTER triggers call, as a message's context names them.
 AFTER_FUNCTIONS = """
 SELECT tgfoid::regprocedure::text FROM pg_trigger WHERE NOT tgisinternal
 GROUP BY tgfoid HAVING bool_and(tgtype & 66 = 0)"""
 
-_EXPLAINS = "plans and buffers are of an EXPLAIN before each statement, which is rolled back"
+_EXPLAINS = "plans and buffers come from an EXPLAIN before each statement, which is rolled back"
 _NOT_LOADED = f"{_EXPLAINS}: auto_explain is not loaded in this session"
 _OFF = f"{_EXPLAINS}: this role may not switch auto_explain on"
-_ALWAYS_ON = "times hold what auto_explain does (some 20 µs a statement): the role may not stop it"
+_ALWAYS_ON = (
+    "times include auto_explain (about 20 µs per statement): this role may not switch it off"
+)
 
-# What would choose another plan after some executions, or on another machine (POSTGRES.md: psycopg
-# prepares at the fifth execution, PostgreSQL turns to a generic plan at the eleventh).
+# Otherwise plans change after some executions, or between machines (POSTGRES.md: psycopg prepares
+# at the fifth execution, PostgreSQL switches to a generic plan at the eleventh).
 MEASURED = {
     "plan_cache_mode": "force_custom_plan",
     "jit": "off",
     "max_parallel_workers_per_gather": "0",
 }
-# What the sessions of a clone have, whoever opens them. Python's own sessions say nothing of
-# auto_explain's messages where nobody hears them.
+# Settings of every session of a clone, whoever opens it. Drivers discard auto_explain's messages
+# where nothing listens.
 CLONE_SETTINGS = {**MEASURED, **AUTO_EXPLAIN}
 
 _IN_FORCE = (*MEASURED, "server_version", "work_mem", "random_page_cost", "effective_cache_size")
 _SETTINGS = f"""
-SELECT name, setting FROM pg_settings WHERE name IN ({", ".join(f"'{one}'" for one in _IN_FORCE)})
+SELECT name, setting FROM pg_settings WHERE name IN ({", ".join(f"'{name}'" for name in _IN_FORCE)})
 ORDER BY name"""  # noqa: S608  names from above
-# Providers and locales stand in other columns in each version. What letters are is of lc_ctype
-# alone: where it is C, no kana is one, and trigram indexes find none (POSTGRES.md).
+# The columns of providers and locales differ between versions. Which characters are letters
+# depends on lc_ctype alone: under C kana are not, and trigram indexes ignore them (POSTGRES.md).
 _ENVIRONMENT = """
 SELECT current_setting('server_version_num')::int / 10000,
   CASE to_jsonb(d) ->> 'datlocprovider' WHEN 'b' THEN 'builtin' WHEN 'i' THEN 'icu' ELSE 'libc' END,
@@ -77,15 +79,16 @@ SELECT current_setting('server_version_num')::int / 10000,
   current_setting('block_size'), d.datname
 FROM pg_database d WHERE d.datname = current_database()"""
 
-# What is asked of a session before it is measured.
+# Queries that a session answers before it is measured.
 QUESTIONS = (LOADED, AFTER_FUNCTIONS, _SETTINGS, _ENVIRONMENT)
 
 
 @dataclass(frozen=True)
 class SessionFacts:
-    """What a session says of itself: where its plans come from, its settings, its server.
+    """Facts about a session: the source of its plans, its settings, its server and database.
 
-    ``notes`` are lines for ScenarioResult.not_captured; ``after`` see perfdata.perf.capture.plans.
+    ``notes`` are lines for ScenarioResult.not_captured, ``after`` are the functions that only
+    AFTER triggers call.
     """
 
     plans: PlanSource
@@ -112,7 +115,7 @@ class SessionFacts:
 
 
 def _plan_source(level: str | None, may_switch: bool) -> tuple[PlanSource, tuple[str, ...]]:
-    """Tell where a session's plans come from by its answers to LOADED, and what is to be said."""
+    """Return where a session's plans come from, by its answer to LOADED, and notes on that."""
     if level is None:
         return PlanSource.EXPLAIN, (_NOT_LOADED,)
     if may_switch:
@@ -123,10 +126,10 @@ def _plan_source(level: str | None, may_switch: bool) -> tuple[PlanSource, tuple
 
 
 def make_engine(url: str, *, explained: bool = False) -> Engine:
-    """Make an engine on psycopg whose connections never prepare, and have the MEASURED settings.
+    """Make an engine on psycopg whose connections never prepare and have the MEASURED settings.
 
-    ``url`` is any that perfdata takes (postgresql://, postgresql+asyncpg://, key=value).
-    ``explained``: they send the plan of each statement, where they can.
+    ``url`` may have any form that perfdata accepts (postgresql://, postgresql+asyncpg://,
+    key=value). With ``explained``, connections send the plan of each statement if they can.
     """
     from sqlalchemy import create_engine, event
 
@@ -136,12 +139,12 @@ def make_engine(url: str, *, explained: bool = False) -> Engine:
         make_url(normalise_url(url), "psycopg"), connect_args={"prepare_threshold": None}
     )
     event.listen(engine, "do_connect", _connect)
-    event.listen(engine, "connect", lambda connection, _: _settle(connection, explained=explained))
+    event.listen(engine, "connect", lambda connection, _: _prepare(connection, explained=explained))
     return engine
 
 
 def _connect(dialect: Any, _record: Any, args: Any, options: Any) -> Any:
-    """Connect, or say with no password why not: a traceback shows what functions were given."""
+    """Connect, or raise an error without the password: a traceback would show the arguments."""
     __tracebackhide__ = True
     try:
         return dialect.connect(*args, **options)
@@ -154,31 +157,31 @@ def _unreachable(error: Exception) -> ConnectError:
 
 
 def make_async_engine(url: str, driver: str = "psycopg", *, explained: bool = False) -> AsyncEngine:
-    """Make the engine of make_engine for asynchronous callers, on psycopg or asyncpg."""
+    """Make an asynchronous engine like make_engine's, on psycopg or asyncpg."""
     from sqlalchemy import event
     from sqlalchemy.ext.asyncio import create_async_engine
 
     from perfdata.postgres.url import make_url, normalise_url
 
-    # asyncpg always prepares; with force_custom_plan it does no harm.
+    # asyncpg always prepares, which force_custom_plan makes harmless.
     arguments: dict[str, Any] = {"prepare_threshold": None} if driver == "psycopg" else {}
     engine = create_async_engine(make_url(normalise_url(url), driver), connect_args=arguments)
-    statements = _settling(explained=explained)
+    statements = _session_start(explained=explained)
 
-    async def settle(connection: Any) -> None:
+    async def prepare(connection: Any) -> None:
         if driver == "psycopg":
-            await _settle_async(connection, explained=explained)
+            await _prepare_async(connection, explained=explained)
         else:
             for statement in statements:
                 await connection.execute(statement)
 
     event.listen(engine.sync_engine, "do_connect", _connect)
-    event.listen(engine.sync_engine, "connect", lambda made, _: made.run_async(settle))
+    event.listen(engine.sync_engine, "connect", lambda made, _: made.run_async(prepare))
     return engine
 
 
 def connect_psycopg(url: str, *, explained: bool = False) -> psycopg.Connection[Any]:
-    """Connect plain psycopg, with what make_engine's connections have."""
+    """Open a psycopg connection with the settings of make_engine's connections."""
     import psycopg
 
     from perfdata.postgres.url import normalise_url
@@ -188,14 +191,14 @@ def connect_psycopg(url: str, *, explained: bool = False) -> psycopg.Connection[
         connection = psycopg.connect(normalise_url(url), prepare_threshold=None)
     except (psycopg.Error, OSError) as error:
         raise _unreachable(error) from None
-    _settle(connection, explained=explained)
+    _prepare(connection, explained=explained)
     return connection
 
 
 async def connect_psycopg_async(
     url: str, *, explained: bool = False
 ) -> psycopg.AsyncConnection[Any]:
-    """Connect asynchronous psycopg, with what make_engine's connections have."""
+    """Open an asynchronous psycopg connection with the settings of make_engine's connections."""
     import psycopg
 
     from perfdata.postgres.url import normalise_url
@@ -205,31 +208,32 @@ async def connect_psycopg_async(
         made = await psycopg.AsyncConnection.connect(normalise_url(url), prepare_threshold=None)
     except (psycopg.Error, OSError) as error:
         raise _unreachable(error) from None
-    await _settle_async(made, explained=explained)
+    await _prepare_async(made, explained=explained)
     return made
 
 
-def _settling(*, explained: bool) -> list[str]:
-    """Return the statements that a new session begins with."""
+def _session_start(*, explained: bool) -> list[str]:
+    """Return the statements that prepare a new session."""
     changes = [f"SET {name} = '{value}'" for name, value in MEASURED.items()]
     return changes if explained else [*changes, SWITCHED_OFF]
 
 
-def _settle(connection: Any, *, explained: bool) -> None:
+def _prepare(connection: Any, *, explained: bool) -> None:
     before, connection.autocommit = connection.autocommit, True
-    for statement in _settling(explained=explained):
+    for statement in _session_start(explained=explained):
         connection.execute(statement)
     connection.autocommit = before
 
 
-async def _settle_async(connection: psycopg.AsyncConnection[Any], *, explained: bool) -> None:
+async def _prepare_async(connection: psycopg.AsyncConnection[Any], *, explained: bool) -> None:
     before = connection.autocommit
     await connection.set_autocommit(True)
-    for statement in _settling(explained=explained):
+    for statement in _session_start(explained=explained):
         await connection.execute(statement.encode())
     await connection.set_autocommit(before)
 
 
 def ask(connection: Connection) -> SessionFacts:
-    """Ask a SQLAlchemy connection's session QUESTIONS."""
-    return SessionFacts.of([connection.exec_driver_sql(one).fetchall() for one in QUESTIONS])
+    """Ask the session of a SQLAlchemy connection the QUESTIONS."""
+    answers = [connection.exec_driver_sql(question).fetchall() for question in QUESTIONS]
+    return SessionFacts.of(answers)

@@ -1,17 +1,17 @@
-"""Statement fingerprints: what a statement is when its values are taken away.
+"""Statement fingerprints: a statement without its values, and hashes of the values of a call.
 
-Statements that differ only in values, in the length of a list of values (``IN (…)``, ``VALUES
-(…), (…)``, ``ARRAY[…]``), in white space, comments, or the case of keywords and unquoted names
-have one fingerprint. Names matter, and so do true, false and null: they may choose another plan.
-The key of a JSON operator (``data -> 'key'``) is a name too.
+Statements have the same fingerprint if they differ only in values, in the length of a list of
+values (``IN (…)``, ``VALUES (…), (…)``, ``ARRAY[…]``), in white space, comments, or the case of
+keywords and unquoted names. Names matter, as do true, false and null, which may lead to another
+plan. The key of a JSON operator (``data -> 'key'``) counts as a name.
 
-sqlglot normalises what it can parse. The rest (VACUUM, CALL, what is not SQL at all) is normalised
-by its tokens: values become ``?``, lists of values one ``?``, words are put in lower case, comments
-go, and one blank stands between tokens.
+sqlglot normalises what it can parse. Other text (VACUUM, CALL, or no SQL at all) is normalised by
+tokens: values and lists of values become ``?``, words are lower-cased, comments are removed, and
+tokens are separated by one space.
 
-``values_of`` hashes the values of one call, with and without those in long lists, so that a list's
-parts are told from N+1: SQLAlchemy's selectinload sends 500 keys at once, what fetches by
-yield_per, or cuts lists by itself, mostly some hundreds. Such calls differ in their lists alone.
+``values_of`` distinguishes N+1 from a long list sent in parts: SQLAlchemy's selectinload sends 500
+keys at a time, yield_per and chunking code usually some hundreds. Such calls differ only in their
+lists.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
     from sqlglot import exp
 
-COMMENTS = r"(?:--[^\n]*\n|/\*.*?\*/|[\s(])*"  # what may stand before a statement's first word
+COMMENTS = r"(?:--[^\n]*\n|/\*.*?\*/|[\s(])*"  # may precede a statement's first word
 _EXPLAINED = re.compile(
     COMMENTS + r"(?:SELECT|INSERT|UPDATE|DELETE|WITH|VALUES|MERGE|TABLE)\b",
     re.IGNORECASE | re.DOTALL,
 )
 
-# psycopg's placeholders, as they stand in the text that SQLAlchemy hands to the driver.
+# psycopg's placeholders, as in the text that SQLAlchemy passes to the driver.
 _PARAMETER = re.compile(r"%\([^)]*\)[sbt]|%[sbt](?!\w)|%%")
-# What sqlglot parses into a tree; of the rest it makes a string, and says so in a log.
+# sqlglot parses these into a tree; it keeps other statements as a string and logs a warning.
 _PARSED = re.compile(r"[\s(]*(?:SELECT|INSERT|UPDATE|DELETE|WITH|VALUES|MERGE)\b", re.IGNORECASE)
-# Long lists are shortened before they are parsed: of 1,000 rows of 6 values, sqlglot takes 0.3 s.
+# Long lists are shortened before parsing: sqlglot needs 0.3 s for 1,000 rows of 6 values.
 # No possessive quantifiers: Python before 3.11.5 matches them wrongly.
 _VALUE = r"(?:\$1|\d+)(?:::\w+)?(?=\s*[,)])"
 _ROW = rf"\(\s*{_VALUE}(?:\s*,\s*{_VALUE})*\s*\)"
@@ -59,7 +59,6 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 
-
 _LONG = 100  # values
 _INSERT = re.compile(COMMENTS + r"INSERT\b", re.IGNORECASE | re.DOTALL)
 _NAMED_PARAMETER = re.compile(r"%\((?P<name>[^)]*)\)[sbt]|%[sbt](?!\w)|%%|\$(?P<number>\d+)")
@@ -77,7 +76,7 @@ _LIST = re.compile(
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement without its values; ``fingerprint`` is 16 hexadecimal digits of its hash."""
+    """A normalised statement; ``fingerprint`` is 16 hexadecimal digits of its text's SHA-256."""
 
     fingerprint: str
     text: str
@@ -85,24 +84,24 @@ class Statement:
 
 @lru_cache(maxsize=4096)
 def fingerprint(query: str) -> Statement:
-    """Take the values out of a statement, as it is sent to the driver, and hash what stays."""
+    """Normalise a statement, as it is sent to the driver, and hash it."""
     text = normalise(query)
     return Statement(hashlib.sha256(text.encode()).hexdigest()[:16], text)
 
 
 def explainable(query: str) -> bool:
-    """Tell whether EXPLAIN takes a statement."""
+    """Return whether EXPLAIN accepts a statement."""
     return _EXPLAINED.match(query) is not None
 
 
 def literals(query: str) -> tuple[str, ...]:
-    """Return the values that are written into a statement's text, in their order."""
-    values = (found["value"] for found in _TOKEN.finditer(_PARAMETER.sub("", query)))
-    return tuple(one for one in values if one and not re.match(r"\$\d", one))
+    """Return the literal values in a statement's text, in order."""
+    values = (token["value"] for token in _TOKEN.finditer(_PARAMETER.sub("", query)))
+    return tuple(value for value in values if value and not re.match(r"\$\d", value))
 
 
 def normalise(query: str) -> str:
-    """Return a statement on one line, with ``?`` for every value and every list of values."""
+    """Return a statement on one line, with ``?`` for each value and each list of values."""
     query = _PARAMETER.sub(lambda found: "%" if found[0] == "%%" else "$1", query)
     if _PARSED.match(query):
         from sqlglot.errors import SqlglotError
@@ -111,7 +110,7 @@ def normalise(query: str) -> str:
         try:
             return _by_tree(short)
         except (SqlglotError, RecursionError):
-            pass  # newer syntax than sqlglot's, or nested deeper than Python's stack
+            pass  # syntax that sqlglot does not know, or nested deeper than Python's stack
     return _by_tokens(query)
 
 
@@ -138,8 +137,8 @@ def _without_value(node: exp.Expr) -> exp.Expr:
     if isinstance(node, exp.Neg) and isinstance(node.this, _value_nodes()):
         return exp.Var(this="?")
     if isinstance(node, exp.Interval) and isinstance(node.this, exp.Literal):
-        return exp.Interval(this=exp.Var(this="?"))  # its unit is a part of the string
-    # The length in varchar(50) is a part of the type.
+        return exp.Interval(this=exp.Var(this="?"))  # the string includes the unit
+    # The length in varchar(50) belongs to the type.
     if isinstance(node, _value_nodes()) and not isinstance(node.parent, exp.DataTypeParam):
         return exp.Var(this="?")
     return node
@@ -176,17 +175,16 @@ def _token(found: re.Match[str]) -> str:
 
 
 class Values(NamedTuple):
-    """Hashes of a call's values: of all, and of those outside of its long lists if it has any."""
+    """Hashes of a call's values: of all, and of those outside its long lists if it has any."""
 
     whole: bytes
     outside: bytes | None
 
 
 def values_of(query: str, parameters: Any, *, many: bool = False) -> Values:
-    """Hash a call's values: its parameters, and those that are written into its text.
+    """Hash a call's values: its parameters, and the literals in its text.
 
-    Of a batch (``many``: the parameters are those of executemany) row by row, as it may be large;
-    its rows are a list.
+    With ``many`` the parameters are those of executemany; its rows count as a list.
     """
     rows = parameters if isinstance(parameters, (list, tuple)) else (parameters,)
     return Values(_hash(query, *rows), _outside(query, parameters, many=many))
@@ -198,30 +196,32 @@ def _outside(query: str, parameters: Any, *, many: bool) -> bytes | None:
         is_long = isinstance(parameters, list) and len(parameters) >= _LONG
         return _hash(*written.literals) if is_long else None
     named = _named(parameters)
-    arrays = set() if _INSERT.match(query) else {key for key, one in named.items() if _is_long(one)}
+    arrays = {key for key, value in named.items() if _is_long(value)}
+    if _INSERT.match(query):
+        arrays = set()
     if not (written.is_long or arrays):
         return None
-    rest = (one for key, one in named.items() if key not in written.inside | arrays)
+    rest = (value for key, value in named.items() if key not in written.inside | arrays)
     return _hash(*written.literals, *rest)
 
 
 def _named(parameters: Any) -> dict[Any, Any]:
-    """Return parameters by their names, in the order of these, or by their positions."""
+    """Return parameters by name, sorted, or by position."""
     if isinstance(parameters, Mapping):
         return dict(sorted(parameters.items()))
     return dict(enumerate(parameters)) if isinstance(parameters, Iterable) else {}
 
 
 def _is_long(value: Any) -> bool:
-    """Tell whether a parameter is a long array; one of floats is a vector, which is one value."""
+    """Return whether a parameter is a long array; floats are a vector, which is one value."""
     is_long = isinstance(value, (list, tuple)) and len(value) >= _LONG
     return is_long and not isinstance(value[0], float)
 
 
 class _Written(NamedTuple):
-    """What a statement's text holds: the names, or positions, of parameters in its long lists.
+    """The long lists in a statement's text: the names or positions of the parameters inside them.
 
-    ``literals`` are the values that are written outside of these.
+    ``literals`` are the literal values outside them.
     """
 
     is_long: bool
@@ -247,14 +247,14 @@ def _written(query: str) -> _Written:
 
 
 def _is_list(found: re.Match[str], query: str) -> bool:
-    """Tell whether a list is long; an array that is inserted is one value."""
+    """Return whether a match is a long list; an array that is inserted is one value."""
     inserted = found["array"] and _INSERT.match(query)
     return not inserted and len(_WRITTEN_VALUES.findall(found[0])) >= _LONG
 
 
 def _hash(*values: Any) -> bytes:
-    found = hashlib.blake2b(digest_size=8)
-    for one in values:
-        found.update(repr(one).encode("utf-8", "backslashreplace"))
-        found.update(b"\0")
-    return found.digest()
+    digest = hashlib.blake2b(digest_size=8)
+    for value in values:
+        digest.update(repr(value).encode("utf-8", "backslashreplace"))
+        digest.update(b"\0")
+    return digest.digest()

@@ -1,4 +1,4 @@
-"""Interleave: have the sides of a comparison run the same tests, and take their rounds in turn."""
+"""The coordinator of a comparison: runs the variants' pytests, and interleaves their rounds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from perfdata.perf.compare.differences import (
     ScenarioCounts,
     Times,
 )
-from perfdata.perf.compare.participant import PROTOCOL, Channel
+from perfdata.perf.compare.participant import PROTOCOL, VARIABLE, Channel
 from perfdata.progress import Event
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from perfdata.perf.compare.variants import Variant
     from perfdata.progress import Report
 
-# In simulations of 30 rounds on a quiet machine 10 % are found in 99 of 100; over 100 rounds each
-# further one tells little. Three sides take them: a scenario of 50 ms is measured for 15 s.
+# In simulations, 30 rounds on a quiet machine detect a change of 10 % in 99 of 100 cases; beyond
+# 100, further rounds add little. With three variants a scenario of 50 ms takes 15 s.
 ROUND_TIME_S = 5.0
 MIN_ROUNDS, MAX_ROUNDS = 30, 100
 _END_S = 5.0
@@ -43,9 +43,9 @@ _SHOWN_LINES = 4
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a side may take: to collect, to prepare a test, and for a round.
+    """The time limits of a variant: for collection, for preparing a test, and for a round.
 
-    For a round it is ``round_s``, or so many times what the first one took.
+    A round may take ``round_s``, or ``round_times`` times as long as the first one.
     """
 
     collect_s: float = 300.0
@@ -56,10 +56,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which tests are compared: those that measure the scenario ``only``, or all without one.
+    """The tests to compare: those of the scenario ``only``, or all.
 
-    ``measured`` are the tests that did so in the last run; where none of them is there, those are
-    taken whose names hold that of the scenario.
+    ``measured`` are the tests that measured the scenario in the last run. If none of them exists,
+    tests are selected whose names contain the scenario's.
     """
 
     only: str = ""
@@ -73,7 +73,7 @@ class Selection:
 
 @dataclass
 class Outcome:
-    """What was found so far: see perfdata.perf.compare.differences.Comparison."""
+    """The outcome of a run, as in Comparison."""
 
     scenarios: list[ScenarioComparison] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -81,61 +81,65 @@ class Outcome:
 
 
 class Coordinator:
-    """A run of the same tests on all sides; the sides are ``this``, ``rev`` and ``again``."""
+    """Runs the same tests in the processes of all variants: ``this``, ``rev`` and ``again``.
+
+    ``rounds`` is None for as many as fit into ROUND_TIME_S.
+    """
 
     def __init__(
         self,
-        peers: Mapping[str, VariantProcess],
+        processes: Mapping[str, VariantProcess],
         rounds: int | None,
         limits: Limits,
         report: Report,
     ) -> None:
-        """Take the sides' pytests, and how many rounds there shall be if not as many as fit."""
-        self._peers = peers
+        self._processes = processes
         self._rounds = rounds
         self._limits = limits
         self._report = report
-        self._draw = random.Random(SEED)  # noqa: S311  the same order each time is what is wanted
-        self.found = Outcome()
+        self._draw = random.Random(SEED)  # noqa: S311  reproducible, not cryptographic
+        self.outcome = Outcome()
 
     def run(self, selection: Selection) -> Outcome:
-        """Run the selected tests that are on all sides."""
-        tests = self._agree(selection)
-        for peer in self._peers.values():
-            peer.order("run", tests=tests)
+        """Run the selected tests that all variants have."""
+        tests = self._common_tests(selection)
+        for process in self._processes.values():
+            process.order("run", tests=tests)
         for number, test in enumerate(tests, 1):
             self._report(Event(f"comparing {test} ({number} of {len(tests)})"))
             self._compare(test)
-        return self.found
+        return self.outcome
 
-    def _agree(self, selection: Selection) -> list[str]:
-        """Hear what each side has, and return the tests that are to be run."""
-        limit_s = self._limits.collect_s
-        said = {name: one.expect("hello", limit_s=limit_s) for name, one in self._peers.items()}
-        for name, hello in said.items():
-            self._check(self._peers[name], hello)
-        here, there = selection.of(said["this"]["tests"]), selection.of(said["rev"]["tests"])
-        label = self._peers["rev"].side.label
-        both = [test for test in here if test in there and test in said["again"]["tests"]]
-        self.found.notes += [f"{test}: not in {label}" for test in here if test not in there]
-        self.found.notes += [f"{test}: only in {label}" for test in there if test not in here]
-        if not both:
-            all_tests = ", ".join(said["this"]["tests"]) or "none"
+    def _common_tests(self, selection: Selection) -> list[str]:
+        """Wait for each variant's tests, and return those to run."""
+        hellos = {
+            name: process.expect("hello", limit_s=self._limits.collect_s)
+            for name, process in self._processes.items()
+        }
+        for name, hello in hellos.items():
+            self._check(self._processes[name], hello)
+        here, there = selection.of(hellos["this"]["tests"]), selection.of(hellos["rev"]["tests"])
+        label = self._processes["rev"].variant.label
+        common = [test for test in here if test in there and test in hellos["again"]["tests"]]
+        self.outcome.notes += [f"{test}: not in {label}" for test in here if test not in there]
+        self.outcome.notes += [f"{test}: only in {label}" for test in there if test not in here]
+        if not common:
+            all_tests = ", ".join(hellos["this"]["tests"]) or "none"
             raise ConfigError(
-                f"no perf test that was asked for is in this tree and in {label}; here there are: "
+                f"no selected perf test is in both this tree and {label}; this tree has: "
                 f"{all_tests}"
             )
-        return both
+        return common
 
-    def _check(self, peer: VariantProcess, hello: Mapping[str, Any]) -> None:
-        label = peer.side.label
+    def _check(self, process: VariantProcess, hello: Mapping[str, Any]) -> None:
+        label = process.variant.label
         if hello["protocol"] != PROTOCOL:
             raise ConfigError(
-                f"{label} speaks another form of this protocol ({hello['protocol']}, this tree "
-                f"{PROTOCOL}): its perfdata is not of this time. Compare with a nearer revision"
+                f"the perfdata in {label} uses another protocol ({hello['protocol']}, this tree "
+                f"{PROTOCOL}): compare with a more recent revision"
             )
-        _check_foreign(peer, hello)
-        self.found.errors += [f"{label}, not collected: {error}" for error in hello["errors"]]
+        _check_foreign(process, hello)
+        self.outcome.errors += [f"{label}, not collected: {error}" for error in hello["errors"]]
 
     def _compare(self, test: str) -> None:
         ready, ended = self._prepare(test)
@@ -144,174 +148,183 @@ class Coordinator:
             times = self._take_rounds(test, ready, ended)
         for name in ready:
             if name not in ended:
-                self._peers[name].order("enough")
-                ended[name] = self._peers[name].expect("end", limit_s=self._limits.ready_s)
+                self._processes[name].order("enough")
+                ended[name] = self._processes[name].expect("end", limit_s=self._limits.ready_s)
         self._conclude(test, ended, times)
 
     def _prepare(self, test: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Have one side after the other run a test up to its rounds.
+        """Let one variant after the other run a test up to its rounds.
 
-        Returns what those said that are there, and what those said whose test ended before.
+        Returns the events of the variants that are ready, and of those whose test has ended.
         """
         ready: dict[str, Any] = {}
         ended: dict[str, Any] = {}
-        for name, peer in self._peers.items():
-            peer.doing = f"in {test}"
-            peer.expect("start", limit_s=self._limits.ready_s)
-            peer.order("go")
-            said = peer.expect("ready", "end", limit_s=self._limits.ready_s)
-            (ready if said["event"] == "ready" else ended)[name] = said
-            if said["event"] == "ready":
-                _check_foreign(peer, said)
-        if len({said["data"] for said in ready.values()}) > 1:
-            self.found.notes.append(
-                f"{test}: the sides run on different rows, as they make the dataset differently; "
-                "times and counts tell of both"
+        for name, process in self._processes.items():
+            process.activity = f"in {test}"
+            process.expect("start", limit_s=self._limits.ready_s)
+            process.order("go")
+            event = process.expect("ready", "end", limit_s=self._limits.ready_s)
+            if event["event"] == "ready":
+                ready[name] = event
+                _check_foreign(process, event)
+            else:
+                ended[name] = event
+        if len({event["data"] for event in ready.values()}) > 1:
+            self.outcome.notes.append(
+                f"{test}: the trees build the dataset differently, so that times and counts also "
+                "reflect different rows"
             )
         return ready, ended
 
     def _take_rounds(
         self, test: str, ready: Mapping[str, Any], ended: dict[str, Any]
     ) -> Times | None:
-        """Take the rounds; None, and who ended in ``ended``, where a scenario failed in one."""
-        warm_s = median(said["warm_s"] for said in ready.values())
+        """Take the rounds; if a test ends in one, add its event to ``ended`` and return None."""
+        warm_s = median(event["warm_s"] for event in ready.values())
         limit_s = max(self._limits.round_s, self._limits.round_times * warm_s)
-        taken: dict[str, list[float]] = {name: [] for name in self._peers}
+        rounds_s: dict[str, list[float]] = {name: [] for name in self._processes}
         orders = []
         for number in range(self._rounds or rounds_of(warm_s)):
-            orders.append(self._draw.sample(list(self._peers), len(self._peers)))
+            orders.append(self._draw.sample(list(self._processes), len(self._processes)))
             for name in orders[-1]:
-                peer = self._peers[name]
-                peer.doing = f"in round {number + 1} of {test}"
-                peer.order("round")
-                said = peer.expect("round", "end", limit_s=limit_s)
-                if said["event"] == "end":
-                    ended[name] = said
+                process = self._processes[name]
+                process.activity = f"in round {number + 1} of {test}"
+                process.order("round")
+                event = process.expect("round", "end", limit_s=limit_s)
+                if event["event"] == "end":
+                    ended[name] = event
                     return None
-                taken[name].append(said["seconds"])
-        return Times(taken, orders)
+                rounds_s[name].append(event["seconds"])
+        return Times(rounds_s, orders)
 
     def _conclude(self, test: str, ended: Mapping[str, Any], times: Times | None) -> None:
-        """Compare what the sides counted, and keep what they failed for."""
-        for name, said in ended.items():
-            self._keep_failure(test, name, said, whole=times is not None)
-        if times is None and any(said["failed"] for said in ended.values()):
+        """Compare the variants' counts, and keep their failures."""
+        for name, end in ended.items():
+            self._keep_failure(test, name, end, timed=times is not None)
+        if times is None and any(end["failed"] for end in ended.values()):
             return
-        this, rev, again = (
-            {one.scenario: one for one in map(ScenarioCounts.from_json, ended[name]["results"])}
-            for name in VARIANTS
-        )
-        for scenario, counted in this.items():
+        this, rev, again = (_counts_by_scenario(ended[name]) for name in VARIANTS)
+        for scenario, counts in this.items():
             if scenario not in rev or scenario not in again:
-                self.found.notes.append(f"{test}: {scenario} was not measured on all sides")
+                self.outcome.notes.append(f"{test}: not all variants measured {scenario}")
                 continue
-            own = times if scenario == ended["this"]["timed"] else None
-            found = ScenarioComparison.of(test, counted, rev[scenario], again[scenario], own)
-            self.found.scenarios.append(found)
+            own_times = times if scenario == ended["this"]["timed"] else None
+            self.outcome.scenarios.append(
+                ScenarioComparison.of(test, counts, rev[scenario], again[scenario], own_times)
+            )
 
-    def _keep_failure(self, test: str, name: str, said: Mapping[str, Any], *, whole: bool) -> None:
-        label = self._peers[name].side.label
-        if said["skipped"] and not said["failed"]:
-            self.found.notes.append(f"{test}: skipped in {label}: {said['skipped']}")
-        if not said["failed"]:
-            return
-        if whole:  # a budget, a baseline, or what the test asserts: not what is asked here
-            self.found.notes.append(f"{test}: red in {label}: {said['failed']}")
-        else:
-            self.found.errors.append(f"{test}: failed in {label}: {said['failed']}")
+    def _keep_failure(self, test: str, name: str, end: Mapping[str, Any], *, timed: bool) -> None:
+        label = self._processes[name].variant.label
+        if end["failed"] and timed:  # a budget, a baseline or an assertion: no obstacle here
+            self.outcome.notes.append(
+                f"{test}: failed after its rounds in {label}: {end['failed']}"
+            )
+        elif end["failed"]:
+            self.outcome.errors.append(f"{test}: failed in {label}: {end['failed']}")
+        elif end["skipped"]:
+            self.outcome.notes.append(f"{test}: skipped in {label}: {end['skipped']}")
+
+
+def _counts_by_scenario(end: Mapping[str, Any]) -> dict[str, ScenarioCounts]:
+    counts = map(ScenarioCounts.from_json, end["results"])
+    return {each.scenario: each for each in counts}
 
 
 def rounds_of(duration_s: float) -> int:
-    """Return how many rounds are taken of a scenario that takes so long."""
+    """Return the number of rounds for a scenario of a duration."""
     return max(MIN_ROUNDS, min(math.ceil(ROUND_TIME_S / max(duration_s, 1e-9)), MAX_ROUNDS))
 
 
-def _check_foreign(peer: VariantProcess, said: Mapping[str, Any]) -> None:
-    if foreign := said["foreign"]:
+def _check_foreign(process: VariantProcess, event: Mapping[str, Any]) -> None:
+    if foreign := event["foreign"]:
         more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""  # noqa: PLR2004  enough
         raise ComparisonError(
-            f"{peer.side.label} did not run its own code: {', '.join(foreign[:3])}{more} came from "
-            f"elsewhere than {peer.side.tree}. An import path that is absolute, or set by a "
-            "conftest.py, is the usual reason: have it begin at the file that sets it"
+            f"{process.variant.label} did not run its own code: {', '.join(foreign[:3])}{more} was "
+            f"not imported from {process.variant.tree}. The usual cause is an absolute import "
+            "path, for example in a conftest.py: make it relative to that file"
         )
 
 
 class VariantProcess:
-    """A side's pytest. ``doing`` says, for errors, what it was last told to do."""
+    """The pytest process of a variant; ``activity`` describes its last order for errors."""
 
-    def __init__(self, side: Variant, channel: Channel, process: subprocess.Popen[bytes]) -> None:
-        """Take the side, and what was started for it."""
-        self.side = side
-        self.doing = "while it collected the tests"
+    def __init__(
+        self, variant: Variant, channel: Channel, process: subprocess.Popen[bytes]
+    ) -> None:
+        self.variant = variant
+        self.activity = "while collecting tests"
         self._channel = channel
         self._process = process
 
-    def order(self, order: str, **said: Any) -> None:
-        """Send an order; to a pytest that has ended it is lost, which ``expect`` tells."""
-        self._channel.send(order=order, **said)
+    def order(self, order: str, **fields: Any) -> None:
+        """Send an order; if the process has ended, the next ``expect`` raises."""
+        self._channel.send(order=order, **fields)
 
     def expect(self, *events: str, limit_s: float) -> dict[str, Any]:
-        """Return the next event; ComparisonError where none comes, or another than expected."""
+        """Return the next event; raise ComparisonError if it is missing or unexpected."""
         try:
             message = self._channel.receive(limit_s)
         except TimeoutError:
-            raise self._error(f"has not answered for {limit_s:.0f} s") from None
+            raise self._error(f"did not answer for {limit_s:.0f} s") from None
         if message is None:
             raise self._error(self._ending())
         if message["event"] not in events:
-            raise self._error(f"said {message['event']!r}, not {' or '.join(events)}")
+            raise self._error(f"sent {message['event']!r}, not {' or '.join(events)}")
         return message
 
     def _ending(self) -> str:
         try:
             code = self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
-            return "has closed its end of the channel"
+            return "closed its end of the channel"
         return f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
 
     def _error(self, what: str) -> ComparisonError:
-        said = self.side.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        tail = " | ".join(line.strip() for line in said[-_SHOWN_LINES:] if line.strip())
+        output = self.variant.log.read_text(encoding="utf-8", errors="replace").strip()
+        lines = output.splitlines()[-_SHOWN_LINES:]
+        tail = " | ".join(line.strip() for line in lines if line.strip())
         return ComparisonError(
-            f"the pytest of {self.side.label} {what} {self.doing}; it said at last: "
-            f"{tail or 'nothing'} (all of it: {kept_log(self.side)})"
+            f"the pytest of {self.variant.label} {what} {self.activity}; its last output: "
+            f"{tail or 'none'} (full log: {kept_log(self.variant)})"
         )
 
 
-def kept_log(side: Variant) -> Path:
-    """Return where a side's log is kept until the next comparison."""
-    return side.home.parent.parent / f"{side.name}.log"
+def kept_log(variant: Variant) -> Path:
+    """Return the path at which a variant's log is kept until the next comparison."""
+    return variant.home.parent.parent / f"{variant.name}.log"
 
 
 @contextmanager
-def running(side: Variant, origin: Path, *, project: str, dataset: str) -> Iterator[VariantProcess]:
-    """Run a side's pytest for a block, and end it and whatever it started."""
+def running(
+    variant: Variant, origin: Path, *, project: str, dataset: str
+) -> Iterator[VariantProcess]:
+    """Run a variant's pytest during a block; afterwards end it and its child processes."""
     ours, theirs = socket.socketpair()
-    other = None if side.tree == origin else str(origin)
-    told = {"fd": theirs.fileno(), "tree": str(side.tree), "other": other, "project": project}
+    other = None if variant.tree == origin else str(origin)
+    options = {"fd": theirs.fileno(), "tree": str(variant.tree), "other": other, "project": project}
     channel = Channel(ours)
-    with side.log.open("wb") as log:
+    with variant.log.open("wb") as log:
         process = subprocess.Popen(
-            side.command(dataset),
-            cwd=side.root,
-            env={**side.environment(origin), "PERFDATA_COMPARE": json.dumps(told)},
+            variant.command(dataset),
+            cwd=variant.root,
+            env={**variant.environment(origin), VARIABLE: json.dumps(options)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             pass_fds=[theirs.fileno()],
-            process_group=0,  # an interrupt is for us: we end it
+            process_group=0,  # interrupts go to this process only, which ends the others
         )
     theirs.close()
     try:
-        yield VariantProcess(side, channel, process)
+        yield VariantProcess(variant, channel, process)
     finally:
-        channel.close()  # which a pytest that waits for an order takes for the end
+        channel.close()  # a pytest that waits for an order then ends
         _end(process)
-        shutil.copyfile(side.log, kept_log(side))
+        shutil.copyfile(variant.log, kept_log(variant))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a pytest, ask it to end, and make it: each for so long; then its own processes."""
+    """Wait for a pytest, then terminate it, then kill it; finally kill its child processes."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(_END_S)
     for signal_number in (signal.SIGTERM, signal.SIGKILL):

@@ -1,31 +1,30 @@
-"""What a comparison of two trees found: in counts, and in times by a randomisation test. Pure.
+"""The differences between two trees: in counts, and in times by a randomisation test. Pure.
 
-Two codes took rounds in turn, so that the two times of a round stand under the same weather. What
-is compared is d = log(median of the one) - log(median of the other). A median is not moved by a
-few bad rounds, of which times always have some; in logarithms, twice and half are as far from
-nothing.
+The two trees take their rounds in turn, so that both times of a round are measured under the same
+conditions. The statistic is d = log(median of one) - log(median of the other): a median is robust
+against outliers, and in logarithms a factor of 2 and one of 1/2 have the same size.
 
-How far from nothing does d lie by noise alone? Share the rounds out into two halves by chance, both
-codes the same. Within one code the medians of its halves differ by noise alone, whatever the code
-is; so does the difference of these differences between the codes,
+How large is d by noise alone? Split the rounds at random into two halves, the same for both trees.
+Within one tree, the medians of the halves differ only by noise, and so does the difference of
+these differences between the trees:
 
-    d* = ((one's first half - its second) - (other's first half - its second)) / 2
+    d* = ((first half - second half of one) - (first half - second half of the other)) / 2
 
-A real change of the code is in both halves and cancels, and so does what slows both codes in the
-same rounds. The spread is that of d: the median of half the rounds has twice the variance, two
-halves make it four times, and halving takes the four away again. Many such d* are the *null
-distribution*.
+A real difference between the trees is in both halves and cancels out, as does what slows both
+trees in the same rounds. The variance is that of d: the median of half the rounds has twice the
+variance, two halves make it four times, and dividing by 2 removes the factor 4. Many such d* form
+the *null distribution*.
 
-Why not swap the two codes' names within rounds? Of a real change such swappings are full: with one
-code five times as slow, nearly every one leaves a side with more of the slow rounds, hence a slow
-median, and the null is as wide as the change. With the medians made equal first, and where one
-code is noisier than the other, that test called a third of what was unchanged changed in
-simulations of 30 rounds; this one 4 to 12 in a hundred, for a nominal 5.
+Why not permute the trees' names within rounds? A real difference inflates that null distribution:
+if one tree is five times slower, nearly every permutation gives one group more slow rounds and a
+slow median. With the medians aligned first, and one tree noisier than the other, that test found a
+change in a third of unchanged trees, in simulations with 30 rounds; this test does so in 4 to 12
+of 100, for a nominal 5.
 
-A change counts from 5 % on, and only above the 95th percentile of the null, and only above what
-the same tree showed against itself in a second process (A/A), and only where both its processes
-show it. For one process is faster than another of the same code in all its rounds alike, such as by
-where its memory lies, which no sharing out of rounds can show.
+A change counts if it is at least 5 %, above the 95th percentile of the null distribution, above
+the difference between two processes of the same tree (A/A), and present in both of these. One
+process may be faster than another of the same code in all of its rounds, for example by its memory
+layout, which no split of the rounds reveals.
 """
 
 from __future__ import annotations
@@ -50,13 +49,13 @@ SMALLEST_CHANGE = 0.05
 PERCENTILE = 0.95
 DRAWS = 2000
 SEED = 1
-# Halves of five: 126 ways to share ten rounds out. Of fewer no 95th percentile can be read.
+# Ten rounds have 126 splits into halves; fewer are not enough for a 95th percentile.
 FEWEST_ROUNDS = 10
 
 
 @dataclass(frozen=True)
 class SentStatement:
-    """A statement's counts, and the signatures of its plans, sorted."""
+    """A statement's counts and its plans' signatures, sorted."""
 
     text: str
     calls: int
@@ -66,7 +65,7 @@ class SentStatement:
 
 @dataclass(frozen=True)
 class ScenarioCounts:
-    """What a side counted of one scenario; ``statements`` are by their fingerprint."""
+    """One variant's counts of a scenario; ``statements`` are keyed by fingerprint."""
 
     scenario: str
     dataset: str
@@ -77,25 +76,25 @@ class ScenarioCounts:
     def of(cls, result: ScenarioResult) -> ScenarioCounts:
         """Take the counts of a result."""
         statements = {
-            one.fingerprint: SentStatement(
-                one.text, one.calls, one.rows, tuple(sorted({p.signature for p in one.plans}))
+            sent.fingerprint: SentStatement(
+                sent.text, sent.calls, sent.rows, tuple(sorted({p.signature for p in sent.plans}))
             )
-            for one in result.statements
+            for sent in result.statements
         }
         return cls(result.scenario, result.dataset, result.counters, statements)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a side sends it."""
+        """Return the JSON data that a variant sends."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ScenarioCounts:
-        """Read what a side sent."""
+        """Read the JSON data that a variant sent."""
         statements = {
             fingerprint: SentStatement(
-                one["text"], one["calls"], one["rows"], tuple(map(tuple, one["plans"]))
+                sent["text"], sent["calls"], sent["rows"], tuple(map(tuple, sent["plans"]))
             )
-            for fingerprint, one in document["statements"].items()
+            for fingerprint, sent in document["statements"].items()
         }
         return cls(
             document["scenario"], document["dataset"], dict(document["counters"]), statements
@@ -104,10 +103,10 @@ class ScenarioCounts:
 
 @dataclass(frozen=True)
 class CountDifference:
-    """A count or a plan that is not the same on two sides: no noise, the code does it.
+    """A count or a plan that differs between two variants, which is an effect of the code.
 
-    ``name`` is a counter's, or "calls", "rows" or "plan" of ``statement``; of a plan, ``this`` and
-    ``rev`` are signatures. None is what a side does not have.
+    ``name`` is a counter, or "calls", "rows" or "plan" of ``statement``; for a plan, ``this`` and
+    ``rev`` are lists of signatures. None means that a variant does not have it.
     """
 
     name: str
@@ -118,10 +117,10 @@ class CountDifference:
 
 @dataclass(frozen=True)
 class MedianChange:
-    """By how much one median differs from the other, and by how much noise alone would.
+    """The relative difference of two medians, and that which noise alone would cause.
 
-    ``relative`` is 0.25 where the one is slower by a quarter, -0.2 where the other is. ``null_95``,
-    like ``factor``, has no sign: by what part the slower is slower, whichever that is.
+    ``relative`` is 0.25 if the first is slower by 25 %, and -0.2 if the second is. ``null_95``,
+    like ``factor``, has no sign: it is how much slower the slower one is.
     """
 
     relative: float
@@ -129,13 +128,13 @@ class MedianChange:
 
     @property
     def factor(self) -> float:
-        """By what part the slower of the two is slower."""
+        """How much slower the slower one is: 0.25 for 25 %."""
         return math.expm1(abs(math.log1p(self.relative)))
 
 
 @dataclass(frozen=True)
 class Times:
-    """The rounds of a scenario by side, in seconds, and in what order the sides had each."""
+    """The times of a scenario's rounds by variant, in seconds, and the variants' order in each."""
 
     rounds_s: Mapping[str, Sequence[float]]
     order: Sequence[Sequence[str]]
@@ -158,10 +157,10 @@ class Times:
 
 @dataclass(frozen=True)
 class ScenarioComparison:
-    """One scenario on both sides; ``times`` None: nothing was timed, as of ``perf.measure()``.
+    """One scenario of a comparison; ``times`` is None for a block of ``perf.measure()``.
 
-    ``unsteady`` is what differs between the two runs of this tree: whatever it names is no
-    difference to the revision.
+    ``unsteady`` are the differences between the two runs of this tree; what it contains does not
+    count as a difference from the revision.
     """
 
     scenario: str
@@ -183,7 +182,7 @@ class ScenarioComparison:
         again: ScenarioCounts,
         times: Times | None,
     ) -> ScenarioComparison:
-        """Compare what the sides counted, and their times where there are some."""
+        """Compare the variants' counts, and their times if there are any."""
         return cls(
             scenario=this.scenario,
             test=test,
@@ -198,23 +197,23 @@ class ScenarioComparison:
 
     @property
     def verdict(self) -> Verdict | None:
-        """What is to be thought of the times; None where there are none."""
+        """The verdict on the times; None without times."""
         if self.change is None or self.again is None or self.same is None:
             return None
         return judge_change(self.change, self.again, self.same)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON holds it."""
+        """Return the comparison as JSON data."""
         verdict = self.verdict and self.verdict.value
         return {**asdict(self), "verdict": verdict}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A whole comparison: of this tree with ``commit``, which ``rev`` named.
+    """The comparison of this tree with ``commit``, the hash that ``rev`` names.
 
-    ``dirty``: this tree has changes that are not committed. ``notes`` say what a reader should
-    know, ``errors`` what could not be compared.
+    ``dirty`` tells that this tree has uncommitted changes. ``errors`` describe what could not be
+    compared.
     """
 
     rev: str
@@ -227,19 +226,19 @@ class Comparison:
     @property
     def regressed(self) -> bool:
         """Whether this tree is slower than the revision in any scenario."""
-        return any(one.verdict is Verdict.REGRESSED for one in self.scenarios)
+        return any(scenario.verdict is Verdict.REGRESSED for scenario in self.scenarios)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as ``--json`` prints it."""
-        scenarios = [one.to_json() for one in self.scenarios]
+        """Return the JSON data that ``--json`` prints."""
+        scenarios = [scenario.to_json() for scenario in self.scenarios]
         return {"format": FORMAT, **asdict(self), "scenarios": scenarios}
 
 
 def differences(this: ScenarioCounts, rev: ScenarioCounts) -> list[CountDifference]:
-    """List what was counted differently, the sums first, then statement by statement."""
+    """Return the differences between two variants' counts: first the totals, then by statement."""
     names = [*this.counters, *(name for name in rev.counters if name not in this.counters)]
     counts = [(name, this.counters.get(name), rev.counters.get(name)) for name in names]
-    found = [CountDifference(name, one, other) for name, one, other in counts if one != other]
+    found = [CountDifference(name, new, old) for name, new, old in counts if new != old]
     for fingerprint in {**rev.statements, **this.statements}:
         found += _of_statement(this.statements.get(fingerprint), rev.statements.get(fingerprint))
     return found
@@ -257,33 +256,33 @@ def _of_statement(this: SentStatement | None, rev: SentStatement | None) -> list
     came = [plan for plan in this.plans if plan not in rev.plans]
     if this.plans and rev.plans and (gone or came):
         found.append(CountDifference("plan", came, gone, text))
-    return [one for one in found if one.this != one.rev]
+    return [difference for difference in found if difference.this != difference.rev]
 
 
 def compare_medians(
     one: Sequence[float], other: Sequence[float], *, draws: int = DRAWS, seed: int = SEED
 ) -> MedianChange:
-    """Compare the times of rounds: the first of ``one`` was taken with the first of ``other``.
+    """Compare the times of rounds, in seconds; both sequences are in the order of the rounds.
 
-    The same times and seed give the same answer. Raises ValueError where the lengths differ, or
+    The same times and seed give the same result. Raises ValueError if the lengths differ, or if
     there are fewer than FEWEST_ROUNDS.
     """
     if len(one) != len(other) or len(one) < FEWEST_ROUNDS:
         raise ValueError(f"{len(one)} and {len(other)} rounds, not {FEWEST_ROUNDS} or more pairs")
-    sides = [math.log(time) for time in one], [math.log(time) for time in other]
-    draw = random.Random(seed)  # noqa: S311  the same answer each time is what is wanted
-    null = sorted(_by_chance(sides, draw) for _ in range(draws))
+    logs = [math.log(time) for time in one], [math.log(time) for time in other]
+    draw = random.Random(seed)  # noqa: S311  reproducible, not cryptographic
+    null = sorted(_null_difference(logs, draw) for _ in range(draws))
     at_95 = null[math.ceil(PERCENTILE * draws) - 1]
-    return MedianChange(math.expm1(median(sides[0]) - median(sides[1])), math.expm1(at_95))
+    return MedianChange(math.expm1(median(logs[0]) - median(logs[1])), math.expm1(at_95))
 
 
 def judge_change(change: MedianChange, again: MedianChange, same: MedianChange) -> Verdict:
-    """Judge a change by both runs of this tree against the other, and by one against the other.
+    """Return the verdict on a change.
 
-    ``change`` and ``again`` are the two against the other code, ``same`` is A/A. What only one of
-    them shows is unstable.
+    ``change`` and ``again`` are this tree's two processes against the revision, ``same`` is A/A. A
+    change that only one process shows is unstable.
     """
-    found = {_judge(one, same) for one in (change, again)}
+    found = {_judge(observed, same) for observed in (change, again)}
     return found.pop() if len(found) == 1 else Verdict.UNSTABLE
 
 
@@ -294,13 +293,13 @@ def _judge(change: MedianChange, same: MedianChange) -> Verdict:
     return Verdict.UNSTABLE if noise > SMALLEST_CHANGE else Verdict.OK
 
 
-def _by_chance(sides: tuple[list[float], list[float]], draw: random.Random) -> float:
-    """Return the size of one d*."""
-    rounds = list(range(len(sides[0])))
+def _null_difference(logs: tuple[list[float], list[float]], draw: random.Random) -> float:
+    """Return the absolute value of one d*."""
+    rounds = list(range(len(logs[0])))
     draw.shuffle(rounds)
     first, second = rounds[: len(rounds) // 2], rounds[len(rounds) // 2 :]
     one, other = (
-        median(side[number] for number in first) - median(side[number] for number in second)
-        for side in sides
+        median(times[number] for number in first) - median(times[number] for number in second)
+        for times in logs
     )
     return abs(one - other) / 2

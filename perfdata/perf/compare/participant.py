@@ -1,20 +1,19 @@
-"""Rounds in turn: what a pytest does that takes part in a comparison (perfdata.perf.compare).
+"""The participants of a comparison: the plugin of a variant's pytest, and its protocol.
 
-It is told by PERFDATA_COMPARE, an object as JSON: ``fd``, its end of a Channel; ``tree``, the
-folder its code must come from; ``other``, the tree that it must not come from, or null;
-``project``, the module that the settings name. The events it sends, each with the order that it
-then waits for:
+PERFDATA_COMPARE is a JSON object with ``fd``, the file descriptor of the Channel; ``tree``, the
+folder from which code must be imported; ``other``, the tree from which it must not, or null; and
+``project``, the module in the settings. The participant sends these events, and waits for the
+order after each:
 
-    hello   protocol, tests, errors, foreign     → run    tests: which, in this order
+    hello   protocol, tests, errors, foreign     → run    tests: those to run, in this order
     start   test                                 → go
     ready   test, warm_s, data, foreign          → round, or enough
     round   test, seconds                        → round, or enough
     end     test, failed, skipped, timed, results
 
-``errors`` are of the collection, ``foreign`` the modules that came from elsewhere, ``data`` the
-digest of the snapshot that the scenario runs on, ``failed`` and ``skipped`` say why and are empty
-where it was not, ``results`` are ScenarioCounts, ``timed`` is the scenario that the rounds were of.
-Whoever changes any of this changes PROTOCOL.
+``errors`` are those of the collection, ``foreign`` the modules imported from elsewhere, ``data`` is
+the digest of the snapshot. ``failed`` and ``skipped`` give the reason or are empty, ``results`` are
+ScenarioCounts, ``timed`` is the scenario that was timed. Every change of this needs a new PROTOCOL.
 """
 
 from __future__ import annotations
@@ -41,21 +40,20 @@ PROTOCOL = 1
 VARIABLE = "PERFDATA_COMPARE"
 CHILD_PLUGIN = "perfdata-compare"
 _BLOCK_BYTES = 1 << 16
-_TAIL = 12  # lines of a failure's text: they stand among others' in one report
-# Where a project's modules may lie in its tree: as it is, in src, or in a folder for one part.
-_PLACES = ("", "src/", "*/", "*/src/")
+_TAIL = 12  # lines of a failure's text
+# Where a project's modules may be in its tree: at the top, in src, or in a subfolder.
+_PREFIXES = ("", "src/", "*/", "*/src/")
 
 
 class Channel:
     """One end of the channel between a comparison and a pytest: lines of JSON over a socket."""
 
     def __init__(self, end: socket.socket) -> None:
-        """Take a connected socket, which is closed with the channel."""
         self._end = end
         self._received = bytearray()
 
     def send(self, **message: Any) -> None:
-        """Send a message; to an end that has closed it is lost, which ``receive`` tells."""
+        """Send a message; it is lost if the other end has closed, and ``receive`` returns None."""
         line = json.dumps(message, ensure_ascii=False) + "\n"
         self._end.settimeout(None)
         try:
@@ -64,9 +62,9 @@ class Channel:
             return
 
     def receive(self, timeout_s: float | None = None) -> dict[str, Any] | None:
-        """Return the next message; None where the other end has closed.
+        """Return the next message; None if the other end has closed.
 
-        Raises TimeoutError where none comes in time.
+        Raises TimeoutError if none arrives in time.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (end := self._received.find(b"\n")) < 0:
@@ -85,100 +83,99 @@ class Channel:
         return message
 
     def close(self) -> None:
-        """Close this end: the other finds nothing more to receive."""
+        """Close this end; the other end then receives None."""
         self._end.close()
 
 
 def take_part() -> Participant:
-    """Make the plugin of a pytest that takes part in a comparison, as the environment says."""
-    told = json.loads(os.environ.pop(VARIABLE))  # a pytest that a test starts takes no part
-    os.set_inheritable(told["fd"], False)  # noqa: FBT003  it takes it by position
-    other = told["other"] and Path(told["other"])
-    return Participant(
-        Channel(socket.socket(fileno=told["fd"])), Path(told["tree"]), other, told["project"]
-    )
+    """Make the plugin of a pytest that takes part in a comparison, from the environment."""
+    options = json.loads(os.environ.pop(VARIABLE))  # not for a pytest that a test starts
+    os.set_inheritable(options["fd"], False)  # noqa: FBT003  positional-only
+    channel = Channel(socket.socket(fileno=options["fd"]))
+    other = options["other"] and Path(options["other"])
+    return Participant(channel, Path(options["tree"]), other, options["project"])
 
 
 class Participant:
-    """The plugin that runs the tests that it is told to, in turn with the other sides."""
+    """The plugin that runs the ordered tests, in turn with the other variants."""
 
     def __init__(self, channel: Channel, tree: Path, other: Path | None, project: str) -> None:
-        """Take the channel to the comparison, and what take_part read."""
         self._channel = channel
-        self._foreign: Callable[[], list[str]] = lambda: sorted(
-            foreign_modules(tree, other, project)
-        )
+        self._tree = tree
+        self._other = other
+        self._project = project
         self._errors: list[str] = []
-        self._told: dict[str, Any] = {}
+        self._end: dict[str, Any] = {}  # the fields of the running test's end event
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Keep what could not be collected."""
+        """Keep the errors of the collection."""
         if report.failed:
             self._errors.append(f"{report.nodeid}: {_tail(report.longreprtext)}")
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Say which tests are here, and keep those that are on both sides."""
+        """Send the collected perf tests, and keep the ordered ones."""
         found = {item.nodeid: item for item in items if "perf" in getattr(item, "fixturenames", ())}
-        said = {"protocol": PROTOCOL, "errors": self._errors, "foreign": self._foreign()}
-        order = self.ask("hello", tests=list(found), **said)
+        hello = {"protocol": PROTOCOL, "errors": self._errors, "foreign": self._foreign()}
+        order = self.ask("hello", tests=list(found), **hello)
         items[:] = [found[name] for name in order["tests"]]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
-        """Wait until it is this test's turn: no two sides prepare at the same time."""
+        """Wait for this test's turn: only one variant prepares a test at a time."""
         self.ask("start", test=item.nodeid)
-        self._told = {"failed": "", "skipped": "", "timed": None, "results": []}
+        self._end = {"failed": "", "skipped": "", "timed": None, "results": []}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what a test measured, and why it failed."""
+        """Keep a test's results, and the reason of a failure."""
         if report.failed:
-            self._told["failed"] = _tail(report.longreprtext)
+            self._end["failed"] = _tail(report.longreprtext)
         elif report.skipped:
-            self._told["skipped"] = _reason(report.longrepr)
-        found = vars(report).get("perfdata") or {"results": []}
-        if results := [result_from_json(one) for one in found["results"]]:
-            self._told["results"] = [ScenarioCounts.of(one).to_json() for one in results]
-            timed = max(results, key=lambda one: one.time.rounds if one.time else 0)
-            self._told["timed"] = timed.scenario if timed.time else None
+            self._end["skipped"] = _reason(report.longrepr)
+        attached = vars(report).get("perfdata") or {"results": []}
+        if results := list(map(result_from_json, attached["results"])):
+            self._end["results"] = [ScenarioCounts.of(result).to_json() for result in results]
+            timed = max(results, key=lambda result: result.time.rounds if result.time else 0)
+            self._end["timed"] = timed.scenario if timed.time else None
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Say how a test ended."""
-        self._channel.send(event="end", test=nodeid, **self._told)
+        """Send the end of a test."""
+        self._channel.send(event="end", test=nodeid, **self._end)
 
     def pytest_unconfigure(self) -> None:
         """Leave the comparison."""
         self._channel.close()
 
-    def ask(self, event: str, **said: Any) -> dict[str, Any]:
-        """Send an event and wait for the order; where there is nobody any more, end the session."""
-        self._channel.send(event=event, **said)
+    def ask(self, event: str, **fields: Any) -> dict[str, Any]:
+        """Send an event, and return the order; end the session if the comparison has ended."""
+        self._channel.send(event=event, **fields)
         order = self._channel.receive()
         if order is None:
             pytest.exit("the comparison has ended", returncode=3)
         return order
 
     def rounds(self, test: str, data: str) -> RoundTimer:
-        """Make what stands in pytest-benchmark's place for a test."""
+        """Return a test's replacement for pytest-benchmark's fixture."""
 
-        def ask(event: str, **said: Any) -> dict[str, Any]:
-            return self.ask(event, test=test, **said)
+        def ask(event: str, **fields: Any) -> dict[str, Any]:
+            if event == "ready":
+                fields |= {"data": data, "foreign": self._foreign()}
+            return self.ask(event, test=test, **fields)
 
-        return RoundTimer(ask, lambda: {"data": data, "foreign": self._foreign()})
+        return RoundTimer(ask)
+
+    def _foreign(self) -> list[str]:
+        return sorted(foreign_modules(self._tree, self._other, self._project))
 
 
 class RoundTimer:
-    """Times rounds when it is told to, in the place of pytest-benchmark's fixture.
+    """Times rounds on order; replaces pytest-benchmark's fixture.
 
-    Where no round was wanted it is as if timing were disabled.
+    ``ask`` sends an event and returns the order. Without any round, timing counts as disabled.
     """
 
-    def __init__(
-        self, ask: Callable[..., dict[str, Any]], facts: Callable[[], dict[str, Any]]
-    ) -> None:
-        """Take a function that sends an event and returns the order, and one for ready's facts."""
+    def __init__(self, ask: Callable[..., dict[str, Any]]) -> None:
         self._ask = ask
-        self._facts = facts
         self.disabled = False
         self.skipped = False
         self.extra_info: dict[str, Any] = {}
@@ -191,7 +188,7 @@ class RoundTimer:
         teardown: Callable[[], Any] = lambda: None,
         **_options: Any,
     ) -> None:
-        """Run one round to know how long it takes, then each that is ordered."""
+        """Run one round to know its duration, then the ordered ones."""
 
         def take() -> float:
             setup()
@@ -202,7 +199,7 @@ class RoundTimer:
             return seconds
 
         taken: list[float] = []
-        order = self._ask("ready", warm_s=take(), **self._facts())
+        order = self._ask("ready", warm_s=take())
         while order["order"] == "round":
             taken.append(take())
             order = self._ask("round", seconds=taken[-1])
@@ -213,13 +210,13 @@ class RoundTimer:
 
 
 def foreign_modules(tree: Path, other: Path | None, project: str) -> Iterator[str]:
-    """Yield the imported modules that are the application's and came from another tree than this.
+    """Yield the application's imported modules that are not from ``tree``.
 
-    An editable install, or an import path made absolute, brings them from ``other``; an installed
-    copy of the project that stands before the tree's, from among the installed packages.
+    They come from ``other`` through an editable install or an absolute import path, or from
+    site-packages if an installed copy of the project precedes the tree.
     """
     top = project.partition(".")[0]
-    names = (f"{place}{top}{end}" for place in _PLACES for end in (".py", "/__init__.py"))
+    names = (f"{prefix}{top}{end}" for prefix in _PREFIXES for end in (".py", "/__init__.py"))
     here = any(True for name in names for _ in tree.glob(name))
     for name, path in _module_files(list(sys.modules.items())):
         if path.is_relative_to(tree):

@@ -1,12 +1,12 @@
-"""Compare: this tree and a revision of it, round by round, on the same data, in one job.
+"""Compare this tree with a git revision of it, round by round, on the same data.
 
-Three pytests run the same perf tests: this tree's, the revision's, and this tree's once more,
-which shows what the machine makes of the same code twice. Each has a database of its own on the
-same server. Nothing is written to baselines, results or history.
+Three pytest processes run the same perf tests: this tree, the revision, and this tree again (A/A),
+which shows how much the machine varies for the same code. Each has its own database on the same
+server. Baselines, results and history are not written.
 
-All that a comparison makes bears its token: the folder PERFDATA_HOME/compare/TOKEN, with the
-revision's tree in it, and the databases perfdata_compare_TOKEN_*. It holds a lock meanwhile; what
-is found with nobody holding it was left by a run that was killed, and is removed.
+A comparison has a token: it creates the folder PERFDATA_HOME/compare/TOKEN, with the revision's
+tree in it, and the databases perfdata_compare_TOKEN_*. It holds a lock while it runs; folders
+without a held lock were left by a killed run and are removed.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ from perfdata.config import Settings
 from perfdata.errors import ConfigError
 from perfdata.perf.compare.coordinator import Coordinator, Limits, Selection, running
 from perfdata.perf.compare.differences import FEWEST_ROUNDS, Comparison
-from perfdata.perf.compare.variants import PREFIX, VariantFactory, drop_databases, without_places
+from perfdata.perf.compare.variants import PREFIX, VariantFactory, drop_databases, git_environment
 from perfdata.perf.report.results import read_results, results_path
 from perfdata.progress import Event, silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perfdata.perf.compare.coordinator import Outcome
     from perfdata.progress import Report
     from perfdata.target.target import Target
 
@@ -52,50 +51,57 @@ def compare_revision(
     limits: Limits | None = None,
     report: Report = silent,
 ) -> Comparison:
-    """Compare this tree, as it lies there, with a revision.
+    """Compare this tree, with its uncommitted changes, with a revision.
 
-    ``only`` takes the tests of one scenario, ``dataset`` runs all on another dataset; ``rounds`` is
-    their number where not as many as take five seconds a side. Raises ConfigError for what can't be
-    compared, and ComparisonError where a side does not run to its end.
+    ``only`` selects one scenario, ``dataset`` replaces the tests' datasets, ``rounds`` is the
+    number of rounds (default: what takes about five seconds per variant). Raises ConfigError if
+    the trees cannot be compared, ComparisonError if a variant does not run to completion.
     """
     from perfdata.target.target import open_target
 
     _check(settings, rounds)
     repository = Repository.around(settings.root)
     commit = repository.commit(rev)
-    found, target = Comparison(rev, commit, repository.dirty(), ()), open_target(settings, report)
+    comparison = Comparison(rev, commit, repository.dirty(), ())
+    target = open_target(settings, report)
     with workspace(settings, target, repository) as folder, ExitStack() as stack:
         repository.check_out(commit, folder / TREE)
         label = f"{rev} ({commit[:_SHORT]})" if not commit.startswith(rev) else commit[:_SHORT]
         theirs = _settings_of(folder / TREE, repository, settings, label)
         report(Event(f"comparing this tree with {label}"))
-        bench = VariantFactory(settings, target, repository.top, folder)
-        sides = [
-            bench.side("this", "this tree"),
-            bench.side("rev", label, folder / TREE),
-            bench.side("again", "this tree, once more", like="this"),
+        factory = VariantFactory(settings, target, repository.top, folder)
+        variants = [
+            factory.make("this", "this tree"),
+            factory.make("rev", label, folder / TREE),
+            factory.make("again", "this tree, once more", like="this"),
         ]
-        peers = {}
-        for side in sides:
-            module = (theirs if side.name == "rev" else settings).project.partition(":")[0]
-            peer = running(side, repository.top, project=module, dataset=dataset)
-            peers[side.name] = stack.enter_context(peer)
-        interleaving = Coordinator(peers, rounds, limits or Limits(), report)
-        return _with(found, interleaving.run(_selection(only, settings)))
+        processes = {}
+        for variant in variants:
+            module = (theirs if variant.name == "rev" else settings).project.partition(":")[0]
+            process = running(variant, repository.top, project=module, dataset=dataset)
+            processes[variant.name] = stack.enter_context(process)
+        coordinator = Coordinator(processes, rounds, limits or Limits(), report)
+        outcome = coordinator.run(_selection(only, settings))
+    return replace(
+        comparison,
+        scenarios=tuple(outcome.scenarios),
+        notes=tuple(outcome.notes),
+        errors=tuple(outcome.errors),
+    )
 
 
 def _check(settings: Settings, rounds: int | None) -> None:
     if os.name == "nt":
-        raise ConfigError("no comparisons on Windows yet: the sides talk over Unix sockets")
+        raise ConfigError("comparisons need Unix sockets, and do not run on Windows yet")
     if not settings.configured:
         raise ConfigError(
-            f"no pyproject.toml at or above {settings.root} has [tool.perfdata]: it names the "
-            "project whose perf tests are compared"
+            f"no pyproject.toml at or above {settings.root} has [tool.perfdata], which names the "
+            "project to compare"
         )
     if rounds is not None and not FEWEST_ROUNDS <= rounds <= _MOST_ROUNDS:
         raise ConfigError(
-            f"{rounds} rounds tell nothing: take from {FEWEST_ROUNDS} to {_MOST_ROUNDS:,}, "
-            "or let their number be chosen"
+            f"the number of rounds must be from {FEWEST_ROUNDS} to {_MOST_ROUNDS:,}, not {rounds}; "
+            "without it perfdata chooses one"
         )
 
 
@@ -107,35 +113,26 @@ def _settings_of(tree: Path, repository: Repository, ours: Settings, label: str)
         ends = (package / "perf" / "rounds.py", package / "perf" / "compare" / "participant.py")
         if (package / "__init__.py").is_file() and not any(end.is_file() for end in ends):
             raise ConfigError(
-                f"{label} holds perfdata itself, from before there were comparisons (it has no "
-                "perfdata/perf/compare): compare with a later revision"
+                f"{label} contains a perfdata that cannot be compared yet (it has no "
+                "perfdata/perf/compare): choose a later revision"
             )
     theirs = Settings.load(root) if root.is_dir() else None
     if theirs is None or not theirs.configured or theirs.root != root.resolve():
         where = root.relative_to(tree) / "pyproject.toml"
-        raise ConfigError(f"{label} has no [tool.perfdata] in {where}: the project is not there")
+        raise ConfigError(f"{label} has no [tool.perfdata] in {where}, so no project to compare")
     return theirs
 
 
 def _selection(only: str, settings: Settings) -> Selection:
-    """Find which tests measured a scenario in the last run."""
+    """Select a scenario's tests, which the last run's results tell."""
     path = results_path(settings)
     last = read_results(path).scenarios if only and path.is_file() else ()
     return Selection(only, frozenset(result.test for result in last if result.scenario == only))
 
 
-def _with(comparison: Comparison, found: Outcome) -> Comparison:
-    return replace(
-        comparison,
-        scenarios=tuple(found.scenarios),
-        notes=tuple(found.notes),
-        errors=tuple(found.errors),
-    )
-
-
 @contextmanager
 def workspace(settings: Settings, target: Target, repository: Repository) -> Iterator[Path]:
-    """Make the folder of a comparison, and remove it with all that bears its token afterwards.
+    """Create the folder of a comparison; afterwards remove it and everything with its token.
 
     What killed comparisons left is removed first.
     """
@@ -167,7 +164,7 @@ def _remove_leftovers(parent: Path, target: Target) -> None:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            continue  # this run, or another that works
+            continue  # this comparison, or another one that is running
         _remove(path.with_suffix(""), target)
         path.unlink(missing_ok=True)
         lock.release()
@@ -178,27 +175,27 @@ def _remove(folder: Path, target: Target) -> None:
     if origin.is_file():
         Repository(Path(origin.read_text(encoding="utf-8"))).remove(folder / TREE)
     drop_databases(target, f"{PREFIX}{folder.name}_")
-    shutil.rmtree(folder, ignore_errors=True)  # last: it is what tells of the databases
+    shutil.rmtree(folder, ignore_errors=True)  # last: its name identifies the databases
 
 
 @dataclass(frozen=True)
 class Repository:
-    """The git repository whose working tree is the folder ``top``."""
+    """A git repository; ``top`` is the folder of its working tree."""
 
     top: Path
 
     @classmethod
     def around(cls, folder: Path) -> Repository:
-        """Find the repository that a folder lies in; ConfigError where there is none."""
+        """Find the repository that contains a folder; raise ConfigError if there is none."""
         if shutil.which("git") is None:
-            raise ConfigError("comparing with a revision needs git, and there is none on the PATH")
-        code, said = _git(folder, "rev-parse", "--show-toplevel")
+            raise ConfigError("comparing with a revision needs git, which is not on the PATH")
+        code, output = _git(folder, "rev-parse", "--show-toplevel")
         if code:
-            raise ConfigError(f"{folder} is in no git repository: there is no revision ({said})")
-        return cls(Path(said).resolve())
+            raise ConfigError(f"{folder} is not in a git repository ({output})")
+        return cls(Path(output).resolve())
 
     def commit(self, rev: str) -> str:
-        """Return the hash of the commit that ``rev`` names; ConfigError where it names none."""
+        """Return the hash of the commit that ``rev`` names; raise ConfigError if there is none."""
         code, found = _git(
             self.top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}"
         )
@@ -213,32 +210,32 @@ class Repository:
         return found
 
     def dirty(self) -> bool:
-        """Tell whether the working tree holds what is not committed, new files included."""
+        """Return whether the working tree has uncommitted changes or untracked files."""
         return bool(self._run("status", "--porcelain", "--untracked-files=normal"))
 
     def check_out(self, commit: str, folder: Path) -> None:
-        """Check a commit out into a new folder, with no branch; none of the hooks runs."""
+        """Check out a commit into a new folder, detached and without running hooks."""
         quiet = ["-c", f"core.hooksPath={os.devnull}", "-c", "advice.detachedHead=false"]
         self._run(*quiet, "worktree", "add", "--detach", "--quiet", str(folder), commit)
 
     def remove(self, folder: Path) -> None:
-        """Remove a checked-out folder, and what git keeps of it, where either is there."""
+        """Remove a checked-out folder and git's record of it, if they exist."""
         code, _ = _git(self.top, "worktree", "remove", "--force", "--force", str(folder))
-        if code:  # git knows nothing of it, or not yet: a run was killed in between
+        if code:  # git has no record of it: a run was killed while checking out
             shutil.rmtree(folder, ignore_errors=True)
 
     def _run(self, *arguments: str) -> str:
-        code, said = _git(self.top, *arguments)
+        code, output = _git(self.top, *arguments)
         if code:
-            raise ConfigError(f"git {arguments[-1]} in {self.top} failed: {said}")
-        return said
+            raise ConfigError(f"git {arguments[-1]} in {self.top} failed: {output}")
+        return output
 
 
 def _git(folder: Path, *arguments: str) -> tuple[int, str]:
-    """Run git; return its exit code, and what it said (on stderr where it failed)."""
+    """Run git; return its exit code and its output (stderr if it failed)."""
     done = subprocess.run(
         ["git", "-C", str(folder), *arguments],
-        env=without_places(os.environ),
+        env=git_environment(os.environ),
         capture_output=True,
         text=True,
         check=False,

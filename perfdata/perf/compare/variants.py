@@ -1,4 +1,4 @@
-"""The sides of a comparison: each a tree, with a home and a database of its own."""
+"""The variants of a comparison: each a tree with its own home and database."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from perfdata.target.target import Target
 
 PREFIX = "perfdata_compare_"
-# What git sets while it runs a hook, and what would send it to another repository than asked.
-_GIT_PLACES = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX"}
+# Set by git while it runs a hook; they would direct git to another repository.
+_GIT_VARIABLES = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX"}
 _TESTS = Path("tests", "perf")
-# The console script's own way in, whichever tree it comes from.
+# The entry point of the console script, whichever tree it is imported from.
 _MIGRATE = "import sys; from perfdata.tasks import main; sys.argv[0] = 'perfdata'; main()"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One side: ``tree`` is its repository's folder, ``root`` the project's in it.
+    """One variant: ``tree`` is the repository's folder, ``root`` the project's folder in it.
 
-    ``label`` names it for people. ``url`` may hold a password.
+    ``label`` is for messages; ``url`` may contain a password.
     """
 
     name: str
@@ -43,25 +43,25 @@ class Variant:
 
     @property
     def log(self) -> Path:
-        """Where its pytest writes what it says."""
+        """The file that receives pytest's output."""
         return self.home / "pytest.log"
 
     def environment(self, origin: Path) -> dict[str, str]:
-        """Return the environment in which this tree's code is what is imported.
+        """Return the environment variables with which this tree's code is imported.
 
-        A path of the environment that lies in ``origin``, the tree in hand, is this tree's own.
+        PYTHONPATH's folders in ``origin``, the current tree, are replaced by those of this tree.
         """
         given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        paths = [str(self._own(Path(one), origin)) for one in given if one]
+        paths = [str(self._own(Path(folder), origin)) for folder in given if folder]
         source = self.root / "src"
         first = [str(self.root), *([str(source)] if source.is_dir() else [])]
         kept = {
             name: value
-            for name, value in without_places(os.environ).items()
+            for name, value in git_environment(os.environ).items()
             if name not in {"PYTEST_ADDOPTS", "GITHUB_STEP_SUMMARY", "PERFDATA_COMPARE"}
         }
         return {
-            "PYTHONHASHSEED": "0",  # the same order of sets on all sides
+            "PYTHONHASHSEED": "0",  # the same order of sets in all variants
             **kept,
             "PYTHONPATH": os.pathsep.join([*first, *paths]),
             "PERFDATA_HOME": str(self.home),
@@ -70,8 +70,8 @@ class Variant:
         }
 
     def command(self, dataset: str) -> list[str]:
-        """Return the command that runs its perf tests; options of the project's own still hold."""
-        # A test that fails ends no side, and nothing spreads or slows the tests.
+        """Return the command that runs the perf tests, with the project's own pytest options."""
+        # A failed test does not end the run, and nothing distributes or slows down the tests.
         command = [sys.executable, "-m", "pytest", f"--rootdir={self.root}", "--maxfail=0"]
         command += ["--continue-on-collection-errors", f"-ocache_dir={self.home / 'cache'}"]
         for module, option in (("xdist", "-n0"), ("pytest_cov", "--no-cov")):
@@ -88,18 +88,19 @@ class Variant:
 
 @dataclass(frozen=True)
 class VariantFactory:
-    """Makes sides in the folder of a workshop; ``origin`` is the tree in hand."""
+    """Makes variants in the folder of a comparison; ``origin`` is the current tree."""
 
     settings: Settings
     target: Target
     origin: Path
     folder: Path
 
-    def side(self, name: str, label: str, tree: Path | None = None, *, like: str = "") -> Variant:
-        """Make a side of a tree (default: the one in hand): its home and its database.
+    def make(self, name: str, label: str, tree: Path | None = None, *, like: str = "") -> Variant:
+        """Make a variant of a tree (default: the current one), with its home and its database.
 
-        The home has the snapshots that are there. The side's own code makes the tables, or they
-        are those of the side ``like``, or, where no migrations make them, of the target.
+        The home links the existing snapshots. The variant's own code makes the tables, unless the
+        database is copied: from the variant ``like``, or from the target if the project has
+        neither migrations nor metadata.
         """
         from perfdata.postgres.connection import open_link
         from perfdata.postgres.url import make_url
@@ -115,10 +116,10 @@ class VariantFactory:
         conninfo = _make_database(self.target, self._database(name), source)
         with open_link(conninfo) as link:
             allow = locate(link).entry
-        made = Variant(name, label, tree, root, home, make_url(conninfo), allow)
+        variant = Variant(name, label, tree, root, home, make_url(conninfo), allow)
         if not source:
-            _migrate(made, self.origin)
-        return made
+            _migrate(variant, self.origin)
+        return variant
 
     def _database(self, name: str) -> str:
         return f"{PREFIX}{self.folder.name}_{name}"
@@ -131,14 +132,14 @@ def _name(target: Target) -> str:
 
 
 def _make_home(home: Path, settings: Settings) -> None:
-    """Link the snapshots into a side's home: what a side builds anew stays its own."""
+    """Link the existing snapshots into a variant's home; what it builds is not shared."""
     (home / "snapshots").mkdir(parents=True)
     for path in (settings.home / "snapshots").glob("*.zst"):
         os.link(path, home / "snapshots" / path.name)
 
 
 def _make_database(target: Target, name: str, source: str) -> str:
-    """Make a database on the target's server, and return its conninfo; ``source``: a copy of it."""
+    """Make a database on the target's server, as a copy of ``source``; return its conninfo."""
     from psycopg import sql
     from psycopg.conninfo import make_conninfo
 
@@ -149,8 +150,8 @@ def _make_database(target: Target, name: str, source: str) -> str:
         may = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
         if not link.value(may):
             raise ConfigError(
-                f"each side of a comparison has a database of its own, and the role of "
-                f"{target.described()} may make none: ALTER ROLE … CREATEDB"
+                f"each variant of a comparison needs its own database, and the role of "
+                f"{target.described()} may not create one: ALTER ROLE … CREATEDB"
             )
         names = [name, *([source] if source else [])]
         link.execute(sql.SQL(query).format(*map(sql.Identifier, names)))
@@ -158,37 +159,37 @@ def _make_database(target: Target, name: str, source: str) -> str:
     return make_conninfo(target.conninfo, dbname=name)
 
 
-def _migrate(side: Variant, origin: Path) -> None:
-    """Have the side's own code make its tables."""
+def _migrate(variant: Variant, origin: Path) -> None:
+    """Make a variant's tables with its own code."""
     done = subprocess.run(
         [sys.executable, "-c", _MIGRATE, "db.migrate"],
-        cwd=side.root,
-        env=side.environment(origin),
+        cwd=variant.root,
+        env=variant.environment(origin),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
     if done.returncode:
-        said = "; ".join(done.stdout.strip().splitlines()[-3:])
-        raise ComparisonError(f"{side.label} could not make its tables: {said}")
+        output = "; ".join(done.stdout.strip().splitlines()[-3:])
+        raise ComparisonError(f"the migrations of {variant.label} failed: {output}")
 
 
 def drop_databases(target: Target, prefix: str) -> None:
-    """Drop a comparison's databases, and what was made from them.
+    """Drop a comparison's databases and the clones made from them.
 
-    The token in the prefix is from a folder of our own: it proves as much as a mark, which one
-    that was killed too early has not written.
+    The token in the prefix comes from perfdata's own folder, which proves as much as a mark; a
+    run that was killed early has not written one.
     """
     from perfdata.templates.databases import drop_database, list_databases, maintenance_link
 
     with maintenance_link(target.conninfo) as (link, _):
-        for one in list_databases(link):
-            made_for = one.mark.target if one.mark else one.name
+        for database in list_databases(link):
+            made_for = database.mark.target if database.mark else database.name
             if made_for.startswith(prefix):
-                drop_database(link, one, force=True)
+                drop_database(link, database, force=True)
 
 
-def without_places(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment that sends git to no other place than the folder it runs in."""
-    return {name: value for name, value in environ.items() if name not in _GIT_PLACES}
+def git_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which git uses the repository of its working directory."""
+    return {name: value for name, value in environ.items() if name not in _GIT_VARIABLES}

@@ -1,4 +1,4 @@
-"""Accepting: the last run's results become the baselines that later ones are compared with."""
+"""Acceptance: the results of the last run become baselines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from perfdata.errors import BaselineError, ConfigError, RefusedError
-from perfdata.perf.gate.advice import still_red
+from perfdata.perf.gate.advice import remaining_failures
 from perfdata.perf.gate.baselines import Baseline, read_baseline, to_text, write_baseline
 from perfdata.perf.gate.regressions import change
 from perfdata.perf.model import PlanSource
@@ -25,7 +25,7 @@ _NOT_CI = {"", "0", "false", "no"}
 
 
 class BaselineChange(Enum):
-    """What accepting does to a baseline."""
+    """What acceptance does to a baseline."""
 
     NEW = "new"
     CHANGED = "changed"
@@ -34,9 +34,9 @@ class BaselineChange(Enum):
 
 @dataclass(frozen=True)
 class Acceptance:
-    """A baseline as it is to be written, and what it changes, in lines: none where it is new.
+    """A baseline to write. ``changes`` are lines that describe the changes to an existing file.
 
-    ``still_red`` says what the scenario stays red for, also in lines.
+    ``still_red`` are lines on the failures that acceptance does not fix.
     """
 
     scenario: str
@@ -49,41 +49,41 @@ class Acceptance:
 
 
 def in_ci(environ: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether this is a CI job, where nothing is accepted."""
+    """Return whether this is a CI job, in which nothing is accepted."""
     return environ.get("CI", "").lower() not in _NOT_CI
 
 
 def acceptances(results: Sequence[ScenarioResult], root: Path, only: str = "") -> list[Acceptance]:
-    """Return what accepting results would do, of one scenario or of all; nothing is written.
+    """Return what accepting the results of one scenario, or of all, would do; write nothing.
 
-    Raises ConfigError where no result is of that name, or two tests would share a baseline;
-    RefusedError where a baseline would lose its buffers and plans, so that they gate no more.
+    Raises ConfigError if there is no result of that name, or if two tests would share a baseline,
+    and RefusedError if a baseline would lose its buffers and plans and no longer gate them.
     """
-    chosen = [one for one in results if not only or one.scenario == only]
+    chosen = [result for result in results if not only or result.scenario == only]
     if not chosen:
         raise ConfigError(_no_such(results, only))
     _check_apart(results, chosen)
     return [
-        replace(_acceptance(one, root), still_red=tuple(still_red(one)))
-        for one in chosen
-        if one.baseline
+        replace(_acceptance(result, root), still_red=tuple(remaining_failures(result)))
+        for result in chosen
+        if result.baseline
     ]
 
 
 def accept(found: Sequence[Acceptance], environ: Mapping[str, str] = os.environ) -> None:
-    """Write the baselines that change; RefusedError in CI, where nothing is written."""
+    """Write the baselines that change; raise RefusedError in CI."""
     if in_ci(environ):
         raise RefusedError(
-            "nothing is accepted in CI (the variable CI is set): accept on a machine of your own, "
-            "look at the change, and commit it"
+            "baselines are not accepted in CI (the variable CI is set): accept them on your own "
+            "machine, review the change, and commit it"
         )
-    for one in found:
-        if one.done is not BaselineChange.SAME:
-            write_baseline(one.path, one.baseline)
+    for acceptance in found:
+        if acceptance.done is not BaselineChange.SAME:
+            write_baseline(acceptance.path, acceptance.baseline)
 
 
 def _no_such(results: Sequence[ScenarioResult], only: str) -> str:
-    names = sorted({one.scenario for one in results})
+    names = sorted({result.scenario for result in results})
     if not only or not names:
         return "the last run measured no scenario; run the perf tests first"
     near = difflib.get_close_matches(only, names, n=1)
@@ -92,13 +92,13 @@ def _no_such(results: Sequence[ScenarioResult], only: str) -> str:
 
 
 def _check_apart(results: Sequence[ScenarioResult], chosen: Sequence[ScenarioResult]) -> None:
-    counted = Counter(one.baseline for one in results if one.baseline)
-    for one in chosen:
-        if counted[one.baseline] > 1:
-            tests = " and ".join(each.test for each in results if each.baseline == one.baseline)
+    counted = Counter(result.baseline for result in results if result.baseline)
+    for result in chosen:
+        if counted[result.baseline] > 1:
+            tests = [other.test for other in results if other.baseline == result.baseline]
             raise ConfigError(
-                f"{tests} measure {one.scenario} on {one.dataset}, and would share a baseline: "
-                'give one of them a name, @pytest.mark.perf(name="…")'
+                f"{' and '.join(tests)} both measure {result.scenario} on {result.dataset}, and "
+                'would share a baseline: name one of them, @pytest.mark.perf(name="…")'
             )
 
 
@@ -106,11 +106,11 @@ def _acceptance(result: ScenarioResult, root: Path) -> Acceptance:
     path, new = root / result.baseline, Baseline.of(result)
     try:
         old = read_baseline(path, result.scenario, result.dataset)
-    except BaselineError as error:  # what is damaged is what accepting anew mends
+    except BaselineError as error:  # accepting replaces a damaged file
         return _made(new, path, BaselineChange.CHANGED, (str(error),))
     if old is None:
         return _made(new, path, BaselineChange.NEW, ())
-    # Another dataset with the same counts is no change, or a comment in its code would be one.
+    # A changed dataset with the same counts is no change: a comment in its code suffices for that.
     if to_text(replace(old, data=new.data)) == to_text(new) and (old.data or not new.data):
         return _made(old, path, BaselineChange.SAME, ())
     if new.plan_source is PlanSource.NONE is not old.plan_source:
@@ -121,10 +121,10 @@ def _acceptance(result: ScenarioResult, root: Path) -> Acceptance:
 def _disarming(result: ScenarioResult) -> str:
     why = "; ".join(result.not_captured) or "plans could not be captured"
     return (
-        f"{result.scenario} on {result.dataset} is not accepted, nor is anything else: "
-        f"{result.baseline} holds buffers and plans, and the last run has none that could be "
-        f"judged ({why}). Run the perf tests where they can be, and accept that; or, if it is to "
-        "gate without them, remove the file and accept again"
+        f"{result.scenario} on {result.dataset} is not accepted, nor is any other result: "
+        f"{result.baseline} has buffers and plans, but the last run has none that could be judged "
+        f"({why}). Run the perf tests where they can be captured and accept that run; or, to gate "
+        "without them, remove the file and accept again"
     )
 
 
@@ -135,7 +135,7 @@ def _made(
 
 
 def _changes(old: Baseline, new: Baseline) -> Iterator[str]:
-    """Say counters by name, then every line of the file that changes."""
+    """Yield the changed counters by name, then a diff of the file."""
     for name in dict.fromkeys((*old.counters, *new.counters)):
         before, after = old.counters.get(name), new.counters.get(name)
         if before != after:
@@ -144,5 +144,5 @@ def _changes(old: Baseline, new: Baseline) -> Iterator[str]:
     lines = difflib.unified_diff(
         to_text(old).splitlines(), to_text(new).splitlines(), lineterm="", n=2
     )
-    for line in list(lines)[2:]:  # without the names of two files that are one
+    for line in list(lines)[2:]:  # without the file names
         yield line.rstrip()

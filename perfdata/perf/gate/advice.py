@@ -1,4 +1,4 @@
-"""What a result says in lines of text: an error's, the terminal's, a summary's."""
+"""Advice: describe failures, notices and warnings in lines of text, with the command that helps."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from perfdata.perf.model import BrokenBudget, Finding, ScenarioResult, StatementCount
 
-_SHOWN_TEXT = 400  # characters of a statement in a list: what lies beyond tells little more
+_SHOWN_TEXT = 400  # characters of a statement in a list
 _LISTED = 20  # statements
 _BAR = " │ "
-# What is red against a baseline: accepting it mends that, and nothing else.
+# Failures relative to the baseline: only these are fixed by accepting.
 _AGAINST_BASELINE = {
     *(FindingKind.NEW_STATEMENT, FindingKind.VANISHED_STATEMENT, FindingKind.MORE_QUERIES),
     *(FindingKind.MORE_ROWS, FindingKind.MORE_BUFFERS, FindingKind.TEMP_BLOCKS),
     FindingKind.CHANGED_PLAN,
 }
-# What is red whatever was accepted, besides budgets that count: the budget that it exceeds.
+# Failures that do not depend on the baseline, and the budgets that they exceed.
 _LIMITS = {FindingKind.REPEATED: "max_repeats", FindingKind.GROWTH: "max_growth"}
 _CAUSES = {FindingKind.SETTINGS, FindingKind.DATA}
 
@@ -36,54 +36,57 @@ def accept_command(root: Path, scenario: str = "") -> str:
 
 
 def is_acceptable(finding: Finding) -> bool:
-    """Tell whether a finding is red against the baseline, so that accepting makes it green."""
+    """Return whether accepting the result fixes a finding."""
     return finding.fails and finding.kind in _AGAINST_BASELINE
 
 
-def still_red(result: ScenarioResult) -> Iterator[str]:
-    """Say what a result is red for whatever is accepted, and what mends that."""
-    found = [(one.name, budget(one)) for one in broken_budgets(result)]
-    limits = ((_LIMITS.get(one.kind), one) for one in result.findings if one.fails)
-    found += [(name, one.message) for name, one in limits if name]
+def remaining_failures(result: ScenarioResult) -> Iterator[str]:
+    """Describe the failures that accepting a result does not fix, and what does."""
+    found = [(broken.name, budget(broken)) for broken in broken_budgets(result)]
+    limits = ((_LIMITS.get(finding.kind), finding) for finding in result.findings if finding.fails)
+    found += [(name, finding.message) for name, finding in limits if name]
     for name, message in found:
         yield (
-            f"still red: {message}; accepting does not mend that: mend the code, or set {name} "
+            f"still fails: {message}; accepting does not fix this: change the code, or set {name} "
             "in the test's marker"
         )
 
 
 def failure_lines(result: ScenarioResult, root: Path, width: int) -> list[str]:
-    """Say all that a result is red for: each with scenario, statement, old → new, and plans.
+    """Describe all failures of a result: scenario, statement, old → new, and plans.
 
-    Returns no lines for a result that is not red.
+    Returns no lines for a result without failures.
     """
     who = f"{result.scenario} on {result.dataset}"
     broken = broken_budgets(result)
-    red = [one for one in result.findings if one.fails]
+    failures = [finding for finding in result.findings if finding.fails]
     lines = []
     if broken:
         lines += [f"{who}: {'; '.join(map(budget, broken))}", *listed(result)]
-    for finding in red:
+    for finding in failures:
         lines += [f"{who}: {finding.message}", *plans(finding, width)]
-    if red:
-        lines += [f"  {one.message}" for one in result.findings if one.kind in _CAUSES]
-    if any(map(is_acceptable, red)):
-        accepting = accept_command(root, result.scenario)
-        lines.append(f"  if it is meant to be so, accept it: {accepting}")
+    if failures:
+        lines += [f"  {cause}" for cause in _causes(result)]
+    if any(map(is_acceptable, failures)):
+        command_line = accept_command(root, result.scenario)
+        lines.append(f"  if this is intended, accept it: {command_line}")
     return lines
 
 
+def _causes(result: ScenarioResult) -> list[str]:
+    return [finding.message for finding in result.findings if finding.kind in _CAUSES]
+
+
 def budget(broken: BrokenBudget) -> str:
-    """Say what was found where a budget allows less."""
+    """Describe an exceeded budget: ``12 queries, max_queries is 4``."""
     name = broken.name.removeprefix("max_").replace("_mb", " (MiB)").replace("_", " ")
     return f"{broken.found:,} {name}, {broken.name} is {broken.limit:,}"
 
 
 def plans(finding: Finding, width: int) -> list[str]:
-    """Show a finding's plans, the changed nodes marked: beside each other where there is room.
+    """Show a finding's plans with changed nodes marked, side by side if the width allows.
 
-    ``-`` stands before a node that is no more, ``+`` before a new one, ``~`` between two that
-    stand for each other.
+    ``-`` marks a removed node, ``+`` a new one, ``~`` a replaced one.
     """
     if not finding.new_plan or not finding.old_plan or finding.old_plan == finding.new_plan:
         return []
@@ -116,14 +119,14 @@ def _marked(line: str, mark: str, *, changed: bool) -> str:
 
 
 def listed(result: ScenarioResult) -> list[str]:
-    """List a result's statements with their counts, the most called first."""
-    calls = sorted(result.statements, key=lambda one: (-one.calls, -one.rows))
-    width = max((len(f"{one.calls:,}") for one in calls), default=0)
+    """List a result's statements with their counts, most called first."""
+    calls = sorted(result.statements, key=lambda sent: (-sent.calls, -sent.rows))
+    width = max((len(f"{sent.calls:,}") for sent in calls), default=0)
     has_plans = result.plan_source is not PlanSource.NONE
     lines = [
-        f"  {one.calls:>{width},} x {shorten(one.text, _SHOWN_TEXT)}  "
-        f"({_counts(one, has_plans=has_plans)})"
-        for one in calls[:_LISTED]
+        f"  {sent.calls:>{width},} x {shorten(sent.text, _SHOWN_TEXT)}  "
+        f"({_counts(sent, has_plans=has_plans)})"
+        for sent in calls[:_LISTED]
     ]
     more = len(calls) - _LISTED
     return [*lines, f"  and {more} more statements"] if more > 0 else lines
@@ -136,25 +139,25 @@ def _counts(statement: StatementCount, *, has_plans: bool) -> str:
 
 
 def notices(results: Sequence[ScenarioResult], root: Path) -> Iterator[str]:
-    """Say what is to be known of results that are not red: what has no baseline, what is better."""
-    missing = [one for one in results if not one.accepted and one.baseline]
+    """Yield notices on scenarios without a baseline and on improved ones."""
+    missing = [result for result in results if not result.accepted and result.baseline]
     if missing:
-        names = ", ".join(dict.fromkeys(one.scenario for one in missing))
+        names = ", ".join(dict.fromkeys(result.scenario for result in missing))
         yield (
-            f"NO BASELINE: {names}: nothing was compared with an accepted run; look at the "
-            f"counts, accept them and commit: {accept_command(root)}"
+            f"NO BASELINE: {names}: not compared with an accepted run; review the counts, accept "
+            f"them and commit: {accept_command(root)}"
         )
-    for one in results:
-        if better := list(_better(one)):
-            accepting = accept_command(root, one.scenario)
+    for result in results:
+        if improved := list(_improved_counters(result)):
+            command_line = accept_command(root, result.scenario)
             yield (
-                f"{one.scenario} on {one.dataset} does less than was accepted "
-                f"({', '.join(better)}); to hold it to that: {accepting}"
+                f"{result.scenario} on {result.dataset} improved on its baseline "
+                f"({', '.join(improved)}); to lower the baseline: {command_line}"
             )
-            yield from (f"  {each.message}" for each in one.findings if each.kind in _CAUSES)
+            yield from (f"  {cause}" for cause in _causes(result))
 
 
-def _better(result: ScenarioResult) -> Iterator[str]:
+def _improved_counters(result: ScenarioResult) -> Iterator[str]:
     if result.verdict is not Verdict.IMPROVED:
         return
     for name, old in result.accepted_counters.items():
@@ -164,9 +167,8 @@ def _better(result: ScenarioResult) -> Iterator[str]:
 
 
 def warnings(results: Sequence[ScenarioResult]) -> Iterator[str]:
-    """Say what was found that nothing is red for: misestimates, what could not be compared."""
-    told = {FindingKind.MISESTIMATE, FindingKind.NOT_COMPARED}
-    for one in results:
-        for finding in one.findings:
-            if finding.kind in told:
-                yield f"{one.scenario} on {one.dataset}: {finding.message}"
+    """Yield the findings that do not fail: misestimates, and what could not be compared."""
+    for result in results:
+        for finding in result.findings:
+            if finding.kind in {FindingKind.MISESTIMATE, FindingKind.NOT_COMPARED}:
+                yield f"{result.scenario} on {result.dataset}: {finding.message}"

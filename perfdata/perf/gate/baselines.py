@@ -1,12 +1,12 @@
-"""Baselines: what a scenario was accepted to do on a dataset, as small files in git.
+"""Baselines: the accepted counts of a scenario on a dataset, one small file each in git.
 
-A file stands beside the tests, in ``baselines/ENVIRONMENT/SCENARIO.DATASET.json``, and holds
+The files are in ``baselines/ENVIRONMENT/SCENARIO.DATASET.json`` beside the tests. The fields are
 ``format`` ("perfdata-baseline/1"), ``scenario``, ``dataset``, ``environment`` and ``settings`` of
-the measured session, ``data`` (see ScenarioResult; older files have none), ``plan_source``, the
-``counters``, and of each statement ``fingerprint``, ``text`` (without its values), ``calls``,
-``rows``, ``buffers``, ``temp_blocks`` (null where they could not be judged) and ``plans``: the
-lines of each plan's signature, with ``query`` where a function or a trigger ran it. Keys and
-statements are sorted; there are no dates, times or values.
+the measured session, ``data`` (see ScenarioResult; missing in older files), ``plan_source``,
+``counters`` and ``statements``. A statement has ``fingerprint``, ``text`` (normalised), ``calls``,
+``rows``, ``buffers``, ``temp_blocks`` (null if they could not be judged) and ``plans``: the lines
+of each signature, with ``query`` if a function or trigger ran it. Keys and statements are sorted;
+there are no dates, times or values, so that equal counts give equal files.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 FORMAT = "perfdata-baseline/1"
 _FOLDER = "baselines"
-# Counted, but not accepted: hint bits and page images make some of them come and go.
+_REMEDY = "restore it from git, or remove it and accept the scenario again"
+# Counted, but not accepted: it varies with hint bits and full-page images.
 _NOT_KEPT = {"wal_records"}
-# The embedded server's, which go without saying in an environment's name.
+# The embedded server's values, which an environment's name omits.
 _USUAL_COLLATION = ("builtin", "C.UTF-8")
 _USUAL_BLOCK = 8192
 _LONGEST_NAME = 60  # characters of up to three bytes: file systems take 255 bytes
@@ -47,7 +48,7 @@ class AcceptedPlan:
 
 @dataclass(frozen=True)
 class AcceptedStatement:
-    """What a statement was accepted to do; buffers are None where they could not be judged."""
+    """The accepted counts of a statement; blocks are None if they could not be judged."""
 
     text: str
     fingerprint: str
@@ -60,7 +61,7 @@ class AcceptedStatement:
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """What a scenario was accepted to do on a dataset, in one environment."""
+    """The accepted counts of a scenario on a dataset, in one environment."""
 
     scenario: str
     dataset: str
@@ -73,13 +74,13 @@ class Baseline:
 
     @classmethod
     def of(cls, result: ScenarioResult) -> Baseline:
-        """Take from a result what is to be accepted."""
+        """Return the baseline that accepting a result makes."""
         judged = result.same_layout and result.plan_source is not PlanSource.NONE
         kept = {"queries", "rows"} if not judged else set(result.counters) - _NOT_KEPT
         return cls(
             scenario=result.scenario,
             dataset=result.dataset,
-            statements=_sorted(_accepted(one, judged=judged) for one in result.statements),
+            statements=_sorted(_accepted(sent, judged=judged) for sent in result.statements),
             counters={name: count for name, count in result.counters.items() if name in kept},
             plan_source=result.plan_source if judged else PlanSource.NONE,
             environment=dict(result.environment),
@@ -91,17 +92,16 @@ class Baseline:
 def baseline_path(
     folder: Path, environment: Mapping[str, str], scenario: str, dataset: str
 ) -> Path:
-    """Return where the baseline of the tests in ``folder`` stands; it need not be there."""
+    """Return the path of a baseline of the tests in ``folder``; it may not exist."""
     name = f"{_file_name(scenario)}.{_file_name(dataset)}.json"
     return folder / _FOLDER / environment_name(environment) / name
 
 
 def environment_name(environment: Mapping[str, str]) -> str:
-    """Name an environment, as a folder's name: ``pg18``, ``pg15-libc-en_US.UTF-8``, ``pg18-16k``.
+    """Return an environment's folder: ``pg18``, ``pg15-libc-en_US.UTF-8``, ``pg18-16k``.
 
-    An environment decides counts beside data and settings. It has ``postgresql`` (the major
-    version), ``provider`` (builtin, icu, libc), ``locale`` and ``block_size`` (bytes), as
-    perfdata.perf.capture.sessions.Facts reads them.
+    ``environment`` is SessionFacts.environment: ``postgresql`` (the major version), ``provider``
+    (builtin, icu, libc), ``locale`` and ``block_size`` (bytes).
     """
     parts = [f"pg{environment['postgresql']}"]
     collation = (environment["provider"], environment["locale"])
@@ -113,9 +113,9 @@ def environment_name(environment: Mapping[str, str]) -> str:
 
 
 def read_baseline(path: Path, scenario: str, dataset: str) -> Baseline | None:
-    """Read a baseline; None where there is none.
+    """Read a baseline; None if the file does not exist.
 
-    Raises BaselineError for a damaged file, one of a newer format, and another scenario's.
+    Raises BaselineError for a file that is damaged, of another format or of another scenario.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -127,13 +127,13 @@ def read_baseline(path: Path, scenario: str, dataset: str) -> Baseline | None:
     if (found.scenario, found.dataset) != (scenario, dataset):
         raise BaselineError(
             f"{path} is the baseline of {found.scenario} on {found.dataset}, not of {scenario} on "
-            f"{dataset}: {_MENDED}"
+            f"{dataset}: {_REMEDY}"
         )
     return found
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Write a baseline in one step, in the folder that is made for it."""
+    """Write a baseline atomically, and create its folder."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, to_text(baseline))
@@ -141,11 +141,8 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
         raise BaselineError(f"{path} can't be written: {error.strerror}") from error
 
 
-_MENDED = "take it from git, or remove it and accept the scenario anew"
-
-
 def to_text(baseline: Baseline) -> str:
-    """Write a baseline as its file holds it: the same text for the same counts, always."""
+    """Return a baseline as the text of its file: equal counts give equal text."""
     document = {**asdict(baseline), "format": FORMAT, "plan_source": baseline.plan_source.value}
     for statement in document["statements"]:
         statement["plans"] = [_plan_document(**plan) for plan in statement["plans"]]
@@ -158,17 +155,17 @@ def _plan_document(query: str, signature: Iterable[str]) -> dict[str, Any]:
 
 def _parsed(text: str, path: Path) -> Baseline:
     if "\n<<<<<<< " in f"\n{text}":
-        raise BaselineError(f"{path} holds a merge conflict: {_MENDED}")
+        raise BaselineError(f"{path} contains a merge conflict: {_REMEDY}")
     try:
         document = json.loads(text)
         if document["format"] == FORMAT:
             return _baseline(document)
         found = str(document["format"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise BaselineError(f"{path} is damaged ({error!r}): {_MENDED}") from error
+        raise BaselineError(f"{path} is damaged ({error!r}): {_REMEDY}") from error
     raise BaselineError(
-        f"{path} is of the format {found!r}, and this perfdata reads {FORMAT!r}: it was written "
-        "by a newer perfdata, or by none"
+        f"{path} has the format {found!r}, but this perfdata reads {FORMAT!r}: a newer "
+        "perfdata, or another program, wrote it"
     )
 
 
@@ -193,7 +190,8 @@ def _statement(document: Mapping[str, Any]) -> AcceptedStatement:
         calls=int(document["calls"]),
         rows=int(document["rows"]),
         plans=tuple(
-            AcceptedPlan(one.get("query", ""), tuple(one["signature"])) for one in document["plans"]
+            AcceptedPlan(plan.get("query", ""), tuple(plan["signature"]))
+            for plan in document["plans"]
         ),
         **{name: None if count is None else int(count) for name, count in counts.items()},
     )
@@ -213,11 +211,11 @@ def _accepted(statement: StatementCount, *, judged: bool) -> AcceptedStatement:
 
 
 def _sorted(statements: Iterable[AcceptedStatement]) -> tuple[AcceptedStatement, ...]:
-    return tuple(sorted(statements, key=lambda one: (one.text, one.fingerprint)))
+    return tuple(sorted(statements, key=lambda accepted: (accepted.text, accepted.fingerprint)))
 
 
 def _file_name(name: str) -> str:
-    """Make a name that every file system takes; one that had to be changed keeps its hash."""
+    """Return a name that every file system accepts; a changed name gets a hash appended."""
     safe = re.sub(r"[^\w.-]+", "_", name)[:_LONGEST_NAME]
     if safe == name:
         return name
@@ -230,15 +228,15 @@ def orphaned_baselines(
     folders: Collection[Path],
     unsure: Collection[Path] = (),
 ) -> Iterator[str]:
-    """Yield the baselines beside the tests of ``folders`` that no result has, by their paths.
+    """Yield the paths of baselines beside the tests of ``folders`` that no result uses.
 
-    Only those of the environment that was measured are looked at, and none beside the tests of an
-    ``unsure`` folder: some of them did not run to their end, and may have measured more.
+    Only environments that were measured are searched, and no ``unsure`` folder, in which some
+    tests did not run to completion.
     """
-    kept = {(root / one.baseline).resolve() for one in results if one.baseline}
+    kept = {(root / result.baseline).resolve() for result in results if result.baseline}
     for place in sorted({path.parent for path in kept}):
         tests = place.parent.parent
-        if tests not in unsure and any(tests.is_relative_to(one) for one in folders):
+        if tests not in unsure and any(tests.is_relative_to(folder) for folder in folders):
             for path in sorted(set(place.glob("*.json")) - kept):
                 inside = path.is_relative_to(root.resolve())
                 yield (path.relative_to(root.resolve()) if inside else path).as_posix()

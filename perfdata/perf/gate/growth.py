@@ -1,9 +1,8 @@
-"""Growth: how a scenario's counters grow with the data, as exponents. Pure.
+"""Growth: fit exponents to how a scenario's counters grow with the data. Pure.
 
-The size of a dataset is the number of all its rows, as its snapshot holds them. Over datasets of
-one shape that is as good as the number of offices; where some tables grow more than others, what
-hangs on the fastest of them is close to 1, and the rest is below. A counter that does not change
-has the exponent 0, one that doubles with the data 1, one that is squared 2.
+A dataset's size is the number of rows in its snapshot. A counter that stays constant has the
+exponent 0, a linear one 1, a quadratic one 2. Where some tables grow faster than others, counters
+that depend on the fastest are close to 1 and the others below.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ if TYPE_CHECKING:
     from perfdata.project import Project
 
 COUNTERS = ("queries", "rows", "buffers")
-# A scenario may read what there is, and more of it where there is more; to send more statements
-# for that is what growth is to find. A tenth is what a chunk here and there comes to.
+# Reading more rows from more data is normal, sending more statements for them is not. 0.1 allows
+# for an additional chunk now and then.
 MOST_QUERIES = 0.1
 
 
 @dataclass(frozen=True)
 class Point:
-    """What a scenario did on a dataset of so many rows."""
+    """The counters of a scenario on a dataset of ``size`` rows."""
 
     dataset: str
     size: int
@@ -37,19 +36,19 @@ class Point:
 
 
 def exponents(points: Sequence[Point]) -> dict[str, float]:
-    """Fit an exponent for each counter that all points have, by least squares of logarithms.
+    """Fit an exponent to each counter that all points have, by least squares of logarithms.
 
-    Raises ConfigError where the points do not differ in size.
+    Raises ConfigError if all points have the same size.
     """
     if len({point.size for point in points}) < 2:  # noqa: PLR2004  a line needs two points
-        said = " and ".join(f"{one.dataset} ({one.size:,} rows)" for one in points)
-        raise ConfigError(f"growth needs datasets of different sizes, not {said}")
+        sizes = " and ".join(f"{point.dataset} ({point.size:,} rows)" for point in points)
+        raise ConfigError(f"growth needs datasets of different sizes, not {sizes}")
     names = [name for name in COUNTERS if all(name in point.counters for point in points)]
     return {name: _slope(points, name) for name in names}
 
 
 def _slope(points: Sequence[Point], name: str) -> float:
-    """Return the slope of log(counter) over log(size), to three decimals; a count of 0 is as 1."""
+    """Return the slope of log(counter) over log(size), to three decimals; 0 counts as 1."""
     x = [math.log(max(point.size, 1)) for point in points]
     y = [math.log(max(point.counters[name], 1)) for point in points]
     middle_x, middle_y = sum(x) / len(x), sum(y) / len(y)
@@ -58,7 +57,7 @@ def _slope(points: Sequence[Point], name: str) -> float:
 
 
 def limits(max_growth: float | Mapping[str, float]) -> dict[str, float]:
-    """Return what each counter may grow by: a plain number is for rows and buffers."""
+    """Return the limit of each counter's exponent; a number applies to rows and buffers."""
     if isinstance(max_growth, (int, float)):
         return {"queries": min(max_growth, MOST_QUERIES), "rows": max_growth, "buffers": max_growth}
     return dict(max_growth)
@@ -69,68 +68,63 @@ def grown(
     max_growth: float | Mapping[str, float],
     not_captured: Sequence[str] = (),
 ) -> Iterator[Finding]:
-    """Find the counters that grow faster with the data than they may, then what is not known.
+    """Find the counters that exceed their limit, then those that could not be judged.
 
-    That is what was not counted on all points: ``not_captured`` says why, as a result does.
+    The latter were not counted on all points; ``not_captured`` gives the reasons.
     """
     found = exponents(points)
-    ordered = sorted(points, key=lambda one: one.size)
+    ordered = sorted(points, key=lambda point: point.size)
     for name, limit in limits(max_growth).items():
-        if (exponent := found.get(name)) is not None and exponent > limit:
-            counts = ", ".join(f"{_count(one, name)} on {one.dataset}" for one in ordered)
+        exponent = found.get(name)
+        if exponent is None:
+            yield _not_judged(name, ordered, not_captured)
+        elif exponent > limit:
+            counts = ", ".join(f"{point.counters[name]:,} on {point.dataset}" for point in ordered)
             yield Finding(
                 FindingKind.GROWTH,
                 fails=True,
-                message=f"{name} grow with the data by the exponent {exponent:.2f}, where "
-                f"max_growth allows {limit:g}: {counts}",
+                message=f"{name} grow with exponent {exponent:.2f}, max_growth is {limit:g}: "
+                f"{counts}",
                 old=limit,
                 new=exponent,
             )
 
-    for name in (one for one in limits(max_growth) if one not in found):
-        yield _not_judged(name, ordered, not_captured)
 
-
-def of_block() -> Finding:
-    """Say that a block of perf.measure() is not judged for growth: it is there only once."""
+def unjudged_block() -> Finding:
+    """Return the finding that the growth of a block, which runs once, cannot be judged."""
     message = (
-        "max_growth could not be judged, as a block of perf.measure() runs on this dataset alone: "
-        "give what it does to perf() as a function"
+        "max_growth could not be judged: a block of perf.measure() runs on one dataset only; "
+        "pass a function to perf() instead"
     )
     return Finding(FindingKind.NOT_COMPARED, fails=False, message=message)
 
 
 def _not_judged(name: str, points: Sequence[Point], not_captured: Sequence[str]) -> Finding:
-    where = " and ".join(one.dataset for one in points if name not in one.counters)
+    where = " and ".join(point.dataset for point in points if name not in point.counters)
     why = "; ".join(not_captured) or "plans could not be captured there"
-    message = (
-        f"max_growth of {name} could not be judged, as they were not counted on {where}: {why}"
-    )
+    message = f"max_growth of {name} could not be judged: not counted on {where} ({why})"
     return Finding(FindingKind.NOT_COMPARED, fails=False, message=message)
 
 
-def _count(point: Point, name: str) -> str:
-    return f"{point.counters[name]:,}"
-
-
 def others(dataset: Dataset, asked: Iterable[str], project: Project | None) -> tuple[str, ...]:
-    """Return the datasets that a scenario also runs on: those asked for, else a small one.
+    """Return the other datasets that a scenario runs on: those ``asked`` for, or a smaller one.
 
-    That is the project's dataset with the smallest product of parameters, of those none of whose
-    parameters is greater. Raises ConfigError where there is none.
+    The latter has the smallest product of parameters among the project's datasets with the same
+    parameters, none of them greater. Raises ConfigError if there is none.
     """
     if given := tuple(name for name in dict.fromkeys(asked) if name != dataset.name):
         return given
-    smaller = [one for one in (project.datasets if project else ()) if _is_less(one, dataset)]
+    datasets = project.datasets if project else ()
+    smaller = [other for other in datasets if _is_smaller(other.parameters, dataset.parameters)]
     if not smaller:
         raise ConfigError(
-            f"max_growth needs a second dataset, and the project has none that is like "
-            f'{dataset.name}, only smaller: name one, perf(growth="…", max_growth=…)'
+            f"max_growth needs a second dataset, and the project has no smaller one with the "
+            f'parameters of {dataset.name}: name one, perf(growth="…", max_growth=…)'
         )
-    return (min(smaller, key=lambda one: math.prod(one.parameters.values())).name,)
+    return (min(smaller, key=lambda other: math.prod(other.parameters.values())).name,)
 
 
-def _is_less(one: Dataset, other: Dataset) -> bool:
-    if one.parameters.keys() != other.parameters.keys() or one.parameters == other.parameters:
+def _is_smaller(parameters: Mapping[str, int], than: Mapping[str, int]) -> bool:
+    if parameters.keys() != than.keys() or parameters == than:
         return False
-    return all(one.parameters[name] <= other.parameters[name] for name in one.parameters)
+    return all(parameters[name] <= than[name] for name in parameters)

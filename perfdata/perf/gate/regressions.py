@@ -1,7 +1,7 @@
-"""Comparison: a result against the baseline that was accepted. Pure.
+"""Compare a result with its baseline. Pure.
 
-Queries, rows and plans are compared exactly: on the same data they do not vary at all. Buffers and
-temporary blocks may differ by a little (Threshold), as a row more or less on a page does.
+Queries, rows and plans are compared exactly: on the same data they are deterministic. Buffers and
+temporary blocks may differ by a Threshold, since one row more may need another page.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from perfdata.perf.gate.baselines import AcceptedStatement, Baseline
     from perfdata.perf.model import ScenarioResult, StatementCount
 
-_SHOWN_TEXT = 160  # characters of a statement in a message of one line
-# A new statement is shown beside the vanished one that it is most like, from this share on.
-_ALIKE = 0.6
+_SHOWN_TEXT = 160  # characters of a statement in a one-line message
+# A new statement is paired with the most similar vanished one from this ratio on.
+_SIMILAR = 0.6
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """What buffers may differ by: only what exceeds both is a difference."""
+    """The allowed difference in blocks: an increase counts only if it exceeds both limits."""
 
     percent: float = 2
     blocks: int = 8
 
     def exceeded(self, old: int, new: int) -> bool:
-        """Tell whether ``new`` is more than ``old``, by more than is allowed."""
+        """Return whether ``new`` exceeds ``old`` by more than the threshold."""
         return new - old > self.blocks and (new - old) * 100 > old * self.percent
 
 
@@ -42,32 +42,32 @@ DEFAULT_THRESHOLD = Threshold()
 def compare_with_baseline(
     result: ScenarioResult, baseline: Baseline, threshold: Threshold = DEFAULT_THRESHOLD
 ) -> list[Finding]:
-    """Return what a result does otherwise than its baseline: what fails first, then the rest."""
+    """Return a result's differences from its baseline as findings, failures first."""
     found = list(_statements(result, baseline, threshold))
-    if not any(one.fails for one in found):
+    if not any(finding.fails for finding in found):
         found += _total(result, baseline, threshold)
-    if any(one.fails for one in found):
+    if any(finding.fails for finding in found):
         found += _settings(result, baseline)
     if found:
         found += _data(result, baseline)
     found += _not_compared(result, baseline)
-    return sorted(found, key=lambda one: not one.fails)
+    return sorted(found, key=lambda finding: not finding.fails)
 
 
 def shorten(text: str, length: int = _SHOWN_TEXT) -> str:
-    """Cut a statement's text to what a line of a message has room for."""
+    """Truncate a statement's text for a message."""
     return text if len(text) <= length else f"{text[:length]}…"
 
 
 def change(old: float, new: float) -> str:
-    """Write two counts and what lies between them: ``120 → 1,001 (+734 %)``."""
+    """Format two counts and their relative change: ``120 → 1,001 (+734 %)``."""
     if not old:
         return f"{old:,} → {new:,}"
     return f"{old:,} → {new:,} ({(new - old) / old * 100:+,.0f} %)"
 
 
 def _judged(result: ScenarioResult, baseline: Baseline) -> bool:
-    """Tell whether both have plans and buffers, and had them in the same way."""
+    """Return whether both have plans and buffers from the same source."""
     source = result.plan_source
     return result.same_layout and source is baseline.plan_source is not PlanSource.NONE
 
@@ -75,10 +75,10 @@ def _judged(result: ScenarioResult, baseline: Baseline) -> bool:
 def _statements(
     result: ScenarioResult, baseline: Baseline, threshold: Threshold
 ) -> Iterator[Finding]:
-    before = {one.fingerprint: one for one in baseline.statements}
-    now = {one.fingerprint: one for one in result.statements}
-    vanished = [one for key, one in before.items() if key not in now]
-    new = [one for key, one in now.items() if key not in before]
+    before = {accepted.fingerprint: accepted for accepted in baseline.statements}
+    now = {sent.fingerprint: sent for sent in result.statements}
+    vanished = [accepted for key, accepted in before.items() if key not in now]
+    new = [sent for key, sent in now.items() if key not in before]
     replaced = _replaced(vanished, new)
     judged = _judged(result, baseline)
     for statement in result.statements:
@@ -97,13 +97,13 @@ def _statements(
 def _replaced(
     vanished: Sequence[AcceptedStatement], new: Iterable[StatementCount]
 ) -> dict[str, AcceptedStatement]:
-    """Find for each new statement the vanished one that it most likely came from."""
+    """Map new statements' fingerprints to the vanished statements that they probably replace."""
     found: dict[str, AcceptedStatement] = {}
     left = list(vanished)
     for statement in new:
-        alike = [(SequenceMatcher(None, one.text, statement.text).ratio(), one) for one in left]
-        ratio, best = max(alike, key=lambda pair: pair[0], default=(0.0, None))
-        if best is not None and ratio >= _ALIKE:
+        ratios = [(SequenceMatcher(None, old.text, statement.text).ratio(), old) for old in left]
+        ratio, best = max(ratios, key=lambda pair: pair[0], default=(0.0, None))
+        if best is not None and ratio >= _SIMILAR:
             found[statement.fingerprint] = best
             left.remove(best)
     return found
@@ -112,7 +112,7 @@ def _replaced(
 def _new(statement: StatementCount, instead_of: AcceptedStatement | None) -> Finding:
     own = next((plan.signature for plan in statement.plans if not plan.query), ())
     old_plans = instead_of.plans if instead_of else ()
-    before = f", in the place of: {shorten(instead_of.text)}" if instead_of else ""
+    before = f", instead of: {shorten(instead_of.text)}" if instead_of else ""
     return Finding(
         FindingKind.NEW_STATEMENT,
         fails=True,
@@ -130,8 +130,7 @@ def _vanished(accepted: AcceptedStatement) -> Finding:
     return Finding(
         FindingKind.VANISHED_STATEMENT,
         fails=True,
-        message=f"statement not sent any more, calls {accepted.calls:,} → 0: "
-        f"{shorten(accepted.text)}",
+        message=f"statement no longer sent, calls {accepted.calls:,} → 0: {shorten(accepted.text)}",
         statement=accepted.text,
         fingerprint=accepted.fingerprint,
         old=accepted.calls,
@@ -180,18 +179,20 @@ def _blocks(
         yield _counted(FindingKind.FEWER_BUFFERS, "buffers", old, new, statement)
     old, new = accepted.temp_blocks or 0, statement.temp_blocks
     if (new and not old) or threshold.exceeded(old, new):
-        what = "temp blocks (more than work_mem holds)"
+        what = "temp blocks (work_mem exceeded)"
         yield _counted(FindingKind.TEMP_BLOCKS, what, old, new, statement)
 
 
 def _plans(statement: StatementCount, accepted: AcceptedStatement) -> Iterator[Finding]:
-    """Yield the plans that are new, each beside one that is gone, and those that are only gone."""
-    found = list(dict.fromkeys(AcceptedPlan(one.query, one.signature) for one in statement.plans))
-    for query in dict.fromkeys(one.query for one in (*found, *accepted.plans)):
-        now = [one.signature for one in found if one.query == query]
-        before = [one.signature for one in accepted.plans if one.query == query]
-        new = [one for one in now if one not in before]
-        gone = [one for one in before if one not in now]
+    """Yield the changed plans, each new one paired with one that is gone."""
+    found = list(
+        dict.fromkeys(AcceptedPlan(plan.query, plan.signature) for plan in statement.plans)
+    )
+    for query in dict.fromkeys(plan.query for plan in (*found, *accepted.plans)):
+        now = [plan.signature for plan in found if plan.query == query]
+        before = [plan.signature for plan in accepted.plans if plan.query == query]
+        new = [signature for signature in now if signature not in before]
+        gone = [signature for signature in before if signature not in now]
         for number in range(max(len(new), len(gone))):
             old_plan = gone[number] if number < len(gone) else next(iter(before), ())
             new_plan = new[number] if number < len(new) else next(iter(now), ())
@@ -201,11 +202,11 @@ def _plans(statement: StatementCount, accepted: AcceptedStatement) -> Iterator[F
 def _changed(
     statement: StatementCount, query: str, old: tuple[str, ...], new: tuple[str, ...]
 ) -> Finding:
-    inside = f" (inside of: {shorten(query)})" if query else ""
+    inside = f" (inside: {shorten(query)})" if query else ""
     return Finding(
         FindingKind.CHANGED_PLAN,
         fails=True,
-        message=f"another plan: {shorten(statement.text)}{inside}",
+        message=f"changed plan: {shorten(statement.text)}{inside}",
         statement=statement.text,
         fingerprint=statement.fingerprint,
         old_plan=old,
@@ -214,12 +215,12 @@ def _changed(
 
 
 def _total(result: ScenarioResult, baseline: Baseline, threshold: Threshold) -> Iterator[Finding]:
-    """Find what many statements add up to, though each stays below the threshold."""
+    """Find an increase of all statements together, where each is within the threshold."""
     if not _judged(result, baseline):
         return
     old, new = baseline.counters.get("buffers", 0), result.buffers or 0
     if threshold.exceeded(old, new):
-        message = f"buffers {change(old, new)} over all statements, each a little"
+        message = f"buffers {change(old, new)} in total, each statement within the threshold"
         yield Finding(FindingKind.MORE_BUFFERS, fails=True, message=message, old=old, new=new)
 
 
@@ -232,24 +233,23 @@ def _settings(result: ScenarioResult, baseline: Baseline) -> Iterator[Finding]:
     ]
     if differing:
         what = ", ".join(differing)
-        message = f"the likely cause: the baseline was accepted with other settings, {what}"
+        message = f"likely cause: the baseline was accepted with other settings, {what}"
         yield Finding(FindingKind.SETTINGS, fails=False, message=message)
 
 
 def _data(result: ScenarioResult, baseline: Baseline) -> Iterator[Finding]:
-    """Find whether the rows or the tables may be others; a baseline of before says of neither."""
+    """Find a changed dataset or changed migrations; older baselines record neither."""
     differing = {
         name: f"{old} → {result.data[name]}"
         for name, old in baseline.data.items()
         if result.data.get(name, old) != old
     }
-    said = {
-        "dataset": f"the dataset {result.dataset} was changed (what it is, or the code that makes "
-        "its rows)",
-        "migrations": f"the migrations are others ({differing.get('migrations')})",
+    texts = {
+        "dataset": f"the dataset {result.dataset} has changed (its definition or its code)",
+        "migrations": f"the migrations have changed ({differing.get('migrations')})",
     }
-    if causes := " and ".join(text for name, text in said.items() if name in differing):
-        message = f"the likely cause: since the baseline was accepted {causes}"
+    if causes := " and ".join(text for name, text in texts.items() if name in differing):
+        message = f"likely cause: since the baseline was accepted, {causes}"
         yield Finding(FindingKind.DATA, fails=False, message=message)
 
 
@@ -260,11 +260,11 @@ def _not_compared(result: ScenarioResult, baseline: Baseline) -> Iterator[Findin
     if no_plans:
         why = "; ".join(result.not_captured) or "they could not be captured"
     elif baseline.plan_source is PlanSource.NONE:
-        why = "it holds none; accept this run, which has them"
+        why = "it has none; accept this run, which has them"
     else:
         why = (
-            f"they come from {result.plan_source.value} now, and came from "
-            f"{baseline.plan_source.value} when the baseline was accepted"
+            f"they come from {result.plan_source.value}, the baseline's from "
+            f"{baseline.plan_source.value}"
         )
     message = f"buffers and plans were not compared with the baseline: {why}"
     yield Finding(FindingKind.NOT_COMPARED, fails=False, message=message)

@@ -1,4 +1,4 @@
-"""Judge: what is to be thought of a result, and the one error for all that is red."""
+"""The verdict: check a result, compare it with its baseline, and raise the error of a failure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from perfdata.errors import BudgetExceededError, RegressedError
 from perfdata.perf.gate.advice import failure_lines
 from perfdata.perf.gate.baselines import baseline_path, read_baseline
-from perfdata.perf.gate.growth import exponents, grown, of_block
+from perfdata.perf.gate.growth import exponents, grown, unjudged_block
 from perfdata.perf.gate.regressions import (
     DEFAULT_THRESHOLD,
     Threshold,
@@ -31,10 +31,10 @@ _INSERT = re.compile(r"\s*INSERT\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Judge:
-    """What the results of a test are judged by.
+    """Judges the results of a test.
 
-    ``folder`` is the one of the test's file, beside which the baselines are; ``root`` that of
-    the project. ``width`` is that of the terminal, in columns.
+    ``root`` is the project's folder, ``folder`` that of the test's file, which contains the
+    baselines; ``width`` is the terminal's, in columns.
     """
 
     root: Path
@@ -43,10 +43,10 @@ class Judge:
     width: int = 80
 
     def judged(self, result: ScenarioResult, points: Sequence[Point] = ()) -> ScenarioResult:
-        """Return the result with its findings; ``points`` are its runs on datasets of other sizes.
+        """Return the result with its findings.
 
-        There are none of a block, which runs once: its growth is not judged, and that is found.
-        Raises BaselineError for a baseline that can't be read.
+        ``points`` are the scenario's runs on datasets of different sizes; a block has none, and a
+        finding says that its growth was not judged. Raises BaselineError for an unreadable file.
         """
         found = check_result(result)
         growth = {}
@@ -54,8 +54,8 @@ class Judge:
         if limit is not None and points:
             growth = exponents(points)
             found += grown(points, limit, result.not_captured)
-        elif limit is not None and result.same_layout:  # else check() has said why not
-            found.append(of_block())
+        elif limit is not None and result.same_layout:  # else check_result() found the reason
+            found.append(unjudged_block())
         if not result.environment:
             return dataclasses.replace(result, findings=tuple(found), growth=growth)
         path = baseline_path(self.folder, result.environment, result.scenario, result.dataset)
@@ -64,18 +64,15 @@ class Judge:
             found = [*compare_with_baseline(result, baseline, self.threshold), *found]
         return dataclasses.replace(
             result,
-            findings=tuple(sorted(found, key=lambda one: not one.fails)),
+            findings=tuple(sorted(found, key=lambda finding: not finding.fails)),
             growth=growth,
             baseline=_shown(path, self.root),
             accepted=baseline is not None,
             accepted_counters=dict(baseline.counters) if baseline else {},
         )
 
-    def raise_red(self, result: ScenarioResult) -> None:
-        """Raise RegressedError, saying all that the result is red for.
-
-        BudgetExceededError where a budget of the marker is among that.
-        """
+    def raise_failure(self, result: ScenarioResult) -> None:
+        """Raise RegressedError with all failures; BudgetExceededError if a budget is among them."""
         lines = failure_lines(result, self.root, self.width)
         if lines:
             kind = BudgetExceededError if broken_budgets(result) else RegressedError
@@ -87,15 +84,14 @@ def _shown(path: Path, root: Path) -> str:
 
 
 def check_result(result: ScenarioResult) -> list[Finding]:
-    """Return the repeated statements, which fail, and what is to be told besides."""
+    """Return the findings that need no baseline: N+1 fails, the others are information."""
     return [*_repeated(result), *_misestimates(result), *_not_judged(result)]
 
 
 def _repeated(result: ScenarioResult) -> Iterator[Finding]:
-    """Find N+1: a line that sends one statement again and again, with other parameters.
+    """Find N+1: a line that sends a statement repeatedly with different parameters.
 
-    Rows that are inserted in batches are not, however many batches there are, nor are parts of a
-    long list; what executemany sends is one call.
+    Batches of inserted rows and the parts of a long list are not N+1; executemany is one call.
     """
     limit = result.budgets.max_repeats
     for statement in result.statements:
@@ -115,8 +111,8 @@ def _repeat(statement: StatementCount, source: Source, limit: int) -> Finding:
     return Finding(
         FindingKind.REPEATED,
         fails=True,
-        message=f"N+1: {source} sent {source.calls:,} times, with {different:,} different "
-        f"parameters (max_repeats is {limit}): {shorten(statement.text)}",
+        message=f"N+1: {source} sent one statement {source.calls:,} times with {different:,} "
+        f"different parameters (max_repeats is {limit}): {shorten(statement.text)}",
         statement=statement.text,
         fingerprint=statement.fingerprint,
         new=source.calls,
@@ -125,21 +121,21 @@ def _repeat(statement: StatementCount, source: Source, limit: int) -> Finding:
 
 def _misestimates(result: ScenarioResult) -> Iterator[Finding]:
     for statement in result.statements:
-        for one in statement.misestimates:
+        for wrong in statement.misestimates:
             yield Finding(
                 FindingKind.MISESTIMATE,
                 fails=False,
-                message=f"misestimate: {one.node} was planned for {one.estimated:,} rows and gave "
-                f"{one.actual:,}: {shorten(statement.text)}",
+                message=f"misestimate: {wrong.node} estimated {wrong.estimated:,} rows, returned "
+                f"{wrong.actual:,}: {shorten(statement.text)}",
                 statement=statement.text,
                 fingerprint=statement.fingerprint,
-                old=one.estimated,
-                new=one.actual,
+                old=wrong.estimated,
+                new=wrong.actual,
             )
 
 
 def _not_judged(result: ScenarioResult) -> Iterator[Finding]:
-    """Say which budgets hold for nothing, as what they limit was not counted."""
+    """Find the budgets that could not be judged, as their counters are missing."""
     no_plans = result.plan_source is PlanSource.NONE
     unjudged = {
         "max_buffers": no_plans or not result.same_layout,

@@ -1,6 +1,6 @@
-"""Pictures of a scenario's rounds and of its runs, drawn by matplotlib as SVG.
+"""Charts of a scenario's rounds and runs, drawn by matplotlib and inlined as SVG.
 
-They are small, to be read on a phone; their words are few, as the page says the rest.
+They are small enough for a phone. Their colours are variables of the page's style sheet.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
+from perfdata.perf.model import Verdict
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Ink(Enum):
-    """The page's colours, each by the colour that stands for it while matplotlib draws."""
+    """The page's colours, with the placeholders that matplotlib draws with."""
 
     TEXT = "#000001"
     MUTED = "#000002"
@@ -34,15 +36,15 @@ class Ink(Enum):
 
     @property
     def variable(self) -> str:
-        """How the page's style sheet calls it."""
+        """The colour's variable in the page's style sheet."""
         return f"var(--{self.name.lower()})"
 
 
-NO_CHARTS = 'it has no pictures, as matplotlib is not installed: pip install "perfdata[report]"'
+NO_CHARTS = 'no charts: matplotlib is not installed (pip install "perfdata[report]")'
 _WIDTH_IN = 4.0
 _ROUNDS_IN, _SERIES_IN = 2.0, 1.1
 _STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: it can be found, read out and copied
+    "svg.fonttype": "none",  # text remains searchable, readable aloud and copyable
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -62,20 +64,20 @@ _STYLE: dict[Any, Any] = {
 _UNITS = ((1.0, "s", 1.0), (1e-3, "ms", 1e3), (0.0, "µs", 1e6))
 _HREF = "{http://www.w3.org/1999/xlink}href"
 _REFERENCE = re.compile(r"(?<=url\(#)")
-# What speaks of the file, not of the picture, and a style sheet that would style the whole page.
-_LEFT_OUT = {"metadata", "style"}
-_MOST_DOTS = 40  # a line of more has no room to tell them apart
+# Metadata of the file, and a style sheet that would apply to the whole page.
+_REMOVED = {"metadata", "style"}
+_MOST_DOTS = 40  # more cannot be told apart
 
 
 def have_charts() -> bool:
-    """Tell whether matplotlib is installed."""
+    """Return whether matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
 def draw_rounds(rounds_s: Sequence[float], prefix: str, title: str) -> str:
-    """Draw each round's time, in the order of the rounds, and how they lie together."""
+    """Draw the times of the rounds in order, with a box plot."""
     unit, factor = _unit(max(rounds_s))
-    times = [one * factor for one in rounds_s]
+    times = [round_s * factor for round_s in rounds_s]
     with _styled(prefix):
         figure = _figure(_ROUNDS_IN)
         axes, box = figure.subplots(
@@ -83,13 +85,13 @@ def draw_rounds(rounds_s: Sequence[float], prefix: str, title: str) -> str:
         )
         axes.scatter(range(1, len(times) + 1), times, s=9, color=Ink.LINE.value, linewidths=0)
         axes.set(xlabel="round", title=unit, ylim=(0, max(times) * 1.08))
-        _whole(axes.xaxis)
+        _use_integers(axes.xaxis)
         _box(box, times)
         return _svg(figure, prefix, title)
 
 
 def draw_trend(runs: Sequence[tuple[Run, Entry]], prefix: str, title: str) -> str:
-    """Draw queries, buffers and the median time of a scenario's runs, oldest first."""
+    """Draw queries, buffers and median time of a scenario's runs, oldest first."""
     unit, factor = _unit(max((entry.median_s or 0 for _, entry in runs), default=0))
     series: dict[str, list[float | None]] = {
         "queries": [entry.queries for _, entry in runs],
@@ -97,12 +99,12 @@ def draw_trend(runs: Sequence[tuple[Run, Entry]], prefix: str, title: str) -> st
         f"median time, {unit}": [entry.median_s and entry.median_s * factor for _, entry in runs],
     }
     drawn = {name: counts for name, counts in series.items() if any(c is not None for c in counts)}
-    red = [entry.verdict == "regressed" for _, entry in runs]
+    regressed = [entry.verdict == Verdict.REGRESSED.value for _, entry in runs]
     with _styled(prefix):
         figure = _figure(_SERIES_IN * len(drawn) + 0.3)
         columns = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)
         for axes, (name, counts) in zip(columns[:, 0], drawn.items(), strict=True):
-            _series(axes, name, counts, red)
+            _series(axes, name, counts, regressed)
         _days(columns[-1, 0], [f"{run.at:%Y-%m-%d}" for run, _ in runs])
         return _svg(figure, prefix, title)
 
@@ -112,7 +114,7 @@ def _box(axes: Axes, times: Sequence[float]) -> None:
     axes.boxplot(
         times,
         widths=0.6,
-        showfliers=False,  # each round is a dot beside it
+        showfliers=False,  # the scatter plot shows each round
         patch_artist=True,
         boxprops={"facecolor": Ink.BAND.value, "edgecolor": Ink.LINE.value},
         medianprops={"color": Ink.TEXT.value, "linewidth": 1.5},
@@ -124,18 +126,20 @@ def _box(axes: Axes, times: Sequence[float]) -> None:
     axes.tick_params(left=False)
 
 
-def _series(axes: Axes, name: str, counts: Sequence[float | None], red: Sequence[bool]) -> None:
+def _series(
+    axes: Axes, name: str, counts: Sequence[float | None], regressed: Sequence[bool]
+) -> None:
     values = [float("nan") if count is None else count for count in counts]
     dots: dict[str, Any] = {"marker": "o", "markersize": 2.5} if len(values) <= _MOST_DOTS else {}
     axes.plot(values, color=Ink.LINE.value, linewidth=1.2, **dots)
-    bad = [place for place, is_red in enumerate(red) if is_red]
+    bad = [place for place, is_bad in enumerate(regressed) if is_bad]
     axes.scatter(
         bad, [values[place] for place in bad], marker="x", s=28, zorder=3, color=Ink.BAD.value
     )
     known = [count for count in counts if count is not None]
     axes.set(title=name, ylim=(0, max(known) * 1.15 or 1))
     if all(count == int(count) for count in known):
-        _whole(axes.yaxis)
+        _use_integers(axes.yaxis)
 
 
 def _days(axes: Axes, days: Sequence[str]) -> None:
@@ -145,7 +149,7 @@ def _days(axes: Axes, days: Sequence[str]) -> None:
         label.set(horizontalalignment=side)
 
 
-def _whole(axis: Any) -> None:
+def _use_integers(axis: Any) -> None:
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     axis.set_major_locator(MaxNLocator(nbins=4, integer=True))
@@ -153,7 +157,7 @@ def _whole(axis: Any) -> None:
 
 
 def _unit(duration_s: float) -> tuple[str, float]:
-    """Return the unit that a person would choose for a duration, and how many make a second."""
+    """Return a suitable unit for a duration, and the number of units in a second."""
     return next((unit, factor) for least, unit, factor in _UNITS if duration_s >= least)
 
 
@@ -161,7 +165,7 @@ def _unit(duration_s: float) -> tuple[str, float]:
 def _styled(prefix: str) -> Iterator[None]:
     from matplotlib import rc_context
 
-    # The salt makes the ids of clip paths and markers the same in each report.
+    # The salt makes the IDs of clip paths and markers reproducible.
     with rc_context({**_STYLE, "svg.hashsalt": prefix}):
         yield
 
@@ -179,13 +183,12 @@ def _svg(figure: Figure, prefix: str, title: str) -> str:
 
 
 def _inlined(svg: str, prefix: str, title: str) -> str:
-    """Make an ``svg`` element of a document that matplotlib wrote.
+    """Convert matplotlib's SVG document to an element of the page.
 
-    ``prefix`` goes before every id, so that two pictures of a page have none in common; ``title``
-    is what a screen reader says in the picture's place.
+    ``prefix`` makes its IDs unique within the page; ``title`` is the text for screen readers.
     """
-    picture = ET.fromstring(svg)  # noqa: S314  matplotlib wrote it, a moment ago
-    for element in _elements(picture):
+    chart = ET.fromstring(svg)  # noqa: S314  matplotlib's own output
+    for element in _elements(chart):
         element.tag = element.tag.rpartition("}")[2]
         attributes = dict(element.attrib)
         element.attrib.clear()
@@ -193,20 +196,20 @@ def _inlined(svg: str, prefix: str, title: str) -> str:
             (name.rpartition("}")[2], _value(name, value, prefix))
             for name, value in attributes.items()
         )
-    view = picture.get("viewBox", "")
-    picture.attrib.clear()
-    picture.attrib.update({"viewBox": view, "role": "img", "aria-label": title})
-    text = ET.tostring(picture, encoding="unicode")
+    view = chart.get("viewBox", "")
+    chart.attrib.clear()
+    chart.attrib.update({"viewBox": view, "role": "img", "aria-label": title})
+    text = ET.tostring(chart, encoding="unicode")
     for ink in Ink:
         text = text.replace(ink.value, ink.variable)
     return text
 
 
 def _elements(parent: ET.Element) -> Iterator[ET.Element]:
-    """Walk a tree, and take out of it what has no place in a page."""
+    """Yield a tree's elements, after removing what does not belong in a page."""
     yield parent
     for child in list(parent):
-        if child.tag.rpartition("}")[2] in _LEFT_OUT:
+        if child.tag.rpartition("}")[2] in _REMOVED:
             parent.remove(child)
         else:
             yield from _elements(child)

@@ -1,10 +1,9 @@
-"""The history: a line of JSON a run, appended to ``results/history.jsonl`` under PERFDATA_HOME.
+"""The history of runs: one line of JSON each in ``results/history.jsonl`` under PERFDATA_HOME.
 
-A line holds ``format`` ("perfdata-history/1"), ``at`` (UTC), ``commit`` (GITHUB_SHA, or null),
-``server_version``, and of each scenario its name, dataset, verdict, counters, the median of its
-rounds in seconds, its peak memory and the environment that it was measured in; null where
-something was not measured. Lines are never changed; what older ones do not have is not known.
-docs/schema/perf-history.schema.json describes it.
+The fields are ``format`` ("perfdata-history/1"), ``at`` (UTC), ``commit`` (GITHUB_SHA, or null),
+``server_version`` and ``scenarios``: name, dataset, verdict, counters, median of the rounds in
+seconds, peak memory and environment, null where something was not measured. Lines are only ever
+appended; older ones may lack fields. docs/schema/perf-history.schema.json is the schema.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ if TYPE_CHECKING:
 
 FORMAT = "perfdata-history/1"
 _DAMAGED = "damaged"
-_SHOWN_FORMAT = 40  # characters of what may be anything
+_SHOWN_FORMAT = 40  # characters of an unknown format's name
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a line of the history keeps of one scenario; None is what was not measured."""
+    """One scenario of a run; None means not measured."""
 
     scenario: str
     dataset: str
@@ -45,7 +44,7 @@ class Entry:
 
     @classmethod
     def of(cls, result: ScenarioResult) -> Entry:
-        """Take what is kept from a result."""
+        """Return the entry of a result."""
         return cls(
             scenario=result.scenario,
             dataset=result.dataset,
@@ -62,7 +61,7 @@ class Entry:
 
 
 _TEXTS = ("scenario", "dataset", "verdict")
-_NUMBERS = {one.name for one in fields(Entry)} - {*_TEXTS, "environment"}
+_NUMBERS = {each.name for each in fields(Entry)} - {*_TEXTS, "environment"}
 _ALWAYS = {"queries", "rows"}
 _MOST = 1e18
 
@@ -77,16 +76,16 @@ class Run:
     scenarios: tuple[Entry, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the run as its line holds it."""
+        """Return the run as JSON data."""
         at = self.at.isoformat(timespec="seconds")
         return {"format": FORMAT, **asdict(self), "at": at}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Run:
-        """Read a run back; fields that a newer perfdata added are left out."""
+        """Read JSON data; fields that a newer perfdata added are ignored."""
         commit, version = document["commit"], document["server_version"]
-        if not all(one is None or isinstance(one, str) for one in (commit, version)):
-            raise TypeError("commit and server_version are text, or null")
+        if not all(text is None or isinstance(text, str) for text in (commit, version)):
+            raise TypeError("commit and server_version must be text or null")
         return cls(
             at=datetime.fromisoformat(document["at"]).astimezone(UTC),
             commit=commit,
@@ -97,25 +96,25 @@ class Run:
 
 @dataclass(frozen=True)
 class RunHistory:
-    """The runs that could be read, oldest first, and a line for what was left out."""
+    """The readable runs, oldest first, and notes on the lines that were ignored."""
 
     runs: tuple[Run, ...] = ()
     notes: tuple[str, ...] = ()
 
     def of(self, result: ScenarioResult) -> list[tuple[Run, Entry]]:
-        """Return a scenario's runs on the same dataset, in an environment not known as another."""
+        """Return a scenario's runs on the same dataset, in the same or an unknown environment."""
         key = (result.scenario, result.dataset)
-        found = ((run, one) for run in self.runs for one in run.scenarios)
         return [
-            (run, one)
-            for run, one in found
-            if (one.scenario, one.dataset) == key
-            and (one.environment == result.environment or not one.environment)
+            (run, entry)
+            for run in self.runs
+            for entry in run.scenarios
+            if (entry.scenario, entry.dataset) == key
+            and (entry.environment == result.environment or not entry.environment)
         ]
 
 
 def append_history(results: Sequence[ScenarioResult], path: Path) -> None:
-    """Append a run to a history file, which is made where it is not there."""
+    """Append a run to a history file, which is created if it does not exist."""
     if not results:
         return
     run = Run(
@@ -125,8 +124,8 @@ def append_history(results: Sequence[ScenarioResult], path: Path) -> None:
         scenarios=tuple(map(Entry.of, results)),
     )
     line = json.dumps(run.to_json(), ensure_ascii=False).encode() + b"\n"
-    # One write in append mode: the lines of runs that end together do not mix. What a killed run
-    # or a full disk left of a line is ended first, so that it costs no line but its own.
+    # A single write in append mode keeps the lines of concurrent runs apart. An incomplete last
+    # line, left by a killed run or a full disk, is ended first, so that only that line is lost.
     with path.open("a+b", buffering=0) as file:
         if size := file.seek(0, os.SEEK_END):
             file.seek(size - 1)
@@ -134,22 +133,22 @@ def append_history(results: Sequence[ScenarioResult], path: Path) -> None:
 
 
 def read_history(path: Path) -> RunHistory:
-    """Read a history file, of which no line is worth an error; one that is not there is empty."""
+    """Read a history file. Unreadable lines are noted, a missing file is an empty history."""
     if not path.exists():
         return RunHistory()
-    runs, left_out = [], Counter[str]()
+    runs, ignored = [], Counter[str]()
     for line in path.read_bytes().splitlines():
         read = _run(line) if line.strip() else None
         if isinstance(read, Run):
             runs.append(read)
         elif read is not None:
-            left_out[read] += 1
-    notes = (_note(path.name, why, count) for why, count in left_out.items())
+            ignored[read] += 1
+    notes = (_note(path.name, why, count) for why, count in ignored.items())
     return RunHistory(tuple(sorted(runs, key=lambda run: run.at)), tuple(notes))
 
 
 def _run(line: bytes) -> Run | str:
-    """Read a line; what can't be read is told by its format, or as damaged."""
+    """Read a line; for an unreadable one return its format, or ``damaged``."""
     try:
         document = json.loads(line)
         if document["format"] != FORMAT:
@@ -160,26 +159,24 @@ def _run(line: bytes) -> Run | str:
 
 
 def _entry(document: Mapping[str, Any]) -> Entry:
-    known = {one.name: document[one.name] for one in fields(Entry) if one.name in document}
+    names = [each.name for each in fields(Entry)]
+    known = {name: document[name] for name in names if name in document}
     for name in _NUMBERS & known.keys():
         if not _is_number(known[name]) and (known[name] is not None or name in _ALWAYS):
-            raise TypeError(f"{name} is no number")
+            raise TypeError(f"{name} is not a number")
     for name in _TEXTS:
         if not isinstance(known[name], str):
-            raise TypeError(f"{name} is no text")
+            raise TypeError(f"{name} is not text")
     return Entry(**known)
 
 
 def _is_number(value: object) -> bool:
-    # What is larger than a float can hold is no count, and could not be drawn.
+    # A larger number is not a count, and could not be drawn.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _MOST
 
 
 def _note(name: str, why: str, count: int) -> str:
-    what = "1 line" if count == 1 else f"{count} lines"
-    verb = "is" if count == 1 else "are"
+    lines = "line" if count == 1 else "lines"
     if why == _DAMAGED:
-        return f"{name}: {what} {verb} damaged and left out"
-    return (
-        f"{name}: {what} {verb} of the format {why!r} and left out; this perfdata reads {FORMAT!r}"
-    )
+        return f"{name}: {count} damaged {lines} ignored"
+    return f"{name}: {count} {lines} of format {why!r} ignored; this perfdata reads {FORMAT!r}"

@@ -1,8 +1,9 @@
-"""The page: results and history in, one HTML document out."""
+"""The HTML report: one self-contained page of a run's results and their history."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
     from perfdata.perf.report.results import Results
 
 FEWEST_RUNS = 10  # fewer show no trend
-_MOST_RUNS = 120  # four months of nights: the picture has no room for more
+_MOST_RUNS = 120  # four months of nightly runs; the chart has no room for more
 _MOST_STATEMENTS = 200
 _SHORT = 110
-# What sqlglot lays out; of the rest it says in a log that it can't.
-_LAID_OUT = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "VALUES", "MERGE", "(")
+# sqlglot formats these; for other statements it logs a warning.
+_FORMATTED = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "VALUES", "MERGE", "(")
 _MARKS = {
     Verdict.OK: "✓",
     Verdict.IMPROVED: "✓",
@@ -42,13 +43,13 @@ _MARKS = {
     Verdict.NO_BASELINE: "–",
 }
 _SOURCES = {
-    PlanSource.AUTO_EXPLAIN: "auto_explain, of the executions that were counted",
-    PlanSource.EXPLAIN: "EXPLAIN, of executions of their own",
+    PlanSource.AUTO_EXPLAIN: "auto_explain, for the counted executions",
+    PlanSource.EXPLAIN: "EXPLAIN, for additional executions",
     PlanSource.NONE: "not captured",
 }
 _COUNTERS = ("queries", "rows", "buffers", "temp_blocks", "wal_records")
 _NAMES = {"temp_blocks": "temp blocks", "wal_records": "WAL records", "memory_mb": "memory, MiB"}
-# No XML document may hold them, and no browser shows them; the last ones turn the direction.
+# Not allowed in XML, or invisible; the last line changes the direction of text.
 _CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff"
     "\u200e\u200f\u202a-\u202e\u2066-\u2069]"
@@ -58,11 +59,10 @@ _CONTROL = re.compile(
 def write_report(
     folder: Path, root: Path, output: Path | None = None
 ) -> tuple[Path, Results, RunHistory]:
-    """Write the page of a folder's perf.json and history.jsonl; return it and what it was made of.
+    """Write the page for a folder's perf.json and history.jsonl; return its path and contents.
 
-    It goes to ``output``, or ``report.html`` beside them; ``root`` is the project's folder.
-    Raises ResultsError where the results can't be read, ConfigError where the page can't be
-    written.
+    The path is ``output``, or ``report.html`` in the folder; ``root`` is the project's folder.
+    Raises ResultsError if the results can't be read, ConfigError if the page can't be written.
     """
     results = read_results(folder / "perf.json")
     history = read_history(folder / "history.jsonl")
@@ -75,9 +75,9 @@ def write_report(
 
 
 def render(results: Results, history: RunHistory, root: Path) -> str:
-    """Return the page: well-formed, self-contained, every text in it escaped.
+    """Return the page: well-formed, self-contained, with all text escaped.
 
-    The command that accepts a result is that of the project in ``root``.
+    ``root`` is the project's folder, for the command that accepts a result.
     """
     scenarios = [
         ScenarioView(place, result, history.of(result), root)
@@ -97,15 +97,16 @@ def render(results: Results, history: RunHistory, root: Path) -> str:
 
 
 def headline(results: Results) -> str:
-    """Say in a line how many scenarios there are, and what is to be known of them at once."""
-    counted = _counted(len(results.scenarios), "scenario")
-    red = sum(one.verdict is Verdict.REGRESSED for one in results.scenarios)
-    said = [f"{red} of {counted} regressed" if red else f"{counted}, none regressed"]
-    if new := sum(one.verdict is Verdict.NO_BASELINE for one in results.scenarios):
-        said.append(f"{new} without a baseline")
+    """Summarise the verdicts of a run in one line."""
+    total = _counted(len(results.scenarios), "scenario")
+    verdicts = Counter(result.verdict for result in results.scenarios)
+    regressed, new = verdicts[Verdict.REGRESSED], verdicts[Verdict.NO_BASELINE]
+    parts = [f"{regressed} of {total} regressed" if regressed else f"{total}, none regressed"]
+    if new:
+        parts.append(f"{new} without a baseline")
     if results.failures:
-        said.append(f"{_counted(len(results.failures), 'test')} failed")
-    return "; ".join(said)
+        parts.append(f"{_counted(len(results.failures), 'test')} failed")
+    return "; ".join(parts)
 
 
 def _counted(count: int, what: str) -> str:
@@ -129,7 +130,7 @@ def _environment() -> Environment:
 
 @dataclass(frozen=True)
 class Fact:
-    """A count of a scenario as text, with its limit and what was accepted; None is unknown."""
+    """A counter as text, with its limit and its accepted value; None means unknown."""
 
     name: str
     value: str | None
@@ -140,7 +141,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class ScenarioView:
-    """One scenario's part of the page; ``number`` makes its ids."""
+    """One scenario's section of the page; ``number`` makes its IDs unique."""
 
     number: int
     result: ScenarioResult
@@ -149,7 +150,7 @@ class ScenarioView:
 
     @property
     def accept(self) -> str | None:
-        """The command that makes it green, where accepting does: after a look, if it is meant."""
+        """The command that accepts the result; None if accepting changes nothing."""
         to_accept = self.result.baseline and not self.result.accepted
         if to_accept or any(map(is_acceptable, self.result.findings)):
             return accept_command(self.root, self.result.scenario)
@@ -157,22 +158,22 @@ class ScenarioView:
 
     @property
     def id(self) -> str:
-        """The anchor of its part."""
+        """The section's anchor."""
         return f"scenario-{self.number}"
 
     @property
     def mark(self) -> str:
-        """The sign of its verdict, which says without colours what they say."""
+        """The sign of the verdict, which does not depend on colours."""
         return _MARKS[self.result.verdict]
 
     @property
     def plan_source(self) -> str:
-        """Where its plans and buffers came from."""
+        """Where the plans and buffers come from."""
         return _SOURCES[self.result.plan_source]
 
     @cached_property
     def facts(self) -> list[Fact]:
-        """What was counted, with the limits and what was accepted."""
+        """The counters, with limits and accepted values."""
         memory = self.result.memory_bytes
         found: dict[str, float | None] = {
             **dict.fromkeys(_COUNTERS),
@@ -189,42 +190,42 @@ class ScenarioView:
             _text(found),
             _text(limit),
             None if accepted == found else _text(accepted),
-            broken=f"max_{name}" in {one.name for one in broken_budgets(self.result)},
+            broken=any(f"max_{name}" == broken.name for broken in broken_budgets(self.result)),
         )
 
     def fact(self, name: str) -> Fact:
-        """Return one fact by its name."""
-        return next(one for one in self.facts if one.name == name)
+        """Return a fact by name."""
+        return next(fact for fact in self.facts if fact.name == name)
 
     @property
     def median(self) -> str | None:
-        """The median of the rounds, as text."""
+        """The median time of the rounds, as text."""
         return None if self.result.time is None else seconds(self.result.time.median_s)
 
     @property
     def findings(self) -> list[FindingView]:
-        """What was found, what fails first."""
-        statements = {each.statement.fingerprint: each for each in self.statements}
-        found = sorted(self.result.findings, key=lambda one: not one.fails)
-        return [FindingView(one, statements.get(one.fingerprint)) for one in found]
+        """The findings, failures first."""
+        statements = {view.statement.fingerprint: view for view in self.statements}
+        findings = sorted(self.result.findings, key=lambda finding: not finding.fails)
+        return [FindingView(finding, statements.get(finding.fingerprint)) for finding in findings]
 
     @cached_property
     def statements(self) -> list[StatementView]:
-        """The statements in the order of their first calls, no more than a page can hold."""
-        found = {one.fingerprint for one in self.result.findings if one.fingerprint}
+        """The statements ordered by first call, up to a limit."""
+        found = {finding.fingerprint for finding in self.result.findings}
         return [
-            StatementView(f"{self.id}-{place}", place, one, one.fingerprint in found)
-            for place, one in enumerate(self.result.statements[:_MOST_STATEMENTS], 1)
+            StatementView(f"{self.id}-{place}", place, sent, sent.fingerprint in found)
+            for place, sent in enumerate(self.result.statements[:_MOST_STATEMENTS], 1)
         ]
 
     @property
     def more_statements(self) -> int:
-        """How many are not shown."""
+        """Number of statements that are not shown."""
         return max(0, len(self.result.statements) - _MOST_STATEMENTS)
 
     @property
-    def rounds_picture(self) -> str | None:
-        """The picture of the rounds, where there are some and something to draw with."""
+    def rounds_chart(self) -> str | None:
+        """The chart of the rounds; None without rounds or without matplotlib."""
         if self.result.time is None or not self.result.time.rounds_s or not have_charts():
             return None
         title = f"Time of each round of {self.result.scenario}"
@@ -232,7 +233,7 @@ class ScenarioView:
 
     @property
     def has_trend(self) -> bool:
-        """Tell whether there are runs enough."""
+        """Whether there are enough runs for a trend."""
         return len(self.runs) >= FEWEST_RUNS
 
     @property
@@ -241,8 +242,8 @@ class ScenarioView:
         return self.runs[-_MOST_RUNS:]
 
     @property
-    def trend_picture(self) -> str | None:
-        """The picture of the runs, where they are enough and there is something to draw with."""
+    def trend_chart(self) -> str | None:
+        """The chart of the runs; None if they are too few, or without matplotlib."""
         if not self.has_trend or not have_charts():
             return None
         title = f"Queries, buffers and median time of {self.result.scenario} by run"
@@ -251,20 +252,20 @@ class ScenarioView:
 
 @dataclass(frozen=True)
 class FindingView:
-    """A finding, and the statement of the page that it is about."""
+    """A finding, and the statement on the page that it is about."""
 
     finding: Finding
     about: StatementView | None
 
     @property
     def trees(self) -> list[NodePair]:
-        """The nodes of the old plan and the new one, side by side."""
+        """The nodes of the old and the new plan, side by side."""
         return side_by_side(self.finding.old_plan, self.finding.new_plan)
 
 
 @dataclass(frozen=True)
 class StatementView:
-    """A statement with its anchor and its place; ``open`` where a finding is about it."""
+    """A statement with its anchor and number; ``open`` if a finding is about it."""
 
     id: str
     number: int
@@ -273,24 +274,24 @@ class StatementView:
 
     @property
     def short(self) -> str:
-        """Its beginning, for a line."""
+        """The text, truncated to one line."""
         text = self.statement.text
         return text if len(text) <= _SHORT else f"{text[:_SHORT]}…"
 
     @cached_property
     def pretty(self) -> str:
-        """Its text on several lines, where sqlglot can lay it out without changing it."""
+        """The text on several lines, if sqlglot can format it without changing it."""
         import sqlglot
         from sqlglot.errors import SqlglotError
 
         text = self.statement.text
-        if not text.startswith(_LAID_OUT):
+        if not text.startswith(_FORMATTED):
             return text
         try:
-            laid_out = sqlglot.transpile(text, "postgres", "postgres", pretty=True)
+            formatted = sqlglot.transpile(text, "postgres", "postgres", pretty=True)
         except (SqlglotError, RecursionError):
             return text
-        pretty = ";\n".join(laid_out)
+        pretty = ";\n".join(formatted)
         return pretty if "".join(pretty.split()) == "".join(text.split()) else text
 
 
@@ -299,5 +300,5 @@ def _text(value: float | None) -> str | None:
 
 
 def number(value: float) -> str:
-    """Write a number with commas, whole where it is."""
+    """Format a number with commas, without decimals if it is whole."""
     return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"

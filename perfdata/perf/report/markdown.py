@@ -1,4 +1,4 @@
-"""A run's results as Markdown: what GitHub shows as the summary of a job."""
+"""The results of a run as Markdown, for GitHub's job summary."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from perfdata.perf.model import ScenarioResult
 
 _MARKS = {Verdict.OK: "✅", Verdict.IMPROVED: "✅", Verdict.REGRESSED: "❌"}
-_UNDECIDED = "⚠️"
+_WARNING = "⚠️"
 _HEAD = """\
 | scenario | dataset | queries | rows | buffers | time | verdict |
 | :-- | :-- | --: | --: | --: | --: | :-- |"""
-# GitHub takes 1 MiB a step; statements come most called first.
+# GitHub accepts 1 MiB per step; the most called statements come first.
 _LINES_SHOWN = 40
 _WIDTH = 140  # columns of a code block that GitHub shows without scrolling
 
@@ -32,37 +32,37 @@ def markdown(
     notes: Sequence[str],
     root: Path,
 ) -> str:
-    """Write the results as a table, with what each red scenario did below it.
+    """Return the results as a table, followed by the details of each regressed scenario.
 
-    ``failures`` are the tests that failed otherwise, by name, with what they said; ``notes`` say
-    where the data came from; ``root`` is the project's.
+    ``failures`` are other failed tests by name, with their output; ``notes`` describe the data;
+    ``root`` is the project's folder.
     """
-    red = [one for one in results if one.verdict is Verdict.REGRESSED]
-    parts = [f"## {_headline(len(results), len(red), len(failures))}"]
+    regressed = [result for result in results if result.verdict is Verdict.REGRESSED]
+    parts = [f"## {_headline(len(results), len(regressed), len(failures))}"]
     if results:
         parts.append("\n".join([_HEAD, *map(_row, results)]))
-    told = [*notices(results, root), *warnings(results)]
-    if told:
-        parts.append("\n".join(f"- {_UNDECIDED} {_escape(one)}" for one in told))
-    parts += [_details(one, root) for one in red]
-    parts += [_folded(f"❌ {test}", said) for test, said in failures.items()]
+    lines = [*notices(results, root), *warnings(results)]
+    if lines:
+        parts.append("\n".join(f"- {_WARNING} {_escape(line)}" for line in lines))
+    parts += [_details(result, root) for result in regressed]
+    parts += [_folded(f"❌ {test}", output) for test, output in failures.items()]
     if notes:
         parts.append("\n".join(f"- {_escape(note)}" for note in notes))
     return "\n\n".join(parts) + "\n"
 
 
-def _headline(scenarios: int, red: int, failures: int) -> str:
-    counted = f"{scenarios} scenario{'' if scenarios == 1 else 's'}"
-    if not (red or failures):
-        return f"✅ {counted}, none regressed"
-    said = [f"{red} of {counted} regressed"] if red else []
+def _headline(scenarios: int, regressed: int, failures: int) -> str:
+    total = f"{scenarios} scenario{'' if scenarios == 1 else 's'}"
+    if not (regressed or failures):
+        return f"✅ {total}, none regressed"
+    parts = [f"{regressed} of {total} regressed"] if regressed else []
     if failures:
-        said.append("a test failed" if failures == 1 else f"{failures} tests failed")
-    return f"❌ {', '.join(said)}"
+        parts.append("a test failed" if failures == 1 else f"{failures} tests failed")
+    return f"❌ {', '.join(parts)}"
 
 
 def _row(result: ScenarioResult) -> str:
-    budgets = {one.name.removeprefix("max_"): one for one in broken_budgets(result)}
+    budgets = {broken.name.removeprefix("max_"): broken for broken in broken_budgets(result)}
 
     def count(name: str) -> str:
         broken, found = budgets.get(name), counted(result, name)
@@ -75,7 +75,7 @@ def _row(result: ScenarioResult) -> str:
         count("rows"),
         count("buffers"),
         "–" if result.time is None else seconds(result.time.median_s),
-        f"{_MARKS.get(result.verdict, _UNDECIDED)} {result.verdict.value}",
+        f"{_MARKS.get(result.verdict, _WARNING)} {result.verdict.value}",
     )
     return f"| {' | '.join(cells)} |"
 
@@ -89,11 +89,11 @@ def _folded(title: str, text: str, *, shown: bool = False) -> str:
     lines = make_printable(text).splitlines()
     if (more := len(lines) - _LINES_SHOWN) > 0:
         lines = [*lines[:_LINES_SHOWN], f"… {more} more lines"]
-    # A fence is ended by as many backquotes: one longer than any in the text is not.
+    # The fence is longer than any run of backquotes in the text, which could end it.
     fence = "`" * max(3, 1 + max((_longest_run(line) for line in lines), default=0))
     opened = " open" if shown else ""
     body = "\n".join([fence, *lines, fence])
-    # In HTML up to the next empty line: Markdown's own signs mean nothing there.
+    # Inside HTML, up to the next empty line, Markdown's characters have no meaning.
     title = html.escape(make_printable(" ".join(title.split())))
     return f"<details{opened}><summary>{title}</summary>\n\n{body}\n\n</details>"
 
@@ -107,6 +107,6 @@ def _longest_run(line: str) -> int:
 
 
 def _escape(text: str) -> str:
-    """Make a text mean itself in a table's cell, in a list and in HTML."""
+    """Escape a text for a table's cell, a list and HTML."""
     text = blank_out(text).replace("&", "&amp;").replace("<", "&lt;")
     return "".join(f"\\{char}" if char in "\\`*_[]|" else char for char in text)

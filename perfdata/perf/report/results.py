@@ -1,10 +1,9 @@
-"""The files of a run's results.
+"""The results of a run as JSON: ``results/perf.json`` under PERFDATA_HOME.
 
-The file, ``results/perf.json`` under PERFDATA_HOME, holds ``format`` ("perfdata-results/2"),
-``created_at`` (UTC), ``scenarios``: of each ScenarioResult its fields, enums by their values, with
-``verdict`` and ``counters``; ``failures``: what other tests that failed said; and ``notes``. A new
-meaning of a field gets another number after the slash; fields may be added under the same.
-docs/schema/perf-results.schema.json describes it.
+The fields are ``format`` ("perfdata-results/2"), ``created_at`` (UTC), ``scenarios`` (the fields
+of each ScenarioResult, enums by value, with ``verdict`` and ``counters``), ``failures`` (other
+failed tests with their output) and ``notes``. The number in ``format`` changes when a field's
+meaning does; new fields keep it. docs/schema/perf-results.schema.json is the schema.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from perfdata.config import Settings
 
 FORMAT = "perfdata-results/2"
-_AGAIN = "run the perf tests (nox -s perf)"
+_REMEDY = "run the perf tests (nox -s perf)"
 
 
 def write_results(
@@ -46,10 +45,9 @@ def write_results(
     failures: Mapping[str, str] | None = None,
     notes: Iterable[str] = (),
 ) -> Path:
-    """Write a run's results as JSON in one step, and return the file.
+    """Write a run's results atomically as JSON, and return the file's path.
 
-    ``failures`` are the tests that failed otherwise, by name, with what they said; ``notes`` say
-    where the data came from.
+    ``failures`` are other failed tests by name, with their output; ``notes`` describe the data.
     """
     document = {
         "format": FORMAT,
@@ -66,13 +64,13 @@ def write_results(
 
 
 def results_path(settings: Settings) -> Path:
-    """Return where the results of the last run are."""
+    """Return the path of the last run's results."""
     return settings.home / "results" / "perf.json"
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a results file holds: when the run ended, its scenarios in their order, what failed."""
+    """The contents of a results file; ``created_at`` is when the run ended."""
 
     created_at: datetime
     scenarios: tuple[ScenarioResult, ...]
@@ -81,16 +79,13 @@ class Results:
 
 
 def read_results(path: Path) -> Results:
-    """Read a results file.
-
-    Raises ResultsError where there is none, and for one that is damaged or of another format.
-    """
+    """Read a results file; raise ResultsError if it is missing, damaged or of another format."""
     try:
         document = json.loads(path.read_bytes())
         if document["format"] != FORMAT:
             raise ResultsError(
-                f"{path} is of the format {document['format']!r}, and this perfdata reads "
-                f"{FORMAT!r}: {_AGAIN}"
+                f"{path} has the format {document['format']!r}, but this perfdata reads "
+                f"{FORMAT!r}: {_REMEDY}"
             )
         return Results(
             datetime.fromisoformat(document["created_at"]),
@@ -99,15 +94,15 @@ def read_results(path: Path) -> Results:
             tuple(document.get("notes", ())),
         )
     except FileNotFoundError:
-        raise ResultsError(f"there is no {path} yet: {_AGAIN}") from None
+        raise ResultsError(f"there is no {path} yet: {_REMEDY}") from None
     except OSError as error:
         raise ResultsError(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ResultsError(f"{path} is damaged ({error!r}): {_AGAIN}") from error
+        raise ResultsError(f"{path} is damaged ({error!r}): {_REMEDY}") from error
 
 
 def result_to_json(result: ScenarioResult) -> dict[str, Any]:
-    """Return the result as the results file holds it: enums by their values."""
+    """Convert a result to JSON data: enums become their values, tuples lists."""
     document = _plain(asdict(result))
     counts = {"verdict": result.verdict.value, "counters": result.counters}
     order = ("scenario", "test", "dataset", "verdict", "counters")
@@ -115,12 +110,12 @@ def result_to_json(result: ScenarioResult) -> dict[str, Any]:
     for kept, statement in zip(document["statements"], result.statements, strict=True):
         for plan, given in zip(kept["plans"], statement.plans, strict=True):
             plan["fingerprint"] = given.fingerprint
-    rest = [one.name for one in fields(result) if one.name not in order]
+    rest = [each.name for each in fields(result) if each.name not in order]
     return {key: document[key] for key in (*order, *rest)}
 
 
 def result_from_json(document: Mapping[str, Any]) -> ScenarioResult:
-    """Read a result back; fields that a newer perfdata added are left out."""
+    """Convert JSON data to a result; fields that a newer perfdata added are ignored."""
     return ScenarioResult(
         scenario=document["scenario"],
         test=document["test"],
@@ -144,25 +139,27 @@ def result_from_json(document: Mapping[str, Any]) -> ScenarioResult:
 
 
 def _plain(value: Any) -> Any:
-    """Turn enums into their values, tuples into lists, anywhere in a document."""
+    """Convert enums to their values and tuples to lists, recursively."""
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: _plain(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [_plain(child) for child in value]
     return value.value if isinstance(value, Enum) else value
 
 
 def _known(of: Any, document: Mapping[str, Any], **given: Any) -> Any:
-    """Make a dataclass of the fields that it knows; lists become tuples."""
+    """Make a dataclass from the fields that it has; lists become tuples."""
     known = {key: document[key] for key in of.__dataclass_fields__ if key in document}
-    plain = {key: tuple(one) if isinstance(one, list) else one for key, one in known.items()}
+    plain = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in known.items()
+    }
     return of(**{**plain, **given})
 
 
 def _statement(document: Mapping[str, Any]) -> StatementCount:
     parts = {"sources": Source, "plans": QueryPlan, "misestimates": Misestimate}
     given = {
-        name: tuple(_known(kind, one) for one in document[name]) for name, kind in parts.items()
+        name: tuple(_known(kind, part) for part in document[name]) for name, kind in parts.items()
     }
     made: StatementCount = _known(StatementCount, document, **given)
     return made

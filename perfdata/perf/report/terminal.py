@@ -1,4 +1,4 @@
-"""What a perf run shows at its end: a table of all scenarios, and what is to be known below it."""
+"""The table of scenarios that a perf run prints at its end."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ _COLOURS = {
 }
 _COUNTERS = ("queries", "rows", "buffers", "temp_blocks")
 _GAP = 2
-# What a narrow terminal has no room for goes in this order, before names are folded.
-_LEAST_MISSED = ("memory", "time", "rows", "temp_blocks", "dataset")
+# The columns that a narrow terminal omits, in this order, before names are wrapped.
+_OPTIONAL_COLUMNS = ("memory", "time", "rows", "temp_blocks", "dataset")
 
 
 def table(results: Sequence[ScenarioResult], width: int, *, colour: bool) -> str:
-    """Lay results out in columns, in the order in which they were measured.
+    """Lay out results as a table, in the order in which they were measured.
 
-    Counters stand with what they changed by since the baseline. Without ``colour`` there is no
-    code and no line in it; what a narrow terminal has no room for is left out.
+    Counters show their change since the baseline. Without ``colour`` the text contains no escape
+    codes and no lines; a narrow ``width`` omits columns.
     """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    laid = Table(box=box.SIMPLE_HEAD if colour else None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    layout = Table(box=box.SIMPLE_HEAD if colour else None, pad_edge=False, padding=(0, _GAP, 0, 0))
     columns = _columns(results, width)
     for heading in columns:
         is_text = heading in {"scenario", "dataset", "verdict"}
-        laid.add_column(
+        layout.add_column(
             Text(heading.replace("_", " ")),
             justify="left" if is_text else "right",
             overflow="fold",
             no_wrap=heading not in {"scenario", "dataset"},
         )
-    for one in results:
-        cells = [Text(_cell(one, heading)) for heading in columns]
-        cells[-1].stylize(_COLOURS[one.verdict])
-        laid.add_row(*cells)
+    for result in results:
+        cells = [Text(_cell(result, heading)) for heading in columns]
+        cells[-1].stylize(_COLOURS[result.verdict])
+        layout.add_row(*cells)
     text = StringIO()
     Console(
         file=text,
@@ -57,29 +57,29 @@ def table(results: Sequence[ScenarioResult], width: int, *, colour: bool) -> str
         force_terminal=colour,
         color_system="standard" if colour else None,
         highlight=False,
-    ).print(laid)
+    ).print(layout)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def _columns(results: Sequence[ScenarioResult], width: int) -> list[str]:
-    """Choose the columns: what nobody counted, and what is nothing everywhere, has none."""
+    """Choose the columns: those without any value, or with nothing but zeros, are omitted."""
     shown = ["scenario", "dataset", "queries", "rows"]
-    if any(one.buffers is not None for one in results):
+    if any(result.buffers is not None for result in results):
         shown.append("buffers")
-    if any(one.temp_blocks or one.accepted_counters.get("temp_blocks") for one in results):
+    if any(result.temp_blocks or result.accepted_counters.get("temp_blocks") for result in results):
         shown.append("temp_blocks")
-    if any(one.memory_bytes is not None for one in results):
+    if any(result.memory_bytes is not None for result in results):
         shown.append("memory")
     shown += ["time", "verdict"]
-    for heading in _LEAST_MISSED:
+    for heading in _OPTIONAL_COLUMNS:
         if _needed(results, shown) > width and heading in shown:
             shown.remove(heading)
     return shown
 
 
 def _needed(results: Sequence[ScenarioResult], headings: Sequence[str]) -> int:
-    """Return the width of columns in which nothing is folded."""
-    cells = ([heading, *(_cell(one, heading) for one in results)] for heading in headings)
+    """Return the width of columns in which nothing is wrapped."""
+    cells = ([heading, *(_cell(result, heading) for result in results)] for heading in headings)
     return sum(max(map(len, column)) + _GAP for column in cells)
 
 
@@ -97,7 +97,7 @@ def _cell(result: ScenarioResult, heading: str) -> str:
 
 
 def counted(result: ScenarioResult, name: str) -> str:
-    """Write a counter, and what it changed by since it was accepted: ``101 (+97)``."""
+    """Format a counter and its change since the baseline: ``101 (+97)``."""
     found = result.counters.get(name)
     if found is None:
         return "-"
@@ -106,7 +106,7 @@ def counted(result: ScenarioResult, name: str) -> str:
 
 
 def seconds(duration_s: float) -> str:
-    """Write a duration in the unit that a person would choose."""
+    """Format a duration in s, ms or µs."""
     if duration_s >= 1:
         return f"{duration_s:.2f} s"
     if duration_s >= 0.001:  # noqa: PLR2004  a millisecond

@@ -1,4 +1,4 @@
-"""Measuring: a block whose statements are counted once, as they come."""
+"""Blocks of ``perf.measure()``, whose statements are counted once."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 
 class Block:
-    """The context manager of ``perf.measure()``: counts the statements of a block once.
+    """The context manager of ``perf.measure()``: captures a block, and records it as ``name``.
 
-    It records the counts under ``name`` unless the block raised. What is asynchronous takes
-    ``async with``. Entering raises ConfigError for what cannot be counted, or not like this.
+    A block that raises is not recorded. Asynchronous engines, sessions and connections take
+    ``async with``; entering raises ConfigError for anything that cannot be counted this way.
     """
 
     def __init__(self, of: Any, name: str, callers: Callers, recorder: Recorder) -> None:
@@ -106,17 +106,17 @@ def _sync(of: Any, callers: Callers) -> Iterator[Capture]:
         with _on_engine(of, facts, callers) as capture:
             yield capture
     elif isinstance(of, psycopg.Connection):
-        facts = SessionFacts.of([_told(of, one) for one in QUESTIONS])
-        _told(of, SWITCHED_ON)
+        facts = SessionFacts.of([_fetch(of, question) for question in QUESTIONS])
+        _fetch(of, SWITCHED_ON)
         with (
             captured_cursors(of, facts, callers) as capture,
-            _afterwards(lambda: _told(of, SWITCHED_OFF)),
+            _afterwards(lambda: _fetch(of, SWITCHED_OFF)),
         ):
             yield capture
     else:
         raise ConfigError(
-            "perf.measure(of=…) takes a Session, Connection or Engine of SQLAlchemy or a "
-            "connection of psycopg; their asynchronous forms by: async with perf.measure(of=…), "
+            "perf.measure(of=…) takes a SQLAlchemy Session, Connection or Engine or a psycopg "
+            "connection (asynchronous ones with: async with perf.measure(of=…)), "
             f"not {type(of).__module__}.{type(of).__qualname__}"
         )
 
@@ -135,7 +135,7 @@ async def _async(of: Any, callers: Callers) -> AsyncIterator[Capture]:
             with Capture(of.engine.sync_engine, facts, callers) as capture:
                 yield capture
                 await of.run_sync(capture.flush)
-                await asyncio.sleep(0)  # asyncpg hands messages over in the loop's next turn
+                await asyncio.sleep(0)  # asyncpg delivers messages in the loop's next iteration
     elif isinstance(of, AsyncEngine):
         async with of.connect() as connection:
             facts = await connection.run_sync(ask)
@@ -143,23 +143,24 @@ async def _async(of: Any, callers: Callers) -> AsyncIterator[Capture]:
             yield capture
             await asyncio.sleep(0)
     elif isinstance(of, psycopg.AsyncConnection):
-        facts = SessionFacts.of([await _told_async(of, one) for one in QUESTIONS])
-        await _told_async(of, SWITCHED_ON)
+        facts = SessionFacts.of([await _fetch_async(of, question) for question in QUESTIONS])
+        await _fetch_async(of, SWITCHED_ON)
         with captured_cursors(of, facts, callers) as capture:
-            async with _afterwards_async(lambda: _told_async(of, SWITCHED_OFF)):
+            async with _afterwards_async(lambda: _fetch_async(of, SWITCHED_OFF)):
                 yield capture
     else:
         raise ConfigError(
-            "async with perf.measure(of=…) takes an AsyncSession, AsyncConnection or AsyncEngine, "
-            f"or an AsyncConnection of psycopg, not {type(of).__module__}.{type(of).__qualname__}"
+            "async with perf.measure(of=…) takes a SQLAlchemy AsyncSession, AsyncConnection or "
+            "AsyncEngine or a psycopg AsyncConnection, "
+            f"not {type(of).__module__}.{type(of).__qualname__}"
         )
 
 
 @contextmanager
 def _afterwards(switch: Callable[[], object]) -> Iterator[None]:
-    """Switch plans off after a block, also after one that raised.
+    """Switch plans off after a block, even if it raised.
 
-    In a transaction that failed nothing can be run: its rollback undoes what was switched in it.
+    A failed transaction accepts no statement; its rollback restores the setting.
     """
     from psycopg import Error
     from sqlalchemy.exc import DBAPIError
@@ -175,7 +176,7 @@ def _afterwards(switch: Callable[[], object]) -> Iterator[None]:
 
 @asynccontextmanager
 async def _afterwards_async(switch: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
-    """Do what _afterwards does."""
+    """Switch plans off like _afterwards."""
     from psycopg import Error
     from sqlalchemy.exc import DBAPIError
 
@@ -190,7 +191,7 @@ async def _afterwards_async(switch: Callable[[], Awaitable[object]]) -> AsyncIte
 
 @contextmanager
 def _on_engine(engine: Engine, facts: SessionFacts, callers: Callers) -> Iterator[Capture]:
-    """Capture what an engine's connections send, whose transactions send their plans."""
+    """Capture what an engine's connections send, with plans switched on per transaction."""
     from sqlalchemy import event
 
     def begun(connection: Any) -> None:
@@ -206,8 +207,8 @@ def _on_engine(engine: Engine, facts: SessionFacts, callers: Callers) -> Iterato
         event.remove(engine, "begin", begun)
 
 
-def _told(connection: Any, query: str) -> Any:
-    """Run a query of our own, in no transaction where none is open."""
+def _fetch(connection: Any, query: str) -> Any:
+    """Return a query's rows, and leave no transaction open if none was."""
     import psycopg
     from psycopg.pq import TransactionStatus
 
@@ -218,7 +219,7 @@ def _told(connection: Any, query: str) -> Any:
     return rows
 
 
-async def _told_async(connection: Any, query: str) -> Any:
+async def _fetch_async(connection: Any, query: str) -> Any:
     import psycopg
     from psycopg.pq import TransactionStatus
 

@@ -1,4 +1,4 @@
-"""The ``perf`` object of a test: runs a scenario, counts what it does, times it, undoes it."""
+"""The ``perf`` fixture's object: runs a scenario, counts what it does, times it and undoes it."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# More rounds tell nothing about a median, and a scenario of 1 ms would run a thousand times.
+# More rounds do not make a median more precise; a scenario of 1 ms would run a thousand times.
 _MOST_ROUNDS = 100
-# tracemalloc makes Python two to four times as slow: a scenario that takes longer than this is
-# run once more for its memory only where a budget asks for that.
+# tracemalloc slows Python down two to four times: a slower scenario's memory is measured only if
+# a budget limits it.
 _CHEAP_S = 1.0
 
 
 class Perf:
     """Runs scenarios on one dataset.
 
-    ``perf(scenario, *args, **kwargs)`` calls ``scenario(session, *args, **kwargs)``, or with an
-    engine or a connection where the marker says ``on``: once to warm up, once counted, then in
-    timed rounds. What writes is counted in its first run, as each leaves the tables laid out in
-    another way. Every run begins with nothing in the session, and what it wrote is rolled back,
-    also what it committed. ``perf.measure()`` counts a block instead. Results are appended to
-    ``results``.
+    ``perf(scenario, *args, **kwargs)`` calls ``scenario(session, *args, **kwargs)``; the marker's
+    ``on`` replaces the session by an engine or a psycopg connection. The scenario runs once to
+    warm up, once counted, and then in timed rounds. A scenario that writes is counted in its first
+    run, because each run changes the tables' physical layout. Every run starts with an empty
+    session, and all its changes are undone, including commits. ``perf.measure()`` counts a block
+    instead. Results are appended to ``results``.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class Perf:
         session: Session,
         benchmark: Benchmark,
         options: ScenarioOptions,
-        place: ScenarioDatabase,
+        database: ScenarioDatabase,
         judge: Judge,
         results: list[ScenarioResult],
     ) -> None:
         self.session = session
         self._benchmark = benchmark
         self._options = options
-        self._place = place
-        self._recorder = Recorder(options, place, judge, benchmark, results)
-        self._callers = Callers(place.root)
+        self._database = database
+        self._recorder = Recorder(options, database, judge, benchmark, results)
+        self._callers = Callers(database.root)
         self._loop = EventLoop()
         self._timed = False
 
@@ -89,22 +89,24 @@ class Perf:
         return joined_connection(self.session).engine
 
     def __call__(self, scenario: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run a scenario, and return what its counted run returned.
+        """Run a scenario, and return the return value of its counted run.
 
-        Objects in it are detached from the session. Raises RegressedError, after the
-        result was recorded, and ConfigError for what is no scenario.
+        ORM objects in it are detached. Raises RegressedError after the result was recorded, and
+        ConfigError for something that is not a scenario or a second scenario in a test.
         """
-        __tracebackhide__ = True  # the test's line is to blame, or the scenario's
+        __tracebackhide__ = True  # the traceback should end at the test's line
         self._check(scenario)
 
         def call(on: Any) -> T:
             return scenario(on, *args, **kwargs)
 
         asynchronous = is_coroutine_function(scenario)
-        runner: Runner[T] = self._runner(call, self._place, self.session, asynchronous=asynchronous)
+        runner: Runner[T] = self._runner(
+            call, self._database, self.session, asynchronous=asynchronous
+        )
         try:
             capture, value, duration_s = self._capture(runner)
-            wrote = capture.tally.wrote
+            wrote = capture.counter.wrote
             times = memory = None
             if runner.can_repeat(wrote=wrote):
                 runner.quieten(wrote=wrote)
@@ -119,50 +121,52 @@ class Perf:
         return value
 
     def measure(self, name: str | None = None, *, of: Any = None) -> Block:
-        """Count the statements of a block; the marker's budgets hold for it.
+        """Count the statements of a ``with`` block; the marker's budgets apply to it.
 
-        What is counted is the test's session, or what is given: an Engine, Session or Connection
-        of SQLAlchemy, a connection of psycopg; of their asynchronous forms by ``async with``. The
-        block is recorded under ``name`` (default: the test's), with its time as one round; a
-        second one of that name in a test is a ConfigError. It is not undone before the test ends.
+        ``of`` is what is counted: an Engine, Session or Connection of SQLAlchemy or a psycopg
+        connection (default: the test's session); asynchronous ones take ``async with``. The block
+        is recorded under ``name`` (default: the test's), its time as one round; a name used twice
+        in a test raises ConfigError. The block's changes last until the test ends.
         """
         name = name or self._options.scenario or self._options.name
         return Block(self.session if of is None else of, name, self._callers, self._recorder)
 
     def close(self) -> None:
-        """End the loop of coroutine functions."""
+        """Close the event loop of coroutine functions."""
         self._loop.close()
 
     def _runner(
         self,
         call: Callable[[Any], Any],
-        place: ScenarioDatabase,
+        database: ScenarioDatabase,
         session: Session,
         *,
         asynchronous: bool,
     ) -> Runner[Any]:
-        """Choose how a scenario is run: by what it receives, and whether it is a coroutine's."""
+        """Return the runner for what the scenario receives, and for coroutine functions."""
         loop = self._loop if asynchronous else None
         if self._options.on == "engine":
-            return EngineRunner(place.url, place.databases, call, loop, driver=place.driver)
+            return EngineRunner(
+                database.url, database.databases, call, loop, driver=database.driver
+            )
         if self._options.on == "psycopg":
-            return PsycopgRunner(place.url, place.databases, call, loop)
+            return PsycopgRunner(database.url, database.databases, call, loop)
         if loop is not None:
-            return AsyncSessionRunner(place.url, place.driver, loop, call)
+            return AsyncSessionRunner(database.url, database.driver, loop, call)
         return SessionRunner(session, call)
 
     def _points(
         self, result: ScenarioResult, call: Callable[[Any], Any], *, asynchronous: bool
     ) -> Iterator[Point]:
-        """Yield what a scenario did here, and does on each dataset that growth is measured on."""
-        databases = self._place.databases
+        """Yield the scenario's counters on this dataset, and on each other one for its growth."""
+        databases = self._database.databases
         if databases is None or not self._options.others:
             return
         yield Point(result.dataset, databases.rows(result.dataset), result.counters)
         for name in self._options.others:
             with databases.clone_of(name) as url, _session_like(self.session, url) as session:
-                place = replace(self._place, url=url, databases=None)
-                runner = self._runner(call, place, session, asynchronous=asynchronous)
+                database = replace(self._database, url=url, databases=None)
+                runner = self._runner(call, database, session, asynchronous=asynchronous)
                 try:
                     capture, _, _ = self._capture(runner)
                 finally:
@@ -171,9 +175,9 @@ class Perf:
             yield Point(name, databases.rows(name), counters)
 
     def _capture(self, runner: Runner[T]) -> tuple[Capture, T, float]:
-        """Return the capture of the run that counts: the first where it wrote, else the second.
+        """Return the counted run's capture, return value and duration in seconds.
 
-        With it come what the scenario returned, and how long the run took in seconds.
+        That is the first run if it wrote, else the second.
         """
         facts, warm = runner.facts(), False
         while True:
@@ -185,12 +189,12 @@ class Perf:
             finally:
                 runner.undo()
             duration_s = time.perf_counter() - began
-            if warm or capture.tally.wrote:
+            if warm or capture.counter.wrote:
                 return capture, value, duration_s
             warm = True
 
     def _memory(self, runner: Runner[Any], duration_s: float) -> int | None:
-        """Return the peak of Python's memory in a run of its own."""
+        """Return the peak of Python's memory during an extra run; None if it is not measured."""
         wanted = self._options.budgets.max_memory_mb is not None
         if tracemalloc.is_tracing() or not (wanted or duration_s < _CHEAP_S):
             return None
@@ -210,8 +214,8 @@ class Perf:
             raise ConfigError(f"perf() takes a function of a session, not {scenario!r}")
         if self._timed:
             raise ConfigError(
-                "perf() was called before in this test, and a test is timed once; put the second "
-                "scenario into a test of its own, or count it with perf.measure()"
+                "perf() was already called in this test, and a test can time only one scenario: "
+                "move the second one to its own test, or count it with perf.measure()"
             )
         self._timed = True
 
@@ -233,7 +237,7 @@ class Perf:
 
 
 def is_coroutine_function(scenario: Any) -> bool:
-    """Tell whether a call makes a coroutine, also through functools.partial or ``__call__``."""
+    """Return whether a call returns a coroutine, also through functools.partial or ``__call__``."""
     while isinstance(scenario, functools.partial):
         scenario = scenario.func
     return inspect.iscoroutinefunction(scenario) or (
@@ -244,7 +248,7 @@ def is_coroutine_function(scenario: Any) -> bool:
 
 @contextmanager
 def _session_like(session: Session, url: str) -> Iterator[Session]:
-    """Open a session of the same class on another database, undone like the test's own."""
+    """Open a session of the same class on another database, in a transaction that is undone."""
     engine = make_engine(url)
     try:
         with engine.connect() as connection, connection.begin() as transaction:
@@ -256,7 +260,7 @@ def _session_like(session: Session, url: str) -> Iterator[Session]:
 
 
 def _scenario_name(options: ScenarioOptions, scenario: Callable[..., Any]) -> str:
-    """Name a scenario: as its marker does, else by its function, else by its test."""
+    """Return a scenario's name: its marker's, else its function's, else its test's."""
     found = options.scenario or _name(scenario)
     if found is None:
         return options.name
@@ -264,7 +268,7 @@ def _scenario_name(options: ScenarioOptions, scenario: Callable[..., Any]) -> st
 
 
 def _name(scenario: Callable[..., Any]) -> str | None:
-    """Return the name of a function, also of one behind functools.partial; None of a lambda."""
+    """Return the name of a function, also inside functools.partial; None for a lambda."""
     while hasattr(scenario, "func"):
         scenario = scenario.func
     name = getattr(scenario, "__name__", None)

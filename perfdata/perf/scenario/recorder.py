@@ -1,4 +1,4 @@
-"""What a perf test runs with, and the recorder that turns its captures into judged results."""
+"""The recorder of a perf test, which turns captures into judged results, and the test's options."""
 
 from __future__ import annotations
 
@@ -46,11 +46,12 @@ class Databases(Protocol):
 
 @dataclass(frozen=True)
 class ScenarioOptions:
-    """What a test asks for: its name and node, its budgets, and how long it may be timed.
+    """The options of a perf test.
 
-    ``scenario`` names the result (None: after the function), ``parameters`` is pytest's name of
-    the test's parameters, which the result's name carries too. ``others`` are the other datasets
-    that growth is measured on.
+    ``name`` and ``test`` are the test's name and node ID; ``max_time_s`` limits the timed rounds.
+    ``on`` is what the scenario receives: "session", "engine" or "psycopg". ``scenario`` names the
+    result (None: after the function) and ``parameters``, pytest's ID of the test's parameters, is
+    appended in brackets. ``others`` are the other datasets that growth is measured on.
     """
 
     name: str
@@ -67,11 +68,11 @@ class ScenarioOptions:
 
 @dataclass(frozen=True)
 class ScenarioDatabase:
-    """Where scenarios run: the URL of a clone, and what makes other clones.
+    """The database that a scenario runs on, and the source of further clones.
 
-    ``databases`` is None where there are no clones, and ``no_clones`` says why; ``url`` is then
-    that of the database itself. ``driver`` is the one that engines of coroutine functions use;
-    ``data`` is ScenarioResult's.
+    ``url`` is that of the test's clone. If there are no clones, it is that of the target,
+    ``databases`` is None and ``no_clones`` gives the reason. ``driver`` is used by the engines of
+    coroutine functions; ``data`` is ScenarioResult.data.
     """
 
     url: str
@@ -83,26 +84,26 @@ class ScenarioDatabase:
 
 
 class Recorder:
-    """Makes results of a test's captures, has them judged, and appends them to ``results``."""
+    """Turns a test's captures into results, has them judged, and appends them to ``results``."""
 
     def __init__(
         self,
         options: ScenarioOptions,
-        place: ScenarioDatabase,
+        database: ScenarioDatabase,
         judge: Judge,
         benchmark: Benchmark,
         results: list[ScenarioResult],
     ) -> None:
         self._options = options
-        self._place = place
+        self._database = database
         self._judge = judge
         self._benchmark = benchmark
         self._results = results
         self._names: set[str] = set()
 
     def result(self, scenario: str, capture: Capture) -> ScenarioResult:
-        """Make a result, not yet judged, of what was captured."""
-        no_layout = self._place.no_clones or capture.partial
+        """Return the result of a capture, not yet judged."""
+        no_layout = self._database.no_clones or capture.partial
         no_clone = f"buffers and plans are shown, not judged: {no_layout}"
         return ScenarioResult(
             scenario=scenario,
@@ -112,7 +113,7 @@ class Recorder:
             budgets=self._options.budgets,
             settings=capture.facts.settings,
             environment=capture.facts.environment,
-            data=self._place.data,
+            data=self._database.data,
             plan_source=capture.facts.plans,
             same_layout=not no_layout,
             not_captured=(
@@ -123,16 +124,16 @@ class Recorder:
         )
 
     def record(self, result: ScenarioResult, points: Sequence[Point] = ()) -> None:
-        """Judge a result and append it; then raise RegressedError where it regressed.
+        """Judge a result, append it, and raise RegressedError if it regressed.
 
-        ``points`` are the scenario's runs on datasets of different sizes. Raises ConfigError for a
-        name that the test has used before: of two results, the first would be lost.
+        ``points`` are the scenario's runs on datasets of different sizes. Raises ConfigError if the
+        test already has a result of that name.
         """
         __tracebackhide__ = True
         if result.scenario in self._names:
             raise ConfigError(
-                f"this test has a result named {result.scenario!r} already: give each block a name "
-                'of its own, perf.measure("…")'
+                f"this test already has a result named {result.scenario!r}: give each block its "
+                'own name, perf.measure("…")'
             )
         self._names.add(result.scenario)
         result = self._judge.judged(result, points)
@@ -140,7 +141,7 @@ class Recorder:
             dataset=result.dataset, queries=result.queries, rows=result.rows
         )
         self._results.append(result)
-        self._judge.raise_red(result)
+        self._judge.raise_failure(result)
 
     def record_block(self, name: str, capture: Capture, duration_s: float) -> None:
         """Record a block that ran once."""

@@ -1,7 +1,7 @@
 """Runners: run a scenario repeatedly, each time from the same state.
 
-What a session does is undone by a savepoint. What an engine or a psycopg connection commits cannot
-be undone: after a run that wrote, the next one starts on a fresh clone.
+A session's changes are undone by a savepoint. What an engine or a psycopg connection commits
+cannot be undone: after a run that wrote, the next one starts on a fresh clone.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Runner(ABC, Generic[T]):
         """Capture the statements of a block."""
 
     def can_repeat(self, *, wrote: bool) -> bool:  # noqa: ARG002
-        """Tell whether the scenario can run again after a run that ``wrote``, or did not."""
+        """Return whether the scenario can run again; ``wrote``: the last run did."""
         return True
 
     def quieten(self, *, wrote: bool) -> None:
@@ -86,20 +86,20 @@ class EventLoop:
         self._runner: asyncio.Runner | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine; ConfigError where the test itself runs in an event loop."""
+        """Run a coroutine; raise ConfigError if an event loop is already running."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             return self._opened().run(coroutine)
         coroutine.close()
         raise ConfigError(
-            "perf() runs coroutine functions on an event loop of its own, and here is one running: "
-            "make the test a plain def, or count what it does with perf.measure(of=…)"
+            "perf() runs coroutine functions on its own event loop, but one is already running "
+            "here: make the test a plain def, or count it with perf.measure(of=…)"
         )
 
     def _opened(self) -> asyncio.Runner:
         if self._runner is None:
-            # psycopg can't use the loop that is the default on Windows.
+            # psycopg can't use Windows' default loop.
             windows = sys.platform == "win32"
             factory = asyncio.SelectorEventLoop if windows else None
             self._runner = asyncio.Runner(loop_factory=factory)
@@ -114,7 +114,7 @@ class EventLoop:
 class SessionRunner(Runner[T]):
     """Runs a scenario of a Session in a savepoint, so that its commits can be undone.
 
-    A savepoint, not a transaction: each run sees what the test wrote to its session before.
+    A savepoint, not a transaction: each run sees what the test wrote to the session before.
     """
 
     def __init__(self, session: Session, scenario: Callable[[Any], Any]) -> None:
@@ -165,7 +165,7 @@ class SessionRunner(Runner[T]):
         self._session.flush()
         self._session.expunge_all()
         self._session.commit()  # into the test's own transaction, which is rolled back
-        if self._explained:  # before the savepoint: a rollback in the scenario does not undo it
+        if self._explained:  # before the savepoint, so that a rollback does not undo it
             self._connection.exec_driver_sql(SWITCHED_ON)
         self._savepoint = self._connection.begin_nested()
         # The session's own savepoint stands for the application's BEGIN: neither is timed.
@@ -175,7 +175,7 @@ class SessionRunner(Runner[T]):
         savepoint, self._savepoint = self._savepoint, None
         if savepoint is None:
             return
-        self._session.expunge_all()  # first: a rollback would empty the objects it returned
+        self._session.expunge_all()  # first: a rollback would expire the returned objects
         self._session.rollback()
         savepoint.rollback()
 
@@ -188,8 +188,8 @@ def joined_connection(session: Session) -> Connection:
     if isinstance(bind, Connection) and session.join_transaction_mode == "create_savepoint":
         return bind
     raise ConfigError(
-        "perf_session must be a Session on a Connection in a transaction, so that what a scenario "
-        'commits can be undone: Session(connection, join_transaction_mode="create_savepoint")'
+        "perf_session must be a Session that joins a Connection's transaction, so that commits can "
+        'be undone: Session(connection, join_transaction_mode="create_savepoint")'
     )
 
 
@@ -218,7 +218,7 @@ class AsyncSessionRunner(SessionRunner[T]):
 
     def _flush(self, capture: Capture) -> None:
         super()._flush(capture)
-        self._loop.run(asyncio.sleep(0))  # asyncpg hands messages over in the loop's next turn
+        self._loop.run(asyncio.sleep(0))  # asyncpg delivers messages in the next iteration
 
     async def _close(self) -> None:
         await self._async_session.close()
@@ -235,10 +235,10 @@ async def _joined_session(engine: AsyncEngine) -> tuple[AsyncConnection, AsyncSe
 
 
 class CloneRunner(Runner[T]):
-    """Runs a scenario of something that opens connections itself, on clones.
+    """Runs a scenario that receives an engine or a driver's connection.
 
-    ``databases`` makes the fresh clones; None where there can be none. With ``loop`` the scenario
-    is a coroutine function.
+    ``databases`` makes the fresh clones, or is None if there can be none. With ``loop`` the
+    scenario is a coroutine function.
     """
 
     def __init__(
@@ -262,10 +262,10 @@ class CloneRunner(Runner[T]):
 
     @abstractmethod
     def _close(self) -> None:
-        """Close it."""
+        """Close what the scenario received."""
 
     def begin(self) -> None:
-        """Open what the scenario receives, on a fresh clone where the last run wrote."""
+        """Open what the scenario receives, on a fresh clone if the last run wrote."""
         if self._written and self._databases is not None:
             self.close()
             self._url = self._databases.fresh_clone()
@@ -273,7 +273,7 @@ class CloneRunner(Runner[T]):
         self._written = self._writes
 
     def can_repeat(self, *, wrote: bool) -> bool:
-        """Tell whether a fresh clone can be made where one is needed."""
+        """Return whether a fresh clone is available if one is needed."""
         return not wrote or self._databases is not None
 
     def call(self) -> T:
@@ -283,17 +283,17 @@ class CloneRunner(Runner[T]):
 
     @contextmanager
     def captured(self, facts: SessionFacts, callers: Callers) -> Iterator[Capture]:
-        """Capture what its connections send in a block."""
+        """Capture what the scenario's connections send in a block."""
         with self._capture(facts, callers) as capture:
             yield capture
-        self._written = capture.tally.wrote
+        self._written = capture.counter.wrote
 
     @abstractmethod
     def _capture(self, facts: SessionFacts, callers: Callers) -> AbstractContextManager[Capture]:
-        """Capture a block; what follows it is common to all kinds."""
+        """Capture what the opened engine or connection sends in a block."""
 
     def quieten(self, *, wrote: bool) -> None:
-        """Open it without plans the next time; a scenario that writes gets a clone every run."""
+        """Reopen without plans; a scenario that writes gets a fresh clone for every run."""
         self._explained = False
         self._writes = self._written = wrote
         self.close()
@@ -309,7 +309,7 @@ class CloneRunner(Runner[T]):
             self._opened = self._open()
 
     def _wait(self, made: Any) -> Any:
-        """Return what a call returned, after awaiting it where it is a coroutine."""
+        """Return a call's result, awaited if the scenario is a coroutine function."""
         return made if self._loop is None else self._loop.run(made)
 
 
@@ -346,7 +346,7 @@ class EngineRunner(CloneRunner[T]):
         with Capture(engine, facts, callers) as capture:
             yield capture
             if self._loop is not None:
-                self._loop.run(asyncio.sleep(0))  # asyncpg hands messages over in the next turn
+                self._loop.run(asyncio.sleep(0))  # asyncpg delivers messages in the next iteration
 
     def _on_connection(self, engine: Any, function: Callable[[Connection], R]) -> R:
         if self._loop is None:
