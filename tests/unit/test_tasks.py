@@ -404,7 +404,7 @@ def test_several_hosts_in_sqlalchemys_way() -> None:
 
 
 def test_what_a_driver_cannot_take_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="sets options, which asyncpg"):
+    with pytest.raises(ConfigError, match="sets options, which an asyncpg URL"):
         make_url("host=a options='-c jit=off'", "asyncpg")
     with pytest.raises(ConfigError, match="did you mean asyncpg"):
         check_driver("asyncgp")
