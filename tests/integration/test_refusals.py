@@ -228,4 +228,4 @@ def test_a_disk_that_is_too_small_is_found_out(
 def test_a_wait_that_is_none_or_without_end_is_refused(
     refused: Callable[..., None], seconds: float
 ) -> None:
-    refused(ConfigError, "there is no waiting for ever", lock_timeout_s=seconds)
+    refused(ConfigError, "is out of range", lock_timeout_s=seconds)

@@ -457,7 +457,7 @@ def test_connections_of_the_callers_own_are_refused(
 ) -> None:
     before = state(shop, maintenance)
     engine = sqlalchemy.create_engine(shop.replace("postgresql://", "postgresql+psycopg://"))
-    with psycopg.connect(shop) as connection, pytest.raises(RefusedError, match="is a connection"):
+    with psycopg.connect(shop) as connection, pytest.raises(RefusedError, match="in use"):
         fresh(database=connection)
     with engine.connect() as inside, pytest.raises(RefusedError, match="give a URL or an Engine"):
         fresh(database=inside)
