@@ -417,7 +417,7 @@ def test_a_role_that_may_not_clone_restores_in_place_and_says_so(
         PERFDATA_ALLOW=entry(url),
     )
     assert code == 0, said
-    assert "no clones, so that buffers and plans are not judged: role plain may not" in said
+    assert "no clones, so buffers and plans are not judged: role plain may not" in said
     reader = inner.results()["test_reader"]
     assert reader["plan_source"] == "explain"
     assert reader["same_layout"] is False
