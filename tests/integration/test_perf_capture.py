@@ -477,7 +477,7 @@ def test_a_session_of_another_role_sends_its_plans_too(
     reader = inner.results()["test_reader"]
     assert reader["plan_source"] == "auto_explain"
     assert reader["counters"] == found["test_reader"]["counters"]
-    assert "the role may not stop it" in reader["not_captured"][0]
+    assert "this role may not switch it off" in reader["not_captured"][0]
 
 
 WAITS = """

@@ -124,7 +124,7 @@ def _settings_of(tree: Path, repository: Repository, ours: Settings, label: str)
 
 
 def _selection(only: str, settings: Settings) -> Selection:
-    """Select a scenario's tests, which the last run's results tell."""
+    """Select the tests of a scenario, with those that measured it in the last run."""
     path = results_path(settings)
     last = read_results(path).scenarios if only and path.is_file() else ()
     return Selection(only, frozenset(result.test for result in last if result.scenario == only))
