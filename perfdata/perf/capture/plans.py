@@ -190,7 +190,7 @@ def without_inner(plans: Iterable[ExecutedPlan]) -> Iterator[ExecutedPlan]:
 
     ``plans`` are those of one statement in the order in which they ended: inner ones first.
     """
-    waiting: list[ExecutedPlan] = []  # with full costs; their enclosing statement has not ended
+    waiting: list[ExecutedPlan] = []  # with full costs; their outer statement has not ended
     for plan in plans:
         own = whole = plan
         for inner in [ended for ended in waiting if ended.depth > plan.depth]:
