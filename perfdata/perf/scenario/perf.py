@@ -109,7 +109,7 @@ class Perf:
             wrote = capture.counter.wrote
             times = memory = None
             if runner.can_repeat(wrote=wrote):
-                runner.quieten(wrote=wrote)
+                runner.disable_plans(wrote=wrote)
                 memory = self._memory(runner, duration_s)
                 times = self._time(runner, self._rounds(duration_s))
         finally:

@@ -69,7 +69,7 @@ class Runner(ABC, Generic[T]):
         """Return whether the scenario can run again; ``wrote``: the last run did."""
         return True
 
-    def quieten(self, *, wrote: bool) -> None:
+    def disable_plans(self, *, wrote: bool) -> None:
         """Stop the sessions from sending plans; ``wrote`` tells whether the scenario writes."""
 
     def close(self) -> None:
@@ -149,7 +149,7 @@ class SessionRunner(Runner[T]):
             yield capture
             self._flush(capture)
 
-    def quieten(self, *, wrote: bool) -> None:  # noqa: ARG002
+    def disable_plans(self, *, wrote: bool) -> None:  # noqa: ARG002
         """Stop the session from sending plans."""
         self._explained = False
         self._within(lambda: self._connection.exec_driver_sql(SWITCHED_OFF))
@@ -292,7 +292,7 @@ class CloneRunner(Runner[T]):
     def _capture(self, facts: SessionFacts, callers: Callers) -> AbstractContextManager[Capture]:
         """Capture what the opened engine or connection sends in a block."""
 
-    def quieten(self, *, wrote: bool) -> None:
+    def disable_plans(self, *, wrote: bool) -> None:
         """Reopen without plans; a scenario that writes gets a fresh clone for every run."""
         self._explained = False
         self._writes = self._written = wrote
