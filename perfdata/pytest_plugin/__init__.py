@@ -82,9 +82,9 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.pluginmanager.register(Redaction(), REDACTION_PLUGIN)
     if "PERFDATA_COMPARE" in os.environ:
-        from perfdata.perf.compare.participant import CHILD_PLUGIN, take_part
+        from perfdata.perf.compare.participant import PARTICIPANT_PLUGIN, take_part
 
-        config.pluginmanager.register(take_part(), CHILD_PLUGIN)
+        config.pluginmanager.register(take_part(), PARTICIPANT_PLUGIN)
     else:
         config.pluginmanager.register(Summary(config), SUMMARY_PLUGIN)
     if config.pluginmanager.hasplugin("asyncio"):
@@ -295,9 +295,9 @@ def perf(
     others = _others(request, large_dataset, _perf_databases) if _perf_database.databases else ()
     options = _options(request, large_dataset, others)
     judge = _judge(request, perfdata_settings)
-    runs = Perf(perf_session, timer, options, _perf_database, judge, results)
-    yield runs
-    runs.close()
+    perf_object = Perf(perf_session, timer, options, _perf_database, judge, results)
+    yield perf_object
+    perf_object.close()
     # pytest-benchmark warns about tests that time nothing: those that only count, or fail early.
     benchmark.skipped = True
 
@@ -306,15 +306,15 @@ def _comparing(
     request: pytest.FixtureRequest, settings: Settings, dataset: Dataset
 ) -> RoundTimer | None:
     """Return the timer of a comparison, if this run takes part in one."""
-    from perfdata.perf.compare.participant import CHILD_PLUGIN
+    from perfdata.perf.compare.participant import PARTICIPANT_PLUGIN
     from perfdata.snapshot.store import find_snapshot
 
-    child = request.config.pluginmanager.get_plugin(CHILD_PLUGIN)
-    if child is None:
+    participant = request.config.pluginmanager.get_plugin(PARTICIPANT_PLUGIN)
+    if participant is None:
         return None
     digest = find_snapshot(dataset.name, settings).manifest.body.sha256
-    rounds: RoundTimer = child.rounds(request.node.nodeid, digest)
-    return rounds
+    timer: RoundTimer = participant.timer(request.node.nodeid, digest)
+    return timer
 
 
 def _judge(request: pytest.FixtureRequest, settings: Settings) -> Judge:
@@ -329,12 +329,12 @@ def _others(
     request: pytest.FixtureRequest, dataset: Dataset, databases: SessionDatabases
 ) -> tuple[str, ...]:
     """Return the other datasets for the test's growth; none without max_growth."""
-    from perfdata.perf.gate.growth import others
+    from perfdata.perf.gate.growth import other_datasets
 
     marker = _marker(request.node)
     if marker.budgets.max_growth is None:
         return ()
-    return others(dataset, marker.growth, databases.project)
+    return other_datasets(dataset, marker.growth, databases.project)
 
 
 def _options(

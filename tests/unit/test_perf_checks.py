@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from perfdata import ConfigError, Dataset, Project
-from perfdata.perf.gate.growth import Point, exponents, grown, others
+from perfdata.perf.gate.growth import Point, exponents, grown, other_datasets
 from perfdata.perf.gate.regressions import Threshold
 from perfdata.perf.gate.verdict import check_result
 from perfdata.perf.model import Budgets, FindingKind, Misestimate, PlanSource
@@ -139,12 +139,12 @@ PROJECT = Project(name="shop", datasets=(LARGE, dataset("middle", 50), SMALL, WI
 
 
 def test_the_other_dataset_is_the_one_named_else_the_smallest_of_the_same_kind() -> None:
-    assert others(LARGE, (), PROJECT) == ("small",)
-    assert others(LARGE, ("wide", "large"), PROJECT) == ("wide",)
+    assert other_datasets(LARGE, (), PROJECT) == ("small",)
+    assert other_datasets(LARGE, ("wide", "large"), PROJECT) == ("wide",)
     with pytest.raises(ConfigError, match=r'perf\(growth="…"'):
-        others(SMALL, (), PROJECT)
+        other_datasets(SMALL, (), PROJECT)
     with pytest.raises(ConfigError, match="a second dataset"):
-        others(LARGE, (), None)
+        other_datasets(LARGE, (), None)
 
 
 def test_a_marker_says_all_of_it() -> None:
