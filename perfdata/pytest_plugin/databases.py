@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TestDatabase:
+class CurrentDatabase:
     """The database of the running test: a clone, or the target if ``no_clones`` gives a reason."""
 
     dataset: Dataset
@@ -52,7 +52,7 @@ class SessionDatabases:
         self._fresh_clone: str | None = None  # the conninfo
         self._loaded: tuple[str, str] | None = None
         self._seen: set[str] = set()
-        self.current: TestDatabase | None = None
+        self.current: CurrentDatabase | None = None
 
     def own_url(self) -> str:
         """Prepare the database of the settings, and return its URL."""
@@ -172,7 +172,7 @@ class SessionDatabases:
         clones = self._open_clones()
         conninfo = clones.make(template)
         self._template_in_use = template
-        self.current = TestDatabase(dataset, _url(conninfo))
+        self.current = CurrentDatabase(dataset, _url(conninfo))
         try:
             yield dataset
         finally:
@@ -202,7 +202,7 @@ class SessionDatabases:
                 self._load(target, name)
                 self._loaded = (name, _last_write(target))
             dataset = _definition(target, name)
-            self.current = TestDatabase(dataset, _url(target.conninfo), self._no_clones)
+            self.current = CurrentDatabase(dataset, _url(target.conninfo), self._no_clones)
             try:
                 yield dataset
             finally:
