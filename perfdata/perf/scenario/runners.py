@@ -238,7 +238,7 @@ class CloneRunner(Runner[T]):
     """Runs a scenario that receives an engine or a driver's connection.
 
     ``databases`` makes the fresh clones, or is None if there can be none. With ``loop`` the
-    scenario is a coroutine function.
+    scenario is a coroutine function, whose engine uses ``driver``.
     """
 
     def __init__(
@@ -247,11 +247,13 @@ class CloneRunner(Runner[T]):
         databases: Databases | None,
         scenario: Callable[[Any], Any],
         loop: EventLoop | None,
+        driver: str = "psycopg",
     ) -> None:
         self._url = url
         self._databases = databases
         self._scenario = scenario
         self._loop = loop
+        self._driver = driver
         self._opened: Any = None
         self._explained = True
         self._written = self._writes = False
@@ -314,11 +316,7 @@ class CloneRunner(Runner[T]):
 
 
 class EngineRunner(CloneRunner[T]):
-    """Runs a scenario of an Engine; with ``loop``, of an AsyncEngine on ``driver``."""
-
-    def __init__(self, *given: Any, driver: str = "psycopg") -> None:
-        super().__init__(*given)
-        self._driver = driver
+    """Runs a scenario of an Engine; with ``loop``, of an AsyncEngine."""
 
     def undo(self) -> None:
         """Do nothing: a connection that returns to its pool is rolled back."""
