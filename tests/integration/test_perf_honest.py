@@ -287,6 +287,6 @@ def test_a_test_whose_budgets_nothing_was_held_to_fails(
         "fails_as_expected": "XFAIL",
     }
     assert said.count("but nothing was measured in this test: only perf counts statements") >= 8
-    assert "the marker perf sets buffers_percent, and nothing" in said
+    assert "the marker perf sets buffers_percent, but nothing" in said
     assert "too_many on 10_offices: 3 queries, max_queries is 1" in said
     assert "perfdata/pytest_plugin" not in said
