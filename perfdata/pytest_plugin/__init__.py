@@ -1,36 +1,35 @@
-"""Pytest fixtures and the marker ``perf`` over the library.
+"""The pytest plugin: fixtures and the marker ``perf``.
 
-Each fixture may be overridden by a project's own conftest:
+A project's conftest may override each fixture:
 
-    perfdata_settings  (session)  the Settings that hold in the current folder
+    perfdata_settings  (session)  the Settings of the current folder
     perf_url           (session)  the database whose schema is cloned, as a URL on psycopg
-    perf_async_driver  (session)  what coroutine functions' engines are on: psycopg or asyncpg
-    large_dataset                 the marker's dataset, in a clone of the test's own
+    perf_async_driver  (session)  the driver for coroutine functions: psycopg or asyncpg
+    large_dataset                 the marker's dataset, in the test's own clone
     perf_clone_url                that clone, as a SQLAlchemy URL on psycopg
-    perf_engine                   an engine on it whose plans stay the same from run to run
+    perf_engine                   an engine on it, with settings that keep plans stable
     perf_session                  a Session in a transaction that is rolled back after the test
     perf                          runs a scenario, counts and times it (perfdata.Perf)
 
-An own perf_session requests perf_engine, and joins a connection's transaction with
+A custom perf_session requests perf_engine, and joins a connection's transaction with
 "create_savepoint". Where the role can't make clones, the dataset is restored into the database of
-perf_url itself, and perf_clone_url is that.
+perf_url, and perf_clone_url is the same database.
 
-``@pytest.mark.perf(dataset="100_offices", max_queries=…, max_rows=…)`` stands on tests, classes
-and modules; the nearest counts. A test that passes without its budgets being judged, as perf was
-not called in it, fails. Nothing heavy is imported before a fixture needs it: every pytest
-of an environment that has perfdata loads this module.
+``@pytest.mark.perf(dataset="100_offices", max_queries=…, max_rows=…)`` applies to tests, classes
+and modules; the closest marker wins. A test with budgets fails if nothing was measured in it.
+Heavy imports are made by fixtures: every pytest run of an environment with perfdata loads this
+module.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from perfdata.config import Settings
-from perfdata.errors import ConfigError, PerfdataError, RegressedError
+from perfdata.errors import ConfigError
 from perfdata.pytest_plugin.marker import Marker, stated_limits
 from perfdata.pytest_plugin.redaction import REDACTION_PLUGIN, Redaction
 from perfdata.pytest_plugin.summary import (
@@ -40,6 +39,7 @@ from perfdata.pytest_plugin.summary import (
     attach,
     attach_notes,
     junit_properties,
+    shortened_error,
 )
 
 if TYPE_CHECKING:
@@ -58,33 +58,33 @@ if TYPE_CHECKING:
     from perfdata.pytest_plugin.databases import SessionDatabases
 
 _FIXTURES = {"large_dataset", "perf", "perf_async_session", "perf_session"}
-# By what a test's results are judged and written, and what they are.
+# The settings and the results of a test.
 _results_key = pytest.StashKey[tuple[Settings, list["ScenarioResult"]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options that say on which dataset perf tests run, and that only they run."""
+    """Add --perf-dataset and --perf-only."""
     group = parser.getgroup("perfdata")
     group.addoption(
         "--perf-dataset",
         metavar="NAME",
-        help="run perf tests on this dataset or snapshot, not on the one that their marker names",
+        help="run perf tests on this dataset or snapshot instead of their marker's",
     )
-    group.addoption("--perf-only", action="store_true", help="run no test that is not a perf test")
+    group.addoption("--perf-only", action="store_true", help="run perf tests only")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, what sums up the session, and what keeps passwords out of it."""
+    """Register the marker and the plugins for the summary and for redaction."""
     config.addinivalue_line(
         "markers",
-        'perf(dataset="100_offices", max_queries=None, max_rows=None): the dataset that a perf '
-        "test runs on, and what its scenario may do at most",
+        'perf(dataset="100_offices", max_queries=None, max_rows=None): the dataset and the '
+        "budgets of a perf test",
     )
     config.pluginmanager.register(Redaction(), REDACTION_PLUGIN)
     if "PERFDATA_COMPARE" in os.environ:
-        from perfdata.perf.compare.participant import CHILD_PLUGIN, take_part
+        from perfdata.perf.compare.participant import PARTICIPANT_PLUGIN, take_part
 
-        config.pluginmanager.register(take_part(), CHILD_PLUGIN)
+        config.pluginmanager.register(take_part(), PARTICIPANT_PLUGIN)
     else:
         config.pluginmanager.register(Summary(config), SUMMARY_PLUGIN)
     if config.pluginmanager.hasplugin("asyncio"):
@@ -92,13 +92,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Check the markers of perf tests before any test runs; leave the others out if asked to."""
-    ours = [item for item in items if _uses_fixtures(item)]
-    for item in ours:
+    """Check the markers of perf tests before any test runs; with --perf-only deselect the rest."""
+    perf_tests = [item for item in items if _uses_fixtures(item)]
+    for item in perf_tests:
         _marker(item)
     if config.getoption("--perf-only"):
-        config.hook.pytest_deselected(items=[one for one in items if not _uses_fixtures(one)])
-        items[:] = ours
+        others = [item for item in items if not _uses_fixtures(item)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = perf_tests
 
 
 def _uses_fixtures(item: pytest.Item) -> bool:
@@ -107,7 +108,7 @@ def _uses_fixtures(item: pytest.Item) -> bool:
 
 def _marker(item: pytest.Item) -> Marker:
     try:
-        marker = Marker.merged((one.args, one.kwargs) for one in item.iter_markers("perf"))
+        marker = Marker.merged((mark.args, mark.kwargs) for mark in item.iter_markers("perf"))
         dataset = item.config.getoption("--perf-dataset")
         return marker.on_dataset(dataset) if dataset else marker
     except ConfigError as error:
@@ -116,17 +117,17 @@ def _marker(item: pytest.Item) -> Marker:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a test that passed, and whose budgets nothing was held to."""
+    """Fail a test that passed without anything being checked against its budgets."""
     result = yield
-    limits = stated_limits(one.kwargs for one in item.iter_markers("perf"))
+    limits = stated_limits(mark.kwargs for mark in item.iter_markers("perf"))
     _, results = item.stash.get(_results_key, (None, []))
     if limits and not results:
         pytest.fail(
-            f"the marker perf sets {', '.join(limits)}, and nothing was measured in this test: "
-            "only perf counts statements. Run a function with perf(scenario), also a coroutine "
-            "function, or count a block: with perf.measure(): …, or "
+            f"the marker perf sets {', '.join(limits)}, but nothing was measured in this test: "
+            "only perf counts statements. Run a function or coroutine function with "
+            "perf(scenario), or count a block: with perf.measure(): …, or "
             "async with perf.measure(of=perf_async_session): … "
-            f"(a test that is to have no limit says {limits[0]}=None)",
+            f"({limits[0]}=None removes the limit)",
             pytrace=False,
         )
     return result
@@ -136,7 +137,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach a test's results to its report, and show perfdata's errors without a traceback."""
+    """Attach a test's results to its report, and shorten the tracebacks of perfdata's errors."""
     settings, results = item.stash.get(_results_key, (None, []))
     if call.when == "call":
         item.user_properties += junit_properties(results)
@@ -145,39 +146,16 @@ def pytest_runtest_makereport(
     if (results and call.when == "call") or (report.failed and _uses_fixtures(item)):
         attach(report, settings, results)
     option = item.config.getoption
-    as_usual = option("tbstyle", "auto") != "auto" or option("fulltrace", default=False)
-    if call.excinfo is not None and not as_usual:
-        report.longrepr = _shown_error(item, call, call.excinfo) or report.longrepr
+    unchanged = option("tbstyle", "auto") != "auto" or option("fulltrace", default=False)
+    if call.excinfo is not None and not unchanged:
+        is_perf = _uses_fixtures(item)
+        report.longrepr = shortened_error(call, call.excinfo, is_perf=is_perf) or report.longrepr
     return report
-
-
-def _shown_error(
-    item: pytest.Item, call: pytest.CallInfo[None], found: pytest.ExceptionInfo[BaseException]
-) -> Any:
-    """Show an error of perfdata's by its sentence, below the user's own lines that led to it.
-
-    None for other errors. No line is to blame for a red, nor for what failed before the test.
-    """
-    error = found.value
-    if isinstance(error, PerfdataError if call.when == "setup" else RegressedError):
-        return found.getrepr(style="value", chain=False)
-    if isinstance(error, PerfdataError) and _uses_fixtures(item):
-        # What it was made from is in its sentence; what the test was handling is the test's own.
-        chain = error.__cause__ is None
-        return found.getrepr(style="long", chain=chain, tbfilter=_own_lines)
-    return None
-
-
-def _own_lines(found: pytest.ExceptionInfo[BaseException]) -> Any:
-    from perfdata.callers import Callers
-
-    callers = Callers(Path.cwd())
-    return found.traceback.filter(lambda entry: callers.shown(str(entry.path)) is not None)
 
 
 @pytest.fixture(scope="session")
 def perfdata_settings() -> Settings:
-    """The settings that hold in the current folder."""
+    """The settings of the current folder."""
     return Settings.load()
 
 
@@ -200,7 +178,7 @@ def perf_url(_perf_databases: SessionDatabases) -> str:
 
 @pytest.fixture(scope="session")
 def perf_async_driver(perfdata_settings: Settings) -> str:
-    """What engines of coroutine functions are on: asyncpg where PERFDATA_DATABASE_URL says so."""
+    """The driver for coroutine functions: asyncpg if PERFDATA_DATABASE_URL names it."""
     asyncpg = "+asyncpg:" in (perfdata_settings.database_url or "")
     return "asyncpg" if asyncpg else "psycopg"
 
@@ -209,7 +187,7 @@ def perf_async_driver(perfdata_settings: Settings) -> str:
 def large_dataset(
     request: pytest.FixtureRequest, perf_url: str, _perf_databases: SessionDatabases
 ) -> Iterator[Dataset]:
-    """The marker's dataset in a clone; where its snapshot is not current it is built and saved."""
+    """The marker's dataset in a clone; it is built and saved if its snapshot is not current."""
     _perf_databases.use(perf_url)
     with _perf_databases.provided(_marker(request.node).dataset) as dataset:
         yield dataset
@@ -223,7 +201,7 @@ def perf_clone_url(perf_url: str, large_dataset: Dataset, _perf_databases: Sessi
 
 @pytest.fixture
 def perf_engine(perf_clone_url: str) -> Iterator[Engine]:
-    """A SQLAlchemy engine on the clone, with no prepared statements, JIT or parallel workers."""
+    """A SQLAlchemy engine on the clone, without prepared statements, JIT or parallel workers."""
     from perfdata.perf.capture.sessions import make_engine
 
     engine = make_engine(perf_clone_url)
@@ -233,7 +211,7 @@ def perf_engine(perf_clone_url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def perf_session(perf_engine: Engine) -> Iterator[Session]:
-    """A Session in a transaction that is rolled back after the test, whatever it commits."""
+    """A Session in a transaction that is rolled back after the test, including its commits."""
     from sqlalchemy.orm import Session
 
     with perf_engine.connect() as connection, connection.begin() as transaction:
@@ -244,12 +222,12 @@ def perf_session(perf_engine: Engine) -> Iterator[Session]:
 
 @pytest.fixture
 def perf_async_session() -> None:
-    """An AsyncSession; pytest-asyncio's presence puts the real one in the place of this."""
+    """An AsyncSession; this one raises an error without pytest-asyncio."""
     raise ConfigError("perf_async_session needs pytest-asyncio: pip install pytest-asyncio")
 
 
 def _asyncio_fixtures() -> object:
-    """Make the plugin with the fixtures that only pytest-asyncio's own decorator can make."""
+    """Make the plugin with the fixtures that need pytest-asyncio's decorator."""
     import pytest_asyncio
 
     class AsyncioFixtures:
@@ -277,18 +255,18 @@ def _asyncio_fixtures() -> object:
 
 
 @pytest.fixture
-def _perf_place(
+def _perf_database(
     perfdata_settings: Settings,
     large_dataset: Dataset,
     perf_clone_url: str,
     perf_async_driver: str,
     _perf_databases: SessionDatabases,
 ) -> ScenarioDatabase:
-    """Where scenarios run: the clone, and what makes others for what can't be undone."""
+    """The database that scenarios run on, and the source of further clones."""
     from perfdata.perf.scenario.recorder import ScenarioDatabase
 
     current = _perf_databases.current
-    no_clones = current.no_clones if current else "large_dataset is another's"
+    no_clones = current.no_clones if current else "the project overrides large_dataset"
     return ScenarioDatabase(
         perf_clone_url,
         perfdata_settings.root,
@@ -306,43 +284,43 @@ def perf(
     large_dataset: Dataset,
     perf_session: Session,
     _perf_databases: SessionDatabases,
-    _perf_place: ScenarioDatabase,
+    _perf_database: ScenarioDatabase,
     benchmark: Any,
 ) -> Iterator[Perf]:
-    """Runs a scenario: ``perf(scenario, *args, **kwargs)``; counts a block: ``perf.measure()``."""
+    """Run a scenario: ``perf(scenario, *args, **kwargs)``, or count a block: ``perf.measure()``."""
     from perfdata.perf.scenario.perf import Perf
 
     _, results = request.node.stash.setdefault(_results_key, (perfdata_settings, []))
     timer = _comparing(request, perfdata_settings, large_dataset) or benchmark
-    others = _others(request, large_dataset, _perf_databases) if _perf_place.databases else ()
+    others = _others(request, large_dataset, _perf_databases) if _perf_database.databases else ()
     options = _options(request, large_dataset, others)
     judge = _judge(request, perfdata_settings)
-    runs = Perf(perf_session, timer, options, _perf_place, judge, results)
-    yield runs
-    runs.close()
-    # pytest-benchmark warns of tests that time nothing: those that only count, or failed before.
+    perf_object = Perf(perf_session, timer, options, _perf_database, judge, results)
+    yield perf_object
+    perf_object.close()
+    # pytest-benchmark warns about tests that time nothing: those that only count, or fail early.
     benchmark.skipped = True
 
 
 def _comparing(
     request: pytest.FixtureRequest, settings: Settings, dataset: Dataset
 ) -> RoundTimer | None:
-    """Return what times in turn with the other sides, where this run is one of a comparison."""
-    from perfdata.perf.compare.participant import CHILD_PLUGIN
+    """Return the timer of a comparison, if this run takes part in one."""
+    from perfdata.perf.compare.participant import PARTICIPANT_PLUGIN
     from perfdata.snapshot.store import find_snapshot
 
-    child = request.config.pluginmanager.get_plugin(CHILD_PLUGIN)
-    if child is None:
+    participant = request.config.pluginmanager.get_plugin(PARTICIPANT_PLUGIN)
+    if participant is None:
         return None
     digest = find_snapshot(dataset.name, settings).manifest.body.sha256
-    rounds: RoundTimer = child.rounds(request.node.nodeid, digest)
-    return rounds
+    timer: RoundTimer = participant.timer(request.node.nodeid, digest)
+    return timer
 
 
 def _judge(request: pytest.FixtureRequest, settings: Settings) -> Judge:
     from perfdata.perf.gate.verdict import Judge
 
-    # Without a terminal of its own, as under xdist, this is what COLUMNS says, or 80.
+    # Without a terminal, as in xdist's workers, the width is COLUMNS, or 80.
     width = request.config.get_terminal_writer().fullwidth
     return Judge(settings.root, request.path.parent, _marker(request.node).threshold, width)
 
@@ -350,13 +328,13 @@ def _judge(request: pytest.FixtureRequest, settings: Settings) -> Judge:
 def _others(
     request: pytest.FixtureRequest, dataset: Dataset, databases: SessionDatabases
 ) -> tuple[str, ...]:
-    """Return the other datasets that the test's growth is measured on; none without a limit."""
-    from perfdata.perf.gate.growth import others
+    """Return the other datasets for the test's growth; none without max_growth."""
+    from perfdata.perf.gate.growth import other_datasets
 
     marker = _marker(request.node)
     if marker.budgets.max_growth is None:
         return ()
-    return others(dataset, marker.growth, databases.project)
+    return other_datasets(dataset, marker.growth, databases.project)
 
 
 def _options(

@@ -1,7 +1,6 @@
-"""The databases of a pytest session: each perf test has a clone of its dataset.
+"""The databases of a pytest session: each perf test has its own clone of its dataset.
 
-Where there can be no clones, all tests take turns on the database itself, which is restored
-after something was written.
+Without clones, all tests share the target, which is restored after something was written.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TestDatabase:
-    """The database of the running test: a clone, or the target itself; ``no_clones`` says why."""
+class CurrentDatabase:
+    """The database of the running test: a clone, or the target if ``no_clones`` gives a reason."""
 
     dataset: Dataset
     url: str
@@ -39,7 +38,7 @@ class TestDatabase:
 
 
 class SessionDatabases:
-    """Provides the datasets that the tests of a session ask for; closing drops its clones."""
+    """Provides the datasets of a session's tests; closing drops the remaining clones."""
 
     def __init__(self, settings: Settings, announcer: Announcer) -> None:
         self._settings = settings
@@ -53,7 +52,7 @@ class SessionDatabases:
         self._fresh_clone: str | None = None  # the conninfo
         self._loaded: tuple[str, str] | None = None
         self._seen: set[str] = set()
-        self.current: TestDatabase | None = None
+        self.current: CurrentDatabase | None = None
 
     def own_url(self) -> str:
         """Prepare the database of the settings, and return its URL."""
@@ -77,7 +76,7 @@ class SessionDatabases:
 
     @contextmanager
     def provided(self, name: str) -> Iterator[Dataset]:
-        """Provide a dataset, in a fresh clone or else in the database itself."""
+        """Provide a dataset in a fresh clone, or else in the target."""
         from perfdata.errors import NoClonesError
 
         target = self._opened()
@@ -94,7 +93,7 @@ class SessionDatabases:
     def fresh_clone(self) -> str:
         """Make another clone of the test's dataset, and return its URL.
 
-        The one that was made before is dropped: the caller has closed its connections.
+        The previous one is dropped; the caller has closed its connections.
         """
         if self._template_in_use is None:
             raise ConfigError("no test runs on a clone")
@@ -113,22 +112,22 @@ class SessionDatabases:
             self._open_clones().drop(conninfo)
 
     def rows(self, dataset: str) -> int:
-        """Return the number of rows of a dataset that was provided before."""
+        """Return the number of rows of a dataset that was already provided."""
         from perfdata.snapshot.store import find_snapshot
 
         return find_snapshot(dataset, self._settings).manifest.rows
 
     def data(self, name: str) -> dict[str, str]:
-        """Return what a dataset that was provided is made of, as ScenarioResult.data holds it."""
+        """Return ScenarioResult.data for a dataset that was already provided."""
         from perfdata.snapshot.store import find_snapshot
 
         manifest = find_snapshot(name, self._settings).manifest
-        made_of = {"dataset": (manifest.dataset_fingerprint or manifest.body.sha256)[:16]}
+        data = {"dataset": (manifest.dataset_fingerprint or manifest.body.sha256)[:16]}
         if manifest.migrations:
             lines = (f"{each.revision} {each.sha256}\n" for each in manifest.migrations)
             digest = hashlib.sha256("".join(lines).encode()).hexdigest()[:8]
-            made_of["migrations"] = f"{manifest.migrations[-1].revision} ({digest})"
-        return made_of
+            data["migrations"] = f"{manifest.migrations[-1].revision} ({digest})"
+        return data
 
     def _opened(self) -> Target:
         return self._target or self._open(self._settings)
@@ -161,7 +160,7 @@ class SessionDatabases:
             clones = Clones(target, CLONE_SETTINGS, self._announcer.report)
             self._clones = self._stack.enter_context(clones)
         if name not in self._templates:
-            with self._alone():  # so that a dataset is built once, however many ask for it
+            with self._locked():  # so that xdist's workers build a dataset once
                 sealed = self._clones.template(name)
             if sealed.built is not None:
                 self._announcer.line(_built_line(sealed.built, sealed.reason))
@@ -174,7 +173,7 @@ class SessionDatabases:
         clones = self._open_clones()
         conninfo = clones.make(template)
         self._template_in_use = template
-        self.current = TestDatabase(dataset, _url(conninfo))
+        self.current = CurrentDatabase(dataset, _url(conninfo))
         try:
             yield dataset
         finally:
@@ -190,47 +189,47 @@ class SessionDatabases:
     def _report_no_clones(self, reason: str) -> None:
         if not self._no_clones:
             self._no_clones = reason
-            self._announcer.line(f"no clones, so that buffers and plans are not judged: {reason}")
+            self._announcer.line(f"no clones, so buffers and plans are not judged: {reason}")
 
     @contextmanager
     def _in_place(self, target: Target, name: str) -> Iterator[Dataset]:
-        """Hold the database, with a dataset in it, against other perf tests of the same home.
+        """Lock the target, with a dataset in it, against other perf tests of the same home.
 
-        It is loaded again for another dataset, and when anything was written since, by whomever:
-        also a write that was rolled back leaves the tables laid out in another way.
+        It is loaded again for another dataset, and after any write on the server: even a write
+        that was rolled back changes the tables' physical layout.
         """
-        with self._alone():
+        with self._locked():
             if self._loaded != (name, _last_write(target)):
                 self._load(target, name)
                 self._loaded = (name, _last_write(target))
             dataset = _definition(target, name)
-            self.current = TestDatabase(dataset, _url(target.conninfo), self._no_clones)
+            self.current = CurrentDatabase(dataset, _url(target.conninfo), self._no_clones)
             try:
                 yield dataset
             finally:
                 self.current = None
 
     def _load(self, target: Target, name: str) -> None:
-        """Restore a dataset; one that was built too, to lie as it will in every later run."""
+        """Restore a dataset, even after building it, so that every run has the same layout."""
         from perfdata.snapshot.provide import provide_dataset
 
         provided = provide_dataset(target, name, report=self._announcer.report)
         if provided.built is not None:
             self._announcer.line(_built_line(provided.built, provided.reason))
             provided = provide_dataset(target, name, build=False, report=self._announcer.report)
-        again = ", as something was written" if name in self._seen else ""
+        again = " (again, after a write)" if name in self._seen else ""
         self._announcer.line(_restored_line(provided) + again)
         self._seen.add(name)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         from filelock import FileLock, Timeout
 
         lock = FileLock(self._settings.make_home() / "perf.lock")
         try:
             lock.acquire(timeout=0.5)
         except Timeout:
-            self._announcer.line(f"waiting for another perf test on {self._settings.home}")
+            self._announcer.line(f"waiting for another perf test that uses {self._settings.home}")
             lock.acquire()
         try:
             yield
@@ -245,7 +244,7 @@ def _url(conninfo: str) -> str:
 
 
 def _last_write(target: Target) -> str:
-    """Return what changes whenever a transaction of the server that wrote something ends."""
+    """Return a value that changes when any transaction of the server that wrote something ends."""
     from perfdata.postgres.connection import open_link
 
     with open_link(target.conninfo) as link:
@@ -253,9 +252,9 @@ def _last_write(target: Target) -> str:
 
 
 def _definition(target: Target, name: str) -> Dataset:
-    """Return a dataset; one for a snapshot that no dataset stands behind is made up.
+    """Return a dataset's definition, or a substitute for a snapshot without one.
 
-    Its ``as_of`` is the day on which the snapshot was created.
+    The substitute's ``as_of`` is the snapshot's, or the day on which it was created.
     """
     from perfdata.dataset import Dataset
     from perfdata.snapshot.store import find_snapshot
@@ -265,7 +264,7 @@ def _definition(target: Target, name: str) -> Dataset:
         return found
 
     def generate(dataset: Dataset) -> Iterator[TableRows]:
-        raise ConfigError(f"{dataset.name} is a snapshot: no dataset makes its rows")
+        raise ConfigError(f"{dataset.name} is a snapshot without a dataset that makes its rows")
 
     manifest = find_snapshot(name, target.settings).manifest
     day = date.fromisoformat((manifest.as_of or manifest.created_at)[:10])
@@ -288,5 +287,5 @@ def _restored_line(provided: Provided) -> str:
 
 def _sealed_line(name: str, sealed: Sealed) -> str:
     if sealed.rows is None:
-        return f"cloning {name} from a template that is there"
+        return f"cloning {name} from an existing template"
     return f"restored {name}: {sealed.rows:,} rows in {sealed.duration_s:.2f} s, to be cloned"

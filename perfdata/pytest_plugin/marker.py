@@ -1,14 +1,14 @@
-"""The marker ``perf``: which dataset a test runs on, and what its scenario may do at most.
+"""The marker ``perf``: the dataset and the budgets of a perf test.
 
-    dataset          the dataset, or a snapshot without one ("100_offices")
-    on               what the scenario gets: "session", "engine" or "psycopg"
-    name             what the scenario is called (else by its function, or the test)
+    dataset          the dataset, or a snapshot without one (default "100_offices")
+    on               what the scenario receives: "session" (default), "engine" or "psycopg"
+    name             the scenario's name (default: its function's, else the test's)
     max_…            the budgets (perfdata.perf.model.Budgets)
-    growth           the names of other datasets that max_growth runs the scenario on
-    buffers_percent  what buffers may differ by from the baseline: only what exceeds this (2)
-    buffers_blocks   and this too (8) is a difference
+    growth           the names of other datasets, for max_growth
+    buffers_percent  buffers may exceed the baseline by this percentage (default 2)
+    buffers_blocks   or by this number of blocks (default 8)
 
-Of several markers (on a test, its class, its module) the nearest counts, argument by argument.
+Of several markers (on a test, its class, its module) the closest wins, for each argument.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 DEFAULT_DATASET = "100_offices"
 TARGETS = ("session", "engine", "psycopg")
-BUDGETS = tuple(one.name for one in fields(Budgets))
+BUDGETS = tuple(field.name for field in fields(Budgets))
 _THRESHOLDS = ("growth", "buffers_percent", "buffers_blocks")
 
 
 @dataclass(frozen=True)
 class Marker:
-    """What the markers of a test say together."""
+    """The merged markers of a test."""
 
     dataset: str = DEFAULT_DATASET
     budgets: Budgets = field(default_factory=Budgets)
@@ -44,15 +44,15 @@ class Marker:
 
     @classmethod
     def merged(cls, given: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> Marker:
-        """Merge markers' positional and named arguments, the nearest marker first.
+        """Merge the arguments of markers, of which the closest comes first.
 
-        Raises ConfigError for an argument that the marker does not have.
+        Raises ConfigError for a positional, unknown or invalid argument.
         """
         merged: dict[str, Any] = {}
         for args, kwargs in reversed(list(given)):
             if args:
                 raise ConfigError(
-                    f"the marker perf takes its arguments by name: {', '.join(ARGUMENTS)}"
+                    f"the marker perf takes keyword arguments only: {', '.join(ARGUMENTS)}"
                 )
             for name, value in kwargs.items():
                 _check(name, value)
@@ -68,7 +68,7 @@ class Marker:
         return cls(budgets=Budgets(**budgets), threshold=Threshold(**allowed), **merged)
 
     def on_dataset(self, name: str) -> Marker:
-        """Run on another dataset, of another size: only what is sent, and how often, is limited."""
+        """Return the marker for another dataset, with only those budgets that hold at any size."""
         if name == self.dataset:
             return self
         kept = self.budgets
@@ -77,9 +77,10 @@ class Marker:
 
 
 def stated_limits(given: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Name the budgets and thresholds that markers set, the nearest marker first; None sets none.
+    """Return the budgets and thresholds that markers set to other values than None.
 
-    They need not be perf markers of perfdata's: what else they hold is not looked at.
+    The closest marker comes first. Other arguments are ignored: markers named perf may belong to
+    another plugin.
     """
     merged: dict[str, Any] = {}
     for kwargs in reversed(list(given)):
@@ -115,28 +116,28 @@ def _is_growth(value: object) -> bool:
     return _is_number(value)
 
 
-_COUNT = (_is_count, "a whole number from 0")
-_KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
+_COUNT = (_is_count, "an integer of at least 0")
+_VALIDATORS: dict[str, tuple[Callable[[object], bool], str]] = {
     "dataset": (_is_name, "a name"),
     "on": (TARGETS.__contains__, f"one of {', '.join(map(repr, TARGETS))}"),
     "name": (_is_name, "a name"),
-    "growth": (_are_names, "the name of a dataset, or a tuple of some"),
-    "buffers_percent": (_is_number, "a number from 0"),
+    "growth": (_are_names, "a dataset's name or a tuple of names"),
+    "buffers_percent": (_is_number, "a number of at least 0"),
     "buffers_blocks": _COUNT,
     **dict.fromkeys(BUDGETS, _COUNT),
     "max_growth": (
         _is_growth,
-        f"a number from 0, or a dictionary with some for {', '.join(COUNTERS)}",
+        f"a number of at least 0, or a dictionary of such numbers for {', '.join(COUNTERS)}",
     ),
 }
-ARGUMENTS = tuple(_KINDS)
+ARGUMENTS = tuple(_VALIDATORS)
 
 
 def _check(name: str, value: object) -> None:
-    if name not in _KINDS:
+    if name not in _VALIDATORS:
         near = difflib.get_close_matches(name, ARGUMENTS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(ARGUMENTS)}"
+        hint = f"did you mean {near[0]}?" if near else f"its arguments are {', '.join(ARGUMENTS)}"
         raise ConfigError(f"the marker perf has no argument {name!r}; {hint}")
-    is_right, wanted = _KINDS[name]
-    if not (is_right(value) or (value is None and name in BUDGETS)):
-        raise ConfigError(f"perf({name}=…) takes {wanted}, not {value!r}")
+    is_valid, expected = _VALIDATORS[name]
+    if not (is_valid(value) or (value is None and name in BUDGETS)):
+        raise ConfigError(f"perf({name}=…) takes {expected}, not {value!r}")

@@ -1,8 +1,8 @@
-"""Redaction: known passwords are kept out of whatever a test session writes.
+"""Redaction: keep known passwords out of a test session's output.
 
-Reports are redacted before anybody reads them: the terminal, JUnit's XML, perfdata's own results,
-and, in a worker of xdist, what goes to the controller. What a test itself writes past pytest's
-capture (``-s``, files of its own) is not seen here.
+Reports are redacted before others read them: the terminal, JUnit's XML, perfdata's results, and
+what a worker of xdist sends to the controller. What a test writes past pytest's capture (``-s``,
+its own files) is not redacted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from perfdata.errors import ConfigError
-from perfdata.libpq import SECRETS
 
 if TYPE_CHECKING:
     import warnings
@@ -24,23 +23,24 @@ if TYPE_CHECKING:
 
 REDACTION_PLUGIN = "perfdata-redaction"
 _STARS = "***"
-# From so many characters on a password is taken for one wherever it stands, also within a word;
-# from so many as a word of its own. A shorter one, or one that is a word of every report (postgres,
-# the user's or the database's name), only where a URL or a setting has a password.
+_SECRETS = ("password", "sslpassword", "oauth_client_secret")
+# The minimum lengths of passwords that are redacted anywhere, even inside a word, and as separate
+# words. Shorter ones, and words of every report (postgres, the name of the user or the database),
+# are redacted only in the place of a password in a URL or a setting.
 _ANYWHERE, _WORD = 8, 4
 _WORDS = "postgresql+psycopg password perfdata test"
 _PLACES = (r"(?<=:)(?:{})(?=@)", r"(?<=password=)(?:{})(?!\w)", r"(?<=password=['\"])(?:{})(?!\w)")
-# A diff begins and ends where the texts differ: a part of a password may be left.
+# A diff shows only the differing part of a text, which may be part of a password.
 _PARTS = r"(?:{ends})(?=@)|(?<=:)(?:{beginnings})(?=\.\.\.|…|'?$)"
 _NEVER = "(?!)"
-# What others know a test by is not touched.
+# Identifiers of a test are not changed.
 _KEPT = {"nodeid", "location", "keywords"}
 
 
 class Redaction:
-    """The plugin that puts stars in the place of the passwords that it was told.
+    """The plugin that replaces known passwords with stars.
 
-    PERFDATA_DATABASE_URL's and PGPASSWORD are known from the beginning.
+    Those of PERFDATA_DATABASE_URL and PGPASSWORD are always known.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Redaction:
         self._asked = False
 
     def learn(self, url: str) -> None:
-        """Know the passwords of a URL or a conninfo; all of it where that can't be read."""
+        """Add the passwords of a URL or a conninfo; an unreadable one is redacted entirely."""
         from psycopg.conninfo import conninfo_to_dict
 
         from perfdata.postgres.url import normalise_url
@@ -60,8 +60,8 @@ class Redaction:
             login = url.partition("://")[2].rpartition("@")[0]
             self._add(login.partition(":")[2] or url, "")
             return
-        public = " ".join(str(value) for key, value in parts.items() if key not in SECRETS)
-        for key in SECRETS:
+        public = " ".join(str(value) for key, value in parts.items() if key not in _SECRETS)
+        for key in _SECRETS:
             self._add(str(parts.get(key) or ""), public)
 
     def _add(self, password: str, public: str) -> None:
@@ -71,7 +71,7 @@ class Redaction:
         self._whole, self._parts = map(_any_pattern, zip(*self._known, strict=True))
 
     def text(self, text: str) -> str:
-        """Return a text without the passwords."""
+        """Return a text with the passwords replaced."""
         return self._whole.sub(_STARS, text) if self._knows_any() else text
 
     def _knows_any(self) -> bool:
@@ -83,18 +83,18 @@ class Redaction:
         return bool(self._known)
 
     def _redacted(self, value: Any, *, parts: bool = False) -> Any:
-        """Redact each text that a report is made of; pytest's own parts are changed in place.
+        """Redact the texts in a value of a report; pytest's own objects are changed in place.
 
-        ``parts``: also what a diff left of a password. Only the texts of errors are searched for
-        that, as it takes long. What can't be made again, such as a named tuple, is left as it is.
+        With ``parts``, also redact parts of a password that a diff shows; as this is slow, it is
+        for the texts of errors. Other types, such as named tuples, are returned unchanged.
         """
         if isinstance(value, str):
             whole = self.text(value)
             return self._parts.sub(_STARS, whole) if parts else whole
         if type(value) in {list, tuple}:
-            return type(value)(self._redacted(one, parts=parts) for one in value)
+            return type(value)(self._redacted(item, parts=parts) for item in value)
         if type(value) is dict:
-            return {key: self._redacted(one, parts=parts) for key, one in value.items()}
+            return {key: self._redacted(item, parts=parts) for key, item in value.items()}
         if hasattr(value, "toterminal"):
             self._redact(value, parts=parts)
         return value
@@ -109,12 +109,12 @@ class Redaction:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Redact a test's report: its error, what was captured, its properties and results."""
+        """Redact a test's report: its error, captured output, properties and results."""
         self._redact(report)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Redact what a module ran into."""
+        """Redact the error of a collection."""
         if report.failed:
             self._redact(report)
 
@@ -127,7 +127,7 @@ class Redaction:
 
 
 def _expressions(password: str, public: str) -> tuple[str, str]:
-    """Make the expressions that find a password in each form it may have, and parts of these."""
+    """Return the expressions for a password in all its forms, and for parts of these."""
     forms = _forms(password)
     found = _any_of(forms)
     if password.lower() in public.lower() or len(password) < _WORD:
@@ -140,13 +140,13 @@ def _expressions(password: str, public: str) -> tuple[str, str]:
 
 
 def _any_pattern(expressions: Iterable[str]) -> re.Pattern[str]:
-    # The longest first: what begins with another password is not left half.
+    # The longest first: a password may begin with another one.
     longest_first = sorted(filter(None, expressions), key=len, reverse=True)
     return re.compile("|".join(longest_first) or _NEVER, re.IGNORECASE | re.MULTILINE)
 
 
 def _forms(password: str) -> set[str]:
-    """Return a password as it is, as URLs and conninfos have it, and within quotes."""
+    """Return a password as it is, as encoded in URLs and conninfos, and as quoted."""
     encoded = {quote(password, safe) for safe in ("", "/", " +")} | {quote_plus(password)}
     escaped = re.sub(r"(['\\])", r"\\\1", password)
     quoted = {repr(password)[1:-1], json.dumps(password)[1:-1], escaped}

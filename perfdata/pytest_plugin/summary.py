@@ -1,4 +1,4 @@
-"""What a perf run says: on pytest's terminal as it happens, in its files, in a job's summary."""
+"""The summary of a pytest session: terminal, results files, job summary and error reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perfdata.config import Settings
-from perfdata.errors import ConfigError
+from perfdata.errors import ConfigError, PerfdataError, RegressedError
 from perfdata.perf.gate.advice import notices, warnings
 from perfdata.perf.gate.baselines import orphaned_baselines
 from perfdata.perf.model import ScenarioResult, Verdict
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from perfdata.pytest_plugin.redaction import Redaction
 
 _ATTRIBUTE, _NOTES = "perfdata", "perfdata_notes"
-_LEFT_OUT = "perfdata_left_out"
+_DESELECTED = "perfdata_deselected"
 SUMMARY_PLUGIN = "perfdata-summary"
-# What leaves tests out, or has them measure on other data, by pytest's names for the options.
+# pytest's names for the options that deselect tests or change their dataset.
 _NARROWING = (
     *("keyword", "markexpr", "lf", "stepwise", "deselect", "ignore", "ignore_glob"),
     *("collectonly", "perf_dataset"),
 )
-_TAIL = 40  # lines of a failure's text: what went wrong stands at its end
+_TAIL = 40  # lines of a failure's text, which ends with the error
 
 
 class Announcer:
-    """Writes lines to pytest's terminal, also while it captures what tests print."""
+    """Writes lines to pytest's terminal, even while it captures output."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
@@ -49,12 +49,12 @@ class Announcer:
         self.redaction: Redaction = redaction
 
     def report(self, event: Event) -> None:
-        """Write an event that is a line; how far a work has come is not for a test's terminal."""
+        """Write an event as a line, unless it only reports progress."""
         if event.done is None and event.total is None:
             self.line(event.text)
 
     def line(self, text: str) -> None:
-        """Write a line of perfdata's own, and keep it for the summary."""
+        """Write a line, and keep it for the summary."""
         text = make_printable(self.redaction.text(text))
         if self._summary is not None:
             self._summary.notes.append(text)
@@ -74,24 +74,23 @@ class Announcer:
 def attach(
     report: pytest.TestReport, settings: Settings | None, results: Iterable[ScenarioResult]
 ) -> None:
-    """Put a test's results on its report as plain data, which also comes from a xdist worker."""
+    """Attach a test's results to its report as plain data, which xdist's workers can send."""
     documents = [result_to_json(result) for result in results]
     places = [str(settings.root), str(settings.home)] if settings else None
     vars(report)[_ATTRIBUTE] = {"places": places, "results": documents}
 
 
 def attach_notes(report: pytest.TestReport, config: pytest.Config) -> None:
-    """Put on a report what a xdist worker had to say since the last: it has no terminal."""
+    """Attach an xdist worker's new notes to a report, since it has no terminal."""
     summary: Summary | None = config.pluginmanager.get_plugin(SUMMARY_PLUGIN)
     if summary is not None and hasattr(config, "workerinput"):
         vars(report)[_NOTES], summary.notes = summary.notes, []
 
 
 def junit_properties(results: Iterable[ScenarioResult]) -> Iterator[tuple[str, object]]:
-    """Yield what JUnit's XML says of a test: dataset, verdict, counters, median time.
+    """Yield the properties of a test in JUnit's XML: dataset, verdict, counters, median time.
 
-    The names are as ``perfdata.SCENARIO.queries``.
-    What was not measured has no property.
+    They are named ``perfdata.SCENARIO.queries`` and so on; unmeasured ones are omitted.
     """
     for result in results:
         found: dict[str, object] = {
@@ -107,32 +106,56 @@ def junit_properties(results: Iterable[ScenarioResult]) -> Iterator[tuple[str, o
             yield f"perfdata.{result.scenario}.{name}", value
 
 
+def shortened_error(
+    call: pytest.CallInfo[None], found: pytest.ExceptionInfo[BaseException], *, is_perf: bool
+) -> Any:
+    """Show an error of perfdata by its message, below the user's lines that led to it.
+
+    Regressions, and errors of fixtures, show no lines. Returns None for other errors.
+    """
+    error = found.value
+    if isinstance(error, PerfdataError if call.when == "setup" else RegressedError):
+        return found.getrepr(style="value", chain=False)
+    if isinstance(error, PerfdataError) and is_perf:
+        # The message includes the cause; only an exception that the test was handling is chained.
+        chain = error.__cause__ is None
+        return found.getrepr(style="long", chain=chain, tbfilter=_own_lines)
+    return None
+
+
+def _own_lines(found: pytest.ExceptionInfo[BaseException]) -> Any:
+    from perfdata.callers import Callers
+
+    callers = Callers(Path.cwd())
+    return found.traceback.filter(lambda entry: callers.shown(str(entry.path)) is not None)
+
+
 class Summary:
-    """The plugin that collects the results of all tests, wherever they ran, and shows them."""
+    """The plugin that collects the results of all tests, including xdist's, and reports them."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._is_worker = hasattr(config, "workerinput")
-        self._left_out = False
-        self._unsure: set[Path] = set()  # folders of tests that did not run to their end
+        self._deselected = False  # some perf tests
+        self._unsure: set[Path] = set()  # folders of tests that did not run to completion
         self._results: dict[tuple[str, str], ScenarioResult] = {}
         self._failures: dict[str, str] = {}
-        self._others: dict[str, str] = {}  # of tests that use no fixture of perfdata's
+        self._others: dict[str, str] = {}  # failures of tests that use no fixture of perfdata
         self._settings: Settings | None = None
-        self._said: list[str] = []
+        self._lines: list[str] = []  # printed at the end
         self.notes: list[str] = []
 
     def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
-        """Know that not all perf tests are run."""
-        self._left_out |= any("perf" in getattr(item, "fixturenames", ()) for item in items)
+        """Note whether perf tests were deselected."""
+        self._deselected |= any("perf" in getattr(item, "fixturenames", ()) for item in items)
 
     @pytest.hookimpl(optionalhook=True)  # pytest-xdist's
     def pytest_testnodedown(self, node: Any) -> None:
-        """Know what a worker left out: only there a test is deselected."""
-        self._left_out |= getattr(node, "workeroutput", {}).get(_LEFT_OUT, False)
+        """Note whether perf tests were deselected in a worker."""
+        self._deselected |= getattr(node, "workeroutput", {}).get(_DESELECTED, False)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Know of modules that were skipped, or failed, before their tests were known."""
+        """Note modules that were skipped or failed during collection."""
         self._take_unfinished(report)
 
     def _take_unfinished(self, report: pytest.CollectReport | pytest.TestReport) -> None:
@@ -141,39 +164,39 @@ class Summary:
             self._unsure.add(file.parent.resolve())
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take the results of a test; where a test is run again, the last ones count."""
+        """Take the results of a test; if it is run again, the last ones count."""
         for note in vars(report).get(_NOTES, ()):
             if note not in self.notes and not self._is_worker:
                 self.notes.append(note)
-                self._said.append(note)
+                self._lines.append(note)
         self._take_unfinished(report)
-        found: dict[str, Any] | None = vars(report).get(_ATTRIBUTE)
-        if found is None:
+        attached: dict[str, Any] | None = vars(report).get(_ATTRIBUTE)
+        if attached is None:
             if report.failed:
                 self._others[report.nodeid] = _tail(report)
             return
-        if found["places"] is not None:
-            root, home = map(Path, found["places"])
+        if attached["places"] is not None:
+            root, home = map(Path, attached["places"])
             self._settings = Settings(root=root, home=home)
-        results = [result_from_json(document) for document in found["results"]]
-        self._results |= {(one.test, one.scenario): one for one in results}
+        results = [result_from_json(document) for document in attached["results"]]
+        self._results |= {(result.test, result.scenario): result for result in results}
         self._failures.pop(report.nodeid, None)
-        if report.failed and not any(one.verdict is Verdict.REGRESSED for one in results):
+        if report.failed and not any(r.verdict is Verdict.REGRESSED for r in results):
             self._failures[report.nodeid] = _tail(report)
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Write the files of the run, and the job's summary where GitHub runs it."""
+        """Write the run's files, and the job summary on GitHub."""
         if self._is_worker:
-            vars(self._config)["workeroutput"][_LEFT_OUT] = self._left_out
+            vars(self._config)["workeroutput"][_DESELECTED] = self._deselected
         if self._is_worker or not (self._results or self._failures):
             return
         results = list(self._results.values())
         failures = self._failures | self._others
         root = self._settings.root if self._settings else Path.cwd()
-        ended = exitstatus in {0, 1} and not (session.shouldstop or session.shouldfail)
-        if ended and (found := self._orphans(root)):
-            self.notes.append(found)
-            self._said.append(found)
+        complete = exitstatus in {0, 1} and not (session.shouldstop or session.shouldfail)
+        if complete and (orphans := self._orphans(root)):
+            self.notes.append(orphans)
+            self._lines.append(orphans)
         text = markdown(results, failures, self.notes, root)
         try:
             if job_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
@@ -183,28 +206,28 @@ class Summary:
                 path = write_results(results, self._settings, failures, self.notes)
                 append_history(results, path.with_name("history.jsonl"))
                 write_whole(path.with_name("summary.md"), text)
-                self._said.append(f"results: {shown_path(path)}")
+                self._lines.append(f"results: {shown_path(path)}")
         except (ConfigError, OSError) as error:
-            self._said.append(f"the results could not be written: {error}")
+            self._lines.append(f"the results could not be written: {error}")
 
     def _orphans(self, root: Path) -> str:
-        """Say which baselines no scenario has, where all tests were run; else nothing."""
-        folders = [] if self._left_out else _whole_folders(self._config)
+        """Describe the baselines without a scenario; empty if there are none, or not all ran."""
+        folders = [] if self._deselected else _complete_folders(self._config)
         found = list(orphaned_baselines(self._results.values(), root, folders, self._unsure))
         if not found:
             return ""
         return (
-            f"no scenario of this run has the {'baseline' if len(found) == 1 else 'baselines'} "
-            f"{', '.join(found)}: where the test is gone or has another name, remove the file"
+            f"no scenario of this run uses the {'baseline' if len(found) == 1 else 'baselines'} "
+            f"{', '.join(found)}: if the test was removed or renamed, remove the file"
         )
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the table, and where the results are."""
-        if not (self._results or self._said):
+        """Print the table, notices, and the path of the results."""
+        if not (self._results or self._lines):
             return
         terminalreporter.section("perfdata")
         results = list(self._results.values())
-        writer = terminalreporter._tw  # noqa: SLF001  where else it says how wide it is
+        writer = terminalreporter._tw  # noqa: SLF001  no public access to the width
         if results:
             terminalreporter.write_line(
                 table(results, writer.fullwidth, colour=bool(writer.hasmarkup))
@@ -214,16 +237,16 @@ class Summary:
         root = self._settings.root if self._settings else Path.cwd()
         for notice in notices(results, root):
             terminalreporter.write_line(make_printable(notice), bold=True)
-        for said in self._said:
-            terminalreporter.write_line(make_printable(said))
+        for line in self._lines:
+            terminalreporter.write_line(make_printable(line))
 
 
-def _whole_folders(config: pytest.Config) -> list[Path]:
-    """Return the folders whose tests a session runs all of; none where any are left out."""
+def _complete_folders(config: pytest.Config) -> list[Path]:
+    """Return the folders of which a session runs all tests; none if options deselect any."""
     if any(config.getoption(name, None) for name in _NARROWING):
         return []
-    named = (config.invocation_params.dir / one for one in config.args)
-    return [one.resolve() for one in named if one.is_dir()]
+    paths = (config.invocation_params.dir / argument for argument in config.args)
+    return [path.resolve() for path in paths if path.is_dir()]
 
 
 def _tail(report: pytest.TestReport) -> str:
@@ -231,5 +254,5 @@ def _tail(report: pytest.TestReport) -> str:
 
 
 def shown_path(path: Path) -> str:
-    """Write a path as short as it can be from the current folder."""
+    """Return a path relative to the current folder, if it is inside."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

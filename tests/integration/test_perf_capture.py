@@ -417,7 +417,7 @@ def test_a_role_that_may_not_clone_restores_in_place_and_says_so(
         PERFDATA_ALLOW=entry(url),
     )
     assert code == 0, said
-    assert "no clones, so that buffers and plans are not judged: role plain may not" in said
+    assert "no clones, so buffers and plans are not judged: role plain may not" in said
     reader = inner.results()["test_reader"]
     assert reader["plan_source"] == "explain"
     assert reader["same_layout"] is False
@@ -477,7 +477,7 @@ def test_a_session_of_another_role_sends_its_plans_too(
     reader = inner.results()["test_reader"]
     assert reader["plan_source"] == "auto_explain"
     assert reader["counters"] == found["test_reader"]["counters"]
-    assert "the role may not stop it" in reader["not_captured"][0]
+    assert "this role may not switch it off" in reader["not_captured"][0]
 
 
 WAITS = """

@@ -52,7 +52,7 @@ def test_an_error_in_a_test_is_its_sentence_below_the_tests_own_lines(inner: Pyt
     assert code == 1
     shown = said.partition(" FAILURES ")[2].partition(" perfdata ")[0]
     one, _, other = shown.partition(" test_twice ")
-    for text, sentence in ((one, "json is damaged (JSON"), (other, "perf() was called before")):
+    for text, sentence in ((one, "json is damaged (JSON"), (other, "perf() was already called")):
         assert ">       perf(count)\n" in text
         assert text.count(sentence) == 1
         assert "\ntest_it.py:" in text

@@ -264,7 +264,7 @@ def test_every_regression_is_red_and_no_baseline_is_written(
         (
             "test_sort_that_spills",
             [
-                "temp blocks (more than work_mem holds) 0 → ",
+                "temp blocks (work_mem exceeded) 0 → ",
                 "ORDER BY welfare_recipients.first_name",
                 "likely cause: the baseline was accepted with other settings, ",
                 "work_mem 4096 → 64",

@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [one for one in items if "last" not in one.name]
 """
 GONE = "tests/perf/baselines/pg18/gone.10_offices.json"
-SAID = f"no scenario of this run has the baseline {GONE}: where the test is gone"
+SAID = f"no scenario of this run uses the baseline {GONE}: if the test was removed"
 
 
 @pytest.fixture(scope="module")

@@ -319,7 +319,7 @@ def test_another_dataset_can_be_asked_for_and_each_run_is_a_line_of_history(
     assert [(one["scenario"], one["queries"]) for one in line["scenarios"]] == [("count", 1)]
     told = job_summary.read_text(encoding="utf-8")
     assert told.startswith("of a step before\n## ✅ 1 scenario, none regressed")
-    assert "- cloning 10\\_offices from a template that is there" in told
+    assert "- cloning 10\\_offices from an existing template" in told
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=("here", "in a worker"))
@@ -413,7 +413,7 @@ def test_the_first_session_builds_and_the_second_only_clones(
     code, said = inner.run("--benchmark-only", "-q", "--benchmark-json=times.json")
     assert code == 0, said
     assert "perfdata: built" not in said
-    assert said.count("perfdata: cloning 10_offices from a template that is there") == 1
+    assert said.count("perfdata: cloning 10_offices from an existing template") == 1
     found = json.loads((inner.folder / "times.json").read_text())["benchmarks"][0]
     assert found["extra_info"] == {"dataset": "10_offices", "queries": 1, "rows": 1}
 

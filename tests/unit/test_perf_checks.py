@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from perfdata import ConfigError, Dataset, Project
-from perfdata.perf.gate.growth import Point, exponents, grown, others
+from perfdata.perf.gate.growth import Point, exponents, grown, other_datasets
 from perfdata.perf.gate.regressions import Threshold
 from perfdata.perf.gate.verdict import check_result
 from perfdata.perf.model import Budgets, FindingKind, Misestimate, PlanSource
@@ -139,12 +139,12 @@ PROJECT = Project(name="shop", datasets=(LARGE, dataset("middle", 50), SMALL, WI
 
 
 def test_the_other_dataset_is_the_one_named_else_the_smallest_of_the_same_kind() -> None:
-    assert others(LARGE, (), PROJECT) == ("small",)
-    assert others(LARGE, ("wide", "large"), PROJECT) == ("wide",)
+    assert other_datasets(LARGE, (), PROJECT) == ("small",)
+    assert other_datasets(LARGE, ("wide", "large"), PROJECT) == ("wide",)
     with pytest.raises(ConfigError, match=r'perf\(growth="…"'):
-        others(SMALL, (), PROJECT)
+        other_datasets(SMALL, (), PROJECT)
     with pytest.raises(ConfigError, match="a second dataset"):
-        others(LARGE, (), None)
+        other_datasets(LARGE, (), None)
 
 
 def test_a_marker_says_all_of_it() -> None:
@@ -170,13 +170,13 @@ def test_a_marker_says_all_of_it() -> None:
     [
         ({"on": "sqlite"}, "takes one of 'session', 'engine', 'psycopg', not 'sqlite'"),
         ({"name": ""}, "takes a name"),
-        ({"growth": ()}, "a tuple of some"),
-        ({"growth": 5}, "a tuple of some"),
-        ({"max_buffers": 1.5}, "a whole number from 0"),
-        ({"max_growth": -1}, "a number from 0"),
-        ({"max_growth": True}, "a number from 0"),
+        ({"growth": ()}, "a tuple of names"),
+        ({"growth": 5}, "a tuple of names"),
+        ({"max_buffers": 1.5}, "an integer of at least 0"),
+        ({"max_growth": -1}, "a number of at least 0"),
+        ({"max_growth": True}, "a number of at least 0"),
         ({"max_growth": {"seconds": 1}}, "for queries, rows, buffers"),
-        ({"buffers_percent": "2"}, "a number from 0"),
+        ({"buffers_percent": "2"}, "a number of at least 0"),
         ({"buffers_block": 2}, "did you mean buffers_blocks?"),
     ],
 )

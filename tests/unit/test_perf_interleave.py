@@ -18,7 +18,7 @@ from perfdata.perf.compare.coordinator import (
     MIN_ROUNDS,
     Coordinator,
     Limits,
-    Selection,
+    ScenarioSelection,
     VariantProcess,
     rounds_of,
 )
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from perfdata.perf.compare.coordinator import Outcome
 
 TEST = "tests/perf/test_shop.py::test_orders"
-ALL = Selection()
+ALL = ScenarioSelection()
 SHORT = Limits(collect_s=2, ready_s=2, round_s=1, round_times=0)
 
 
@@ -117,7 +117,7 @@ def peer(name: str, play: Callable[[Channel], None], folder: Path) -> Iterator[V
         ended.wait()
 
 
-def interleaved(tmp_path: Path, *actors: Actor, selection: Selection = ALL) -> Outcome:
+def interleaved(tmp_path: Path, *actors: Actor, selection: ScenarioSelection = ALL) -> Outcome:
     with ExitStack() as stack:
         peers = {
             name: stack.enter_context(peer(name, actor.play, tmp_path))
@@ -158,7 +158,9 @@ def test_nothing_in_common_is_refused(tmp_path: Path) -> None:
 
 def test_only_what_is_wanted_is_run(tmp_path: Path) -> None:
     actors = [Actor(tests=["a", "b", "c"]) for _ in VARIANTS]
-    found = interleaved(tmp_path, *actors, selection=Selection("scenario of b", frozenset({"b"})))
+    found = interleaved(
+        tmp_path, *actors, selection=ScenarioSelection("scenario of b", frozenset({"b"}))
+    )
     assert [one.test for one in found.scenarios] == ["b"]
 
 

@@ -61,7 +61,7 @@ def test_what_a_function_ran_counts_once(version: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_ran_after_a_statement_is_no_part_of_its_cost(version: str) -> None:
     before, after, update = _read(version, "triggers")
-    assert (before.apart, after.apart, update.writes) == (False, True, True)
+    assert (before.separate, after.separate, update.writes) == (False, True, True)
     own = list(without_inner([before, after, update]))
     assert own[-1].buffers == update.buffers - before.buffers
     assert update.signature[0] == "Update on big"
@@ -153,5 +153,5 @@ def test_a_key_check_is_known_by_its_text_and_ran_after_the_statement() -> None:
     message = f"duration: 0.1 ms  plan:\n{json.dumps(document, indent=2)}"
     assert is_plan(message)
     found = from_message(message, f'SQL statement "{query}"')
-    assert (found.depth, found.apart) == (1, True)
+    assert (found.depth, found.separate) == (1, True)
     assert not is_plan("duration: 0.1 ms  plan:\nQuery Text: SELECT 1")

@@ -203,11 +203,11 @@ def test_the_nearest_marker_counts() -> None:
 @pytest.mark.parametrize(
     ("args", "kwargs", "said"),
     [
-        (("100_offices",), {}, "by name"),
+        (("100_offices",), {}, "keyword arguments"),
         ((), {"max_querys": 4}, "did you mean max_queries?"),
         ((), {"dataset": 5}, "dataset"),
-        ((), {"max_rows": -1}, "whole number"),
-        ((), {"max_rows": True}, "whole number"),
+        ((), {"max_rows": -1}, "an integer"),
+        ((), {"max_rows": True}, "an integer"),
     ],
 )
 def test_a_wrong_marker_is_refused(

@@ -1,1 +1,1 @@
-"""What a scenario sends: statements, rows and plans, counted as they are sent."""
+"""Captures what a scenario sends: statements, rows and plans."""

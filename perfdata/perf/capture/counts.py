@@ -37,7 +37,7 @@ _DECLARE = re.compile(r'DECLARE "(?:[^"]|"")*" (?:(?:NO )?SCROLL )?CURSOR (?:WIT
 
 
 @dataclass
-class _Site:
+class _CallSite:
     """The calls from one line of the application, and their values."""
 
     calls: int = 0
@@ -65,7 +65,7 @@ class _PlanCount:
 
 
 @dataclass
-class _Lane:
+class _ConnectionState:
     """What one connection sent and reported last; several may be in use at once."""
 
     last: RunningCount | None = None
@@ -82,7 +82,7 @@ class RunningCount:
     calls: int = 0
     rows: int = 0
     ended: bool = False  # at least one call succeeded
-    sites: dict[Caller, _Site] = field(default_factory=dict)
+    sites: dict[Caller, _CallSite] = field(default_factory=dict)
     plans: dict[tuple[str, tuple[str, ...]], _PlanCount] = field(default_factory=dict)
     misestimates: dict[str, Misestimate] = field(default_factory=dict)
 
@@ -97,7 +97,7 @@ class RunningCount:
         self.calls += other.calls
         self.rows += other.rows
         for caller, site in other.sites.items():
-            mine = self.sites.setdefault(caller, _Site())
+            mine = self.sites.setdefault(caller, _CallSite())
             mine.calls += site.calls
             mine.values |= site.values
         for key, plan in other.plans.items():
@@ -122,14 +122,14 @@ class StatementCounter:
         self._callers = callers
         self.after = after
         self._counts: dict[str, RunningCount] = {}
-        self._lanes: dict[int, _Lane] = {}
+        self._states: dict[int, _ConnectionState] = {}
         self.planned_writes = False
         self.unmatched = False  # a plan arrived for a statement that was not counted
 
     @property
     def connections(self) -> int:
         """Number of connections that sent a statement."""
-        return sum(lane.text is not None for lane in self._lanes.values())
+        return sum(state.text is not None for state in self._states.values())
 
     def begin(
         self, query: str, parameters: Any, connection: Any = None, *, many: bool = False
@@ -141,19 +141,19 @@ class StatementCounter:
         self.settle()
         if _TRANSACTION.match(query):
             return None
-        lane = self._lane(connection)
-        count = lane.last = self._counts.setdefault(query, RunningCount())
-        lane.text = query
+        state = self._state(connection)
+        count = state.last = self._counts.setdefault(query, RunningCount())
+        state.text = query
         count.calls += 1
         caller = self._callers.find() if self._callers else None
         if caller is not None:
-            site = count.sites.setdefault(caller, _Site())
+            site = count.sites.setdefault(caller, _CallSite())
             site.calls += 1
             site.values.add(values_of(query, parameters, many=many))
         return count
 
-    def _lane(self, connection: Any) -> _Lane:
-        return self._lanes.setdefault(id(connection), _Lane())
+    def _state(self, connection: Any) -> _ConnectionState:
+        return self._states.setdefault(id(connection), _ConnectionState())
 
     def message(self, text: str, context: str | None, connection: Any = None) -> None:
         """Keep a message of auto_explain until the statement has ended.
@@ -161,8 +161,8 @@ class StatementCounter:
         A statement's own plan arrives when its portal is dropped, usually with the next statement;
         plans of what it executed arrive while it runs.
         """
-        lane = self._lane(connection)
-        lane.messages.append((lane.last, text, context))
+        state = self._state(connection)
+        state.messages.append((state.last, text, context))
 
     def explained(self, plan: ExecutedPlan, count: RunningCount | None) -> None:
         """Add EXPLAIN's plan for a statement that is about to be sent."""
@@ -172,29 +172,31 @@ class StatementCounter:
 
     def settle(self) -> None:
         """Read the messages received so far, and assign their plans to statements."""
-        for lane in list(self._lanes.values()):
-            messages, lane.messages = lane.messages, []
+        for state in list(self._states.values()):
+            messages, state.messages = state.messages, []
             for running, text, context in messages:
                 plan = from_message(text, context, self.after)
                 if _OWN in plan.query:
                     continue
                 self.planned_writes |= plan.writes
                 if plan.depth:
-                    lane.inner.append((running, plan))
+                    state.inner.append((running, plan))
                 else:
-                    of = self._of(lane, plan.query)
-                    self.unmatched |= of is None
-                    self._give(lane, of, plan)
+                    count = self._count_of(state, plan.query)
+                    self.unmatched |= count is None
+                    self._assign(state, count, plan)
 
     def finish(self) -> None:
         """Settle, and assign the remaining plans: of DO blocks, failed statements and COMMIT."""
         self.settle()
-        for lane in self._lanes.values():
-            self._give(lane, None, None)
+        for state in self._states.values():
+            self._assign(state, None, None)
 
-    def _give(self, lane: _Lane, count: RunningCount | None, plan: ExecutedPlan | None) -> None:
+    def _assign(
+        self, state: _ConnectionState, count: RunningCount | None, plan: ExecutedPlan | None
+    ) -> None:
         """Assign a statement its plan, and all inner plans to the statements that ran them."""
-        waiting, lane.inner = lane.inner, []
+        waiting, state.inner = state.inner, []
         groups: dict[int, tuple[RunningCount, list[ExecutedPlan]]] = {}
         for running, inner in waiting:
             if running is not None:
@@ -205,7 +207,7 @@ class StatementCounter:
             for own in without_inner(plans):
                 of.add_plan(own)
 
-    def _of(self, lane: _Lane, query: str) -> RunningCount | None:
+    def _count_of(self, state: _ConnectionState, query: str) -> RunningCount | None:
         """Return the count for a plan's statement; None if it was not counted.
 
         Usually it is the last one that was sent, but not with cursors or in a pipeline.
@@ -214,15 +216,15 @@ class StatementCounter:
         if query in self._counts:
             return self._counts[query]
         wanted = fingerprint(query).fingerprint
-        if lane.text is not None and fingerprint(lane.text).fingerprint == wanted:
-            return lane.last
+        if state.text is not None and fingerprint(state.text).fingerprint == wanted:
+            return state.last
         for text, count in reversed(self._counts.items()):
             if fingerprint(text).fingerprint == wanted:
                 return count
         return None
 
     @property
-    def planless(self) -> bool:
+    def lacks_plans(self) -> bool:
         """Whether an explainable statement ended without a plan: its session sends none."""
         self.finish()
         return any(

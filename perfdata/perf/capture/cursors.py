@@ -102,7 +102,7 @@ def captured_cursors(connection: Any, facts: SessionFacts, callers: Callers) -> 
 class _Sync:
     """The mixin of synchronous cursor classes."""
 
-    perfdata_counter: CursorCounter  # a name that an own cursor class does not use
+    perfdata_counter: CursorCounter  # a name that no other cursor class uses
     connection: Any
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
@@ -153,7 +153,7 @@ class _Sync:
 class _Async:
     """The mixin of asynchronous cursor classes."""
 
-    perfdata_counter: CursorCounter  # a name that an own cursor class does not use
+    perfdata_counter: CursorCounter  # a name that no other cursor class uses
     connection: Any
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:

@@ -78,7 +78,7 @@ class Capture:
             return "some statements used cursors that perfdata does not instrument"
         if self.counter.connections > 1:
             return "several connections were used, whose catalog caches may differ between runs"
-        if self.facts.plans is not PlanSource.NONE and self.counter.planless:
+        if self.facts.plans is not PlanSource.NONE and self.counter.lacks_plans:
             return "some statements ran in a session, or after a ROLLBACK, that reports no plans"
         return ""
 

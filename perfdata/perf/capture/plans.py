@@ -46,7 +46,7 @@ _KEY_CHECK = re.compile(r"(?:SELECT 1|DELETE|UPDATE)\b.*\bOPERATOR\(", re.DOTALL
 class ExecutedPlan:
     """The plan of one execution, with its cost including that of the functions it called.
 
-    ``depth`` is the number of enclosing functions, triggers and foreign key checks. ``apart``
+    ``depth`` is the number of enclosing functions, triggers and foreign key checks. ``separate``
     tells that the enclosing statement's cost does not include this one, which ran after it.
     """
 
@@ -58,7 +58,7 @@ class ExecutedPlan:
     misestimates: tuple[Misestimate, ...]
     writes: bool
     depth: int = 0
-    apart: bool = False
+    separate: bool = False
 
 
 def is_plan(message: str) -> bool:
@@ -75,8 +75,10 @@ def from_message(message: str, context: str | None, after: Collection[str] = ())
     query = str(document["Query Text"])
     frames = _frames(context or "")
     checks_key = bool(context) and _KEY_CHECK.match(query) is not None
-    apart = checks_key or (bool(frames) and frames[0] in after)
-    return replace(_seen(query, document["Plan"]), depth=len(frames) + checks_key, apart=apart)
+    separate = checks_key or (bool(frames) and frames[0] in after)
+    return replace(
+        _seen(query, document["Plan"]), depth=len(frames) + checks_key, separate=separate
+    )
 
 
 def from_explain(query: str, answer: Any) -> ExecutedPlan:
@@ -190,12 +192,12 @@ def without_inner(plans: Iterable[ExecutedPlan]) -> Iterator[ExecutedPlan]:
 
     ``plans`` are those of one statement in the order in which they ended: inner ones first.
     """
-    waiting: list[ExecutedPlan] = []  # with full costs; their enclosing statement has not ended
+    waiting: list[ExecutedPlan] = []  # with full costs; their outer statement has not ended
     for plan in plans:
         own = whole = plan
         for inner in [ended for ended in waiting if ended.depth > plan.depth]:
             waiting.remove(inner)
-            if inner.apart:
+            if inner.separate:
                 whole = _with_cost(whole, inner, 1)
             else:
                 own = _with_cost(own, inner, -1)

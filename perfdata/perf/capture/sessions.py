@@ -60,8 +60,7 @@ MEASURED = {
     "jit": "off",
     "max_parallel_workers_per_gather": "0",
 }
-# Settings of every session of a clone, whoever opens it. Drivers discard auto_explain's messages
-# where nothing listens.
+# Settings of every session of a clone. Drivers discard auto_explain's messages if nothing listens.
 CLONE_SETTINGS = {**MEASURED, **AUTO_EXPLAIN}
 
 _IN_FORCE = (*MEASURED, "server_version", "work_mem", "random_page_cost", "effective_cache_size")

@@ -55,7 +55,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Selection:
+class ScenarioSelection:
     """The tests to compare: those of the scenario ``only``, or all.
 
     ``measured`` are the tests that measured the scenario in the last run. If none of them exists,
@@ -100,7 +100,7 @@ class Coordinator:
         self._draw = random.Random(SEED)  # noqa: S311  reproducible, not cryptographic
         self.outcome = Outcome()
 
-    def run(self, selection: Selection) -> Outcome:
+    def run(self, selection: ScenarioSelection) -> Outcome:
         """Run the selected tests that all variants have."""
         tests = self._common_tests(selection)
         for process in self._processes.values():
@@ -110,7 +110,7 @@ class Coordinator:
             self._compare(test)
         return self.outcome
 
-    def _common_tests(self, selection: Selection) -> list[str]:
+    def _common_tests(self, selection: ScenarioSelection) -> list[str]:
         """Wait for each variant's tests, and return those to run."""
         hellos = {
             name: process.expect("hello", limit_s=self._limits.collect_s)

@@ -74,7 +74,7 @@ class ScenarioCounts:
 
     @classmethod
     def of(cls, result: ScenarioResult) -> ScenarioCounts:
-        """Take the counts of a result."""
+        """Return the counts of a result."""
         statements = {
             sent.fingerprint: SentStatement(
                 sent.text, sent.calls, sent.rows, tuple(sorted({p.signature for p in sent.plans}))

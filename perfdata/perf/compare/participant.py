@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 VARIABLE = "PERFDATA_COMPARE"
-CHILD_PLUGIN = "perfdata-compare"
+PARTICIPANT_PLUGIN = "perfdata-compare"
 _BLOCK_BYTES = 1 << 16
 _TAIL = 12  # lines of a failure's text
 # Where a project's modules may be in its tree: at the top, in src, or in a subfolder.
@@ -154,7 +154,7 @@ class Participant:
             pytest.exit("the comparison has ended", returncode=3)
         return order
 
-    def rounds(self, test: str, data: str) -> RoundTimer:
+    def timer(self, test: str, data: str) -> RoundTimer:
         """Return a test's replacement for pytest-benchmark's fixture."""
 
         def ask(event: str, **fields: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from perfdata.config import Settings
 from perfdata.errors import ConfigError
-from perfdata.perf.compare.coordinator import Coordinator, Limits, Selection, running
+from perfdata.perf.compare.coordinator import Coordinator, Limits, ScenarioSelection, running
 from perfdata.perf.compare.differences import FEWEST_ROUNDS, Comparison
 from perfdata.perf.compare.variants import PREFIX, VariantFactory, drop_databases, git_environment
 from perfdata.perf.report.results import read_results, results_path
@@ -123,11 +123,13 @@ def _settings_of(tree: Path, repository: Repository, ours: Settings, label: str)
     return theirs
 
 
-def _selection(only: str, settings: Settings) -> Selection:
-    """Select a scenario's tests, which the last run's results tell."""
+def _selection(only: str, settings: Settings) -> ScenarioSelection:
+    """Select the tests of a scenario, with those that measured it in the last run."""
     path = results_path(settings)
     last = read_results(path).scenarios if only and path.is_file() else ()
-    return Selection(only, frozenset(result.test for result in last if result.scenario == only))
+    return ScenarioSelection(
+        only, frozenset(result.test for result in last if result.scenario == only)
+    )
 
 
 @contextmanager

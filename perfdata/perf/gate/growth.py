@@ -106,7 +106,9 @@ def _not_judged(name: str, points: Sequence[Point], not_captured: Sequence[str])
     return Finding(FindingKind.NOT_COMPARED, fails=False, message=message)
 
 
-def others(dataset: Dataset, asked: Iterable[str], project: Project | None) -> tuple[str, ...]:
+def other_datasets(
+    dataset: Dataset, asked: Iterable[str], project: Project | None
+) -> tuple[str, ...]:
     """Return the other datasets that a scenario runs on: those ``asked`` for, or a smaller one.
 
     The latter has the smallest product of parameters among the project's datasets with the same

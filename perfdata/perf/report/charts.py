@@ -66,7 +66,7 @@ _HREF = "{http://www.w3.org/1999/xlink}href"
 _REFERENCE = re.compile(r"(?<=url\(#)")
 # Metadata of the file, and a style sheet that would apply to the whole page.
 _REMOVED = {"metadata", "style"}
-_MOST_DOTS = 40  # more cannot be told apart
+_MOST_DOTS = 40  # more are indistinguishable
 
 
 def have_charts() -> bool:

@@ -95,7 +95,7 @@ def _sync(of: Any, callers: Callers) -> Iterator[Capture]:
         facts = ask(of)
         of.exec_driver_sql(SWITCHED_ON)
         with (
-            _afterwards(lambda: of.exec_driver_sql(SWITCHED_OFF)),
+            _plans_off_after(lambda: of.exec_driver_sql(SWITCHED_OFF)),
             Capture(of.engine, facts, callers) as capture,
         ):
             yield capture
@@ -110,7 +110,7 @@ def _sync(of: Any, callers: Callers) -> Iterator[Capture]:
         _fetch(of, SWITCHED_ON)
         with (
             captured_cursors(of, facts, callers) as capture,
-            _afterwards(lambda: _fetch(of, SWITCHED_OFF)),
+            _plans_off_after(lambda: _fetch(of, SWITCHED_OFF)),
         ):
             yield capture
     else:
@@ -131,7 +131,7 @@ async def _async(of: Any, callers: Callers) -> AsyncIterator[Capture]:
     if isinstance(of, AsyncConnection):
         facts = await of.run_sync(ask)
         await of.exec_driver_sql(SWITCHED_ON)
-        async with _afterwards_async(lambda: of.exec_driver_sql(SWITCHED_OFF)):
+        async with _plans_off_after_async(lambda: of.exec_driver_sql(SWITCHED_OFF)):
             with Capture(of.engine.sync_engine, facts, callers) as capture:
                 yield capture
                 await of.run_sync(capture.flush)
@@ -146,7 +146,7 @@ async def _async(of: Any, callers: Callers) -> AsyncIterator[Capture]:
         facts = SessionFacts.of([await _fetch_async(of, question) for question in QUESTIONS])
         await _fetch_async(of, SWITCHED_ON)
         with captured_cursors(of, facts, callers) as capture:
-            async with _afterwards_async(lambda: _fetch_async(of, SWITCHED_OFF)):
+            async with _plans_off_after_async(lambda: _fetch_async(of, SWITCHED_OFF)):
                 yield capture
     else:
         raise ConfigError(
@@ -157,7 +157,7 @@ async def _async(of: Any, callers: Callers) -> AsyncIterator[Capture]:
 
 
 @contextmanager
-def _afterwards(switch: Callable[[], object]) -> Iterator[None]:
+def _plans_off_after(switch: Callable[[], object]) -> Iterator[None]:
     """Switch plans off after a block, even if it raised.
 
     A failed transaction accepts no statement; its rollback restores the setting.
@@ -175,8 +175,8 @@ def _afterwards(switch: Callable[[], object]) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _afterwards_async(switch: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
-    """Switch plans off like _afterwards."""
+async def _plans_off_after_async(switch: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Switch plans off like _plans_off_after."""
     from psycopg import Error
     from sqlalchemy.exc import DBAPIError
 

@@ -109,7 +109,7 @@ class Perf:
             wrote = capture.counter.wrote
             times = memory = None
             if runner.can_repeat(wrote=wrote):
-                runner.quieten(wrote=wrote)
+                runner.disable_plans(wrote=wrote)
                 memory = self._memory(runner, duration_s)
                 times = self._time(runner, self._rounds(duration_s))
         finally:
@@ -146,9 +146,7 @@ class Perf:
         """Return the runner for what the scenario receives, and for coroutine functions."""
         loop = self._loop if asynchronous else None
         if self._options.on == "engine":
-            return EngineRunner(
-                database.url, database.databases, call, loop, driver=database.driver
-            )
+            return EngineRunner(database.url, database.databases, call, loop, database.driver)
         if self._options.on == "psycopg":
             return PsycopgRunner(database.url, database.databases, call, loop)
         if loop is not None:

@@ -69,7 +69,7 @@ class Runner(ABC, Generic[T]):
         """Return whether the scenario can run again; ``wrote``: the last run did."""
         return True
 
-    def quieten(self, *, wrote: bool) -> None:
+    def disable_plans(self, *, wrote: bool) -> None:
         """Stop the sessions from sending plans; ``wrote`` tells whether the scenario writes."""
 
     def close(self) -> None:
@@ -149,7 +149,7 @@ class SessionRunner(Runner[T]):
             yield capture
             self._flush(capture)
 
-    def quieten(self, *, wrote: bool) -> None:  # noqa: ARG002
+    def disable_plans(self, *, wrote: bool) -> None:  # noqa: ARG002
         """Stop the session from sending plans."""
         self._explained = False
         self._within(lambda: self._connection.exec_driver_sql(SWITCHED_OFF))
@@ -238,7 +238,7 @@ class CloneRunner(Runner[T]):
     """Runs a scenario that receives an engine or a driver's connection.
 
     ``databases`` makes the fresh clones, or is None if there can be none. With ``loop`` the
-    scenario is a coroutine function.
+    scenario is a coroutine function, whose engine uses ``driver``.
     """
 
     def __init__(
@@ -247,11 +247,13 @@ class CloneRunner(Runner[T]):
         databases: Databases | None,
         scenario: Callable[[Any], Any],
         loop: EventLoop | None,
+        driver: str = "psycopg",
     ) -> None:
         self._url = url
         self._databases = databases
         self._scenario = scenario
         self._loop = loop
+        self._driver = driver
         self._opened: Any = None
         self._explained = True
         self._written = self._writes = False
@@ -292,7 +294,7 @@ class CloneRunner(Runner[T]):
     def _capture(self, facts: SessionFacts, callers: Callers) -> AbstractContextManager[Capture]:
         """Capture what the opened engine or connection sends in a block."""
 
-    def quieten(self, *, wrote: bool) -> None:
+    def disable_plans(self, *, wrote: bool) -> None:
         """Reopen without plans; a scenario that writes gets a fresh clone for every run."""
         self._explained = False
         self._writes = self._written = wrote
@@ -314,11 +316,7 @@ class CloneRunner(Runner[T]):
 
 
 class EngineRunner(CloneRunner[T]):
-    """Runs a scenario of an Engine; with ``loop``, of an AsyncEngine on ``driver``."""
-
-    def __init__(self, *given: Any, driver: str = "psycopg") -> None:
-        super().__init__(*given)
-        self._driver = driver
+    """Runs a scenario of an Engine; with ``loop``, of an AsyncEngine."""
 
     def undo(self) -> None:
         """Do nothing: a connection that returns to its pool is rolled back."""
