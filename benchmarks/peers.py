@@ -373,7 +373,7 @@ ROWS = {
         {}, 1.3, restore_again,
     ),
     "beside": Row(
-        "restore beside 32,000 unflagged rows",
+        "restore next to 32,000 unflagged rows",
         "DELETE and COPY with constraints in place",
         {}, 0.15, restore_beside,
     ),
@@ -465,7 +465,7 @@ def line(bench: Bench, row: Row, pairs: list[Pair]) -> list[str]:
 
 
 HEADINGS = [
-    "work", "dataset", "against", "perfdata", "peer", "ratio", "to reach", "reached", "each pair",
+    "work", "dataset", "compared with", "perfdata", "peer", "ratio", "target", "met", "each pair",
 ]  # fmt: skip
 
 
@@ -475,14 +475,17 @@ def markdown(where: str, pairs: int, lines: list[list[str]]) -> str:
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return (
         "# Benchmarks\n\n"
-        f"Medians of {pairs} pairs, perfdata and its peer in turn on the same server and data; "
-        "ratios are of seconds in process (of bytes for the file), interpreter start not counted. "
-        "The peers are whole processes in C, or SQL. Print it yourself:\n\n"
+        "For readers who want to know how perfdata compares with PostgreSQL's own tools. "
+        "Repeat the measurement, which also writes this page, with\n\n"
         "```sh\npython benchmarks/peers.py --markdown docs/benchmarks.md\n```\n\n"
         f"{where}.\n\n{table}\n\n"
-        "A database is some 350 files, so that a clone costs what the file system takes to create "
-        "them. On ext4 without a journal that is 0.7 ms each for a minute after many were deleted, "
-        "as this benchmark does: give a `--home` on another file system.\n"
+        f"Each figure is the median of {pairs} pairs: perfdata and its peer ran in turn on the "
+        "same server and data. A ratio below 1 means that perfdata was faster (or its file "
+        "smaller). Ratios are of seconds inside the process, without the start of the "
+        "interpreter; the peers are whole processes in C, or SQL.\n\n"
+        "A database consists of some 350 files, so a clone takes as long as the file system needs "
+        "to create them. On ext4 without a journal that is 0.7 ms each for a minute after many "
+        "files were deleted, as this benchmark does: put `--home` on another file system.\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""The README's commands and examples, run as a newcomer would: fresh copy, fresh environment."""
+"""The commands and examples of README and docs, run in a fresh copy and a fresh environment."""
 
 from __future__ import annotations
 
@@ -16,11 +16,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCKS = re.findall(
-    r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+README = ROOT / "README.md"
+DATASETS, SNAPSHOTS, SETTINGS = (
+    ROOT / "docs" / f"{name}.md" for name in ("datasets", "snapshots", "settings")
 )
-COMMANDS = [line for kind, text in BLOCKS if kind == "console" for line in text.splitlines()]
-EXAMPLES = [text for kind, text in BLOCKS if kind == "python"]
+
+
+def blocks(page: Path, kind: str) -> list[str]:
+    """Return a page's blocks of that kind, such as ``console``."""
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [
+    command
+    for page in (README, DATASETS, SNAPSHOTS, SETTINGS)
+    for block in blocks(page, "console")
+    for command in block.splitlines()
+]
 TESTS = "nox -s tests"
 
 
@@ -57,24 +70,24 @@ class Newcomer:
 
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
-    one = Newcomer(tmp_path_factory.mktemp("newcomer"))
-    one.arrive()
-    yield one
-    one.run("invoke db.stop")
+    user = Newcomer(tmp_path_factory.mktemp("newcomer"))
+    user.arrive()
+    yield user
+    user.run("invoke db.stop")
 
 
 def test_every_command_does_what_it_says(newcomer: Newcomer) -> None:
-    """In the README's order, all but the tests themselves, which .ci/run runs."""
+    """Page by page, all but the tests themselves, which .ci/run runs."""
     assert COMMANDS[0] == "pip install -e . && nox -s perf"
-    said = {}
+    outputs = {}
     for command in COMMANDS:
         tools = [part.split()[0] for part in command.split(" | ")]
-        absent = [one for one in tools if not shutil.which(one, path=newcomer.environ["PATH"])]
+        absent = [tool for tool in tools if not shutil.which(tool, path=newcomer.environ["PATH"])]
         if command != TESTS and not absent:
-            said[command] = newcomer.run(command)
-        else:  # what perfdata does not bring may not be there
+            outputs[command] = newcomer.run(command)
+        else:  # perfdata does not install zstd and jq
             assert command == TESTS or {"zstd", "jq"}.issuperset(absent), absent
-    first = said[COMMANDS[0]]
+    first = outputs[COMMANDS[0]]
     for expected in (
         "embedded PostgreSQL",
         "built 100_offices",
@@ -83,8 +96,8 @@ def test_every_command_does_what_it_says(newcomer: Newcomer) -> None:
         "8 passed",
     ):
         assert expected in first
-    assert "cloning 100_offices from a template" in newcomer.run("nox -s perf")
-    assert "restored 100_offices" in said["invoke snapshot.restore --name 100_offices"]
+    assert "cloning 100_offices from" in newcomer.run("nox -s perf")
+    assert "restored 100_offices" in outputs["invoke snapshot.restore --name 100_offices"]
 
 
 def test_the_test_command_is_the_one_of_continuous_integration() -> None:
@@ -93,20 +106,25 @@ def test_the_test_command_is_the_one_of_continuous_integration() -> None:
 
 
 def test_the_perf_example_passes(newcomer: Newcomer) -> None:
-    (newcomer.tree / "tests" / "perf" / "test_readme_example.py").write_text(EXAMPLES[0])
-    said = newcomer.run("pytest tests/perf/test_readme_example.py")
-    assert "count_staff" in said
-    assert "1 passed" in said
+    (newcomer.tree / "tests" / "perf" / "test_readme_example.py").write_text(
+        blocks(README, "python")[0]
+    )
+    output = newcomer.run("pytest tests/perf/test_readme_example.py")
+    assert "count_staff" in output
+    assert "1 passed" in output
 
 
 def test_the_python_example_runs(newcomer: Newcomer) -> None:
     newcomer.run("invoke snapshot.restore --name 100_offices")
     url = newcomer.run("invoke db.url --driver psycopg").strip()
     head = f"import sqlalchemy\nengine = sqlalchemy.create_engine({url!r})\n"
-    (newcomer.tree / "example.py").write_text(head + EXAMPLES[1])
-    said = newcomer.run("python example.py")
-    assert "1001 staffs in" in said
-    assert "'mine'" in said
+    (newcomer.tree / "example.py").write_text(
+        head + blocks(README, "python")[1] + blocks(SNAPSHOTS, "python")[0]
+    )
+    output = newcomer.run("python example.py")
+    assert "1001 staffs in" in output
+    assert "'mine'" in output
+    assert "32101 rows: whole tables" in output
 
 
 def test_the_asyncio_example_runs(newcomer: Newcomer) -> None:
@@ -124,14 +142,19 @@ async def main():
 
 asyncio.run(main())
 """
-    (newcomer.tree / "asyncio_example.py").write_text(EXAMPLES[2] + tail)
+    (newcomer.tree / "asyncio_example.py").write_text(blocks(SNAPSHOTS, "python")[1] + tail)
     assert "100 offices" in newcomer.run("python asyncio_example.py")
 
 
 def test_the_project_example_makes_its_rows(newcomer: Newcomer) -> None:
-    (newcomer.tree / "shop.py").write_text(EXAMPLES[3])
+    (newcomer.tree / "shop.py").write_text(blocks(DATASETS, "python")[0])
     code = (
-        "import shop; one = shop.project.dataset('1000_customers'); "
-        "print(sum(len(list(rows.blocks)) for rows in one.generate(one)))"
+        "import shop; dataset = shop.project.dataset('1000_customers'); "
+        "print(sum(len(list(rows.blocks)) for rows in dataset.generate(dataset)))"
     )
     assert newcomer.run(f'python -c "{code}"').strip() == "1000"
+
+
+def test_the_tasks_example_has_every_task(newcomer: Newcomer) -> None:
+    (newcomer.tree / "tasks.py").write_text(blocks(SETTINGS, "python")[0])
+    assert "snapshot.restore" in newcomer.run("invoke --list")

@@ -674,7 +674,7 @@ def test_a_build_is_refused_before_it_makes_a_row(
         run(database_url, "DROP OWNED BY mallory CASCADE; DROP ROLE mallory")
 
 
-LEAST = re.compile(r"^## The least role$.*?^```sql$\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LEAST = re.compile(r"^## Roles and privileges$.*?^```sql$\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("fresh", [False, True])
