@@ -486,7 +486,7 @@ def test_locked_tables_are_named_with_who_holds_them(
             restore_snapshot(database_url, small, lock_timeout_s=0.2, settings=settings)
     said = str(caught.value)
     assert f"offices (pid {pid}, the shop, user perfdata, idle in transaction since" in said
-    assert "Nothing was touched" in said
+    assert "nothing was touched" in said
 
 
 def test_progress_is_told_table_by_table(small: str, database_url: str, settings: Settings) -> None:
