@@ -1,4 +1,4 @@
-"""The boundary: rows that stay must not reference rows that a load removes."""
+"""The boundary check: rows that stay must not reference rows that a load removes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SAMPLES = 5
 
 
 def check_boundary(link: Link, plan: Plan, removals: Iterable[Removal]) -> None:
-    """Raise BoundaryError where an unflagged row references a flagged one that is to go.
+    """Raise BoundaryError if an unflagged row references a flagged one that would be removed.
 
-    Such a row would be cascaded away, nulled or left dangling. Unflagged rows of tables that are
-    replaced whole come back themselves; flagged ones may not: the snapshot may lack them.
+    A cascade would delete or change such a row, or its reference would be broken. In tables that
+    are replaced whole, only flagged rows count: the snapshot may lack them, but not the others.
     """
     catalog, selection = plan.catalog, plan.selection
     by_oid = {removal.table.oid: removal for removal in removals}
@@ -37,21 +37,21 @@ def check_boundary(link: Link, plan: Plan, removals: Iterable[Removal]) -> None:
     }
     flagged = {oid for oid, removal in by_oid.items() if not removal.staying}
     keys = [k for k in catalog.foreign_keys if k.parent in emptied and k.child not in flagged]
-    answers = link.together([_crossing(catalog, selection, key) for key in keys])
+    answers = link.together([_crossing_query(catalog, selection, key) for key in keys])
     crossing = [(key, rows) for key, rows in zip(keys, answers, strict=True) if rows]
     if crossing:
-        found = [_described(catalog, key, rows) for key, rows in crossing]
+        found = [_describe(catalog, key, rows) for key, rows in crossing]
         children = [catalog.by_oid[key.child] for key, _ in crossing]
         raise BoundaryError(
             "refused, nothing was touched: rows that are not test data reference test data that "
-            f"would be replaced: {'; '.join(found)}. {_remedy(children, selection)}; "
-            "then run it again"
+            f"would be replaced: {'; '.join(found)}",
+            remedy=f"{_remedy(children, selection)}; then run it again",
         )
 
 
 def _remedy(children: Collection[Table], selection: Selection) -> str:
-    """Say what can be done about rows of these tables."""
-    ways = ["Point those rows to rows that stay, or remove them"]
+    """Return what the user can do about rows of these tables."""
+    ways = ["Point those rows to rows that stay, or delete them"]
     if flagged := sorted({table.key for table in children if selection.has_flag(table)}):
         ways.append(
             f"set {selection.flag_column} on those of {first(flagged)} if they are test data"
@@ -59,14 +59,14 @@ def _remedy(children: Collection[Table], selection: Selection) -> str:
     if others := sorted({table.key for table in children if not selection.has_flag(table)}):
         has = "have" if len(others) > 1 else "has"
         ways.append(
-            f"take {first(others)}, which {has} no column {selection.flag_column}, whole "
-            "([tool.perfdata] whole_tables) and create the snapshot again"
+            f"add {first(others)}, which {has} no column {selection.flag_column}, to "
+            "[tool.perfdata] whole_tables and create the snapshot again"
         )
     return "; or ".join(ways)
 
 
-def _crossing(catalog: Catalog, selection: Selection, key: ForeignKey) -> sql.Composed:
-    """Make the query for the rows that reference what is to go."""
+def _crossing_query(catalog: Catalog, selection: Selection, key: ForeignKey) -> sql.Composed:
+    """Make the query for unflagged rows that reference flagged ones by a key."""
     child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
     return sql.SQL(
         "SELECT {keys}, count(*) OVER () FROM {child} c JOIN {parent} p ON {join} "
@@ -82,7 +82,7 @@ def _crossing(catalog: Catalog, selection: Selection, key: ForeignKey) -> sql.Co
     )
 
 
-def _described(catalog: Catalog, key: ForeignKey, rows: Rows) -> str:
+def _describe(catalog: Catalog, key: ForeignKey, rows: Rows) -> str:
     child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
     count = rows[0][1]
     keys = first([row[0] for row in rows] + [None] * (count - len(rows)), limit=len(rows))
@@ -90,7 +90,7 @@ def _described(catalog: Catalog, key: ForeignKey, rows: Rows) -> str:
 
 
 def row_key(table: Table, alias: str) -> sql.Composed:
-    """Make an SQL expression that names a row for people: its first columns, as text."""
+    """Make an SQL expression that identifies a row: its primary key or first column, as text."""
     names = table.primary_key or [column.name for column in table.columns[:1]]
     return sql.SQL("concat_ws(', ', {})").format(
         sql.SQL(", ").join(sql.Identifier(alias, name) for name in names)

@@ -1,4 +1,4 @@
-"""The rows that tables have before a load: which stay, and how the others are removed."""
+"""Existing rows: which stay in a load, and how the others are removed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Removal:
-    """How many rows of a table stay, how many are removed, and how.
+    """How many of a table's rows stay, how many are removed, and how.
 
-    ``staying`` counts those without the flag, ``kept`` those with it that stay too. ``rebuild``
-    means that the table's indexes are dropped and built again.
+    Attributes:
+        staying: number of unflagged rows, which stay.
+        going: number of rows that are removed.
+        truncate: whether TRUNCATE removes them instead of DELETE.
+        rebuild: whether the table's indexes are dropped and built again.
+        kept: number of flagged rows that stay (``Existing.KEEP``).
     """
 
     table: Table
@@ -35,7 +39,7 @@ class Removal:
 
 
 def count_queries(plan: Plan) -> list[AnyQuery]:
-    """Make the queries that count, table by table, the rows that stay, and all."""
+    """Make the queries that count each table's staying rows, and all rows."""
     if plan.existing is Existing.ALL:
         return []
     count = sql.SQL("SELECT count(*) FILTER (WHERE {}), count(*) FROM {}")
@@ -54,13 +58,13 @@ def plan_removals(
 ) -> list[Removal]:
     """Decide for each table how its rows are removed, and whether its indexes are rebuilt.
 
-    TRUNCATE and dropped indexes are fastest, and neither is for tables that others read: a
-    transaction with an older snapshot sees a truncated table as empty, and a dump that waited for
-    the load misses the indexes. So tables with real rows are deleted from, with their indexes in
-    place; in a database that perfdata does not own all of them, as soon as one has real rows.
-    Subscribers of a ``published`` table (by oid) would lose their own rows to a TRUNCATE.
+    TRUNCATE and dropped indexes are fastest, but unsafe for tables that others read: a transaction
+    with an older snapshot sees a truncated table as empty, and a dump that waited for the load
+    misses the indexes. So rows are deleted, with all indexes in place, from tables with real rows;
+    in a database that perfdata does not own, from all tables if any has real rows. ``published``
+    tables (oids) are not truncated either, since subscribers would lose their own rows.
 
-    Raises RefusedError where there may be no rows, and there are.
+    Raises RefusedError if the plan requires empty tables and some have rows.
     """
     if plan.existing is Existing.ALL:
         return [
@@ -71,8 +75,9 @@ def plan_removals(
     if plan.existing is Existing.NONE and any(total for _, _, total in found):
         full = ", ".join(f"{table.key} has {total:,} rows" for table, _, total in found if total)
         raise RefusedError(
-            f"refused, nothing was touched: a snapshot of all rows is restored into empty tables "
-            f"only, and {full}. Empty them, or replace the whole database with --fresh"
+            "refused, nothing was touched: a snapshot of all rows is restored into empty tables "
+            f"only, and {full}",
+            remedy="Empty them, or replace the whole database with --fresh",
         )
     real = {
         table.oid
@@ -94,7 +99,7 @@ def plan_removals(
 
 
 def _replaced_whole(plan: Plan, table: Table) -> bool:
-    """Tell whether every row of a table is replaced, beside flagged rows of others."""
+    """Tell whether a table is replaced whole, in a load that replaces flagged rows."""
     return not plan.selection.all_rows and plan.selection.takes_whole(table)
 
 
@@ -102,7 +107,7 @@ def _removal(
     plan: Plan, table: Table, staying: int, total: int, *, read: bool, published: bool
 ) -> Removal:
     keeps = plan.existing is Existing.KEEP and not _replaced_whole(plan, table)
-    # A published table's primary key may be the replica identity that deletes need.
+    # The primary key of a published table may be the replica identity that deletes need.
     may_rebuild = not published and (plan.rebuild_indexes or (plan.owned and not read))
     rebuild = may_rebuild and _more_come(plan, table, total if keeps else staying)
     if keeps:
@@ -112,12 +117,12 @@ def _removal(
 
 
 def _more_come(plan: Plan, table: Table, left: int) -> bool:
-    """Tell whether more rows come than are left; where the number is unknown, whether none is."""
+    """Tell whether more rows are loaded than left; if their number is unknown, whether none is."""
     return left < plan.counts.get(table.key, 0) if plan.counts is not None else not left
 
 
 def remove_rows(link: Link, plan: Plan, removals: Iterable[Removal]) -> None:
-    """Remove the rows that go."""
+    """Delete or truncate the rows that are removed."""
     for removal in removals:
         if removal.going and not removal.truncate:
             where = plan.selection.where(removal.table)
@@ -126,7 +131,7 @@ def remove_rows(link: Link, plan: Plan, removals: Iterable[Removal]) -> None:
 
 
 def truncate(link: Link, tables: Collection[Table]) -> None:
-    """Empty tables in one statement, so that foreign keys among them are no hindrance."""
+    """Truncate tables in one statement, which foreign keys among them permit."""
     if tables:
         names = sql.SQL(", ").join(table.only for table in tables)
         link.later(sql.SQL("TRUNCATE {}").format(names))
@@ -135,26 +140,25 @@ def truncate(link: Link, tables: Collection[Table]) -> None:
 def count_unflagged(
     link: Link, plan: Plan, removals: Iterable[Removal]
 ) -> list[tuple[Removal, Deferred]]:
-    """Ask how many rows have no flag, for each table whose rows must have it."""
+    """Count the unflagged rows of each table whose loaded rows must have the flag."""
 
-    def ask(table: Table) -> Deferred:
-        count = sql.SQL("SELECT count(*) FROM {} WHERE {}")
-        return link.later(count.format(table.only, plan.selection.unflagged(table)))
+    def count(table: Table) -> Deferred:
+        query = sql.SQL("SELECT count(*) FROM {} WHERE {}")
+        return link.later(query.format(table.only, plan.selection.unflagged(table)))
 
     return [
-        (removal, ask(removal.table))
+        (removal, count(removal.table))
         for removal in removals
         if not plan.selection.takes_whole(removal.table)
     ]
 
 
 def check_flags(plan: Plan, counted: Iterable[tuple[Removal, Deferred]]) -> None:
-    """Raise LoadError where rows were loaded without the flag: nothing would ever remove them."""
+    """Raise LoadError if loaded rows lack the flag: no later load would remove them."""
     for removal, count in counted:
         if extra := count.rows[0][0] - removal.staying:
             raise LoadError(
                 f"{removal.table.key}: {extra:,} of the loaded rows have no true "
-                f"{plan.selection.flag_column}; everything was rolled back. All rows that a load "
-                "brings must carry the flag: correct the dataset, and build or create the "
-                "snapshot again"
+                f"{plan.selection.flag_column}, which all must have; everything was rolled back",
+                remedy="Correct the dataset, and build or create the snapshot again",
             )

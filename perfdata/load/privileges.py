@@ -1,20 +1,23 @@
-"""Privileges: what a role must be allowed, asked of the catalog before the first change."""
+"""Privileges: what a role needs for a load, read from the catalog before the first change."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from perfdata.errors import PrivilegesError
 from perfdata.postgres.catalog import table_key
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
-    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.load.existing import Removal
+    from perfdata.load.plan import Plan
+    from perfdata.postgres.catalog import Table
     from perfdata.postgres.link import AnyQuery, Link, Rows
 
-# A partition's keys and triggers are taken off by way of its root, and only by who owns it too.
-# What a column owns has its table's owner, and is given away with that. MAINTAIN came with 17.
+# Dropping a root's keys and triggers drops those of its partitions, whose owner one must be too. A
+# sequence that a column owns has the table's owner, and changes it with the table. MAINTAIN is new
+# in PostgreSQL 17.
 _PRIVILEGES = """
 WITH RECURSIVE part (root, oid) AS (
   SELECT o, o FROM unnest(%(oids)s::oid[]) o
@@ -59,168 +62,153 @@ ORDER BY s.kind <> 'table', 3, 4"""
 _LOCKING = {"UPDATE", "DELETE", "TRUNCATE", "MAINTAIN"}  # any of them lets a role lock a table
 
 
-class _Load(Protocol):
-    """What a load does, as far as privileges go: it fills ``tables``, it locks all ``touched``."""
+class _Relation(NamedTuple):
+    """A table, partition or sequence, and what the role may do with it."""
 
-    @property
-    def catalog(self) -> Catalog: ...
-    @property
-    def tables(self) -> Sequence[Table]: ...
-    @property
-    def touched(self) -> Sequence[Table]: ...
-    @property
-    def sequences(self) -> Mapping[str, object]: ...
-
-
-class _Emptied(Protocol):
-    """A table that is emptied, by TRUNCATE or, where rows are ``going``, by DELETE."""
-
-    @property
-    def table(self) -> Table: ...
-    @property
-    def truncate(self) -> bool: ...
-    @property
-    def going(self) -> int: ...
-
-
-class _Found(NamedTuple):
     root: int
-    kind: str
+    kind: str  # table, partition or sequence
     schema: str
     name: str
-    written_schema: str  # as SQL
-    written: str  # as SQL
-    given: str  # what is to be altered: in the place of a column's sequence the column's table
-    given_kind: str
+    sql_schema: str
+    sql_name: str
+    altered: str  # what ALTER … OWNER names: the relation, or the table that owns the sequence
+    altered_kind: str
     owner: str
     role: str
     owned: bool
-    usable: bool  # its schema
+    schema_usage: bool
     triggers: bool
     held: Sequence[str] | None
-    maintain: bool  # whether the server knows that privilege
+    has_maintain: bool  # whether the server has that privilege
 
     @property
     def key(self) -> str:
         return table_key(self.schema, self.name)
 
 
-class _Lacking:
-    """What is lacking, as the statements that give it: each table in one of them."""
+class _MissingPrivileges:
+    """The statements that give a role what it lacks, at most one per relation."""
 
-    def __init__(self, found: Sequence[_Found]) -> None:
-        self._found = found
+    def __init__(self, relations: Sequence[_Relation]) -> None:
+        self._relations = relations
         self._owners: dict[str, str] = {}
         self._alter: dict[str, str] = {}
         self._grant: dict[str, str] = {}
 
-    def own(self, one: _Found, why: str) -> None:
-        """Have a relation be the role's own."""
-        if not one.owned:
-            alter = f"ALTER {one.given_kind} {one.given} OWNER TO {one.role};"
-            self._alter.setdefault(one.given, f"{alter}  -- now {one.owner}'s, and {why}")
-            self._owners[one.owner] = one.role
+    def require_ownership(self, relation: _Relation, why: str) -> None:
+        if not relation.owned:
+            alter = f"ALTER {relation.altered_kind} {relation.altered} OWNER TO {relation.role};"
+            comment = f"  -- now {relation.owner}'s, and {why}"
+            self._alter.setdefault(relation.altered, alter + comment)
+            self._owners[relation.owner] = relation.role
 
-    def grant(self, one: _Found, wanted: Collection[str], why: str = "") -> None:
-        """Have the role hold privileges, but where it is to own the table."""
-        missing = [privilege for privilege in wanted if privilege not in (one.held or ())]
-        if missing:
-            kind = "SEQUENCE " if one.kind == "sequence" else ""
-            grant = f"GRANT {', '.join(missing)} ON {kind}{one.written} TO {one.role};"
-            self._grant[one.written] = grant + (f"  -- {why}" if why else "")
+    def require(self, relation: _Relation, privileges: Collection[str], why: str = "") -> None:
+        held = relation.held or ()
+        if missing := [privilege for privilege in privileges if privilege not in held]:
+            kind = "SEQUENCE " if relation.kind == "sequence" else ""
+            grant = f"GRANT {', '.join(missing)} ON {kind}{relation.sql_name} TO {relation.role};"
+            self._grant[relation.sql_name] = grant + (f"  -- {why}" if why else "")
 
     def refuse(self) -> None:
-        """Raise PrivilegesError where something is lacking."""
-        statements = [
-            f"GRANT USAGE ON SCHEMA {schema} TO {role};"
-            for schema, role in dict.fromkeys(
-                (one.written_schema, one.role) for one in self._found if not one.usable
-            )
-        ]
+        """Raise PrivilegesError if something is missing."""
+        schemas = dict.fromkeys(
+            (relation.sql_schema, relation.role)
+            for relation in self._relations
+            if not relation.schema_usage
+        )
+        statements = [f"GRANT USAGE ON SCHEMA {schema} TO {role};" for schema, role in schemas]
         statements += self._alter.values()
-        statements += [said for name, said in self._grant.items() if name not in self._alter]
+        # Ownership includes all privileges.
+        statements += [grant for name, grant in self._grant.items() if name not in self._alter]
         if not statements:
             return
-        instead = [f"GRANT {owner} TO {role};" for owner, role in self._owners.items()]
-        if instead:
-            statements.append(f"-- or, in the place of each ALTER: {' '.join(instead)}")
-        tables = sum(one.kind != "sequence" for one in self._found)
-        others = len(self._found) - tables
+        if self._owners:
+            grants = [f"GRANT {owner} TO {role};" for owner, role in self._owners.items()]
+            statements.append(f"-- or, instead of each ALTER: {' '.join(grants)}")
+        tables = sum(relation.kind != "sequence" for relation in self._relations)
+        others = len(self._relations) - tables
         sequences = f" and {others:,} sequence{'s' if others > 1 else ''}" if others else ""
         raise PrivilegesError(
-            f"refused, nothing was touched: role {self._found[0].role} lacks some of what this "
-            f"needs of {tables:,} tables{sequences}. Who owns them, or a superuser, may give it "
-            "by:",
+            f"refused, nothing was touched: role {self._relations[0].role} lacks some of the "
+            f"privileges that this needs on {tables:,} tables{sequences}",
             statements,
         )
 
 
-def privileges_query(load: _Load) -> AnyQuery:
+def privileges_query(plan: Plan) -> AnyQuery:
     """Make the query for what the role may do with the tables, partitions and sequences."""
-    oids = {table.oid for table in load.tables}
-    sequences = [one for one in load.catalog.sequences if one.table in oids]
+    oids = {table.oid for table in plan.tables}
+    sequences = [sequence for sequence in plan.catalog.sequences if sequence.table in oids]
     return _PRIVILEGES, {
-        "oids": [table.oid for table in load.touched],
-        "every": bool(load.sequences),
-        "schemas": [one.schema for one in sequences],
-        "names": [one.name for one in sequences],
+        "oids": [table.oid for table in plan.touched],
+        "every": bool(plan.sequences),
+        "schemas": [sequence.schema for sequence in sequences],
+        "names": [sequence.name for sequence in sequences],
     }
 
 
-def check_privileges(rows: Rows, load: _Load) -> None:
-    """Raise PrivilegesError, with what gives each that is missing, before any lock."""
-    filled = {table.oid for table in load.tables}
-    fed = {table_key(s.schema, s.name) for s in load.catalog.sequences if s.table in filled}
-    moved = fed | load.sequences.keys()
-    found = [one for one in map(_Found._make, rows) if one.kind != "sequence" or one.key in moved]
-    keys = [k for k in load.catalog.foreign_keys if k.child in filled or k.parent in filled]
+def check_privileges(rows: Rows, plan: Plan) -> None:
+    """Raise PrivilegesError if the role can't run a load; ``rows`` are privileges_query's."""
+    filled = {table.oid for table in plan.tables}
+    fed = {table_key(s.schema, s.name) for s in plan.catalog.sequences if s.table in filled}
+    advanced = fed | plan.sequences.keys()
+    relations = [
+        relation
+        for relation in map(_Relation._make, rows)
+        if relation.kind != "sequence" or relation.key in advanced
+    ]
+    keys = [k for k in plan.catalog.foreign_keys if k.child in filled or k.parent in filled]
     altered = {key.child for key in keys}
-    altered |= {one.root for one in found if one.triggers and one.root in filled}
+    altered |= {r.root for r in relations if r.triggers and r.root in filled}
     referenced = {key.parent for key in keys}
-    lacking = _Lacking(found)
-    for one in found:
-        if one.root in altered:
-            lacking.own(one, "its keys and triggers are taken off and put back")
-        elif one.kind == "sequence":
-            lacking.own(one, "its next value is set")
-        if one.kind == "table":
-            _need(lacking, one, filled, referenced)
-    lacking.refuse()
+    missing = _MissingPrivileges(relations)
+    for relation in relations:
+        if relation.root in altered:
+            why = "its keys and triggers are dropped and recreated"
+            missing.require_ownership(relation, why)
+        elif relation.kind == "sequence":
+            missing.require_ownership(relation, "its next value is set")
+        if relation.kind == "table":
+            _require_for_table(missing, relation, filled, referenced)
+    missing.refuse()
 
 
-def _need(
-    lacking: _Lacking, one: _Found, filled: Collection[int], referenced: Collection[int]
+def _require_for_table(
+    missing: _MissingPrivileges,
+    table: _Relation,
+    filled: Collection[int],
+    referenced: Collection[int],
 ) -> None:
-    needed, why = ["SELECT"], ""
-    if one.root in filled:
-        needed.append("INSERT")
-    else:
-        why = "a foreign key ties it to a table that is filled"
-    if one.root in referenced:
-        needed.append("REFERENCES")
-    if not _LOCKING & set(one.held or ()):
-        # To lock it; nothing of a table that is not filled is emptied.
-        harmless = "MAINTAIN" if one.maintain else "UPDATE"
-        needed.append("TRUNCATE" if one.root in filled else harmless)
-    lacking.grant(one, needed, why)
+    privileges = ["SELECT"]
+    if table.root in filled:
+        privileges.append("INSERT")
+    if table.root in referenced:
+        privileges.append("REFERENCES")
+    if not _LOCKING & set(table.held or ()):
+        # A table that is not filled is only locked: the least that permits that.
+        least = "MAINTAIN" if table.has_maintain else "UPDATE"
+        privileges.append("TRUNCATE" if table.root in filled else least)
+    why = "" if table.root in filled else "a foreign key ties it to a table that is filled"
+    missing.require(table, privileges, why)
 
 
-def check_emptying(rows: Rows, emptied: Iterable[_Emptied]) -> None:
-    """Raise PrivilegesError where the role may not empty the tables in the way that was chosen."""
-    found = {one.root: one for one in map(_Found._make, rows) if one.kind == "table"}
-    lacking = _Lacking(list(found.values()))
-    for one in emptied:
-        wanted = ["TRUNCATE"] if one.truncate else ["DELETE"] if one.going else []
-        lacking.grant(found[one.table.oid], wanted)
-    lacking.refuse()
+def check_emptying(rows: Rows, removals: Iterable[Removal]) -> None:
+    """Raise PrivilegesError if the role may not remove rows in the way that was chosen."""
+    tables = {table.root: table for table in map(_Relation._make, rows) if table.kind == "table"}
+    missing = _MissingPrivileges(list(tables.values()))
+    for removal in removals:
+        privileges = ["TRUNCATE"] if removal.truncate else ["DELETE"] if removal.going else []
+        missing.require(tables[removal.table.oid], privileges)
+    missing.refuse()
 
 
 def check_readable(link: Link, tables: Iterable[Table], *, sequences: bool = False) -> None:
-    """Raise PrivilegesError where rows of tables, or where sequences stand, may not be read."""
-    params = {"oids": [one.oid for one in tables], "every": sequences, "schemas": [], "names": []}
-    found = [_Found(*row) for row in link.rows(_PRIVILEGES, params)]
-    lacking = _Lacking(found)
-    for one in found:
-        if one.kind != "partition":
-            lacking.grant(one, ["SELECT"])
-    lacking.refuse()
+    """Raise PrivilegesError if the role may not read the tables, or (all) sequences."""
+    oids = [table.oid for table in tables]
+    params = {"oids": oids, "every": sequences, "schemas": [], "names": []}
+    relations = [_Relation(*row) for row in link.rows(_PRIVILEGES, params)]
+    missing = _MissingPrivileges(relations)
+    for relation in relations:
+        if relation.kind != "partition":
+            missing.require(relation, ["SELECT"])
+    missing.refuse()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from perfdata.load.views import kept_views, views_query
+from perfdata.load.views import unfed_views, views_query
 from perfdata.postgres.catalog import table_key
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def fingerprint_database(
             [_RELATIONS, *_whole(), *others]
         )
         left: list[sql.Composable] = [table.only for table in catalog.tables if table not in filled]
-        kept = kept_views(views)
+        kept = unfed_views(views)
         left += kept
         # A migration of data alone changes no more than where Alembic stands.
         left += [one.only for one in catalog.versions]

@@ -215,8 +215,8 @@ def test_who_owns_the_tables_needs_nothing_more(
         (["ALTER TABLE child OWNER TO perfdata",
           "GRANT SELECT ON child TO plain_owner"],
          ["ALTER TABLE child OWNER TO plain_owner;  -- now perfdata's, and its keys and triggers "
-          "are taken off and put back",
-          "-- or, in the place of each ALTER: GRANT perfdata TO plain_owner;"]),
+          "are dropped and recreated",
+          "-- or, instead of each ALTER: GRANT perfdata TO plain_owner;"]),
         (["REVOKE TRUNCATE ON parent FROM plain_owner"],
          ["GRANT TRUNCATE ON parent TO plain_owner;"]),
         (["REVOKE REFERENCES, INSERT ON parent FROM plain_owner",
@@ -227,7 +227,7 @@ def test_who_owns_the_tables_needs_nothing_more(
           "ALTER SEQUENCE parent_id_seq OWNER TO perfdata"],
          ["ALTER SEQUENCE parent_id_seq OWNER TO plain_owner;  -- now perfdata's, and its next "
           "value is set",
-          "-- or, in the place of each ALTER: GRANT perfdata TO plain_owner;"]),
+          "-- or, instead of each ALTER: GRANT perfdata TO plain_owner;"]),
     ],
 )  # fmt: skip
 def test_each_privilege_that_is_missing_is_named_with_what_gives_it(
@@ -244,7 +244,7 @@ def test_each_privilege_that_is_missing_is_named_with_what_gives_it(
     with pytest.raises(PrivilegesError) as caught:
         restore_snapshot(owner, NAME, settings=allowed)
     first, *lines = str(caught.value).splitlines()
-    assert first.startswith("refused, nothing was touched: role plain_owner lacks some of what")
+    assert first.startswith("refused, nothing was touched: role plain_owner lacks some of the")
     assert [line.strip() for line in lines] == list(caught.value.statements) == given_by
     assert state(prepared) == before
     run(prepared, *caught.value.statements)
