@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from perfdata.errors import BoundaryError, LoadError, RefusedError, SchemaError, ServerRefusedError
+from perfdata.errors import (
+    BoundaryError,
+    LoadError,
+    RefusedError,
+    RowsRefusedError,
+    SchemaError,
+    ServerRefusedError,
+)
 from perfdata.load.boundary import check_boundary
 from perfdata.load.constraints import without_constraints
 from perfdata.load.definitions import survey_check
@@ -61,6 +68,7 @@ def load(link: Link, plan: Plan, source: RowSource, report: Report) -> Loaded:
     link.changed = True
     timeout_s = plan.lock_timeout_s
     with (
+        explain_rollback(),
         _explain_duplicate_key(plan),
         explain_lock_timeout(link, timeout_s, plan.touched),
         link.transaction({**lock_timeout(timeout_s), "application_name": plan.application_name}),
@@ -108,7 +116,7 @@ def append_rows(database: object, tables: Iterable[TableRows]) -> dict[str, int]
     the server refuses.
     """
     counts: dict[str, int] = {}
-    with open_link(database) as link, link.transaction():
+    with explain_rollback(), open_link(database) as link, link.transaction():
         catalog = read_catalog(link)
         for rows in tables:
             table = catalog.table(rows.table)
@@ -222,6 +230,21 @@ def _check_isolation(link: Link) -> None:
             "commit meanwhile would be removed unseen",
             remedy="Use a transaction that is read committed",
         )
+
+
+@contextmanager
+def explain_rollback() -> Iterator[None]:
+    """Raise RowsRefusedError, which says that all was rolled back, for any ServerRefusedError."""
+    try:
+        yield
+    except ServerRefusedError as error:
+        raise RowsRefusedError(
+            error.server_message,
+            sqlstate=error.sqlstate,
+            detail=error.detail,
+            constraint=error.constraint,
+            context=error.context,
+        ) from error.__cause__
 
 
 @contextmanager

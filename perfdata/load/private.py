@@ -16,7 +16,7 @@ from psycopg import sql
 from perfdata.errors import ConnectError
 from perfdata.load.constraints import add_key, without_constraints
 from perfdata.load.existing import check_flags, count_unflagged, truncate
-from perfdata.load.loader import check_complete, check_load, copy_table
+from perfdata.load.loader import check_complete, check_load, copy_table, explain_rollback
 from perfdata.load.maintenance import vacuum_and_analyze
 from perfdata.load.privileges import check_privileges, privileges_query
 from perfdata.load.sequences import advance_sequences
@@ -71,9 +71,8 @@ def open_private(conninfo: str, search_path: str) -> Iterator[PrivateDatabase]:
     User code runs with ``search_path``, since a clone has no settings of its own. Event triggers
     are disabled if the role can do that (a superuser, from PostgreSQL 17). Raises ConnectError.
     """
-    with open_link(conninfo) as link:
+    with explain_rollback(), open_link(conninfo) as link:
         link.pin(search_path)
-        link.changed = True  # any error ends the load
         link.rows(_NO_EVENT_TRIGGERS)
         yield PrivateDatabase(link, conninfo, search_path)
 

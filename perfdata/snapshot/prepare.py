@@ -23,7 +23,7 @@ from perfdata.snapshot.requirements import required_check
 from perfdata.target.guard import check_guard
 from perfdata.target.migrations import read_history
 from perfdata.target.target import project_of
-from perfdata.templates.ownership import is_owned
+from perfdata.templates.databases import is_owned
 from perfdata.text import first
 
 if TYPE_CHECKING:

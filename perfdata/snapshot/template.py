@@ -20,7 +20,7 @@ from perfdata.snapshot.rows import SnapshotRows
 from perfdata.templates.databases import drop_database, list_databases
 from perfdata.templates.fingerprint import fingerprint_database
 from perfdata.templates.marks import Kind
-from perfdata.templates.swap import written
+from perfdata.templates.swap import rows_written
 from perfdata.templates.template import clone, log_bytes, open_work, seal_template
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def make_template(
             open_work(target.link, work)
             work_conninfo = make_conninfo(conninfo, dbname=work.name)
             with open_private(work_conninfo, request.search_path) as database:
-                if request.seen is None or written(target.link, target.oid) != request.seen:
+                if request.seen is None or rows_written(target.link, target.oid) != request.seen:
                     plan = replace(plan, catalog=_check_same(database.link, request))
                 notes = load_private(database, plan, SnapshotRows(file), executor, report)
                 if finish is not None:
