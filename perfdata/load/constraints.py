@@ -17,17 +17,16 @@ from perfdata.load.definitions import (
     check_survey,
     compare_definitions,
     definitions_query,
-    keys_of,
     survey_query,
     without_event_triggers,
 )
-from perfdata.load.indexes import build_indexes, drop_indexes, plain_indexes
+from perfdata.load.indexes import plain_indexes
 from perfdata.load.triggers import (
+    DISABLED,
     DisabledKeys,
     UserTrigger,
-    disable_triggers,
     key_triggers_query,
-    restore_triggers,
+    set_trigger_states,
     user_triggers_query,
 )
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from perfdata.load.indexes import PlainIndex
     from perfdata.load.plan import Plan
     from perfdata.postgres.catalog import Catalog, ForeignKey
-    from perfdata.postgres.link import Link
+    from perfdata.postgres.link import Link, Rows
 
 _FOREIGN_KEY_VIOLATION = "23503"
 _NOT_ENFORCED_SINCE = 180000  # server_version_num
@@ -60,12 +59,6 @@ WHERE k.conrelid = ANY (%s) AND k.contype IN ('c', 'n') AND NOT k.convalidated
   AND k.coninhcount = 0
   AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)
 ORDER BY k.conrelid, k.conname"""
-
-
-class _Deferrable(NamedTuple):
-    schema: str
-    name: str
-    deferred: bool
 
 
 class _NotValidCheck(NamedTuple):
@@ -102,7 +95,8 @@ class DroppedConstraints:
     def recreate(self, link: Link) -> None:
         """Build the indexes and add the foreign keys, which checks all rows."""
         with link.own_path():
-            build_indexes(link, self.indexes)
+            for index in self.indexes:
+                link.later(index.build())
             for key in self.keys:
                 add_key(link, key)
             for key in self.not_enforced:
@@ -120,16 +114,14 @@ def without_constraints(
     PostgreSQL 18 keeps the foreign keys as NOT ENFORCED. Raises SchemaError for what can't be
     restored, or if a table's definition would change.
     """
-    catalog, tables = plan.catalog, plan.tables
-    oids = [table.oid for table in tables]
-    keys = keys_of(catalog, tables)
+    oids, keys = [table.oid for table in plan.tables], plan.keys
     touched = sorted({*oids, *(key.child for key in keys), *(key.parent for key in keys)})
     # Only a snapshot of all rows contains rows that NOT VALID checks would refuse.
     checked = oids if plan.selection.all_rows else []
-    version, survey, deferrables, key_triggers, user_triggers, checks, before = link.together(
+    version, survey, deferrable, key_triggers, user_triggers, checks, before = link.together(
         [
             "SELECT current_setting('server_version_num')::int",
-            survey_query(catalog, tables),
+            survey_query(plan),
             (_DEFERRABLE, (touched,)),
             key_triggers_query(keys),
             user_triggers_query(oids),
@@ -139,7 +131,7 @@ def without_constraints(
     )
     event_triggers = check_survey(survey)
     disabled = DisabledKeys(link, keys, key_triggers)
-    kept = disabled.kept(catalog, tables)
+    kept = disabled.kept(plan.catalog, plan.tables)
     keys = [key for key in keys if key not in kept]
     not_enforced: list[ForeignKey] = []
     rewritten = any(removal.truncate or removal.rebuild for removal in removals)
@@ -148,21 +140,21 @@ def without_constraints(
     dropped = [key for key in keys if key not in not_enforced]
     rebuilt = [removal.table.oid for removal in removals if removal.rebuild]
     indexes = plain_indexes(link, rebuilt, dropped)
-    triggers = [UserTrigger.from_row(row) for row in user_triggers]
+    triggers = [UserTrigger(*row) for row in user_triggers]
     not_valid = [_NotValidCheck(*row) for row in checks]
-    deferrable = [_Deferrable(*row) for row in deferrables]
     # This runs the pending deferred checks: a table that has any can't be altered.
     _set_constraints(link, deferrable, "IMMEDIATE")
-    with without_event_triggers(link, event_triggers), _explain_violation(catalog, keys):
+    with without_event_triggers(link, event_triggers), _explain_violation(plan.catalog, keys):
         with link.own_path():  # event triggers may depend on it
-            disable_triggers(link, triggers)
+            set_trigger_states(link, triggers, DISABLED)
             for key in dropped:
                 _drop_constraint(link, key.referencing.identifier, key.name)
             for key in not_enforced:
                 _alter_key(link, key, "NOT ENFORCED")
             for check in not_valid:
                 _drop_constraint(link, sql.Identifier(check.schema, check.table), check.name)
-            drop_indexes(link, indexes)
+            for index in indexes:
+                link.later(index.drop())
         altered = indexes or triggers or keys or not_valid
         notes = event_triggers.notes if altered else ()
         yield DroppedConstraints(indexes, dropped, not_enforced, kept, notes)
@@ -170,9 +162,8 @@ def without_constraints(
             _add_not_valid(link, not_valid)
         disabled.disable_again(keys)
         with link.own_path():
-            restore_triggers(link, triggers)
-        deferred = [constraint for constraint in deferrable if constraint.deferred]
-        _set_constraints(link, deferred, "DEFERRED")
+            set_trigger_states(link, triggers)
+        _set_constraints(link, [row for row in deferrable if row[2]], "DEFERRED")
         (after,) = link.together([definitions_query(touched)])
     compare_definitions(before, after)
 
@@ -211,11 +202,9 @@ def _alter_key(link: Link, key: ForeignKey, enforced: LiteralString) -> None:
     link.later(alter.format(key.referencing.identifier, name, sql.SQL(enforced)))
 
 
-def _set_constraints(link: Link, constraints: list[_Deferrable], when: LiteralString) -> None:
-    if constraints:
-        names = sql.SQL(", ").join(
-            sql.Identifier(constraint.schema, constraint.name) for constraint in constraints
-        )
+def _set_constraints(link: Link, deferrable: Rows, when: LiteralString) -> None:
+    if deferrable:
+        names = sql.SQL(", ").join(sql.Identifier(schema, name) for schema, name, _ in deferrable)
         link.later(sql.SQL("SET CONSTRAINTS {} {}").format(names, sql.SQL(when)))
 
 

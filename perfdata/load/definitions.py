@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from perfdata.errors import SchemaError
 from perfdata.postgres.catalog import table_key
-from perfdata.postgres.link import Check
 from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from perfdata.postgres.catalog import Catalog, ForeignKey, Table
+    from perfdata.load.plan import Plan
     from perfdata.postgres.link import AnyQuery, Link, Rows
 
 # Rules, foreign keys that the catalog leaves out (an extension's), partitions on other servers,
@@ -99,25 +98,10 @@ class EventTriggers(NamedTuple):
         return (f"event triggers fired when {work}: {first(self.names)}",)
 
 
-def keys_of(catalog: Catalog, tables: Collection[Table]) -> list[ForeignKey]:
-    """Return the foreign keys from or to the tables."""
-    oids = {table.oid for table in tables}
-    return [key for key in catalog.foreign_keys if key.child in oids or key.parent in oids]
-
-
-def survey_query(catalog: Catalog, tables: Collection[Table]) -> AnyQuery:
-    """Make the query for what a load of the tables can't restore, and for event triggers."""
-    keys = [key.oid for key in keys_of(catalog, tables)]
-    return _SURVEY, {"oids": [table.oid for table in tables], "keys": keys}
-
-
-def survey_check(catalog: Catalog, tables: Collection[Table]) -> Check:
-    """Check that a load of the tables can restore everything; SchemaError names what it can't."""
-
-    def judge(answers: Sequence[Rows]) -> None:
-        check_survey(answers[0])
-
-    return Check([survey_query(catalog, tables)], judge)
+def survey_query(plan: Plan) -> AnyQuery:
+    """Make the query for what a load can't restore, and for event triggers."""
+    oids, keys = [table.oid for table in plan.tables], [key.oid for key in plan.keys]
+    return _SURVEY, {"oids": oids, "keys": keys}
 
 
 def check_survey(rows: Rows) -> EventTriggers:

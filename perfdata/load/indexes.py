@@ -16,7 +16,7 @@ from perfdata.errors import RefusedError
 from perfdata.text import first
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from perfdata.postgres.catalog import ForeignKey
     from perfdata.postgres.link import Link
@@ -69,7 +69,7 @@ class PlainIndex(NamedTuple):
     definition: str
 
     def drop(self) -> sql.Composed:
-        """Make the statement that drops it."""
+        """Make the statement that drops it, for after the foreign keys that depend on it."""
         if self.constraint is None:
             return sql.SQL("DROP INDEX {}").format(sql.Identifier(self.schema, self.name))
         return sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
@@ -77,7 +77,7 @@ class PlainIndex(NamedTuple):
         )
 
     def build(self) -> sql.SQL | sql.Composed:
-        """Make the statement that builds it."""
+        """Make the statement that builds it, for before the foreign keys that depend on it."""
         if self.constraint is None:
             return sql.SQL(self.definition)
         return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
@@ -95,18 +95,6 @@ def plain_indexes(
         return []
     params = {"oids": list(oids), "keys": [key.oid for key in keys]}
     return [PlainIndex(*row) for row in link.rows(_PLAIN_INDEXES, params)]
-
-
-def drop_indexes(link: Link, indexes: Iterable[PlainIndex]) -> None:
-    """Drop indexes; the foreign keys that depend on them must be dropped before."""
-    for index in indexes:
-        link.later(index.drop())
-
-
-def build_indexes(link: Link, indexes: Iterable[PlainIndex]) -> None:
-    """Build indexes; the foreign keys that depend on them are added after."""
-    for index in indexes:
-        link.later(index.build())
 
 
 def refuse_dumps(link: Link) -> None:

@@ -18,10 +18,10 @@ from perfdata.errors import (
     SchemaError,
     ServerRefusedError,
 )
-from perfdata.load.boundary import check_boundary
 from perfdata.load.constraints import without_constraints
-from perfdata.load.definitions import survey_check
+from perfdata.load.definitions import check_survey, survey_query
 from perfdata.load.existing import (
+    check_boundary,
     check_flags,
     count_queries,
     count_unflagged,
@@ -35,7 +35,7 @@ from perfdata.load.privileges import check_emptying, check_privileges, privilege
 from perfdata.load.publications import Publications, publications_query
 from perfdata.load.selection import refuse_hidden_rows
 from perfdata.load.sequences import advance_sequences
-from perfdata.load.views import ask_views, refresh_views
+from perfdata.load.views import refresh_views, views_query
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.copy import TEXT
 from perfdata.postgres.link import run_checks
@@ -90,7 +90,7 @@ def load(link: Link, plan: Plan, source: RowSource, report: Report) -> Loaded:
                 rows = _copy_tables(link, plan, removals, source, report)
             check_complete(plan, rows)
             unflagged = count_unflagged(link, plan, removals)
-            views, environment = ask_views(link, plan.tables), planner_environment(link)
+            views, environment = link.later(*views_query(plan.tables)), planner_environment(link)
             dropped.recreate(link)
             advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=False)
             check_flags(plan, unflagged)
@@ -137,7 +137,7 @@ def preview_load(link: Link, plan: Plan, source: RowSource) -> tuple[list[Remova
         privileges, roles = run_checks(link, [], privileges_query(plan), OTHER_ROLES)
         check_privileges(privileges, plan)
         checked = check_load(link, plan, source, privileges, roles)
-        run_checks(link, [survey_check(plan.catalog, plan.tables)])
+        check_survey(link.together([survey_query(plan)])[0])
     return checked
 
 
@@ -155,7 +155,7 @@ def check_load(
     )
     if plan.existing is not Existing.ALL:
         source.check(link, plan)
-    publications = Publications.from_rows(published)
+    publications = Publications(published)
     removals = plan_removals(plan, counts, published=publications.tables)
     check_emptying(privileges, removals)
     publications.check_identities(removals)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from perfdata.load.selection import Selection
     from perfdata.load.sequences import SequenceState
-    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.catalog import Catalog, ForeignKey, Table
     from perfdata.postgres.copy import CopyFormat
     from perfdata.postgres.link import Check, Link
     from perfdata.postgres.statistics import Statistics
@@ -103,6 +103,12 @@ class Plan:
     application_name: str = "perfdata"
     columns: Mapping[str, Collection[str]] | None = None
     as_superuser: bool = False
+
+    @property
+    def keys(self) -> list[ForeignKey]:
+        """The foreign keys from or to the tables."""
+        oids = {table.oid for table in self.tables}
+        return [k for k in self.catalog.foreign_keys if k.child in oids or k.parent in oids]
 
     @property
     def read(self) -> list[Table]:

@@ -20,7 +20,7 @@ from perfdata.load.loader import check_complete, check_load, copy_table, explain
 from perfdata.load.maintenance import vacuum_and_analyze
 from perfdata.load.privileges import check_privileges, privileges_query
 from perfdata.load.sequences import advance_sequences
-from perfdata.load.views import ask_views, refresh_views
+from perfdata.load.views import refresh_views, views_query
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.statistics import planner_environment, restore_statistics
 from perfdata.postgres.user_code import OTHER_ROLES
@@ -83,7 +83,6 @@ class _Fill:
 
     rows: int
     truncate: bool
-    freeze: bool
     indexes: Sequence[str]
 
 
@@ -111,7 +110,8 @@ def load_private(
     with without_constraints(link, plan, removals) as dropped:
         fills = _fills(plan, dropped)
         # Tables with rows are truncated when they are filled: FREEZE needs the same transaction.
-        truncate(link, [table for table in plan.tables if _stays_empty(fills[table.key])])
+        empty = [table for table in plan.tables if not fills[table.key].rows]
+        truncate(link, [table for table in empty if fills[table.key].truncate])
         link.flush()
         jobs = [_FillJob(source, plan.catalog, tables) for tables in _split(fills)]
         filled = _run_jobs(database, executor, _fill_tables, jobs, report)
@@ -126,7 +126,7 @@ def load_private(
             dropped.keys = ()
         with link.transaction():
             dropped.recreate(link)
-            views = ask_views(link, plan.tables)
+            views = link.later(*views_query(plan.tables))
             advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=True)
             view_notes = refresh_views(link, views, plan.populated)
     return (*dropped.notes, *view_notes, *notes)
@@ -143,15 +143,10 @@ def _fills(plan: Plan, dropped: DroppedConstraints) -> dict[str, _Fill]:
         table.key: _Fill(
             rows=(plan.counts or {}).get(table.key, 0),
             truncate=table.oid not in tied,
-            freeze=table.oid not in tied and not table.partitioned,
             indexes=indexes.get((table.schema, table.name), []),
         )
         for table in plan.tables
     }
-
-
-def _stays_empty(fill: _Fill) -> bool:
-    return fill.truncate and not fill.rows
 
 
 def _split(fills: Mapping[str, _Fill]) -> list[dict[str, _Fill]]:
@@ -170,11 +165,12 @@ def _fill_tables(link: Link, job: _FillJob, report: Report) -> dict[str, int]:
     rows: dict[str, int] = {}
     for table in job.source.tables(job.catalog, job.tables):
         key, fill = table.table.key, job.tables[table.table.key]
+        freeze = fill.truncate and not table.table.partitioned
         with link.transaction():
             if fill.truncate:
                 truncate(link, [table.table])
             with link.own_path():
-                rows[key] = copy_table(link, table, fill.rows, report, freeze=fill.freeze)
+                rows[key] = copy_table(link, table, fill.rows, report, freeze=freeze)
         for statement in fill.indexes:
             link.execute(sql.SQL(statement))
         # Gives back unused pages, and freezes rows that COPY did not.
@@ -204,7 +200,12 @@ def _set_statistics(
 
 def _add_keys(database: PrivateDatabase, executor: Executor, keys: Sequence[ForeignKey]) -> None:
     """Add the foreign keys, and validate them over two connections at once."""
-    validated = [key for key in keys if _can_be_validated(key)]
+    # Before 18, keys of partitioned tables can't be added NOT VALID.
+    validated = [
+        key
+        for key in keys
+        if not (key.referencing.partitioned or key.referenced.partitioned or key.unchecked)
+    ]
     for key in keys:
         add_key(database.link, key, unchecked=key in validated)
     database.link.flush()
@@ -219,11 +220,6 @@ def _add_keys(database: PrivateDatabase, executor: Executor, keys: Sequence[Fore
     for statements in tables.values():
         min(jobs, key=len).extend(statements)
     _run_jobs(database, executor, _execute, jobs, silent)
-
-
-def _can_be_validated(key: ForeignKey) -> bool:
-    """Tell whether a key can be added NOT VALID: with partitioned tables not before 18."""
-    return not (key.referencing.partitioned or key.referenced.partitioned or key.unchecked)
 
 
 def _execute(link: Link, statements: Sequence[str], _report: Report) -> None:

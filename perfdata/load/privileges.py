@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from perfdata.postgres.catalog import Table
     from perfdata.postgres.link import AnyQuery, Link, Rows
 
-# Dropping a root's keys and triggers drops those of its partitions, whose owner one must be too. A
-# sequence that a column owns has the table's owner, and changes it with the table. MAINTAIN is new
-# in PostgreSQL 17.
+# Dropping a root's keys and triggers drops its partitions' too, so the role must own all of them. A
+# sequence that a column owns changes its owner with the table. MAINTAIN is new in PostgreSQL 17.
 _PRIVILEGES = """
 WITH RECURSIVE part (root, oid) AS (
   SELECT o, o FROM unnest(%(oids)s::oid[]) o
@@ -157,10 +156,9 @@ def check_privileges(rows: Rows, plan: Plan) -> None:
         for relation in map(_Relation._make, rows)
         if relation.kind != "sequence" or relation.key in advanced
     ]
-    keys = [k for k in plan.catalog.foreign_keys if k.child in filled or k.parent in filled]
-    altered = {key.child for key in keys}
+    altered = {key.child for key in plan.keys}
     altered |= {r.root for r in relations if r.triggers and r.root in filled}
-    referenced = {key.parent for key in keys}
+    referenced = {key.parent for key in plan.keys}
     missing = _MissingPrivileges(relations)
     for relation in relations:
         if relation.root in altered:

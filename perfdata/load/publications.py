@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from perfdata.errors import RefusedError
@@ -44,16 +43,11 @@ class _PublishedTable(NamedTuple):
     slots: Sequence[str]
 
 
-@dataclass(frozen=True)
 class Publications:
-    """The publications of a load's tables; ``published`` has a row per publication and table."""
+    """The publications of a load's tables; ``rows`` are those of publications_query."""
 
-    published: Sequence[_PublishedTable]
-
-    @classmethod
-    def from_rows(cls, rows: Rows) -> Publications:
-        """Read the rows of publications_query."""
-        return cls([_PublishedTable(*row) for row in rows])
+    def __init__(self, rows: Rows) -> None:
+        self.published = [_PublishedTable(*row) for row in rows]
 
     @property
     def tables(self) -> set[int]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
+from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg import sql
 
 from perfdata.errors import SchemaError
-from perfdata.postgres.catalog import Relation
 from perfdata.text import first
 
 if TYPE_CHECKING:
@@ -44,10 +43,10 @@ FROM tree JOIN pg_trigger t ON t.tgconstraint = tree.oid
 JOIN pg_proc p ON p.oid = t.tgfoid
 JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"""
 
-_ENABLED, _DISABLED = "O", "D"
+_ENABLED, DISABLED = "O", "D"
 _ACTIONS = {
     _ENABLED: "ENABLE TRIGGER {}",
-    _DISABLED: "DISABLE TRIGGER {}",
+    DISABLED: "DISABLE TRIGGER {}",
     "R": "ENABLE REPLICA TRIGGER {}",
     "A": "ENABLE ALWAYS TRIGGER {}",
 }
@@ -55,24 +54,21 @@ _CHECK_FUNCTIONS = {"RI_FKey_check_ins", "RI_FKey_check_upd"}
 
 
 class UserTrigger(NamedTuple):
-    """A user's trigger and its state, a value of pg_trigger.tgenabled."""
+    """A row of user_triggers_query; ``state`` is a value of pg_trigger.tgenabled."""
 
-    relation: Relation
+    schema: str
+    table: str
+    partitioned: bool
     name: str
     state: str
-
-    @classmethod
-    def from_row(cls, row: tuple[Any, ...]) -> UserTrigger:
-        """Read a row of user_triggers_query."""
-        return cls(Relation(*row[:3]), *row[3:])
 
 
 class _KeyTrigger(NamedTuple):
     schema: str
     child: str
     key: str
-    on_schema: str
-    on: str
+    table_schema: str
+    table: str
     function: str
     name: str
     state: str
@@ -88,16 +84,12 @@ def user_triggers_query(oids: Sequence[int]) -> AnyQuery:
     return _USER_TRIGGERS, (oids,)
 
 
-def disable_triggers(link: Link, triggers: Collection[UserTrigger]) -> None:
-    """Disable user triggers."""
+def set_trigger_states(
+    link: Link, triggers: Collection[UserTrigger], state: str | None = None
+) -> None:
+    """Set the state of triggers; without one, restore each trigger's own."""
     for trigger in triggers:
-        _set_state(link, trigger.relation, trigger.name, _DISABLED)
-
-
-def restore_triggers(link: Link, triggers: Collection[UserTrigger]) -> None:
-    """Restore the states of user triggers."""
-    for trigger in triggers:
-        _set_state(link, trigger.relation, trigger.name, trigger.state)
+        _set_state(link, trigger.schema, trigger.table, trigger.name, state or trigger.state)
 
 
 class DisabledKeys:
@@ -137,7 +129,7 @@ class DisabledKeys:
             for trigger in self._triggers
             if trigger[:3] == _name(key) and trigger.function in _CHECK_FUNCTIONS
         }
-        if states != {_DISABLED} or not ends <= {table.oid for table in tables}:
+        if states != {DISABLED} or not ends <= {table.oid for table in tables}:
             return False
         empty = sql.SQL(" AND ").join(
             sql.SQL("NOT EXISTS (SELECT FROM {})").format(catalog.by_oid[oid].only) for oid in ends
@@ -158,8 +150,7 @@ class DisabledKeys:
         with self._link.own_path():
             for trigger in found:
                 if state := states.get(trigger.identity):
-                    relation = Relation(trigger.on_schema, trigger.on, partitioned=False)
-                    _set_state(self._link, relation, trigger.name, state)
+                    _set_state(self._link, trigger.table_schema, trigger.table, trigger.name, state)
 
 
 def key_triggers_query(keys: Collection[ForeignKey]) -> tuple[LiteralString, Sequence[list[str]]]:
@@ -172,7 +163,8 @@ def _name(key: ForeignKey) -> tuple[str, str, str]:
     return key.referencing.schema, key.referencing.name, key.name
 
 
-def _set_state(link: Link, relation: Relation, name: str, state: str) -> None:
+def _set_state(link: Link, schema: str, table: str, name: str, state: str) -> None:
     action = sql.SQL(_ACTIONS[state]).format(sql.Identifier(name))
     # ONLY, because each partition's trigger has its own state.
-    link.later(sql.SQL("ALTER TABLE ONLY {} {}").format(relation.identifier, action))
+    alter = sql.SQL("ALTER TABLE ONLY {} {}")
+    link.later(alter.format(sql.Identifier(schema, table), action))

@@ -60,11 +60,6 @@ def populated_views(link: Link) -> list[str]:
     return [view.key for view in views if view.populated]
 
 
-def ask_views(link: Link, tables: Collection[Table]) -> Deferred:
-    """Send views_query with the next statement."""
-    return link.later(*views_query(tables))
-
-
 def views_query(tables: Collection[Table]) -> tuple[LiteralString, tuple[list[int]]]:
     """Make the query for the materialised views, and which of them the tables feed."""
     return _VIEWS, ([table.oid for table in tables],)
@@ -81,7 +76,7 @@ def unfed_views(found: Rows) -> list[sql.Identifier]:
 def refresh_views(link: Link, found: Deferred, populated: Collection[str] = ()) -> list[str]:
     """Refresh the populated views that the tables feed, and return notes for users.
 
-    ``found`` comes from ask_views. Views whose keys are in ``populated`` (those of the snapshot)
+    ``found`` is views_query, sent. Views whose keys are in ``populated`` (those of the snapshot)
     are populated too.
     """
     wanted = [

@@ -15,6 +15,7 @@ from psycopg import sql
 from perfdata.postgres.locks import ADVISORY_LOCK
 from perfdata.templates.databases import (
     Database,
+    database_oid,
     drop_database,
     list_databases,
     lock_number,
@@ -56,7 +57,7 @@ def make_clone(
     link, number = target.link, lock_number(target.name) & 0xFFFFFFFF
     name = f"{CLONE_PREFIX}{number:08x}_{run:08x}_{secrets.token_hex(4)}"
     create_clone(target, template, name, settled=True)
-    oid = link.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,))
+    oid = database_oid(link, name)
     mark = Mark(Kind.CLONE, oid, target.name, template.key)
     clone = Database.new(link, oid, name, None)
     try:

@@ -196,6 +196,11 @@ def list_databases(link: Link) -> list[Database]:
     return [Database(*[*row, link.server_identifier]) for row in link.rows(_DATABASES)]
 
 
+def database_oid(link: Link, name: str) -> int:
+    """Return the oid of a database that exists."""
+    return int(link.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,)))
+
+
 def write_mark(link: Link, name: str, text: str, mark: Mark) -> str:
     """Set a database's comment to a user's text and a mark for this server; return it."""
     comment = format_comment(text, replace(mark, server=link.server_identifier or 0))
@@ -207,8 +212,7 @@ def write_mark(link: Link, name: str, text: str, mark: Mark) -> str:
 
 def mark_made(link: Link, name: str) -> None:
     """Mark a new database as owned by perfdata."""
-    oid = link.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,))
-    write_mark(link, name, "", Mark(Kind.MADE, oid, name))
+    write_mark(link, name, "", Mark(Kind.MADE, database_oid(link, name), name))
 
 
 def drop_database(link: Link, database: Database, *, force: bool) -> None:

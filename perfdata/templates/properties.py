@@ -88,15 +88,9 @@ def read_properties(link: Link, oid: int) -> Properties:
     """Read the properties of a database by its oid."""
     found, grants, settings = link.together([(q, (oid,)) for q in (_DATABASE, _GRANTS, _SETTINGS)])
     name, owner, limit, is_template, comment, default = found[0]
-    return Properties(
-        name,
-        owner,
-        limit,
-        is_template,
-        comment,
-        None if default else tuple(Grant(*row) for row in grants),
-        tuple((role, setting) for role, setting in settings),
-    )
+    own_grants = None if default else tuple(Grant(*row) for row in grants)
+    pairs = tuple((role, setting) for role, setting in settings)
+    return Properties(name, owner, limit, is_template, comment, own_grants, pairs)
 
 
 def apply_properties(link: Link, name: str, wanted: Properties, oid: int) -> None:

@@ -12,6 +12,7 @@ from perfdata.errors import ServerRefusedError
 from perfdata.postgres.sessions import remaining_sessions, without_sessions
 from perfdata.templates.databases import (
     Database,
+    database_oid,
     list_databases,
     lock_number,
     run_named,
@@ -61,7 +62,7 @@ def clone(target: TargetDatabase, source: Database, *, settled: bool = False) ->
         target.link, target.conninfo, source.oid, source.name, terminate=terminate
     ):
         create_clone(target, source, name, settled=settled)
-    oid = target.link.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,))
+    oid = database_oid(target.link, name)
     comment = write_mark(target.link, name, "", Mark(Kind.WORK, oid, target.name))
     return Database.new(target.link, oid, name, comment)
 
