@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         SnapshotStaleError,
         UserCodeError,
     )
-    from perfdata.load.append import append_rows
+    from perfdata.load.loader import append_rows
     from perfdata.perf.scenario.perf import Perf
     from perfdata.progress import Event, Report
     from perfdata.project import Migration, Project
@@ -75,7 +75,7 @@ _MODULES = (
     "perfdata.snapshot.format.manifest",
     "perfdata.snapshot.store",
     "perfdata.snapshot.options",
-    "perfdata.load.append",
+    "perfdata.load.loader",
     "perfdata.target.target",
     "perfdata.perf.scenario.perf",
     "perfdata.snapshot.create",

@@ -177,8 +177,8 @@ _REMEDIES = {
 class ServerRefusedError(PerfdataError):
     """The server refused a statement.
 
-    ``server_message`` is the server's message alone; ``sqlstate``, ``detail`` and ``constraint``
-    are the fields that came with it, None where it sent none.
+    ``server_message`` is the server's message alone; ``sqlstate``, ``detail``,
+    ``constraint`` and ``context`` are the fields that came with it, None where it sent none.
     """
 
     _ending = ""
@@ -201,6 +201,7 @@ class ServerRefusedError(PerfdataError):
         self.sqlstate = sqlstate
         self.detail = detail
         self.constraint = constraint
+        self.context = context
 
 
 class LoadError(PerfdataError):

@@ -1,7 +1,7 @@
-"""What a load takes off the tables and puts back: foreign keys, triggers, secondary indexes.
+"""Foreign keys, triggers and indexes around a load: dropped or disabled, and restored after it.
 
-Constraints that are checked row by row cost three quarters of a load (DESIGN). Taken off and put
-back in the same transaction they are checked once, and a failure brings all of it back.
+Checking constraints row by row takes three quarters of a load. Dropped and added again in the same
+transaction, they are checked once, and an error brings all of them back.
 """
 
 from __future__ import annotations
@@ -12,308 +12,205 @@ from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg import sql
 
-from perfdata.errors import LoadError, SchemaError, ServerRefusedError
-from perfdata.load.indexes import build_indexes, drop_indexes, plain_indexes
+from perfdata.errors import LoadError, ServerRefusedError
+from perfdata.load.definitions import (
+    check_survey,
+    compare_definitions,
+    definitions_query,
+    survey_query,
+    without_event_triggers,
+)
+from perfdata.load.indexes import plain_indexes
 from perfdata.load.triggers import (
-    KeyStates,
-    disable_triggers,
-    enable_triggers,
-    key_triggers,
-    triggers_of,
-    user_trigger,
+    DISABLED,
+    DisabledKeys,
+    UserTrigger,
+    key_triggers_query,
+    set_trigger_states,
+    user_triggers_query,
 )
-from perfdata.load.unproven import (
-    UnprovenCheck,
-    add_unproven,
-    drop_unproven,
-    unproven_of,
-)
-from perfdata.postgres.catalog import table_key
-from perfdata.postgres.link import Check
-from perfdata.text import first
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from perfdata.load.existing import Removal
     from perfdata.load.indexes import PlainIndex
     from perfdata.load.plan import Plan
-    from perfdata.postgres.catalog import Catalog, ForeignKey, Table
+    from perfdata.postgres.catalog import Catalog, ForeignKey
     from perfdata.postgres.link import Link, Rows
 
-# What can't be taken off and put back, and what would happen besides: rules, keys of tables that
-# are not read (an extension's), partitions on other servers, event triggers.
-_SURVEY = """
-WITH RECURSIVE part (oid) AS (
-  SELECT unnest(%(oids)s::oid[])
-  UNION ALL SELECT i.inhrelid FROM part p JOIN pg_inherits i ON i.inhparent = p.oid
-  JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition)
-SELECT 'rule', r.rulename, n.nspname, c.relname
-FROM pg_rewrite r JOIN part ON part.oid = r.ev_class JOIN pg_class c ON c.oid = r.ev_class
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE r.ev_type <> '1' AND r.ev_enabled <> 'D'
-UNION ALL SELECT 'strange', k.conname, n.nspname, c.relname
-FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
-JOIN pg_namespace n ON n.oid = c.relnamespace WHERE k.contype = 'f' AND k.conparentid = 0
-  AND (k.conrelid IN (SELECT oid FROM part) OR k.confrelid IN (SELECT oid FROM part))
-  AND NOT k.oid = ANY (%(keys)s::oid[])
-UNION ALL SELECT 'foreign', '', n.nspname, c.relname
-FROM part JOIN pg_class c ON c.oid = part.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'f'
-UNION ALL SELECT 'event', evtname, NULL, NULL FROM pg_event_trigger WHERE evtenabled IN ('O', 'A')
-UNION ALL SELECT 'quiet', name, NULL, NULL FROM pg_settings
-WHERE name = 'event_triggers' AND current_setting('is_superuser') = 'on'
-ORDER BY 1, 3, 4, 2"""
-_SAID = {
-    "rule": "{table}: {name}",
-    "strange": "foreign key {name} of {table}",
-    "foreign": "{table}",
-}
-
-# Everything about a table and its partitions but their rows, a line each. Internal triggers are
-# named by their constraint and function, because their own names hold an oid.
-_DESCRIBED = """
-WITH RECURSIVE part (oid) AS (
-  SELECT unnest(%(oids)s::oid[])
-  UNION SELECT i.inhrelid FROM part p JOIN pg_inherits i ON i.inhparent = p.oid
-  JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition),
-class AS NOT MATERIALIZED (
-  SELECT c.oid, (to_jsonb(c) - ARRAY['oid', 'relfilenode', 'relpages', 'reltuples',
-    'relallvisible', 'relallfrozen', 'relfrozenxid', 'relminmxid', 'reltoastrelid', 'relhasindex',
-    'relhastriggers', 'relhasrules'])::text || coalesce(obj_description(c.oid, 'pg_class'), '')
-    AS facts
-  FROM pg_class c)
-SELECT format('table %%s: %%s', c.oid::regclass, c.facts) FROM class c JOIN part USING (oid)
-UNION ALL SELECT format('column %%s.%%I: %%s', a.attrelid::regclass, a.attname,
-  to_jsonb(a) - 'attmissingval')
-FROM pg_attribute a JOIN part ON part.oid = a.attrelid WHERE a.attnum > 0 AND NOT a.attisdropped
-UNION ALL SELECT format('constraint %%s.%%I: %%s %%s', k.conrelid::regclass, k.conname,
-  to_jsonb(k) - ARRAY['oid', 'conindid', 'conbin'],
-  pg_get_constraintdef(k.oid) || coalesce(obj_description(k.oid, 'pg_constraint'), ''))
-FROM pg_constraint k WHERE k.conparentid = 0
-  AND (k.conrelid IN (SELECT oid FROM part) OR k.confrelid IN (SELECT oid FROM part))
-UNION ALL SELECT format('index %%s: %%s', i.indexrelid::regclass, pg_get_indexdef(i.indexrelid)
-  || (to_jsonb(i) - ARRAY['indexrelid', 'indcheckxmin', 'indexprs', 'indpred'])::text || c.facts
-  || ARRAY(SELECT a.attstattarget FROM pg_attribute a
-           WHERE a.attrelid = i.indexrelid ORDER BY a.attnum)::text)
-FROM pg_index i JOIN part ON part.oid = i.indrelid JOIN class c ON c.oid = i.indexrelid
-UNION ALL SELECT format('trigger %%s.%%s: %%s %%s', t.tgrelid::regclass,
-  coalesce(k.conname || ' ' || t.tgfoid::regproc::text, t.tgname), t.tgenabled,
-  CASE WHEN NOT t.tgisinternal THEN pg_get_triggerdef(t.oid) END)
-FROM pg_trigger t JOIN part ON part.oid = t.tgrelid
-LEFT JOIN pg_constraint k ON k.oid = t.tgconstraint
-WHERE coalesce(k.conparentid, 0) = 0
-UNION ALL SELECT format('trigger %%s.%%s of a partition: %%s, %%s times', t.tgrelid::regclass,
-  t.tgfoid::regproc, t.tgenabled, count(*))
-FROM pg_trigger t JOIN part ON part.oid = t.tgrelid JOIN pg_constraint k ON k.oid = t.tgconstraint
-WHERE k.conparentid <> 0 GROUP BY t.tgrelid, t.tgfoid, t.tgenabled"""
-
 _FOREIGN_KEY_VIOLATION = "23503"
-_NOT_ENFORCED_SINCE = 180000
-
+_NOT_ENFORCED_SINCE = 180000  # server_version_num
 
 _DEFERRABLE = """
 SELECT DISTINCT n.nspname, k.conname, k.condeferred
 FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
 WHERE k.condeferrable AND k.conrelid = ANY (%s) ORDER BY 1, 2"""
 
+# Only those of plain tables: an inherited constraint can't be dropped from one table alone.
+_NOT_VALID = """
+SELECT n.nspname, c.relname, k.conname, pg_get_constraintdef(k.oid),
+  obj_description(k.oid, 'pg_constraint')
+FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE k.conrelid = ANY (%s) AND k.contype IN ('c', 'n') AND NOT k.convalidated
+  AND coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)
+  AND pg_has_role(c.relowner, 'USAGE') AND c.relkind = 'r' AND NOT c.relispartition
+  AND k.coninhcount = 0
+  AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid)
+ORDER BY k.conrelid, k.conname"""
 
-class _Deferrable(NamedTuple):
+
+class _NotValidCheck(NamedTuple):
+    """A check or not-null constraint that is NOT VALID.
+
+    Old rows may violate it, so a snapshot of all rows may contain rows that it would refuse.
+    """
+
     schema: str
+    table: str
     name: str
-    deferred: bool
+    definition: str
+    comment: str | None
 
 
 @dataclass
-class TakenOff:
-    """What was taken off, and is put back at the end, unless that was done before (``rebuilt``).
+class DroppedConstraints:
+    """What a load has dropped and must recreate.
 
-    ``suspended`` are the keys that are NOT ENFORCED meanwhile, ``resting`` those that were left, on
-    empty tables. ``notes`` is what a user should know.
+    Attributes:
+        indexes: indexes to be built.
+        keys: foreign keys to be added.
+        not_enforced: foreign keys to be set to ENFORCED again.
+        kept: disabled foreign keys that were not dropped, since their tables are empty.
+        notes: messages for users.
     """
 
     indexes: Sequence[PlainIndex]
     keys: Sequence[ForeignKey]
-    suspended: Sequence[ForeignKey]
-    resting: Sequence[ForeignKey]
+    not_enforced: Sequence[ForeignKey]
+    kept: Sequence[ForeignKey]
     notes: Sequence[str]
-    rebuilt: bool = False
 
-    def put_back(self, link: Link) -> None:
-        """Build the indexes and add the keys, where that was not done yet."""
-        if not self.rebuilt:
-            with link.own_path():
-                build_indexes(link, self.indexes)
-                for key in self.keys:
-                    add_key(link, key)
-                for key in self.suspended:
-                    _enforce(link, key, "ENFORCED")
-            self.rebuilt = True
+    def recreate(self, link: Link) -> None:
+        """Build the indexes and add the foreign keys, which checks all rows."""
+        with link.own_path():
+            for index in self.indexes:
+                link.later(index.build())
+            for key in self.keys:
+                add_key(link, key)
+            for key in self.not_enforced:
+                _alter_key(link, key, "ENFORCED")
 
 
 @contextmanager
-def taken_off(link: Link, plan: Plan, before: Collection[Removal]) -> Iterator[TakenOff]:
-    """Take foreign keys, user triggers and the indexes that are to be rebuilt off; put all back.
+def without_constraints(
+    link: Link, plan: Plan, removals: Collection[Removal]
+) -> Iterator[DroppedConstraints]:
+    """Drop foreign keys and the indexes to be rebuilt, and disable user triggers, for the block.
 
-    To be used inside a transaction, or where all is thrown away after an error. Where no table is
-    truncated and no index rebuilt, PostgreSQL 18 keeps the keys, NOT ENFORCED for as long. Raises
-    SchemaError where something about a table would not be as it was.
+    The block must call ``recreate``; the rest is restored after it. Use this inside a transaction,
+    or in a database that is dropped after an error. If no table is truncated and no index rebuilt,
+    PostgreSQL 18 keeps the foreign keys as NOT ENFORCED. Raises SchemaError for what can't be
+    restored, or if a table's definition would change.
     """
-    catalog, tables = plan.catalog, plan.tables
-    oids = [table.oid for table in tables]
-    keys = _keys_of(catalog, oids)
+    oids, keys = [table.oid for table in plan.tables], plan.keys
     touched = sorted({*oids, *(key.child for key in keys), *(key.parent for key in keys)})
-    old_rows = plan.selection.all_rows  # they come past checks that are NOT VALID
-    version, survey, deferrables, states_before, user_triggers, checks, described = link.together(
+    # Only a snapshot of all rows contains rows that NOT VALID checks would refuse.
+    checked = oids if plan.selection.all_rows else []
+    version, survey, deferrable, key_triggers, user_triggers, checks, before = link.together(
         [
             "SELECT current_setting('server_version_num')::int",
-            (_SURVEY, {"oids": oids, "keys": [key.oid for key in keys]}),
+            survey_query(plan),
             (_DEFERRABLE, (touched,)),
-            key_triggers(keys),
-            triggers_of(oids),
-            unproven_of(oids if old_rows else ()),
-            (_DESCRIBED, {"oids": touched}),
+            key_triggers_query(keys),
+            user_triggers_query(oids),
+            (_NOT_VALID, (checked,)),
+            definitions_query(touched),
         ]
     )
-    found = _surveyed(survey)
-    states = KeyStates(link, keys, states_before)
-    resting = states.resting(catalog, tables)
-    keys = [key for key in keys if key not in resting]
-    suspended: list[ForeignKey] = []
-    if version[0][0] >= _NOT_ENFORCED_SINCE and not any(
-        one.truncate or one.rebuild for one in before
-    ):
-        suspended = [key for key in keys if not key.unchecked]
-    dropped = [key for key in keys if key not in suspended]
-    indexes = plain_indexes(link, [one.table.oid for one in before if one.rebuild], dropped)
-    triggers = [user_trigger(row) for row in user_triggers]
-    unproven = [UnprovenCheck(*row) for row in checks]
-    deferrable = [_Deferrable(*row) for row in deferrables]
-    # What is deferred is checked now: tables with such events waiting can't be altered.
+    event_triggers = check_survey(survey)
+    disabled = DisabledKeys(link, keys, key_triggers)
+    kept = disabled.kept(plan.catalog, plan.tables)
+    keys = [key for key in keys if key not in kept]
+    not_enforced: list[ForeignKey] = []
+    rewritten = any(removal.truncate or removal.rebuild for removal in removals)
+    if version[0][0] >= _NOT_ENFORCED_SINCE and not rewritten:
+        not_enforced = [key for key in keys if not key.unchecked]
+    dropped = [key for key in keys if key not in not_enforced]
+    rebuilt = [removal.table.oid for removal in removals if removal.rebuild]
+    indexes = plain_indexes(link, rebuilt, dropped)
+    triggers = [UserTrigger(*row) for row in user_triggers]
+    not_valid = [_NotValidCheck(*row) for row in checks]
+    # This runs the pending deferred checks: a table that has any can't be altered.
     _set_constraints(link, deferrable, "IMMEDIATE")
-    with _quiet(link, found), _dangling_told(catalog, keys):
-        with link.own_path():  # event triggers may find what they use by it
-            disable_triggers(link, triggers)
+    with without_event_triggers(link, event_triggers), _explain_violation(plan.catalog, keys):
+        with link.own_path():  # event triggers may depend on it
+            set_trigger_states(link, triggers, DISABLED)
             for key in dropped:
-                drop = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}")
-                link.later(drop.format(key.referencing.identifier, sql.Identifier(key.name)))
-            for key in suspended:
-                _enforce(link, key, "NOT ENFORCED")
-            drop_unproven(link, unproven)
-            drop_indexes(link, indexes)
-        touching = indexes or triggers or keys or unproven
-        off = TakenOff(
-            indexes, dropped, suspended, resting, _event_notes(found) if touching else ()
-        )
-        yield off
+                _drop_constraint(link, key.referencing.identifier, key.name)
+            for key in not_enforced:
+                _alter_key(link, key, "NOT ENFORCED")
+            for check in not_valid:
+                _drop_constraint(link, sql.Identifier(check.schema, check.table), check.name)
+            for index in indexes:
+                link.later(index.drop())
+        altered = indexes or triggers or keys or not_valid
+        notes = event_triggers.notes if altered else ()
+        yield DroppedConstraints(indexes, dropped, not_enforced, kept, notes)
         with link.own_path():
-            add_unproven(link, unproven)
-        off.put_back(link)
-        states.put_back(keys)
+            _add_not_valid(link, not_valid)
+        disabled.disable_again(keys)
         with link.own_path():
-            enable_triggers(link, triggers)
-        _set_constraints(link, [one for one in deferrable if one.deferred], "DEFERRED")
-        after = link.rows(_DESCRIBED, {"oids": touched})
-    _compare({row[0] for row in described}, {row[0] for row in after})
-
-
-def survey_check(catalog: Catalog, tables: Collection[Table]) -> Check:
-    """Check that nothing stands in the way of a load; SchemaError names what does."""
-    oids = [table.oid for table in tables]
-    keys = [key.oid for key in _keys_of(catalog, oids)]
-
-    def judge(answers: Sequence[Rows]) -> None:
-        _surveyed(answers[0])
-
-    return Check([(_SURVEY, {"oids": oids, "keys": keys})], judge)
-
-
-def _keys_of(catalog: Catalog, oids: Collection[int]) -> list[ForeignKey]:
-    return [key for key in catalog.foreign_keys if key.child in oids or key.parent in oids]
-
-
-def _surveyed(rows: Rows) -> Mapping[str, list[str]]:
-    """Raise SchemaError, naming it, where something stands in the way of a load."""
-    found: dict[str, list[str]] = {}
-    for kind, name, schema, table in rows:
-        key = table_key(schema, table) if table else ""
-        found.setdefault(kind, []).append(_SAID.get(kind, "{name}").format(name=name, table=key))
-    if rules := found.get("rule"):
-        raise SchemaError(
-            f"rules rewrite what is written to these tables, so that rows may silently stay or "
-            f"go: {first(rules)}; disable them (ALTER TABLE … DISABLE RULE) for the load"
-        )
-    if strange := found.get("strange"):
-        raise SchemaError(
-            f"the load can't take these off and put them back, as they tie the tables to an "
-            f"extension's: {first(strange)}; nothing was touched. Drop them for the load"
-        )
-    if foreign := found.get("foreign"):
-        raise SchemaError(
-            f"these partitions are foreign tables, whose rows are another server's: "
-            f"{first(foreign)}; nothing was touched. Detach them for the load"
-        )
-    return found
-
-
-def _event_notes(found: Mapping[str, list[str]]) -> tuple[str, ...]:
-    events = [] if "quiet" in found else found.get("event", [])
-    if not events:
-        return ()
-    work = "keys, triggers or indexes were taken off and put back"
-    return (f"event triggers fired when {work}: {first(events)}",)
-
-
-@contextmanager
-def _quiet(link: Link, found: Mapping[str, list[str]]) -> Iterator[None]:
-    """Let no event trigger fire, where the server (from 17 on) lets a superuser say so."""
-    change = "SELECT set_config('event_triggers', %s, true)"
-    setting = bool({"quiet", "event"} <= found.keys()) and link.value("SHOW event_triggers")
-    if setting:
-        link.later(change, ("off",))
-    yield
-    if setting:
-        link.later(change, (setting,))
-
-
-def _set_constraints(link: Link, constraints: list[_Deferrable], when: LiteralString) -> None:
-    if constraints:
-        names = sql.SQL(", ").join(sql.Identifier(one.schema, one.name) for one in constraints)
-        link.later(sql.SQL("SET CONSTRAINTS {} {}").format(names, sql.SQL(when)))
-
-
-def _compare(before: set[str], after: set[str]) -> None:
-    if differing := sorted({line.partition(":")[0] for line in before ^ after}):
-        raise SchemaError(
-            f"the load would not have left the tables as they were ({first(differing)}); "
-            "everything was rolled back"
-        )
-
-
-def _enforce(link: Link, key: ForeignKey, how: LiteralString) -> None:
-    alter = sql.SQL("ALTER TABLE {} ALTER CONSTRAINT {} {}")
-    name = sql.Identifier(key.name)
-    link.later(alter.format(key.referencing.identifier, name, sql.SQL(how)))
+            set_trigger_states(link, triggers)
+        _set_constraints(link, [row for row in deferrable if row[2]], "DEFERRED")
+        (after,) = link.together([definitions_query(touched)])
+    compare_definitions(before, after)
 
 
 def add_key(link: Link, key: ForeignKey, *, unchecked: bool = False) -> None:
-    """Put a foreign key back; ``unchecked``: its rows are checked later, by validating it."""
-    child = key.referencing.identifier
-    name = sql.Identifier(key.name)
-    add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
+    """Add a foreign key; if ``unchecked`` it is NOT VALID until it is validated."""
     definition = f"{key.definition} NOT VALID" if unchecked else key.definition
-    link.later(add.format(child, name, sql.SQL(definition)))
-    if key.comment is not None:
-        link.later(
-            sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(
-                name, child, sql.Literal(key.comment)
-            )
-        )
+    _add_constraint(link, key.referencing.identifier, key.name, definition, key.comment)
+
+
+def _add_not_valid(link: Link, checks: Iterable[_NotValidCheck]) -> None:
+    for check in checks:
+        table = sql.Identifier(check.schema, check.table)
+        _add_constraint(link, table, check.name, check.definition, check.comment)
+
+
+def _add_constraint(
+    link: Link, table: sql.Identifier, name: str, definition: str, comment: str | None
+) -> None:
+    constraint = sql.Identifier(name)
+    add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
+    link.later(add.format(table, constraint, sql.SQL(definition)))
+    if comment is not None:
+        add_comment = sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}")
+        link.later(add_comment.format(constraint, table, sql.Literal(comment)))
+
+
+def _drop_constraint(link: Link, table: sql.Identifier, name: str) -> None:
+    drop = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}")
+    link.later(drop.format(table, sql.Identifier(name)))
+
+
+def _alter_key(link: Link, key: ForeignKey, enforced: LiteralString) -> None:
+    alter = sql.SQL("ALTER TABLE {} ALTER CONSTRAINT {} {}")
+    name = sql.Identifier(key.name)
+    link.later(alter.format(key.referencing.identifier, name, sql.SQL(enforced)))
+
+
+def _set_constraints(link: Link, deferrable: Rows, when: LiteralString) -> None:
+    if deferrable:
+        names = sql.SQL(", ").join(sql.Identifier(schema, name) for schema, name, _ in deferrable)
+        link.later(sql.SQL("SET CONSTRAINTS {} {}").format(names, sql.SQL(when)))
 
 
 @contextmanager
-def _dangling_told(catalog: Catalog, keys: Collection[ForeignKey]) -> Iterator[None]:
-    """Name the table whose rows reference none, where a key could not be put back."""
+def _explain_violation(catalog: Catalog, keys: Collection[ForeignKey]) -> Iterator[None]:
+    """Name the referencing table in the error of a foreign key that rows violate."""
     try:
         yield
     except ServerRefusedError as error:
@@ -321,6 +218,6 @@ def _dangling_told(catalog: Catalog, keys: Collection[ForeignKey]) -> Iterator[N
             raise
         children = {catalog.by_oid[k.child].key for k in keys if k.name == error.constraint}
         raise LoadError(
-            f"rows of {', '.join(sorted(children)) or 'a table'} reference rows that are not there "
+            f"rows of {', '.join(sorted(children)) or 'a table'} reference rows that do not exist "
             f"(constraint {error.constraint}: {error.detail}); everything was rolled back"
         ) from error

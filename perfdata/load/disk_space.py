@@ -1,4 +1,4 @@
-"""Room: whether the disk of a server on this machine holds the rows and databases to come."""
+"""Disk space: whether a server on this machine has enough for new rows and databases."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ if TYPE_CHECKING:
 
     from perfdata.postgres.link import Link, Rows
 
-# Tables, indexes and the log at their most, measured with durability off: 355 MB for the 325 MB of
-# text and 1,605,001 rows of 5000_offices, 74 MB for the 21 MB of a million rows of two numbers,
-# 10 MB for the 6.7 MB of 100_offices. So: the text, what each row costs besides (header, pointer,
-# its entries in indexes), and a few files that are begun. What goes is given back at the commit.
+# The peak size of tables, indexes and WAL, measured with durability off: 355 MB for 5000_offices
+# (325 MB of text, 1,605,001 rows), 74 MB for a million rows of two numbers (21 MB of text), 10 MB
+# for 100_offices (6.7 MB). So: the text, an overhead per row (header, pointer, index entries), and
+# the first pages of files. The space of removed rows is freed only at the commit.
 _ROW_BYTES = 55
-_BEGUN_BYTES = 8_000_000
+_BASE_BYTES = 8_000_000
 
-# The folder is told to roles that may see it; what lies in another tablespace is on another disk.
-_PLACE = """
+# Only some roles may see the folder. Databases in another tablespace may be on another disk.
+_FOLDER = """
 SELECT s.setting FROM pg_catalog.pg_settings s JOIN pg_catalog.pg_database d
   ON d.datname = coalesce(%s, current_database()) AND d.dattablespace = 1663
 WHERE s.name = 'data_directory' AND s.setting IS NOT NULL"""
 
 
-def space_check(link: Link, text_bytes: int, rows: int) -> Check:
-    """Check that there is room for rows in the link's database."""
+def rows_space_check(link: Link, text_bytes: int, rows: int) -> Check:
+    """Check that the disk of the link's database has space for rows."""
     needed = rows_bytes(text_bytes, rows)
     what = f"the rows need about {mb(needed)} ({mb(text_bytes)} of text in {rows:,} rows)"
-    return room_check(link, needed, what)
+    return disk_space_check(link, needed, what)
 
 
 def rows_bytes(text_bytes: int, rows: int) -> int:
-    """Return how many bytes rows take in a database at their most."""
-    return text_bytes + rows * _ROW_BYTES + _BEGUN_BYTES
+    """Return how many bytes rows take in a database at most."""
+    return text_bytes + rows * _ROW_BYTES + _BASE_BYTES
 
 
-def room_check(link: Link, needed: int, what: str, database: str | None = None) -> Check:
-    """Check that bytes fit where a database lies, if that is seen from here.
+def disk_space_check(link: Link, needed: int, what: str, database: str | None = None) -> Check:
+    """Check that a database's disk has ``needed`` bytes free, if the disk is on this machine.
 
-    ``what`` says in an error what needs them; ``database`` None is the link's own.
+    ``what`` begins the error message. ``database`` None is the link's own.
     """
 
     def judge(answers: Sequence[Rows]) -> None:
@@ -53,16 +53,17 @@ def room_check(link: Link, needed: int, what: str, database: str | None = None) 
             if free is not None and free < needed:
                 raise RefusedError(
                     f"refused, nothing was touched: {what}, and the disk of {folder} has "
-                    f"{mb(free)} left. Make room there (old templates and databases: db.gc)"
+                    f"{mb(free)} free",
+                    remedy="Free some space there (db.gc removes old templates and databases)",
                 )
 
-    return Check([(_PLACE, (database,))], judge)
+    return Check([(_FOLDER, (database,))], judge)
 
 
 def _free_bytes(link: Link, folder: Path) -> int | None:
-    """Return what is left where the cluster lies; None where that folder is another's, or unseen.
+    """Return the free bytes on the cluster's disk; None if the folder is not this server's.
 
-    A path alone says nothing: the server may be on another machine that has the same.
+    The server may be on another machine, where the same path is another folder.
     """
     try:
         identifier = read_identifier(folder)
@@ -74,5 +75,5 @@ def _free_bytes(link: Link, folder: Path) -> int | None:
 
 
 def mb(size: int) -> str:
-    """Write a number of bytes for people."""
+    """Format a number of bytes in MB."""
     return f"{size / 1e6:,.0f} MB"

@@ -1,4 +1,7 @@
-"""The rows that tables have before a load: which stay, and how the others are removed."""
+"""Existing rows: which stay in a load, how the others are removed, and the boundary check.
+
+The boundary: rows that stay must not reference rows that a load removes.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,31 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.errors import LoadError, RefusedError
+from perfdata.errors import BoundaryError, LoadError, RefusedError
 from perfdata.load.plan import Existing
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from perfdata.load.plan import Plan
-    from perfdata.postgres.catalog import Table
+    from perfdata.load.selection import Selection
+    from perfdata.postgres.catalog import Catalog, ForeignKey, Table
     from perfdata.postgres.link import AnyQuery, Deferred, Link, Rows
+
+_SAMPLES = 5  # rows named in an error
 
 
 @dataclass(frozen=True)
 class Removal:
-    """How many rows of a table stay, how many are removed, and how.
+    """How many of a table's rows stay, how many are removed, and how.
 
-    ``staying`` counts those without the flag, ``kept`` those with it that stay too. ``rebuild``
-    means that the table's indexes are dropped and built again.
+    Attributes:
+        staying: number of unflagged rows, which stay.
+        going: number of rows that are removed.
+        truncate: whether TRUNCATE removes them instead of DELETE.
+        rebuild: whether the table's indexes are dropped and built again.
+        kept: number of flagged rows that stay (``Existing.KEEP``).
     """
 
     table: Table
@@ -35,7 +46,7 @@ class Removal:
 
 
 def count_queries(plan: Plan) -> list[AnyQuery]:
-    """Make the queries that count, table by table, the rows that stay, and all."""
+    """Make the queries that count each table's staying rows, and all rows."""
     if plan.existing is Existing.ALL:
         return []
     count = sql.SQL("SELECT count(*) FILTER (WHERE {}), count(*) FROM {}")
@@ -54,13 +65,13 @@ def plan_removals(
 ) -> list[Removal]:
     """Decide for each table how its rows are removed, and whether its indexes are rebuilt.
 
-    TRUNCATE and dropped indexes are fastest, and neither is for tables that others read: a
-    transaction with an older snapshot sees a truncated table as empty, and a dump that waited for
-    the load misses the indexes. So tables with real rows are deleted from, with their indexes in
-    place; in a database that perfdata does not own all of them, as soon as one has real rows.
-    Subscribers of a ``published`` table (by oid) would lose their own rows to a TRUNCATE.
+    TRUNCATE and dropped indexes are fastest, but unsafe for tables that others read: a transaction
+    with an older snapshot sees a truncated table as empty, and a dump that waited for the load
+    misses the indexes. So rows are deleted, with all indexes in place, from tables with real rows;
+    in a database that perfdata does not own, from all tables if any has real rows. ``published``
+    tables (oids) are not truncated either, since subscribers would lose their own rows.
 
-    Raises RefusedError where there may be no rows, and there are.
+    Raises RefusedError if the plan requires empty tables and some have rows.
     """
     if plan.existing is Existing.ALL:
         return [
@@ -71,8 +82,9 @@ def plan_removals(
     if plan.existing is Existing.NONE and any(total for _, _, total in found):
         full = ", ".join(f"{table.key} has {total:,} rows" for table, _, total in found if total)
         raise RefusedError(
-            f"refused, nothing was touched: a snapshot of all rows is restored into empty tables "
-            f"only, and {full}. Empty them, or replace the whole database with --fresh"
+            "refused, nothing was touched: a snapshot of all rows is restored into empty tables "
+            f"only, and {full}",
+            remedy="Empty them, or replace the whole database with --fresh",
         )
     real = {
         table.oid
@@ -94,7 +106,7 @@ def plan_removals(
 
 
 def _replaced_whole(plan: Plan, table: Table) -> bool:
-    """Tell whether every row of a table is replaced, beside flagged rows of others."""
+    """Tell whether a table is replaced whole, in a load that replaces flagged rows."""
     return not plan.selection.all_rows and plan.selection.takes_whole(table)
 
 
@@ -102,7 +114,7 @@ def _removal(
     plan: Plan, table: Table, staying: int, total: int, *, read: bool, published: bool
 ) -> Removal:
     keeps = plan.existing is Existing.KEEP and not _replaced_whole(plan, table)
-    # A published table's primary key may be the replica identity that deletes need.
+    # The primary key of a published table may be the replica identity that deletes need.
     may_rebuild = not published and (plan.rebuild_indexes or (plan.owned and not read))
     rebuild = may_rebuild and _more_come(plan, table, total if keeps else staying)
     if keeps:
@@ -112,12 +124,12 @@ def _removal(
 
 
 def _more_come(plan: Plan, table: Table, left: int) -> bool:
-    """Tell whether more rows come than are left; where the number is unknown, whether none is."""
+    """Tell whether more rows are loaded than left; if their number is unknown, whether none is."""
     return left < plan.counts.get(table.key, 0) if plan.counts is not None else not left
 
 
 def remove_rows(link: Link, plan: Plan, removals: Iterable[Removal]) -> None:
-    """Remove the rows that go."""
+    """Delete or truncate the rows that are removed."""
     for removal in removals:
         if removal.going and not removal.truncate:
             where = plan.selection.where(removal.table)
@@ -126,7 +138,7 @@ def remove_rows(link: Link, plan: Plan, removals: Iterable[Removal]) -> None:
 
 
 def truncate(link: Link, tables: Collection[Table]) -> None:
-    """Empty tables in one statement, so that foreign keys among them are no hindrance."""
+    """Truncate tables in one statement, which foreign keys among them permit."""
     if tables:
         names = sql.SQL(", ").join(table.only for table in tables)
         link.later(sql.SQL("TRUNCATE {}").format(names))
@@ -135,26 +147,101 @@ def truncate(link: Link, tables: Collection[Table]) -> None:
 def count_unflagged(
     link: Link, plan: Plan, removals: Iterable[Removal]
 ) -> list[tuple[Removal, Deferred]]:
-    """Ask how many rows have no flag, for each table whose rows must have it."""
+    """Count the unflagged rows of each table whose loaded rows must have the flag."""
 
-    def ask(table: Table) -> Deferred:
-        count = sql.SQL("SELECT count(*) FROM {} WHERE {}")
-        return link.later(count.format(table.only, plan.selection.unflagged(table)))
+    def count(table: Table) -> Deferred:
+        query = sql.SQL("SELECT count(*) FROM {} WHERE {}")
+        return link.later(query.format(table.only, plan.selection.unflagged(table)))
 
     return [
-        (removal, ask(removal.table))
+        (removal, count(removal.table))
         for removal in removals
         if not plan.selection.takes_whole(removal.table)
     ]
 
 
 def check_flags(plan: Plan, counted: Iterable[tuple[Removal, Deferred]]) -> None:
-    """Raise LoadError where rows were loaded without the flag: nothing would ever remove them."""
+    """Raise LoadError if loaded rows lack the flag: no later load would remove them."""
     for removal, count in counted:
         if extra := count.rows[0][0] - removal.staying:
             raise LoadError(
                 f"{removal.table.key}: {extra:,} of the loaded rows have no true "
-                f"{plan.selection.flag_column}; everything was rolled back. All rows that a load "
-                "brings must carry the flag: correct the dataset, and build or create the "
-                "snapshot again"
+                f"{plan.selection.flag_column}, which all must have; everything was rolled back",
+                remedy="Correct the dataset, and build or create the snapshot again",
             )
+
+
+def check_boundary(link: Link, plan: Plan, removals: Iterable[Removal]) -> None:
+    """Raise BoundaryError if an unflagged row references a flagged one that would be removed.
+
+    A cascade would delete or change such a row, or its reference would be broken. In tables that
+    are replaced whole, only flagged rows count: the snapshot may lack them, but not the others.
+    """
+    catalog, selection = plan.catalog, plan.selection
+    by_oid = {removal.table.oid: removal for removal in removals}
+    emptied = {
+        oid
+        for oid, removal in by_oid.items()
+        if removal.going
+        and (not selection.takes_whole(removal.table) or selection.has_flag(removal.table))
+    }
+    flagged = {oid for oid, removal in by_oid.items() if not removal.staying}
+    keys = [k for k in catalog.foreign_keys if k.parent in emptied and k.child not in flagged]
+    answers = link.together([_crossing_query(catalog, selection, key) for key in keys])
+    crossing = [(key, rows) for key, rows in zip(keys, answers, strict=True) if rows]
+    if crossing:
+        found = [_describe(catalog, key, rows) for key, rows in crossing]
+        children = [catalog.by_oid[key.child] for key, _ in crossing]
+        raise BoundaryError(
+            "refused, nothing was touched: rows that are not test data reference test data that "
+            f"would be replaced: {'; '.join(found)}",
+            remedy=f"{_remedy(children, selection)}; then run it again",
+        )
+
+
+def _remedy(children: Collection[Table], selection: Selection) -> str:
+    """Return what the user can do about rows of these tables."""
+    ways = ["Point those rows to rows that stay, or delete them"]
+    if flagged := sorted({table.key for table in children if selection.has_flag(table)}):
+        ways.append(
+            f"set {selection.flag_column} on those of {first(flagged)} if they are test data"
+        )
+    if others := sorted({table.key for table in children if not selection.has_flag(table)}):
+        has = "have" if len(others) > 1 else "has"
+        ways.append(
+            f"add {first(others)}, which {has} no column {selection.flag_column}, to "
+            "[tool.perfdata] whole_tables and create the snapshot again"
+        )
+    return "; or ".join(ways)
+
+
+def _crossing_query(catalog: Catalog, selection: Selection, key: ForeignKey) -> sql.Composed:
+    """Make the query for unflagged rows that reference flagged ones by a key."""
+    child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
+    return sql.SQL(
+        "SELECT {keys}, count(*) OVER () FROM {child} c JOIN {parent} p ON {join} "
+        "WHERE {stays} AND {goes} LIMIT {limit}"
+    ).format(
+        keys=_row_key(child, "c"),
+        child=key.referencing.only,
+        parent=key.referenced.only,
+        join=key.join(catalog, "c", "p"),
+        stays=selection.unflagged(child, "c"),
+        goes=selection.flagged(parent, "p"),
+        limit=sql.Literal(_SAMPLES),
+    )
+
+
+def _describe(catalog: Catalog, key: ForeignKey, rows: Rows) -> str:
+    child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
+    count = rows[0][1]
+    keys = first([row[0] for row in rows] + [None] * (count - len(rows)), limit=len(rows))
+    return f"{child.key} → {parent.key} ({key.name}): {count:,} of {child.key}, e.g. {keys}"
+
+
+def _row_key(table: Table, alias: str) -> sql.Composed:
+    """Make an SQL expression that identifies a row: its primary key or first column, as text."""
+    names = table.primary_key or [column.name for column in table.columns[:1]]
+    return sql.SQL("concat_ws(', ', {})").format(
+        sql.SQL(", ").join(sql.Identifier(alias, name) for name in names)
+    )

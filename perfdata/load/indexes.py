@@ -1,9 +1,9 @@
-"""Indexes in a load: dropped before, built at once after.
+"""Indexes in a load: dropped before the rows are loaded, and built after.
 
-Among them are those of primary keys and unique constraints: filling an index row by row, in the
-order of random keys, is the dearest of all. Whole restores with all indexes in place and without:
-76 and 83 ms at 411 rows, 263 and 221 ms at 32,101, 1.25 and 0.90 s at 321,001, 6.7 and 4.15 s at
-1,605,001.
+This includes the indexes of primary keys and unique constraints: inserting random keys into an
+index row by row is the most expensive part of a load. Restores with all indexes in place and
+without: 76 and 83 ms at 411 rows, 263 and 221 ms at 32,101, 1.25 and 0.90 s at 321,001, 6.7 and
+4.15 s at 1,605,001.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg import sql
 
+from perfdata.errors import RefusedError
+from perfdata.text import first
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from perfdata.postgres.catalog import ForeignKey
     from perfdata.postgres.link import Link
 
-# Indexes that their definition alone brings back whole: no partition, comment, mark, option of a
-# constraint's, own statistics target or dependant that a new index would not have. Nor one whose
-# expression calls a function outside pg_catalog: that may need the database's own search path, and
-# from 17 on a build has none. What depends on
-# them through the foreign keys that are taken off besides is no hindrance. In the order in which
-# they were made: of two that cost the same the planner takes the first.
+# Indexes that their definition alone restores: without partitions, a comment, the marks CLUSTER or
+# REPLICA IDENTITY, storage options of a constraint's, a statistics target, or dependents other than
+# the dropped foreign keys. Not those whose expression calls a function outside pg_catalog: it may
+# need the database's search path, and from 17 on index builds have none. In the order of creation:
+# the planner takes the first of two indexes of equal cost.
 _PLAIN_INDEXES = """
 SELECT n.nspname, c.relname, t.relname, k.conname,
   coalesce(pg_get_constraintdef(k.oid), pg_get_indexdef(c.oid))
@@ -52,9 +54,13 @@ WHERE i.indrelid = ANY (%(oids)s) AND c.relkind = 'i' AND NOT c.relispartition
                     OR d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)))
 ORDER BY i.indrelid, i.indexrelid"""
 
+_DUMPS = """
+SELECT format('pid %s (user %s)', pid, usename) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'pg_dump'"""
+
 
 class PlainIndex(NamedTuple):
-    """An index, or a constraint that is one, as it is to be built again."""
+    """An index, or the constraint that it belongs to, to be dropped and built again."""
 
     schema: str
     name: str
@@ -63,7 +69,7 @@ class PlainIndex(NamedTuple):
     definition: str
 
     def drop(self) -> sql.Composed:
-        """Make the statement that drops it."""
+        """Make the statement that drops it, for after the foreign keys that depend on it."""
         if self.constraint is None:
             return sql.SQL("DROP INDEX {}").format(sql.Identifier(self.schema, self.name))
         return sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
@@ -71,7 +77,7 @@ class PlainIndex(NamedTuple):
         )
 
     def build(self) -> sql.SQL | sql.Composed:
-        """Make the statement that builds it again."""
+        """Make the statement that builds it, for before the foreign keys that depend on it."""
         if self.constraint is None:
             return sql.SQL(self.definition)
         return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
@@ -84,20 +90,19 @@ class PlainIndex(NamedTuple):
 def plain_indexes(
     link: Link, oids: Sequence[int], keys: Collection[ForeignKey]
 ) -> list[PlainIndex]:
-    """Find the indexes of tables that can be taken off and built again."""
+    """Return the indexes of tables that can be dropped and built again; ``keys`` are dropped."""
     if not oids:
         return []
     params = {"oids": list(oids), "keys": [key.oid for key in keys]}
     return [PlainIndex(*row) for row in link.rows(_PLAIN_INDEXES, params)]
 
 
-def drop_indexes(link: Link, indexes: Iterable[PlainIndex]) -> None:
-    """Take indexes off, after the foreign keys that stand on them."""
-    for index in indexes:
-        link.later(index.drop())
-
-
-def build_indexes(link: Link, indexes: Iterable[PlainIndex]) -> None:
-    """Build indexes again, before the foreign keys that stand on them."""
-    for index in indexes:
-        link.later(index.build())
+def refuse_dumps(link: Link) -> None:
+    """Raise RefusedError while pg_dump reads this database: it would miss dropped indexes."""
+    _, rows = link.together(["SELECT pg_stat_clear_snapshot()", _DUMPS])
+    if dumps := [row[0] for row in rows]:
+        raise RefusedError(
+            "refused, everything is as it was: --rebuild-indexes drops indexes, and a dump that "
+            f"runs now would miss them: {first(dumps)}",
+            remedy="Wait until the dump has ended, or leave out --rebuild-indexes",
+        )

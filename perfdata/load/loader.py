@@ -1,8 +1,7 @@
 """The loader: rows into tables, with every constraint checked.
 
-One set of steps, and two ways to run them: ``load`` in the target, over one connection and in one
-transaction; ``load_private`` in a database that nobody uses yet, over several connections, which is
-thrown away after an error (see private).
+The same steps run in two ways: ``load`` in the target, over one connection in one transaction;
+``load_private`` (in private) in a database that nobody uses yet, over several connections.
 """
 
 from __future__ import annotations
@@ -11,23 +10,34 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from perfdata.errors import BoundaryError, LoadError, RefusedError, SchemaError, ServerRefusedError
-from perfdata.load.boundary import check_boundary
-from perfdata.load.constraints import survey_check, taken_off
+from perfdata.errors import (
+    BoundaryError,
+    LoadError,
+    RefusedError,
+    RowsRefusedError,
+    SchemaError,
+    ServerRefusedError,
+)
+from perfdata.load.constraints import without_constraints
+from perfdata.load.definitions import check_survey, survey_query
 from perfdata.load.existing import (
+    check_boundary,
     check_flags,
     count_queries,
     count_unflagged,
     plan_removals,
     remove_rows,
 )
-from perfdata.load.maintenance import vacuum_and_analyze
+from perfdata.load.indexes import refuse_dumps
+from perfdata.load.maintenance import deletion_of, vacuum_and_analyze
 from perfdata.load.plan import Existing, Loaded, Strategy
 from perfdata.load.privileges import check_emptying, check_privileges, privileges_query
-from perfdata.load.readers import Publications, deletion_of, publications_of, refuse_dumps
+from perfdata.load.publications import Publications, publications_query
+from perfdata.load.selection import refuse_hidden_rows
 from perfdata.load.sequences import advance_sequences
-from perfdata.load.unsaved import refuse_hidden
-from perfdata.load.views import refresh_views, views_of
+from perfdata.load.views import refresh_views, views_query
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.copy import TEXT
 from perfdata.postgres.link import run_checks
 from perfdata.postgres.locks import explain_lock_timeout, lock_tables, lock_timeout, take_load_lock
 from perfdata.postgres.reflection import read_catalog
@@ -39,96 +49,116 @@ from perfdata.text import first
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    from perfdata.dataset import TableRows
     from perfdata.load.existing import Removal
     from perfdata.load.plan import Plan, RowSource, TableLoad
     from perfdata.postgres.link import Link, Rows
     from perfdata.progress import Report
 
-_KEY_TAKEN = {"23505", "23P01"}  # by a unique or an exclusion constraint
+_DUPLICATE_KEY = {"23505", "23P01"}  # SQLSTATEs of unique and exclusion constraints
 
 
 def load(link: Link, plan: Plan, source: RowSource, report: Report) -> Loaded:
-    """Load a source's rows in one transaction, or in a savepoint of the one that was joined.
+    """Load a source's rows in one transaction, or in a savepoint of the caller's.
 
-    Each unflagged row is afterwards as it was, and only the rows of the tables differ.
-    Raises BoundaryError, RefusedError, LoadError or SchemaError with everything as it was before.
+    Unflagged rows, and everything but the rows of the tables, are afterwards as before.
+    Raises BoundaryError, RefusedError, LoadError or SchemaError; then nothing is changed.
     """
-    _refuse_old_snapshot(link)
+    _check_isolation(link)
     link.changed = True
     timeout_s = plan.lock_timeout_s
     with (
-        _key_conflicts(plan),
+        explain_rollback(),
+        _explain_duplicate_key(plan),
         explain_lock_timeout(link, timeout_s, plan.touched),
         link.transaction({**lock_timeout(timeout_s), "application_name": plan.application_name}),
     ):
         (privileges,) = take_load_lock(link, report, privileges_query(plan))
         check_privileges(privileges, plan)
         lock_tables(link, plan.touched)
-        others = link.later(OTHER_ROLES)
+        roles = link.later(OTHER_ROLES)
         catalog = read_catalog(link)
         if catalog != plan.catalog:
-            raise SchemaError("the tables changed while the load waited for them; run it again")
-        plan = replace(plan, catalog=catalog)  # the oids of its keys are those of now
-        removals, reader_notes = check_load(link, plan, source, privileges, others.rows)
-        with taken_off(link, plan, removals) as off:
+            raise SchemaError(
+                "the tables changed while the load waited for them", remedy="Run it again"
+            )
+        plan = replace(plan, catalog=catalog)  # has the present oids of foreign keys
+        removals, reader_notes = check_load(link, plan, source, privileges, roles.rows)
+        with without_constraints(link, plan, removals) as dropped:
             remove_rows(link, plan, removals)
             with link.own_path():
                 rows = _copy_tables(link, plan, removals, source, report)
             check_complete(plan, rows)
             unflagged = count_unflagged(link, plan, removals)
-            views, environment = views_of(link, plan.tables), planner_environment(link)
-            off.put_back(link)
+            views, environment = link.later(*views_query(plan.tables)), planner_environment(link)
+            dropped.recreate(link)
             advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=False)
             check_flags(plan, unflagged)
-            stale = refresh_views(link, views, plan.populated)
+            view_notes = refresh_views(link, views, plan.populated)
         restored = frozenset[int]()
         if source.statistics is not None:
-            whole = [removal.table for removal in removals if removal.truncate]
-            restored = restore_statistics(link, source.statistics, whole, environment)
+            truncated = [removal.table for removal in removals if removal.truncate]
+            restored = restore_statistics(link, source.statistics, truncated, environment)
         deletion = deletion_of(link, removals)
-        if off.indexes and plan.rebuild_indexes:
-            refuse_dumps(link)  # one that came while the load worked
-    notes = [*plan.notes, *reader_notes, *off.notes, *stale]
+        if dropped.indexes and plan.rebuild_indexes:
+            refuse_dumps(link)  # that started during the load
+    notes = [*plan.notes, *reader_notes, *dropped.notes, *view_notes]
     if not link.joined:
         notes += vacuum_and_analyze(link, plan, rows, source.statistics, restored, deletion)
     return Loaded(rows, _strategy(plan, removals), tuple(notes))
 
 
-def preview_load(link: Link, plan: Plan, source: RowSource) -> tuple[list[Removal], list[str]]:
-    """Make the checks that a load makes before its first change.
+def append_rows(database: object, tables: Iterable[TableRows]) -> dict[str, int]:
+    """Add rows to tables with all constraints in place; return the number of rows by table.
 
-    Returns what it would do with each table, and notes. Nothing is locked or changed. Raises what a
-    load would raise.
+    All in one transaction, or in a savepoint of the caller's. Columns that are left out get their
+    defaults. Raises SchemaError for a table that does not exist, RowsRefusedError for rows that
+    the server refuses.
     """
-    _refuse_old_snapshot(link)
+    counts: dict[str, int] = {}
+    with explain_rollback(), open_link(database) as link, link.transaction():
+        catalog = read_catalog(link)
+        for rows in tables:
+            table = catalog.table(rows.table)
+            with link.own_path():
+                count = link.copy_in(table.identifier, rows.columns, rows.blocks, TEXT)
+            counts[rows.table] = counts.get(rows.table, 0) + count
+    return counts
+
+
+def preview_load(link: Link, plan: Plan, source: RowSource) -> tuple[list[Removal], list[str]]:
+    """Make the checks of a load; return what it would do with each table, and notes.
+
+    Nothing is locked or changed. Raises what ``load`` would raise before its first change.
+    """
+    _check_isolation(link)
     timeout_s = plan.lock_timeout_s
     with explain_lock_timeout(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
-        survey = survey_check(plan.catalog, plan.tables)
-        privileges, others = run_checks(link, [], privileges_query(plan), OTHER_ROLES)
+        privileges, roles = run_checks(link, [], privileges_query(plan), OTHER_ROLES)
         check_privileges(privileges, plan)
-        checked = check_load(link, plan, source, privileges, others)
-        run_checks(link, [survey])
+        checked = check_load(link, plan, source, privileges, roles)
+        check_survey(link.together([survey_query(plan)])[0])
     return checked
 
 
 def check_load(
     link: Link, plan: Plan, source: RowSource, privileges: Rows, roles: Rows
 ) -> tuple[list[Removal], list[str]]:
-    """Make every check before the first change; return what becomes of the rows, and notes.
+    """Make the checks before the first change; return what becomes of existing rows, and notes.
 
-    ``privileges`` and ``roles`` are the rows of privileges_query(plan) and user_code.OTHERS.
+    ``privileges`` and ``roles`` are the rows of privileges_query(plan) and OTHER_ROLES.
     """
     refuse_code_of_load(link, roles, plan)
-    refuse_hidden(plan.tables)
+    refuse_hidden_rows(plan.tables)
     published, *counts = run_checks(
-        link, plan.checks, publications_of(plan.tables), *count_queries(plan)
+        link, plan.checks, publications_query(plan.tables), *count_queries(plan)
     )
     if plan.existing is not Existing.ALL:
         source.check(link, plan)
-    publications = Publications.of(published)
+    publications = Publications(published)
     removals = plan_removals(plan, counts, published=publications.tables)
     check_emptying(privileges, removals)
-    publications.refuse_unidentified(removals)
+    publications.check_identities(removals)
     if plan.rebuild_indexes and any(removal.rebuild for removal in removals):
         refuse_dumps(link)
     if plan.existing is Existing.REPLACE:
@@ -137,7 +167,7 @@ def check_load(
 
 
 def refuse_code_of_load(link: Link, roles: Rows, plan: Plan) -> None:
-    """Raise UserCodeError where a load would run code of roles that may not act as this one."""
+    """Raise UserCodeError if a load would run code of roles that may not act as this one."""
     if not plan.as_superuser:
         refuse_user_code(link, roles, written=plan.tables, read=plan.read, columns=plan.columns)
 
@@ -145,7 +175,7 @@ def refuse_code_of_load(link: Link, roles: Rows, plan: Plan) -> None:
 def copy_table(
     link: Link, table: TableLoad, expected: int | None, report: Report, *, freeze: bool
 ) -> int:
-    """Send one table's rows; return their number, which must be the expected one."""
+    """COPY one table's rows and return their number; LoadError if it is not the expected one."""
     key = table.table.key
     report(Event(key, 0, expected))
     rows = link.copy_in(
@@ -158,7 +188,7 @@ def copy_table(
 
 
 def check_complete(plan: Plan, rows: Mapping[str, int]) -> None:
-    """Raise LoadError where a table that was to have rows received none."""
+    """Raise LoadError if a table that should have rows received none."""
     expected = {key for key, count in (plan.counts or {}).items() if count}
     if missing := sorted(expected - rows.keys()):
         raise LoadError(f"no rows were received for {first(missing)}")
@@ -167,7 +197,7 @@ def check_complete(plan: Plan, rows: Mapping[str, int]) -> None:
 def _copy_tables(
     link: Link, plan: Plan, removals: Collection[Removal], source: RowSource, report: Report
 ) -> dict[str, int]:
-    # FREEZE needs a table emptied in this very transaction, and no older snapshot in it.
+    # FREEZE requires that this transaction truncated the table and has no older snapshot.
     freeze = {
         removal.table.oid
         for removal in removals
@@ -188,30 +218,48 @@ def _copy_tables(
 def _strategy(plan: Plan, removals: Iterable[Removal]) -> Strategy:
     if plan.existing is Existing.KEEP:
         return Strategy.ADDED
-    return Strategy.BESIDE if any(one.staying for one in removals) else Strategy.WHOLE_TABLES
+    beside = any(removal.staying for removal in removals)
+    return Strategy.BESIDE if beside else Strategy.WHOLE_TABLES
 
 
-def _refuse_old_snapshot(link: Link) -> None:
-    """Refuse a caller's transaction that does not see what others commit: it would remove it."""
+def _check_isolation(link: Link) -> None:
+    """Raise RefusedError in a caller's transaction that does not see what others commit."""
     if link.joined and (level := link.value("SHOW transaction_isolation")) != "read committed":
         raise RefusedError(
-            f"refused, nothing was touched: the transaction is {level}, so that rows which others "
-            "commit meanwhile would be removed unseen. Use one that is read committed"
+            f"refused, nothing was touched: the transaction is {level}, so rows that others "
+            "commit meanwhile would be removed unseen",
+            remedy="Use a transaction that is read committed",
         )
 
 
 @contextmanager
-def _key_conflicts(plan: Plan) -> Iterator[None]:
-    """Say what to do where a row that is loaded has the key of one that stays."""
+def explain_rollback() -> Iterator[None]:
+    """Raise RowsRefusedError, which says that all was rolled back, for any ServerRefusedError."""
     try:
         yield
     except ServerRefusedError as error:
-        if error.sqlstate not in _KEY_TAKEN:
+        raise RowsRefusedError(
+            error.server_message,
+            sqlstate=error.sqlstate,
+            detail=error.detail,
+            constraint=error.constraint,
+            context=error.context,
+        ) from error.__cause__
+
+
+@contextmanager
+def _explain_duplicate_key(plan: Plan) -> Iterator[None]:
+    """Raise BoundaryError with a remedy if a loaded row has the key of a row that stays."""
+    try:
+        yield
+    except ServerRefusedError as error:
+        if error.sqlstate not in _DUPLICATE_KEY:
             raise
         remedy = "Give the staying row another key, or flag it if it is test data"
         if plan.existing is Existing.KEEP:
-            remedy = "Without --keep-existing the flagged rows that are there are replaced"
+            remedy = "Leave out --keep-existing to replace the flagged rows that exist"
         raise BoundaryError(
-            f"refused, everything was rolled back: a loaded row has the key of a row that stays "
-            f"(constraint {error.constraint}: {error.detail}). {remedy}"
+            "refused, everything was rolled back: a loaded row has the key of a row that stays "
+            f"(constraint {error.constraint}: {error.detail})",
+            remedy=remedy,
         ) from error

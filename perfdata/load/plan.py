@@ -1,4 +1,4 @@
-"""What a load is asked to do, where its rows come from, and what it did."""
+"""The plan of a load, the source of its rows, and its result."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from perfdata.load.selection import Selection
     from perfdata.load.sequences import SequenceState
-    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.catalog import Catalog, ForeignKey, Table
     from perfdata.postgres.copy import CopyFormat
     from perfdata.postgres.link import Check, Link
     from perfdata.postgres.statistics import Statistics
 
 
 class Existing(Enum):
-    """What a load does with the rows that a table has."""
+    """What a load does with existing rows."""
 
     REPLACE = "selected rows are removed, all others stay"
     KEEP = "all rows stay"
@@ -30,7 +30,7 @@ class Existing(Enum):
 
 
 class Strategy(Enum):
-    """How the rows were loaded, as results and the server's log say it."""
+    """How rows were loaded; the values are shown in results and in the audit log."""
 
     WHOLE_TABLES = "whole tables"
     BESIDE = "beside other data"
@@ -39,7 +39,7 @@ class Strategy(Enum):
 
 @dataclass(frozen=True)
 class TableLoad:
-    """One table's rows for COPY: blocks of whole lines in the format ``form``."""
+    """A table's rows for COPY: blocks of whole lines in the format ``form``."""
 
     table: Table
     columns: Sequence[str]
@@ -48,20 +48,20 @@ class TableLoad:
 
 
 class RowSource(Protocol):
-    """Where a load's rows come from."""
+    """The source of a load's rows."""
 
     @property
     def statistics(self) -> Statistics | None:
-        """The planner's statistics of the rows, or None; known when every table was read."""
+        """The planner statistics of the rows, or None; available once all tables are read."""
 
     def check(self, link: Link, plan: Plan) -> None:
-        """Raise RefusedError where the rows may not replace those that are there.
+        """Raise RefusedError if the rows may not replace the existing ones.
 
-        Called in the load's transaction, under its locks and before its first change.
+        Called in the load's transaction, with its locks held, before its first change.
         """
 
     def tables(self, catalog: Catalog, keys: Collection[str] | None = None) -> Iterator[TableLoad]:
-        """Yield the tables, or those with these keys; each is read before the next is asked for."""
+        """Yield all tables, or those with these keys; read each one before the next."""
 
 
 @dataclass(frozen=True)
@@ -69,22 +69,22 @@ class Plan:
     """What a load does with which tables.
 
     Attributes:
-        catalog: the tables as they were when the load was planned; the load refuses others.
+        catalog: the tables when the load was planned; the load refuses to run if they changed.
         tables: the tables that may be filled, in foreign-key order.
-        existing: what becomes of the rows that these have.
-        selection: the rows that are loaded, and that are replaced.
-        counts: rows to come by table key, where known: the load fails where others come.
-        checks: queries that are judged under the locks, before the first change.
-        sequences: where sequences are to stand.
-        populated: materialised views to be filled.
-        lock_timeout_s: how long locks are waited for.
-        notes: what a user should know, returned with the result.
-        owned: whether the database is perfdata's own.
-        rebuild_indexes: whether indexes are dropped and rebuilt also where others read the tables.
-        sealed: whether the rows will be measured: all are frozen, and statistics are of every row.
-        application_name: the session's while it loads.
-        columns: the columns that come, by table key, where known.
-        as_superuser: whether code that other roles wrote may run.
+        existing: what happens to existing rows.
+        selection: the rows that are loaded and replaced.
+        counts: expected number of rows by table key, if known; any other number is an error.
+        checks: checks to make with the locks held, before the first change.
+        sequences: the states of sequences in the snapshot, by key.
+        populated: keys of the materialised views to be populated.
+        lock_timeout_s: how long to wait for locks.
+        notes: messages for users, returned with the result.
+        owned: whether perfdata owns the database.
+        rebuild_indexes: whether to drop and rebuild indexes even if others read the tables.
+        sealed: whether perf tests will measure the rows: then all are frozen and analysed.
+        application_name: the session's application_name during the load.
+        columns: the columns that are loaded, by table key, if known.
+        as_superuser: whether code written by other roles may run.
     """
 
     catalog: Catalog
@@ -105,8 +105,14 @@ class Plan:
     as_superuser: bool = False
 
     @property
+    def keys(self) -> list[ForeignKey]:
+        """The foreign keys from or to the tables."""
+        oids = {table.oid for table in self.tables}
+        return [k for k in self.catalog.foreign_keys if k.child in oids or k.parent in oids]
+
+    @property
     def read(self) -> list[Table]:
-        """The tables that queries read: those touched, and those that share their sequences."""
+        """The tables that the load reads: those touched, and those that share their sequences."""
         oids = {table.oid for table in self.tables}
         names = {
             (sequence.schema, sequence.name)
@@ -122,7 +128,7 @@ class Plan:
 
     @property
     def touched(self) -> list[Table]:
-        """The tables and their neighbours by foreign key, in the order of locking."""
+        """The tables and those that foreign keys tie to them, in locking order."""
         oids = {table.oid for table in self.tables}
         for key in self.catalog.foreign_keys:
             if key.child in oids or key.parent in oids:
@@ -132,7 +138,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a load did: rows by table key, how, and what a user should know."""
+    """The result of a load: number of rows by table key, and messages for users."""
 
     rows: dict[str, int]
     strategy: Strategy

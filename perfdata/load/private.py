@@ -1,8 +1,8 @@
-"""The loader in a private database: one that accepts no other connections, such as a template.
+"""The loader in a private database: one that nobody else uses, such as a template being made.
 
-Tables are spread over several connections, each filled by one COPY with its indexes built right
-after, and foreign keys are checked in parallel. Nothing of it is one transaction: the caller throws
-the database away after an error.
+Up to two connections share the tables. Each table is filled by one COPY, then its indexes are
+built; foreign keys are validated in parallel at the end. There are several transactions: the caller
+drops the database after an error.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, TypeVar
 from psycopg import sql
 
 from perfdata.errors import ConnectError
-from perfdata.load.constraints import add_key, taken_off
+from perfdata.load.constraints import add_key, without_constraints
 from perfdata.load.existing import check_flags, count_unflagged, truncate
-from perfdata.load.loader import check_complete, check_load, copy_table
+from perfdata.load.loader import check_complete, check_load, copy_table, explain_rollback
 from perfdata.load.maintenance import vacuum_and_analyze
 from perfdata.load.privileges import check_privileges, privileges_query
 from perfdata.load.sequences import advance_sequences
-from perfdata.load.views import refresh_views, views_of
+from perfdata.load.views import refresh_views, views_query
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.statistics import planner_environment, restore_statistics
 from perfdata.postgres.user_code import OTHER_ROLES
@@ -30,22 +30,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
-    from perfdata.load.constraints import TakenOff
+    from perfdata.load.constraints import DroppedConstraints
     from perfdata.load.plan import Plan, RowSource
     from perfdata.postgres.catalog import Catalog, ForeignKey, Relation
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
 
+_Job = TypeVar("_Job")
+_Result = TypeVar("_Result")
 
-Job = TypeVar("Job")
-Result = TypeVar("Result")
-
-# A second connection pays from so many rows on. First restores with one and two, on 2 CPUs: 0.19
-# and 0.19 s at 411 rows, 0.34 and 0.30 s at 32,101, 1.41 and 1.21 s at 321,001, 6.3 and 5.6 s at
-# 1,605,001. A second process instead of a thread gained 5 % at 1,605,001 rows and cost at fewer.
+# From this many rows on, a second connection is faster. First restores with one and two, on 2 CPUs:
+# 0.19 and 0.19 s at 411 rows, 0.34 and 0.30 s at 32,101, 1.41 and 1.21 s at 321,001, 6.3 and 5.6 s
+# at 1,605,001. A process instead of a thread gained 5 % at 1,605,001 rows, and lost at fewer.
 _PARALLEL_ROWS = 10_000
-# Keys are checked over a second connection from so many rows on: at 32,101 rows that takes 23 ms,
-# and 14 without; at 1,605,001 it takes 0.33 s, and the checks alone 0.64.
+# From this many rows on, keys are validated over two connections: 0.33 s instead of 0.64 s at
+# 1,605,001 rows, but 23 ms instead of 14 ms at 32,101.
 _PARALLEL_CHECK_ROWS = 200_000
 
 _NO_EVENT_TRIGGERS = """
@@ -55,9 +54,9 @@ WHERE name = 'event_triggers' AND current_setting('is_superuser') = 'on'"""
 
 @dataclass(frozen=True)
 class PrivateDatabase:
-    """A database that is filled: a link to it, and what other connections need.
+    """A database to be filled: a link to it, and what other connections need.
 
-    ``conninfo`` may hold a password. Users' code runs on ``search_path``.
+    ``conninfo`` may contain a password. User code runs with ``search_path``.
     """
 
     link: Link
@@ -67,32 +66,29 @@ class PrivateDatabase:
 
 @contextmanager
 def open_private(conninfo: str, search_path: str) -> Iterator[PrivateDatabase]:
-    """Connect to a database that nobody uses yet, for work that is no one transaction.
+    """Connect to a database that nobody uses yet.
 
-    No setting of the role or the database applies, since a clone does not have them: users' code
-    runs on ``search_path``. Event triggers are off where a superuser may turn them off, which is
-    from PostgreSQL 17 on. Raises ConnectError.
+    User code runs with ``search_path``, since a clone has no settings of its own. Event triggers
+    are disabled if the role can do that (a superuser, from PostgreSQL 17). Raises ConnectError.
     """
-    with open_link(conninfo) as link:
+    with explain_rollback(), open_link(conninfo) as link:
         link.pin(search_path)
-        link.changed = True  # what the server refuses from here on ends the load
         link.rows(_NO_EVENT_TRIGGERS)
         yield PrivateDatabase(link, conninfo, search_path)
 
 
 @dataclass(frozen=True)
 class _Fill:
-    """How one table is filled: its rows, whether COPY may freeze them, and its indexes' DDL."""
+    """How a table is filled: the rows expected, how it is emptied, and its indexes' DDL."""
 
     rows: int
     truncate: bool
-    freeze: bool
     indexes: Sequence[str]
 
 
 @dataclass(frozen=True)
 class _FillJob:
-    """The tables that one connection fills, by key; plain data, for a worker anywhere."""
+    """The tables that one connection fills, by key; plain data, so that it can be pickled."""
 
     source: RowSource
     catalog: Catalog
@@ -102,85 +98,82 @@ class _FillJob:
 def load_private(
     database: PrivateDatabase, plan: Plan, source: RowSource, executor: Executor, report: Report
 ) -> tuple[str, ...]:
-    """Fill the tables of a plan that removes all rows; return what a user should know.
+    """Load a source's rows for a plan that removes all rows; return notes for users.
 
-    The jobs of ``executor`` open connections of their own; a role that may have no more than one
-    does all work over that. Raises what load raises.
+    Jobs of ``executor`` open their own connections. If the server refuses these, all work runs
+    over the link. Raises what ``loader.load`` raises.
     """
     link = database.link
     privileges, roles = link.together([privileges_query(plan), OTHER_ROLES])
     check_privileges(privileges, plan)
     removals, _ = check_load(link, plan, source, privileges, roles)
-    with taken_off(link, plan, removals) as off:
-        fills = _fills(plan, off)
-        # The others are emptied when they are filled: FREEZE needs that in the same transaction.
-        truncate(link, [table for table in plan.tables if _stays_empty(fills[table.key])])
+    with without_constraints(link, plan, removals) as dropped:
+        fills = _fills(plan, dropped)
+        # Tables with rows are truncated when they are filled: FREEZE needs the same transaction.
+        empty = [table for table in plan.tables if not fills[table.key].rows]
+        truncate(link, [table for table in empty if fills[table.key].truncate])
         link.flush()
         jobs = [_FillJob(source, plan.catalog, tables) for tables in _split(fills)]
-        filled = _spread(database, executor, _fill_tables, jobs, report)
+        filled = _run_jobs(database, executor, _fill_tables, jobs, report)
         rows = {key: count for job in filled for key, count in job.items()}
         check_complete(plan, rows)
         with link.transaction():
             check_flags(plan, count_unflagged(link, plan, removals))
         notes = _set_statistics(link, plan, rows, source)
-        off.indexes = ()  # built when the tables were filled
+        dropped.indexes = ()  # built when the tables were filled
         if sum(rows.values()) >= _PARALLEL_CHECK_ROWS:
-            _add_keys(database, executor, off.keys)
-            off.rebuilt = True
+            _add_keys(database, executor, dropped.keys)
+            dropped.keys = ()
         with link.transaction():
-            off.put_back(link)
-            views = views_of(link, plan.tables)
+            dropped.recreate(link)
+            views = link.later(*views_query(plan.tables))
             advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=True)
-            stale = refresh_views(link, views, plan.populated)
-    return (*off.notes, *stale, *notes)
+            view_notes = refresh_views(link, views, plan.populated)
+    return (*dropped.notes, *view_notes, *notes)
 
 
-def _fills(plan: Plan, off: TakenOff) -> dict[str, _Fill]:
-    """Say for each table how it is filled."""
+def _fills(plan: Plan, dropped: DroppedConstraints) -> dict[str, _Fill]:
+    """Return how each table is filled, by key."""
     indexes: dict[tuple[str, str], list[str]] = {}
-    for index in off.indexes:
+    for index in dropped.indexes:
         indexes.setdefault((index.schema, index.table), []).append(index.build().as_string(None))
-    # Empty tables whose keys stay on them can't be emptied one by one.
-    tied = {oid for key in off.resting for oid in (key.child, key.parent)}
+    # A table that a foreign key references can't be truncated alone; these tables are empty.
+    tied = {oid for key in dropped.kept for oid in (key.child, key.parent)}
     return {
         table.key: _Fill(
             rows=(plan.counts or {}).get(table.key, 0),
             truncate=table.oid not in tied,
-            freeze=table.oid not in tied and not table.partitioned,
             indexes=indexes.get((table.schema, table.name), []),
         )
         for table in plan.tables
     }
 
 
-def _stays_empty(fill: _Fill) -> bool:
-    return fill.truncate and not fill.rows
-
-
 def _split(fills: Mapping[str, _Fill]) -> list[dict[str, _Fill]]:
-    """Divide the tables into one or two jobs of about as many rows each."""
+    """Divide the tables into one job, or two of about equal row counts."""
     jobs: list[dict[str, _Fill]] = [{}]
     if sum(fill.rows for fill in fills.values()) >= _PARALLEL_ROWS:
         jobs.append({})
     for key, fill in sorted(fills.items(), key=lambda item: -item[1].rows):
-        smallest = min(jobs, key=lambda job: sum(one.rows for one in job.values()))
+        smallest = min(jobs, key=lambda job: sum(other.rows for other in job.values()))
         smallest[key] = fill
     return jobs
 
 
 def _fill_tables(link: Link, job: _FillJob, report: Report) -> dict[str, int]:
-    """Fill the tables of a job, build their indexes and freeze them; return the rows by table."""
+    """Fill the tables of a job, build their indexes and freeze them; return row counts by key."""
     rows: dict[str, int] = {}
     for table in job.source.tables(job.catalog, job.tables):
         key, fill = table.table.key, job.tables[table.table.key]
+        freeze = fill.truncate and not table.table.partitioned
         with link.transaction():
             if fill.truncate:
                 truncate(link, [table.table])
             with link.own_path():
-                rows[key] = copy_table(link, table, fill.rows, report, freeze=fill.freeze)
+                rows[key] = copy_table(link, table, fill.rows, report, freeze=freeze)
         for statement in fill.indexes:
             link.execute(sql.SQL(statement))
-        # Gives back pages that COPY took and did not fill, and freezes what is not yet frozen.
+        # Gives back unused pages, and freezes rows that COPY did not.
         link.execute(sql.SQL("VACUUM (FREEZE) {}").format(table.table.identifier))
     return rows
 
@@ -188,9 +181,9 @@ def _fill_tables(link: Link, job: _FillJob, report: Report) -> dict[str, int]:
 def _set_statistics(
     link: Link, plan: Plan, rows: Mapping[str, int], source: RowSource
 ) -> list[str]:
-    """Give the tables their statistics before a key is checked.
+    """Set the tables' statistics before foreign keys are checked.
 
-    VACUUM takes tables whose rows COPY froze to be empty: checking the keys of 100_offices with the
+    VACUUM records tables whose rows COPY froze as empty: checking the keys of 100_offices with the
     plans for empty tables took 4.5 s.
     """
     restored = frozenset[int]()
@@ -206,14 +199,19 @@ def _set_statistics(
 
 
 def _add_keys(database: PrivateDatabase, executor: Executor, keys: Sequence[ForeignKey]) -> None:
-    """Add the foreign keys, and check their rows over two connections at once."""
-    later = [key for key in keys if _can_be_validated(key)]
+    """Add the foreign keys, and validate them over two connections at once."""
+    # Before 18, keys of partitioned tables can't be added NOT VALID.
+    validated = [
+        key
+        for key in keys
+        if not (key.referencing.partitioned or key.referenced.partitioned or key.unchecked)
+    ]
     for key in keys:
-        add_key(database.link, key, unchecked=key in later)
+        add_key(database.link, key, unchecked=key in validated)
     database.link.flush()
-    # Two checks of one table would wait for each other: each connection takes tables whole.
+    # Two validations of one table would wait for each other: one connection does both.
     tables: dict[Relation, list[str]] = {}
-    for key in later:
+    for key in validated:
         statement = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
             key.referencing.identifier, sql.Identifier(key.name)
         )
@@ -221,12 +219,7 @@ def _add_keys(database: PrivateDatabase, executor: Executor, keys: Sequence[Fore
     jobs: list[list[str]] = [[], []]
     for statements in tables.values():
         min(jobs, key=len).extend(statements)
-    _spread(database, executor, _execute, jobs, silent)
-
-
-def _can_be_validated(key: ForeignKey) -> bool:
-    """Tell whether a key may be added unchecked: partitioned tables can't before 18."""
-    return not (key.referencing.partitioned or key.referenced.partitioned or key.unchecked)
+    _run_jobs(database, executor, _execute, jobs, silent)
 
 
 def _execute(link: Link, statements: Sequence[str], _report: Report) -> None:
@@ -234,29 +227,29 @@ def _execute(link: Link, statements: Sequence[str], _report: Report) -> None:
         link.execute(sql.SQL(statement))
 
 
-def _spread(
+def _run_jobs(
     database: PrivateDatabase,
     executor: Executor,
-    work: Callable[[Link, Job, Report], Result],
-    jobs: Sequence[Job],
+    work: Callable[[Link, _Job, Report], _Result],
+    jobs: Sequence[_Job],
     report: Report,
-) -> list[Result]:
-    """Do the first job here and the others by the executor; return their results."""
+) -> list[_Result]:
+    """Run the first job here and the others in the executor; return the results in order."""
     futures = [
-        executor.submit(_do_elsewhere, database.conninfo, database.search_path, work, job)
+        executor.submit(_run_in_worker, database.conninfo, database.search_path, work, job)
         for job in jobs[1:]
     ]
     results = [work(database.link, jobs[0], report)]
     for job, future in zip(jobs[1:], futures, strict=True):
         try:
             results.append(future.result())
-        except ConnectError:  # this role may have no more connections
+        except ConnectError:  # a connection limit of the role or the server
             results.append(work(database.link, job, report))
     return results
 
 
-def _do_elsewhere(
-    conninfo: str, search_path: str, work: Callable[[Link, Job, Report], Result], job: Job
-) -> Result:
+def _run_in_worker(
+    conninfo: str, search_path: str, work: Callable[[Link, _Job, Report], _Result], job: _Job
+) -> _Result:
     with open_private(conninfo, search_path) as database:
         return work(database.link, job, silent)

@@ -1,23 +1,22 @@
-"""Privileges: whether a role has those that a load or create needs, checked before any change.
-
-Errors list the statements that grant what is missing.
-"""
+"""Privileges: what a role needs for a load, read from the catalog before the first change."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from perfdata.errors import PrivilegesError
 from perfdata.postgres.catalog import table_key
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
-    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.load.existing import Removal
+    from perfdata.load.plan import Plan
+    from perfdata.postgres.catalog import Table
     from perfdata.postgres.link import AnyQuery, Link, Rows
 
-# Dropping a root's keys and triggers requires owning its partitions too. A sequence that a column
-# owns has the table's owner, and changes it with the table. MAINTAIN exists since PostgreSQL 17.
+# Dropping a root's keys and triggers drops its partitions' too, so the role must own all of them. A
+# sequence that a column owns changes its owner with the table. MAINTAIN is new in PostgreSQL 17.
 _PRIVILEGES = """
 WITH RECURSIVE part (root, oid) AS (
   SELECT o, o FROM unnest(%(oids)s::oid[]) o
@@ -59,188 +58,155 @@ JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_namespace m ON m.oid = t.r
   (SELECT current_setting('server_version_num')::int >= 170000) v (new)
 ORDER BY s.kind <> 'table', 3, 4"""
 
-_LOCKING = {"UPDATE", "DELETE", "TRUNCATE", "MAINTAIN"}  # each allows LOCK TABLE in any mode
+_LOCKING = {"UPDATE", "DELETE", "TRUNCATE", "MAINTAIN"}  # any of them lets a role lock a table
 
 
-class _Load(Protocol):
-    """The part of a load's plan that decides its privileges: it locks all ``touched`` tables."""
+class _Relation(NamedTuple):
+    """A table, partition or sequence, and what the role may do with it."""
 
-    @property
-    def catalog(self) -> Catalog: ...
-    @property
-    def tables(self) -> Sequence[Table]: ...
-    @property
-    def touched(self) -> Sequence[Table]: ...
-    @property
-    def sequences(self) -> Mapping[str, object]: ...
-
-
-class _Emptied(Protocol):
-    """A table that is emptied: by TRUNCATE, or by DELETE if rows are ``going``."""
-
-    @property
-    def table(self) -> Table: ...
-    @property
-    def truncate(self) -> bool: ...
-    @property
-    def going(self) -> int: ...
-
-
-class _Found(NamedTuple):
     root: int
-    kind: str
+    kind: str  # table, partition or sequence
     schema: str
     name: str
-    written_schema: str  # as SQL
-    written: str  # as SQL
-    altered: str  # whose owner to change: the relation, or the table of a column's sequence
+    sql_schema: str
+    sql_name: str
+    altered: str  # what ALTER … OWNER names: the relation, or the table that owns the sequence
     altered_kind: str
     owner: str
     role: str
     owned: bool
-    usable: bool  # whether the role has USAGE on the schema
+    schema_usage: bool
     triggers: bool
     held: Sequence[str] | None
-    maintain: bool  # whether the server has the MAINTAIN privilege
+    has_maintain: bool  # whether the server has that privilege
 
     @property
     def key(self) -> str:
         return table_key(self.schema, self.name)
 
 
-class _Missing:
-    """Collects the statements that grant what is missing, at most one for each relation."""
+class _MissingPrivileges:
+    """The statements that give a role what it lacks, at most one per relation."""
 
-    def __init__(self, found: Sequence[_Found]) -> None:
-        self._found = found
+    def __init__(self, relations: Sequence[_Relation]) -> None:
+        self._relations = relations
         self._owners: dict[str, str] = {}
         self._alter: dict[str, str] = {}
         self._grant: dict[str, str] = {}
 
-    def require_ownership(self, relation: _Found, reason: str) -> None:
+    def require_ownership(self, relation: _Relation, why: str) -> None:
         if not relation.owned:
             alter = f"ALTER {relation.altered_kind} {relation.altered} OWNER TO {relation.role};"
-            reason = f"now owned by {relation.owner}; {reason}"
-            self._alter.setdefault(relation.altered, f"{alter}  -- {reason}")
+            comment = f"  -- now {relation.owner}'s, and {why}"
+            self._alter.setdefault(relation.altered, alter + comment)
             self._owners[relation.owner] = relation.role
 
-    def require(self, relation: _Found, privileges: Collection[str], reason: str = "") -> None:
-        missing = [name for name in privileges if name not in (relation.held or ())]
-        if missing:
+    def require(self, relation: _Relation, privileges: Collection[str], why: str = "") -> None:
+        held = relation.held or ()
+        if missing := [privilege for privilege in privileges if privilege not in held]:
             kind = "SEQUENCE " if relation.kind == "sequence" else ""
-            target = f"{kind}{relation.written}"
-            grant = f"GRANT {', '.join(missing)} ON {target} TO {relation.role};"
-            self._grant[relation.written] = grant + (f"  -- {reason}" if reason else "")
+            grant = f"GRANT {', '.join(missing)} ON {kind}{relation.sql_name} TO {relation.role};"
+            self._grant[relation.sql_name] = grant + (f"  -- {why}" if why else "")
 
     def refuse(self) -> None:
-        """Raise PrivilegesError if anything is missing; owners need no further privileges."""
+        """Raise PrivilegesError if something is missing."""
         schemas = dict.fromkeys(
-            (relation.written_schema, relation.role)
-            for relation in self._found
-            if not relation.usable
+            (relation.sql_schema, relation.role)
+            for relation in self._relations
+            if not relation.schema_usage
         )
         statements = [f"GRANT USAGE ON SCHEMA {schema} TO {role};" for schema, role in schemas]
         statements += self._alter.values()
+        # Ownership includes all privileges.
         statements += [grant for name, grant in self._grant.items() if name not in self._alter]
         if not statements:
             return
-        instead = [f"GRANT {owner} TO {role};" for owner, role in self._owners.items()]
-        if instead:
-            statements.append(f"-- or, instead of each ALTER: {' '.join(instead)}")
-        tables = sum(relation.kind != "sequence" for relation in self._found)
-        others = len(self._found) - tables
+        if self._owners:
+            grants = [f"GRANT {owner} TO {role};" for owner, role in self._owners.items()]
+            statements.append(f"-- or, instead of each ALTER: {' '.join(grants)}")
+        tables = sum(relation.kind != "sequence" for relation in self._relations)
+        others = len(self._relations) - tables
         sequences = f" and {others:,} sequence{'s' if others > 1 else ''}" if others else ""
         raise PrivilegesError(
-            f"refused, nothing was touched: role {self._found[0].role} lacks privileges on some of "
-            f"{tables:,} tables{sequences}. Their owner or a superuser can grant them:",
+            f"refused, nothing was touched: role {self._relations[0].role} lacks some of the "
+            f"privileges that this needs on {tables:,} tables{sequences}",
             statements,
         )
 
 
-def privileges_query(load: _Load) -> AnyQuery:
-    """Make the query for the role's privileges on a load's tables, partitions and sequences."""
-    oids = {table.oid for table in load.tables}
-    sequences = [sequence for sequence in load.catalog.sequences if sequence.table in oids]
+def privileges_query(plan: Plan) -> AnyQuery:
+    """Make the query for what the role may do with the tables, partitions and sequences."""
+    oids = {table.oid for table in plan.tables}
+    sequences = [sequence for sequence in plan.catalog.sequences if sequence.table in oids]
     return _PRIVILEGES, {
-        "oids": [table.oid for table in load.touched],
-        "every": bool(load.sequences),
+        "oids": [table.oid for table in plan.touched],
+        "every": bool(plan.sequences),
         "schemas": [sequence.schema for sequence in sequences],
         "names": [sequence.name for sequence in sequences],
     }
 
 
-def check_privileges(rows: Rows, load: _Load) -> None:
-    """Raise PrivilegesError if the role lacks privileges for a load.
-
-    ``rows`` are those of privileges_query. No lock is needed.
-    """
-    filled = {table.oid for table in load.tables}
-    fed = {table_key(s.schema, s.name) for s in load.catalog.sequences if s.table in filled}
-    moved = fed | load.sequences.keys()
-    found = [
+def check_privileges(rows: Rows, plan: Plan) -> None:
+    """Raise PrivilegesError if the role can't run a load; ``rows`` are privileges_query's."""
+    filled = {table.oid for table in plan.tables}
+    fed = {table_key(s.schema, s.name) for s in plan.catalog.sequences if s.table in filled}
+    advanced = fed | plan.sequences.keys()
+    relations = [
         relation
-        for relation in map(_Found._make, rows)
-        if relation.kind != "sequence" or relation.key in moved
+        for relation in map(_Relation._make, rows)
+        if relation.kind != "sequence" or relation.key in advanced
     ]
-    keys = [k for k in load.catalog.foreign_keys if k.child in filled or k.parent in filled]
-    altered = {key.child for key in keys}
-    altered |= {
-        relation.root for relation in found if relation.triggers and relation.root in filled
-    }
-    referenced = {key.parent for key in keys}
-    missing = _Missing(found)
-    for relation in found:
+    altered = {key.child for key in plan.keys}
+    altered |= {r.root for r in relations if r.triggers and r.root in filled}
+    referenced = {key.parent for key in plan.keys}
+    missing = _MissingPrivileges(relations)
+    for relation in relations:
         if relation.root in altered:
-            missing.require_ownership(relation, "its keys and triggers are dropped and restored")
+            why = "its keys and triggers are dropped and recreated"
+            missing.require_ownership(relation, why)
         elif relation.kind == "sequence":
             missing.require_ownership(relation, "its next value is set")
         if relation.kind == "table":
-            _require_for_load(missing, relation, filled, referenced)
+            _require_for_table(missing, relation, filled, referenced)
     missing.refuse()
 
 
-def _require_for_load(
-    missing: _Missing, table: _Found, filled: Collection[int], referenced: Collection[int]
+def _require_for_table(
+    missing: _MissingPrivileges,
+    table: _Relation,
+    filled: Collection[int],
+    referenced: Collection[int],
 ) -> None:
-    privileges, reason = ["SELECT"], ""
+    privileges = ["SELECT"]
     if table.root in filled:
         privileges.append("INSERT")
-    else:
-        reason = "a foreign key connects it to a table that is loaded"
     if table.root in referenced:
         privileges.append("REFERENCES")
     if not _LOCKING & set(table.held or ()):
-        # A table that is not filled is only locked, never emptied.
-        harmless = "MAINTAIN" if table.maintain else "UPDATE"
-        privileges.append("TRUNCATE" if table.root in filled else harmless)
-    missing.require(table, privileges, reason)
+        # A table that is not filled is only locked: the least that permits that.
+        least = "MAINTAIN" if table.has_maintain else "UPDATE"
+        privileges.append("TRUNCATE" if table.root in filled else least)
+    why = "" if table.root in filled else "a foreign key ties it to a table that is filled"
+    missing.require(table, privileges, why)
 
 
-def check_emptying(rows: Rows, emptied: Iterable[_Emptied]) -> None:
-    """Raise PrivilegesError if the role may not empty the tables in the way that was chosen.
-
-    ``rows`` are those of privileges_query.
-    """
-    found = {
-        relation.root: relation for relation in map(_Found._make, rows) if relation.kind == "table"
-    }
-    missing = _Missing(list(found.values()))
-    for emptying in emptied:
-        privileges = ["TRUNCATE"] if emptying.truncate else ["DELETE"] if emptying.going else []
-        missing.require(found[emptying.table.oid], privileges)
+def check_emptying(rows: Rows, removals: Iterable[Removal]) -> None:
+    """Raise PrivilegesError if the role may not remove rows in the way that was chosen."""
+    tables = {table.root: table for table in map(_Relation._make, rows) if table.kind == "table"}
+    missing = _MissingPrivileges(list(tables.values()))
+    for removal in removals:
+        privileges = ["TRUNCATE"] if removal.truncate else ["DELETE"] if removal.going else []
+        missing.require(tables[removal.table.oid], privileges)
     missing.refuse()
 
 
 def check_readable(link: Link, tables: Iterable[Table], *, sequences: bool = False) -> None:
-    """Raise PrivilegesError if the role may not read the tables.
-
-    With ``sequences``, it must be able to read all sequences of the database too.
-    """
+    """Raise PrivilegesError if the role may not read the tables, or (all) sequences."""
     oids = [table.oid for table in tables]
     params = {"oids": oids, "every": sequences, "schemas": [], "names": []}
-    found = [_Found(*row) for row in link.rows(_PRIVILEGES, params)]
-    missing = _Missing(found)
-    for relation in found:
+    relations = [_Relation(*row) for row in link.rows(_PRIVILEGES, params)]
+    missing = _MissingPrivileges(relations)
+    for relation in relations:
         if relation.kind != "partition":
             missing.require(relation, ["SELECT"])
     missing.refuse()

@@ -1,4 +1,4 @@
-"""Which rows a snapshot or a load is about: every row, the flagged ones, or all of some tables."""
+"""Which rows a snapshot or a load covers, and what it can't cover."""
 
 from __future__ import annotations
 
@@ -9,18 +9,39 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.errors import SchemaError
+from perfdata.postgres.catalog import table_key
+from perfdata.text import first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.link import Link
+
+_UNCOVERED = """
+WITH RECURSIVE part (root, oid) AS (
+  SELECT o, o FROM unnest(%s::oid[]) o
+  UNION ALL SELECT p.root, i.inhrelid FROM part p JOIN pg_inherits i ON i.inhparent = p.oid
+  JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition)
+SELECT 'partition', n.nspname, c.relname
+FROM part JOIN pg_class c ON c.oid = part.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'f'
+UNION ALL SELECT 'foreign', n.nspname, c.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'f' AND NOT c.relispartition
+UNION ALL SELECT 'extension', n.nspname, c.relname
+FROM pg_extension e CROSS JOIN unnest(e.extconfig) u (oid)
+JOIN pg_class c ON c.oid = u.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p')
+UNION ALL SELECT 'large', '', count(*)::text FROM pg_largeobject_metadata HAVING count(*) > 0
+ORDER BY 1, 2, 3"""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The rows with a flag, and every row of the tables whose keys are in ``whole``.
+    """The flagged rows, and every row of the tables whose keys are in ``whole``.
 
-    ``flag_column`` None selects every row of every table.
+    If ``flag_column`` is None, every row of every table.
     """
 
     flag_column: str | None
@@ -36,7 +57,7 @@ class Selection:
         return self.flag_column is None or table.key in self.whole
 
     def has_flag(self, table: Table) -> bool:
-        """Tell whether a table has the flag."""
+        """Tell whether a table has the flag column."""
         return self.flag_column is not None and table.has_flag(self.flag_column)
 
     def tables(self, catalog: Catalog) -> tuple[Table, ...]:
@@ -46,22 +67,20 @@ class Selection:
         )
 
     def where(self, table: Table, alias: str | None = None) -> sql.Composable:
-        """Make the condition for a table's selected rows.
-
-        It is null where the flag is: a bare column, so that partial indexes are used.
-        """
+        """Make the condition for a table's selected rows; null where the flag is null."""
         if self.takes_whole(table):
             return sql.SQL("true")
         return self.flagged(table, alias)
 
     def flagged(self, table: Table, alias: str | None = None) -> sql.Composable:
-        """Make the condition for a table's flagged rows; false without a flag."""
+        """Make the condition for a table's flagged rows; false without a flag column."""
         if self.flag_column is None or not self.has_flag(table):
             return sql.SQL("false")
+        # The bare column, so that PostgreSQL can use partial indexes.
         return sql.Identifier(*([alias] if alias else []), self.flag_column)
 
     def unflagged(self, table: Table, alias: str | None = None) -> sql.Composable:
-        """Make the condition for a table's rows that are not test data; true without a flag."""
+        """Make the condition for a table's unflagged rows; true without a flag column."""
         if not self.has_flag(table):
             return sql.SQL("true")
         return sql.SQL("{} IS NOT TRUE").format(self.flagged(table, alias))
@@ -76,14 +95,52 @@ def whole_tables(catalog: Catalog, patterns: Sequence[str]) -> frozenset[str]:
     for pattern in patterns:
         if not matching_keys(catalog.by_key, [pattern]):
             raise SchemaError(
-                f"[tool.perfdata] whole_tables names {pattern!r}, and the database has no such "
-                "table; a table outside schema public is written schema.table"
+                f"[tool.perfdata] whole_tables names {pattern!r}, but no table in the database "
+                "matches that",
+                remedy="Correct it; a table outside schema public is written schema.table",
             )
     return matching_keys(catalog.by_key, patterns)
 
 
 def matching_keys(keys: Iterable[str], patterns: Sequence[str]) -> frozenset[str]:
-    """Return the table keys that match one of the patterns."""
+    """Return the table keys that match any of the patterns."""
     return frozenset(
         key for key in keys for pattern in patterns if key == pattern or fnmatchcase(key, pattern)
     )
+
+
+def uncovered_notes(link: Link, tables: Collection[Table], *, all_rows: bool) -> Sequence[str]:
+    """Return a note for each kind of rows that a snapshot of all rows does not contain.
+
+    Raises SchemaError if rows of the tables themselves can't be read: rows that row-level security
+    hides from this role, and rows of partitions that are foreign tables.
+    """
+    refuse_hidden_rows(tables)
+    found: dict[str, list[str]] = {}
+    for kind, schema, name in link.rows(_UNCOVERED, ([table.oid for table in tables],)):
+        found.setdefault(kind, []).append(table_key(schema, name) if schema else name)
+    if partitions := found.get("partition"):
+        raise SchemaError(
+            "these partitions are foreign tables, whose rows are on another server: "
+            f"{first(partitions)}",
+            remedy="Detach them, and the remaining rows can be saved",
+        )
+    if not all_rows:
+        return ()
+    notes = []
+    if names := found.get("foreign"):
+        notes.append(f"foreign tables, whose rows are on another server: {', '.join(names)}")
+    if names := found.get("extension"):
+        notes.append(f"tables of extensions: {', '.join(names)}")
+    if count := found.get("large"):
+        notes.append(f"large objects: {int(count[0]):,} (columns with their oids are)")
+    return [f"not in the snapshot: {note}" for note in notes]
+
+
+def refuse_hidden_rows(tables: Collection[Table]) -> None:
+    """Raise SchemaError if row-level security hides rows of the tables from this role."""
+    if hidden := [table.key for table in tables if table.hidden]:
+        raise SchemaError(
+            f"row-level security hides rows from this role: {first(hidden)}; nothing was touched",
+            remedy="Use the tables' owner (unless it is FORCEd), or a role with BYPASSRLS",
+        )

@@ -1,4 +1,4 @@
-"""Sequences: where they stand, and that their next value is free after a load."""
+"""Sequences: their states, and next values that are unused after a load."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ ORDER BY n.nspname <> 'public', n.nspname, c.relname"""
 
 
 class SequenceState(NamedTuple):
-    """Where a sequence stands, in PostgreSQL's own words."""
+    """The state of a sequence, as in PostgreSQL."""
 
     last_value: int
     is_called: bool
 
 
-class _Standing(NamedTuple):
-    """A sequence as it is, and the furthest value within its bounds of what it feeds."""
+class _Current(NamedTuple):
+    """A sequence now, and the furthest value within its bounds in the columns that it feeds."""
 
     last_value: int
     is_called: bool
@@ -43,29 +43,26 @@ class _Standing(NamedTuple):
     maximum: int
     cycle: bool
     start: int
-    found: int | None
+    furthest: int | None
 
     def upcoming(self, state: SequenceState) -> int:
-        """Return what comes next where it stands so; out of bounds where nothing does."""
+        """Return the next value in a state; it is out of bounds if the sequence is used up."""
         return state.last_value + self.increment if state.is_called else state.last_value
 
-    def free(self, saved: SequenceState | None, *, anew: bool) -> int | None:
-        """Return the next value to set, or None where the sequence stands right.
-
-        ``anew``: where it stands now counts for nothing.
-        """
+    def restart_at(self, saved: SequenceState | None, *, anew: bool) -> int | None:
+        """Return the next value to set, None if it is right; ``anew`` ignores the present state."""
         current = self.upcoming(SequenceState(self.last_value, self.is_called))
         further = max if self.increment > 0 else min
         wanted = self.start if anew else current
         if saved is not None:
             wanted = self.upcoming(saved) if anew else further(wanted, self.upcoming(saved))
-        if self.found is not None:
-            wanted = further(wanted, self.found + self.increment)
+        if self.furthest is not None:
+            wanted = further(wanted, self.furthest + self.increment)
         return wanted if wanted != current else None
 
 
 def read_sequences(link: Link) -> dict[str, SequenceState]:
-    """Read where every sequence stands, owned or free; an extension's are its own."""
+    """Read the state of every sequence, by key, except those of extensions."""
     names = {table_key(*row): sql.Identifier(*row) for row in link.rows(_ALL)}
     if not names:
         return {}
@@ -77,14 +74,15 @@ def read_sequences(link: Link) -> dict[str, SequenceState]:
 
 
 def sequences_check(wanted: Collection[str]) -> Check:
-    """Check that a snapshot's sequences are there; SchemaError names those missing."""
+    """Check that a snapshot's sequences exist; SchemaError names the missing ones."""
 
     def judge(answers: Sequence[Rows]) -> None:
         present = {table_key(*row) for rows in answers for row in rows}
         if missing := [key for key in wanted if key not in present]:
             raise SchemaError(
                 f"the snapshot's sequences {', '.join(missing)} are not in the database; nothing "
-                "was touched. Migrate it to the same, or create the snapshot again"
+                "was touched",
+                remedy="Migrate it to the same revision, or create the snapshot again",
             )
 
     return Check([_ALL] if wanted else [], judge)
@@ -98,73 +96,76 @@ def advance_sequences(
     *,
     anew: bool = False,
 ) -> None:
-    """Put sequences ahead of the values of the columns that they feed, and of where they stood.
+    """Advance sequences past the values in the columns that they feed.
 
-    Those that feed one of the tables, and those of ``saved``; none is put back. With ``anew``,
-    where no row of the tables stayed, those that feed no other table stand as in ``saved``, or at
-    their start, wherever they stood: each new database has the same.
+    These are the sequences that feed one of the tables, and those in ``saved``. None is moved
+    backwards, unless ``anew`` and it feeds no other table: then it starts from its state in
+    ``saved``, or from its start, so that all new databases are equal.
     """
     saved = saved or {}
     names = {}
     if saved:
         names = {table_key(*row): sql.Identifier(*row) for row in link.rows(_ALL)}
     feeding: dict[str, list[ColumnSequence]] = {key: [] for key in saved}
-    for one in catalog.sequences:
-        key = table_key(one.schema, one.name)
-        feeding.setdefault(key, []).append(one)
-        names[key] = one.identifier
+    for sequence in catalog.sequences:
+        key = table_key(sequence.schema, sequence.name)
+        feeding.setdefault(key, []).append(sequence)
+        names[key] = sequence.identifier
     oids = {table.oid for table in tables}
     feeding = {
         key: fed
         for key, fed in feeding.items()
-        if key in saved or any(one.table in oids for one in fed)
+        if key in saved or any(column.table in oids for column in fed)
     }
     if not feeding:
         return
-    looks = [_look(catalog, n, names[key], fed) for n, (key, fed) in enumerate(feeding.items())]
-    found = sorted(link.rows(sql.SQL(" UNION ALL ").join(looks)))
+    queries = [
+        _current_query(catalog, number, names[key], fed)
+        for number, (key, fed) in enumerate(feeding.items())
+    ]
+    found = sorted(link.rows(sql.SQL(" UNION ALL ").join(queries)))
     for key, (_, *fields) in zip(feeding, found, strict=True):
-        standing = _Standing(*fields)
-        alone = anew and all(one.table in oids for one in feeding[key])
-        _restart(link, names[key], standing, standing.free(saved.get(key), anew=alone))
+        current = _Current(*fields)
+        alone = anew and all(column.table in oids for column in feeding[key])
+        value = current.restart_at(saved.get(key), anew=alone)
+        if value is not None:
+            _restart(link, names[key], current, value)
 
 
-def _look(
+def _current_query(
     catalog: Catalog, number: int, name: sql.Identifier, feeding: Collection[ColumnSequence]
 ) -> sql.Composed:
-    up = all(one.increment > 0 for one in feeding)
+    up = all(column.increment > 0 for column in feeding)
     furthest, rounded = ("max", "floor(greatest({}))") if up else ("min", "ceil(least({}))")
-    # One query a column, its bounds on the column itself, so that an index answers it.
+    # One subquery per column, with bounds on the column itself, so that an index can answer it.
     values = [
         sql.SQL("(SELECT {}({})::numeric FROM {} WHERE {} BETWEEN s.seqmin AND s.seqmax)").format(
             sql.SQL(furthest),
-            sql.Identifier(one.column),
-            catalog.by_oid[one.table].only,
-            sql.Identifier(one.column),
+            sql.Identifier(column.column),
+            catalog.by_oid[column.table].only,
+            sql.Identifier(column.column),
         )
-        for one in feeding
-        # Of other types the default makes something else of the number.
-        if catalog.by_oid[one.table].column(one.column).base in _NUMBERS
+        for column in feeding
+        # Defaults of other types are made from the number by an expression.
+        if catalog.by_oid[column.table].column(column.column).base in _NUMBERS
     ]
-    found = sql.SQL(rounded).format(sql.SQL(", ").join(values)) if values else sql.NULL
+    value = sql.SQL(rounded).format(sql.SQL(", ").join(values)) if values else sql.NULL
     return sql.SQL(
         "SELECT {}, q.last_value, q.is_called, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle, "
         "s.seqstart, {}::bigint FROM {} q "
         "JOIN pg_catalog.pg_sequence s ON s.seqrelid = q.tableoid"
-    ).format(sql.Literal(number), found, name)
+    ).format(sql.Literal(number), value, name)
 
 
-def _restart(link: Link, name: sql.Identifier, standing: _Standing, free: int | None) -> None:
-    if free is None:
-        return
-    within = max(standing.minimum, min(standing.maximum, free))
-    if within != free and standing.cycle:
-        return  # it begins anew: no value of it is ever sure to be free
-    # Unlike setval, ALTER SEQUENCE is undone by a rollback: it makes a new file, in which the
-    # nextval that uses up the last value is undone too.
+def _restart(link: Link, name: sql.Identifier, current: _Current, value: int) -> None:
+    within = max(current.minimum, min(current.maximum, value))
+    if within != value and current.cycle:
+        return  # it cycles: none of its values is sure to be unused
+    # Unlike setval, ALTER SEQUENCE is rolled back with the transaction: it makes a new file, which
+    # also holds the effect of the nextval that uses up the last value.
     with link.own_path():
         link.later(sql.SQL("ALTER SEQUENCE {} RESTART WITH {}").format(name, sql.Literal(within)))
-    if within != free:
+    if within != value:
         link.later(
             sql.SQL("SELECT nextval({}::regclass)").format(sql.Literal(name.as_string(None)))
         )

@@ -1,13 +1,12 @@
-"""Triggers in a load: users' are not fired, and those of disabled foreign keys stay disabled."""
+"""Triggers in a load: user triggers do not fire, and disabled foreign keys stay disabled."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
+from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg import sql
 
 from perfdata.errors import SchemaError
-from perfdata.postgres.catalog import Relation
 from perfdata.text import first
 
 if TYPE_CHECKING:
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
     from perfdata.postgres.catalog import Catalog, ForeignKey, Table
     from perfdata.postgres.link import AnyQuery, Link, Rows
 
-# Each relation's own, clones on partitions too: their states may differ from the root's.
-_TRIGGERS = """
+# Also the triggers' copies on partitions, whose states may differ from the root's.
+_USER_TRIGGERS = """
 WITH RECURSIVE part (oid) AS (
   SELECT unnest(%s::oid[])
   UNION ALL SELECT i.inhrelid FROM part p JOIN pg_inherits i ON i.inhparent = p.oid
@@ -27,8 +26,8 @@ FROM part JOIN pg_trigger t ON t.tgrelid = part.oid
 JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' ORDER BY 1, 2, 4"""
 
-# The triggers that keep a foreign key, on both ends and on their partitions. A key is known by its
-# name: it has another oid when it is put back, and so have the names of its triggers.
+# The triggers that enforce a foreign key, on both tables and their partitions. Keys are found by
+# name: a key that was dropped and added has a new oid, and its triggers have new names.
 _KEY_TRIGGERS = """
 WITH RECURSIVE tree (schema, child, key, oid) AS (
   SELECT n.nspname, c.relname, k.conname, k.oid
@@ -44,20 +43,22 @@ FROM tree JOIN pg_trigger t ON t.tgconstraint = tree.oid
 JOIN pg_proc p ON p.oid = t.tgfoid
 JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"""
 
-_ENABLED, _DISABLED = "O", "D"
-_FORMS = {
+_ENABLED, DISABLED = "O", "D"
+_ACTIONS = {
     _ENABLED: "ENABLE TRIGGER {}",
-    _DISABLED: "DISABLE TRIGGER {}",
+    DISABLED: "DISABLE TRIGGER {}",
     "R": "ENABLE REPLICA TRIGGER {}",
     "A": "ENABLE ALWAYS TRIGGER {}",
 }
-_CHECKS = {"RI_FKey_check_ins", "RI_FKey_check_upd"}
+_CHECK_FUNCTIONS = {"RI_FKey_check_ins", "RI_FKey_check_upd"}
 
 
 class UserTrigger(NamedTuple):
-    """A trigger that somebody made, and how it is enabled."""
+    """A row of user_triggers_query; ``state`` is a value of pg_trigger.tgenabled."""
 
-    relation: Relation
+    schema: str
+    table: str
+    partitioned: bool
     name: str
     state: str
 
@@ -66,104 +67,104 @@ class _KeyTrigger(NamedTuple):
     schema: str
     child: str
     key: str
-    on_schema: str
-    on: str
+    table_schema: str
+    table: str
     function: str
     name: str
     state: str
 
     @property
-    def place(self) -> Sequence[str]:
-        """What tells it from others, whatever it is called."""
+    def identity(self) -> Sequence[str]:
+        """What stays the same when the key is dropped and added."""
         return self[:6]
 
 
-def triggers_of(oids: Sequence[int]) -> AnyQuery:
-    """Make the query for the enabled triggers that users put on tables and their partitions."""
-    return _TRIGGERS, (oids,)
+def user_triggers_query(oids: Sequence[int]) -> AnyQuery:
+    """Make the query for the enabled user triggers of tables and their partitions."""
+    return _USER_TRIGGERS, (oids,)
 
 
-def user_trigger(row: tuple[Any, ...]) -> UserTrigger:
-    """Read one row of that query."""
-    return UserTrigger(Relation(*row[:3]), *row[3:])
+def set_trigger_states(
+    link: Link, triggers: Collection[UserTrigger], state: str | None = None
+) -> None:
+    """Set the state of triggers; without one, restore each trigger's own."""
+    for trigger in triggers:
+        _set_state(link, trigger.schema, trigger.table, trigger.name, state or trigger.state)
 
 
-def disable_triggers(link: Link, triggers: Collection[UserTrigger]) -> None:
-    """Disable users' triggers."""
-    for one in triggers:
-        _set_state(link, one.relation, one.name, _DISABLED)
+class DisabledKeys:
+    """The foreign keys that have disabled triggers, and the states of these triggers.
 
+    ``triggers`` are the rows of key_triggers_query.
+    """
 
-def enable_triggers(link: Link, triggers: Collection[UserTrigger]) -> None:
-    """Give triggers the states back that they had."""
-    for one in triggers:
-        _set_state(link, one.relation, one.name, one.state)
-
-
-class KeyStates:
-    """The states of the foreign keys' own triggers, of those keys that somebody disabled."""
-
-    def __init__(self, link: Link, keys: Collection[ForeignKey], before: Rows) -> None:
-        """Take the keys and, as they are before, the rows of key_triggers."""
+    def __init__(self, link: Link, keys: Collection[ForeignKey], triggers: Rows) -> None:
         self._link = link
-        self._before = [_KeyTrigger(*row) for row in before]
-        disabled = {one[:3] for one in self._before if one.state != _ENABLED}
-        self.disabled = [key for key in keys if _named(key) in disabled]
+        self._triggers = [_KeyTrigger(*row) for row in triggers]
+        disabled = {trigger[:3] for trigger in self._triggers if trigger.state != _ENABLED}
+        self._keys = [key for key in keys if _name(key) in disabled]
 
-    def resting(self, catalog: Catalog, tables: Collection[Table]) -> list[ForeignKey]:
-        """Return the disabled keys that may stay where they are: they check nothing that comes in.
+    def kept(self, catalog: Catalog, tables: Collection[Table]) -> list[ForeignKey]:
+        """Return the disabled keys that need not be dropped, because they check no loaded row.
 
-        Both their tables are empty, and truncated and filled together. All others are put back by
-        a superuser alone: raises SchemaError, naming them, for who is none.
+        Both their tables are empty, and are truncated and filled together. Only a superuser can
+        disable the others again: raises SchemaError, naming them, for other roles.
         """
-        resting = [key for key in self.disabled if self._rests(key, catalog, tables)]
-        others = [key for key in self.disabled if key not in resting]
+        kept = [key for key in self._keys if self._can_be_kept(key, catalog, tables)]
+        others = [key for key in self._keys if key not in kept]
         if others and self._link.value("SELECT current_setting('is_superuser')") != "on":
-            named = [f"{key.name} of {catalog.by_oid[key.child].key}" for key in others]
+            names = [f"{key.name} of {catalog.by_oid[key.child].key}" for key in others]
             raise SchemaError(
-                f"these foreign keys are disabled, and only a superuser could put them back so: "
-                f"{first(named)}; nothing was touched. Enable them (ALTER TABLE … ENABLE TRIGGER "
-                "ALL), drop them for the load, or let a superuser do it"
+                "these foreign keys are disabled, and only a superuser could disable them again "
+                f"after the load: {first(names)}; nothing was touched",
+                remedy="Enable them (ALTER TABLE … ENABLE TRIGGER ALL), drop them for the load, "
+                "or run it as a superuser",
             )
-        return resting
+        return kept
 
-    def _rests(self, key: ForeignKey, catalog: Catalog, tables: Collection[Table]) -> bool:
+    def _can_be_kept(self, key: ForeignKey, catalog: Catalog, tables: Collection[Table]) -> bool:
         ends = {key.child, key.parent}
-        checks = [
-            one.state for one in self._before if one[:3] == _named(key) and one.function in _CHECKS
-        ]
-        if {*checks} != {_DISABLED} or not ends <= {table.oid for table in tables}:
+        states = {
+            trigger.state
+            for trigger in self._triggers
+            if trigger[:3] == _name(key) and trigger.function in _CHECK_FUNCTIONS
+        }
+        if states != {DISABLED} or not ends <= {table.oid for table in tables}:
             return False
         empty = sql.SQL(" AND ").join(
             sql.SQL("NOT EXISTS (SELECT FROM {})").format(catalog.by_oid[oid].only) for oid in ends
         )
         return bool(self._link.value(sql.SQL("SELECT {}").format(empty)))
 
-    def put_back(self, keys: Collection[ForeignKey]) -> None:
-        """Disable again, of keys that were added again, what was disabled."""
-        disabled = [key for key in keys if key in self.disabled]
+    def disable_again(self, keys: Collection[ForeignKey]) -> None:
+        """Restore the states of the disabled triggers of keys that were dropped and added."""
+        disabled = [key for key in keys if key in self._keys]
         if not disabled:
             return
-        states = {one.place: one.state for one in self._before if one.state != _ENABLED}
-        found = [_KeyTrigger(*row) for row in self._link.rows(*key_triggers(disabled))]
+        states = {
+            trigger.identity: trigger.state
+            for trigger in self._triggers
+            if trigger.state != _ENABLED
+        }
+        found = [_KeyTrigger(*row) for row in self._link.rows(*key_triggers_query(disabled))]
         with self._link.own_path():
-            for one in found:
-                if state := states.get(one.place):
-                    relation = Relation(one.on_schema, one.on, partitioned=False)
-                    _set_state(self._link, relation, one.name, state)
+            for trigger in found:
+                if state := states.get(trigger.identity):
+                    _set_state(self._link, trigger.table_schema, trigger.table, trigger.name, state)
 
 
-def key_triggers(keys: Collection[ForeignKey]) -> tuple[LiteralString, Sequence[list[str]]]:
-    """Make the query for the triggers that keep these keys."""
-    named = [_named(key) for key in keys]
-    return _KEY_TRIGGERS, [[one[n] for one in named] for n in range(3)]
+def key_triggers_query(keys: Collection[ForeignKey]) -> tuple[LiteralString, Sequence[list[str]]]:
+    """Make the query for the triggers that enforce these foreign keys."""
+    names = [_name(key) for key in keys]
+    return _KEY_TRIGGERS, [[name[part] for name in names] for part in range(3)]
 
 
-def _named(key: ForeignKey) -> tuple[str, str, str]:
+def _name(key: ForeignKey) -> tuple[str, str, str]:
     return key.referencing.schema, key.referencing.name, key.name
 
 
-def _set_state(link: Link, relation: Relation, name: str, state: str) -> None:
-    action = sql.SQL(_FORMS[state]).format(sql.Identifier(name))
-    # ONLY: partitions have states of their own.
-    link.later(sql.SQL("ALTER TABLE ONLY {} {}").format(relation.identifier, action))
+def _set_state(link: Link, schema: str, table: str, name: str, state: str) -> None:
+    action = sql.SQL(_ACTIONS[state]).format(sql.Identifier(name))
+    # ONLY, because each partition's trigger has its own state.
+    alter = sql.SQL("ALTER TABLE ONLY {} {}")
+    link.later(alter.format(sql.Identifier(schema, table), action))

@@ -1,4 +1,4 @@
-"""Materialised views: refreshed after a load, those first that others are made of."""
+"""Materialised views: refreshed after a load, in the order of their dependencies."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from perfdata.postgres.catalog import Table
     from perfdata.postgres.link import Deferred, Link, Rows
 
-# What each view is made of, through other views and SQL functions, as far as the catalog knows.
-# Whoever needs another needs all that the other needs: counting them gives the order.
+# What each view depends on, through other views and SQL functions, as far as the catalog knows. A
+# view has more dependencies than those it depends on, so counting them gives the order.
 _VIEWS = """
 WITH RECURSIVE part (oid) AS (
   SELECT unnest(%s::oid[])
@@ -46,8 +46,8 @@ class _View(NamedTuple):
     schema: str
     name: str
     populated: bool
-    ours: bool
-    fed: bool
+    owned: bool
+    fed: bool  # by the tables
 
     @property
     def key(self) -> str:
@@ -55,32 +55,29 @@ class _View(NamedTuple):
 
 
 def populated_views(link: Link) -> list[str]:
-    """Return the materialised views that hold something, those first that others need."""
+    """Return the keys of the populated materialised views, dependencies first."""
     views = [_View(*row) for row in link.rows(_VIEWS, ([],))]
     return [view.key for view in views if view.populated]
 
 
-def views_of(link: Link, tables: Collection[Table]) -> Deferred:
-    """Ask for the views and which of them the tables feed."""
-    return link.later(*views_query(tables))
-
-
 def views_query(tables: Collection[Table]) -> tuple[LiteralString, tuple[list[int]]]:
-    """Make the query for the views and which of them the tables feed."""
+    """Make the query for the materialised views, and which of them the tables feed."""
     return _VIEWS, ([table.oid for table in tables],)
 
 
-def kept_views(found: Rows) -> list[sql.Identifier]:
-    """Return the views that hold something which no load of the tables makes anew."""
+def unfed_views(found: Rows) -> list[sql.Identifier]:
+    """Return the populated views that the tables do not feed; ``found``: rows of views_query."""
     views = [_View(*row) for row in found]
-    return [sql.Identifier(one.schema, one.name) for one in views if one.populated and not one.fed]
+    return [
+        sql.Identifier(view.schema, view.name) for view in views if view.populated and not view.fed
+    ]
 
 
 def refresh_views(link: Link, found: Deferred, populated: Collection[str] = ()) -> list[str]:
-    """Refresh the materialised views that the tables feed, and return what could not be.
+    """Refresh the populated views that the tables feed, and return notes for users.
 
-    ``found`` is views_of. Those that hold something here, or did where the snapshot was made:
-    ``populated``.
+    ``found`` is views_query, sent. Views whose keys are in ``populated`` (those of the snapshot)
+    are populated too.
     """
     wanted = [
         view
@@ -89,9 +86,9 @@ def refresh_views(link: Link, found: Deferred, populated: Collection[str] = ()) 
     ]
     with link.own_path():
         for view in wanted:
-            if view.ours:
+            if view.owned:
                 name = sql.Identifier(view.schema, view.name)
                 link.later(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(name))
-    if others := [view.key for view in wanted if not view.ours]:
+    if others := [view.key for view in wanted if not view.owned]:
         return [f"materialised views of another owner were not refreshed: {first(others)}"]
     return []

@@ -32,7 +32,7 @@ from perfdata.target.audit import log_change
 from perfdata.target.guard import check_guard
 from perfdata.target.migrations import database_heads, read_history
 from perfdata.target.target import check_tables
-from perfdata.templates.ownership import is_owned
+from perfdata.templates.databases import is_owned
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

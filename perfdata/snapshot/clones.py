@@ -29,24 +29,24 @@ from perfdata.snapshot.template import (
     request_template,
 )
 from perfdata.target.guard import check_guard
-from perfdata.templates.clone import begin_run, left_clones, make_clone
+from perfdata.templates.clone import begin_run, make_clone, orphaned_clones
 from perfdata.templates.databases import (
     TargetDatabase,
     drop_database,
     find_target,
+    is_target,
     list_databases,
     lock_number,
     lock_target,
     maintenance_link,
-    unfinished,
+    unfinished_databases,
     unlock,
     write_mark,
 )
 from perfdata.templates.marks import Kind
-from perfdata.templates.ownership import leads_to
 from perfdata.templates.properties import read_properties
-from perfdata.templates.swap import obstacle, written
-from perfdata.templates.template import find_template, superfluous_templates
+from perfdata.templates.swap import obstacle, rows_written
+from perfdata.templates.template import find_template, unused_templates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,7 +101,7 @@ class Clones:
             self._database = self._enter()
             self._run = begin_run(self._database.link)
             self._settings = _with_library(self._database, self._settings)
-            left = left_clones(self._database.link, lock_number(self._database.name), self._run)
+            left = orphaned_clones(self._database.link, lock_number(self._database.name), self._run)
             _remove(self._database.link, left, force=True)
         except BaseException:
             self._stack.close()
@@ -118,7 +118,7 @@ class Clones:
             except ConnectError as error:
                 raise NoClonesError(str(error)) from error
             database = find_target(link, there, name, settings)
-            if not leads_to(target, database):
+            if not is_target(target, database):
                 raise NoClonesError(f"{name} is reached by way of a pooler, which names another so")
         if reason := obstacle(database):
             raise NoClonesError(reason)
@@ -171,9 +171,9 @@ class Clones:
         database, file = self._database, snapshot.open()
         lock_target(database.link, database.name, self._report)
         try:
-            for left in unfinished(database.link, lock_number(database.name)):
+            for left in unfinished_databases(database.link, lock_number(database.name)):
                 drop_database(database.link, left, force=True)
-            seen = written(database.link, database.oid)
+            seen = rows_written(database.link, database.oid)
             with open_link(self._target.conninfo) as link:
                 request = self._examine(link, file.manifest, seen)
             found, rows = find_template(database.link, request.key, Kind.PERF), None
@@ -206,7 +206,7 @@ class Clones:
 
     def _make(self, request: TemplateRequest, file: SnapshotFile) -> Database:
         database, conninfo = self._database, self._target.conninfo
-        old = superfluous_templates(list_databases(database.link), database.name, Kind.PERF, 1)
+        old = unused_templates(list_databases(database.link), database.name, Kind.PERF, 1)
         _remove(database.link, old, force=False)
         found, _ = make_template(
             database, conninfo, request, file, self._report, kind=Kind.PERF, finish=settle
@@ -215,7 +215,9 @@ class Clones:
 
     def _use(self, template: Database) -> None:
         if template.mark is not None:
-            write_mark(self._database.link, template.name, "", template.mark.of(used=time.time()))
+            write_mark(
+                self._database.link, template.name, "", replace(template.mark, used=time.time())
+            )
 
 
 def _remove(link: Link, superfluous: list[Database], *, force: bool) -> None:

@@ -20,9 +20,8 @@ from perfdata.errors import (
     SnapshotError,
 )
 from perfdata.load.privileges import check_readable
-from perfdata.load.selection import Selection, whole_tables
+from perfdata.load.selection import Selection, uncovered_notes, whole_tables
 from perfdata.load.sequences import read_sequences
-from perfdata.load.unsaved import unsaved
 from perfdata.load.views import populated_views
 from perfdata.postgres.catalog import json_rows
 from perfdata.postgres.connection import open_link
@@ -209,7 +208,7 @@ def _read(
     if not options.as_superuser:
         refuse_user_code(link, others.rows, read=_read_with(catalog, tables))
     check_readable(link, tables, sequences=options.all_rows)
-    notes = unsaved(link, tables, all_rows=options.all_rows)
+    notes = uncovered_notes(link, tables, all_rows=options.all_rows)
     _hold_still(link, tables)
     requires = () if options.all_rows else tuple(find_requirements(link, catalog, selection))
     if requires and options.strict:

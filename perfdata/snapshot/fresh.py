@@ -44,15 +44,15 @@ from perfdata.templates.databases import (
     TargetDatabase,
     drop_database,
     find_target,
+    is_target,
     list_databases,
     lock_number,
     lock_target,
     maintenance_link,
-    unfinished,
+    unfinished_databases,
 )
-from perfdata.templates.ownership import leads_to
-from perfdata.templates.swap import obstacle, swap, written
-from perfdata.templates.template import clone, find_template, replaced, superfluous_templates
+from perfdata.templates.swap import obstacle, rows_written, swap
+from perfdata.templates.template import clone, find_template, replaced_databases, unused_templates
 from perfdata.text import first
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def restore_fresh(
     manifest = file.manifest
     with hold_target(conninfo, settings, options, report) as target:
         refuse_obstacle(target)
-        for database in unfinished(target.link, lock_number(target.name)):
+        for database in unfinished_databases(target.link, lock_number(target.name)):
             drop_database(target.link, database, force=True)
         with open_link(conninfo) as link:
             request, lost = examine(link, target, file, settings, options)
@@ -168,13 +168,13 @@ def examine(
     options: RestoreOptions,
 ) -> tuple[TemplateRequest, list[str]]:
     """Make every check of the target; return which template it takes, and rows that it loses."""
-    if not leads_to(link, target):
+    if not is_target(link, target):
         raise NoClonesError(f"{target.name} is reached by way of a pooler, which names another so")
     manifest = file.manifest
     plan = prepare(link, manifest, settings, options)
     plan = replace(plan, existing=Existing.ALL, sealed=True)
     oid, name, role = link.rows(_TARGET)[0]
-    before, rows_before = written(link, oid), link.value(_ROWS_WRITTEN)
+    before, rows_before = rows_written(link, oid), link.value(_ROWS_WRITTEN)
     # Tables that were taken whole are compared in a temporary one, which no reader may make.
     timeout_s = options.lock_timeout_s
     with explain_lock_timeout(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
@@ -210,7 +210,7 @@ def _seen(link: Link, oid: int, before: int | None, rows_before: int) -> int | N
     if before is None:
         return None
     link.rows(_FLUSH)  # what this session wrote, which else is counted when it ends
-    now = written(link, oid)
+    now = rows_written(link, oid)
     if now == before or link.value(_ROWS_WRITTEN) == rows_before:
         return now
     return None
@@ -237,8 +237,10 @@ def _remove_older(target: TargetDatabase, template: Database | None) -> Iterator
     stays, which holds what may be nowhere else (see swap): only a collection removes it.
     """
     found = list_databases(target.link)
-    older = [one for one in replaced(found, target.name) if one.mark and not one.mark.first]
-    templates = superfluous_templates(found, target.name, coming=int(template is None))
+    older = [
+        one for one in replaced_databases(found, target.name) if one.mark and not one.mark.first
+    ]
+    templates = unused_templates(found, target.name, coming=int(template is None))
     older += [one for one in templates if template is None or one.oid != template.oid]
     removed: list[str] = []
     for database in older:

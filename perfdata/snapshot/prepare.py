@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.errors import RefusedError, SchemaError
-from perfdata.load.disk_space import space_check
+from perfdata.load.disk_space import rows_space_check
 from perfdata.load.loader import refuse_code_of_load
 from perfdata.load.plan import Existing, Plan
 from perfdata.load.selection import Selection, matching_keys
@@ -23,7 +23,7 @@ from perfdata.snapshot.requirements import required_check
 from perfdata.target.guard import check_guard
 from perfdata.target.migrations import read_history
 from perfdata.target.target import project_of
-from perfdata.templates.ownership import is_owned
+from perfdata.templates.databases import is_owned
 from perfdata.text import first
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
         others = link.later(OTHER_ROLES)
         catalog = read_catalog(link)
         present = drift.migrations_check(read_history(project), catalog)
-        room = space_check(link, manifest.body.bytes, manifest.rows)
+        room = rows_space_check(link, manifest.body.bytes, manifest.rows)
         run_checks(link, [present, sequences_check(manifest.sequences), room])
     drift.check_schema(catalog)
     flag = flag_of(project, settings)

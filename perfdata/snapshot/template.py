@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from psycopg.conninfo import make_conninfo
 
 from perfdata.errors import LoadError
-from perfdata.load.disk_space import mb, room_check, rows_bytes
+from perfdata.load.disk_space import disk_space_check, mb, rows_bytes
 from perfdata.load.private import load_private, open_private
 from perfdata.postgres.link import run_checks
 from perfdata.postgres.reflection import read_catalog
@@ -20,7 +20,7 @@ from perfdata.snapshot.rows import SnapshotRows
 from perfdata.templates.databases import drop_database, list_databases
 from perfdata.templates.fingerprint import fingerprint_database
 from perfdata.templates.marks import Kind
-from perfdata.templates.swap import written
+from perfdata.templates.swap import rows_written
 from perfdata.templates.template import clone, log_bytes, open_work, seal_template
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def check_template_space(
         f"a fresh database needs about {mb(needed)} (a clone of {target.name}, which has "
         f"{mb(request.size_bytes)}, the rows, {mb(rows)}, and a clone of both)"
     )
-    run_checks(target.link, [room_check(target.link, needed, what, target.name)])
+    run_checks(target.link, [disk_space_check(target.link, needed, what, target.name)])
 
 
 def check_clone_space(target: TargetDatabase, template: Database) -> None:
@@ -120,7 +120,7 @@ def check_clone_space(target: TargetDatabase, template: Database) -> None:
     size = int(target.link.value("SELECT pg_database_size(%s::oid)", (template.oid,)))
     needed = size + log_bytes(target, size)
     what = f"the clone of a template needs about {mb(needed)}"
-    run_checks(target.link, [room_check(target.link, needed, what, template.name)])
+    run_checks(target.link, [disk_space_check(target.link, needed, what, template.name)])
 
 
 def make_template(
@@ -150,7 +150,7 @@ def make_template(
             open_work(target.link, work)
             work_conninfo = make_conninfo(conninfo, dbname=work.name)
             with open_private(work_conninfo, request.search_path) as database:
-                if request.seen is None or written(target.link, target.oid) != request.seen:
+                if request.seen is None or rows_written(target.link, target.oid) != request.seen:
                     plan = replace(plan, catalog=_check_same(database.link, request))
                 notes = load_private(database, plan, SnapshotRows(file), executor, report)
                 if finish is not None:

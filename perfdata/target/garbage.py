@@ -1,4 +1,4 @@
-"""Garbage: what killed processes left and what nobody needs any more, files before databases."""
+"""Garbage: files and databases that killed processes left, and databases no longer needed."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from perfdata.server.embedded import EmbeddedServer
 from perfdata.server.sockets import remove_temporary_folder
 from perfdata.server.state import Home, orphaned_clusters
 from perfdata.target.guard import check_guard
-from perfdata.templates.clone import left_clones
+from perfdata.templates.clone import orphaned_clones
 from perfdata.templates.databases import (
     MAINTENANCE,
+    complete_marks,
     drop_database,
     list_databases,
     lock_number,
     maintenance_link,
     try_lock,
-    unfinished,
+    unfinished_databases,
     unlock,
 )
 from perfdata.templates.marks import CLONE_PREFIX, UNMARKED_LIMIT, WORK_PREFIX, Kind
-from perfdata.templates.ownership import complete_marks
-from perfdata.templates.template import replaced, superfluous_templates
+from perfdata.templates.template import replaced_databases, unused_templates
 from perfdata.temporary import find_leftovers, remove_leftover
 
 if TYPE_CHECKING:
@@ -39,15 +39,17 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
     from perfdata.templates.databases import Database
 
-_FILE = "a temporary file of a process that was killed"
-_SOCKETS = "a socket's folder that a process made which was killed"
-_WORK_DIGITS = 8
-_FLEETING = {Kind.WORK, Kind.CLONE}
+_FILE = "temporary file of a process that was killed"
+_SOCKETS = "socket folder of a process that was killed"
+_UNFINISHED = "left by a restore that was killed"
+_ORPHANED = "left by a perf run that was killed"
+_LOCK_DIGITS = 8
+_TEMPORARY = {Kind.WORK, Kind.CLONE}
 
 
 @dataclass(frozen=True)
 class Removed:
-    """A database that was removed, why, and how much room it took."""
+    """A file or database that was removed, the reason, and its size."""
 
     name: str
     reason: str
@@ -56,24 +58,24 @@ class Removed:
 
 @dataclass(frozen=True)
 class Collected:
-    """What a collection removed, and what it left although it is perfdata's: a line each."""
+    """What garbage collection removed, and what it kept, with the reasons."""
 
     removed: tuple[Removed, ...]
     left: tuple[str, ...]
 
     @property
     def size_bytes(self) -> int:
-        """How much room was given back."""
-        return sum(one.size_bytes for one in self.removed)
+        """The disk space that was freed."""
+        return sum(removed.size_bytes for removed in self.removed)
 
 
 def collect_garbage(
     settings: Settings, report: Report = silent, *, dry: bool = False, lost_rows: bool = False
 ) -> Collected:
-    """Remove what killed processes left in the home, and databases (see collect_databases).
+    """Remove files that killed processes left in PERFDATA_HOME, and databases.
 
-    The embedded server is started for that, but not by ``dry``. Where its disk is full it gets the
-    room that was reserved for this.
+    For the databases and arguments see collect_databases. Unless ``dry``, the embedded server is
+    started, with the reserved disk space released in case its disk is full.
     """
     files = tuple(_collect_files(settings, dry=dry))
     if settings.database_url is not None:
@@ -89,12 +91,12 @@ def _collect_embedded(
 ) -> Collected:
     server = EmbeddedServer(settings, report)
     homeless = tuple(
-        f"{folder}: the cluster of PERFDATA_HOME {home}, which is not there; remove that folder if "
-        "the home is gone for good, and not on a disk that is not mounted now"
+        f"{folder}: the cluster of PERFDATA_HOME {home}, which does not exist; remove the folder "
+        "unless that home is on a disk that is not mounted now"
         for folder, home in orphaned_clusters()
     )
     if dry and not server.status().running:
-        stopped = "the embedded server does not run: it would be started to see what is superfluous"
+        stopped = "the embedded server is not running: its databases were not looked at"
         return Collected((), (*homeless, stopped))
     with nullcontext() if dry else server.reserve_released():
         server.start()
@@ -124,13 +126,18 @@ def _collect_files(settings: Settings, *, dry: bool) -> Iterator[Removed]:
 def collect_databases(
     conninfo: str, settings: Settings, *, dry: bool = False, lost_rows: bool = False
 ) -> Collected:
-    """Remove what killed restores left, what finished ones replaced, and unused templates.
+    """Remove orphaned and unfinished databases, replaced ones, and unused templates.
 
-    On the embedded server of all databases; else of the one of ``conninfo``, which the guard must
-    allow. Only what carries perfdata's mark is removed; the templates last used stay, and so does
-    what holds, or may hold, rows that the database in its place does not have, unless
-    ``lost_rows``. ``dry`` removes nothing, and returns what would be. What perfdata.restore
-    protects stays, and all that belongs to it. Raises GuardError, ConnectError.
+    On the embedded server those of all targets, else those of ``conninfo``'s database, which the
+    guard must allow. Only databases with a valid mark are removed. Kept are the templates last
+    used, databases that perfdata.restore protects and all that belong to them, and, unless
+    ``lost_rows``, replaced databases that have, or may have, rows that the new ones lack.
+
+    Args:
+        dry: remove nothing, and return what would be removed.
+        lost_rows: remove the only copies of rows too.
+
+    Raises GuardError or ConnectError.
     """
     with open_link(conninfo) as link:
         check_guard(link, settings)
@@ -141,112 +148,111 @@ def collect_databases(
     with maintenance_link(conninfo) as (link, _):
         if server is None:
             raise GuardError(
-                f"what perfdata made on the server of {target} is known by the server's "
-                f"identifier, which this role may not read: {IDENTIFIER_GRANT}"
+                f"databases that perfdata made on the server of {target} are recognised by the "
+                "server's identifier, which this role may not read",
+                remedy=IDENTIFIER_GRANT,
             )
         if link.server_identifier != server:
-            raise GuardError(f"{target} is reached by way of a pooler: give the server's own URL")
+            raise GuardError(
+                f"the connection to {target} goes through a pooler", remedy="Use the server's URL"
+            )
         numbers = {lock_number(target)}
         if settings.database_url is None:
             if not dry:
                 complete_marks(link)
-            numbers = set(_numbers(list_databases(link)))
+            numbers = set(_lock_numbers(list_databases(link)))
         for number in sorted(numbers):
             if not try_lock(link, number):
-                left.append("a restore is under way: run it again when that has ended")
+                left.append("a restore is running: run it again when that has ended")
                 continue
-            _collect(link, number, removed, left, dry=dry, lost_rows=lost_rows)
+            found = _collect_target(link, number, dry=dry, lost_rows=lost_rows)
+            removed += found.removed
+            left += found.left
             unlock(link, number)
     return Collected(tuple(removed), tuple(left))
 
 
-def _numbers(found: list[Database]) -> Iterator[int]:
-    """Yield the lock of every target that perfdata made a database for."""
-    for one in found:
-        if mark := one.mark or one.strayed:
+def _lock_numbers(databases: list[Database]) -> Iterator[int]:
+    """Yield the lock number of every target that perfdata made a database for."""
+    for database in databases:
+        name = database.name
+        if mark := database.mark or database.invalid_mark:
             yield lock_number(mark.target)
-        elif one.limit == UNMARKED_LIMIT and one.name.startswith((WORK_PREFIX, CLONE_PREFIX)):
-            digits = one.name.removeprefix(WORK_PREFIX).removeprefix(CLONE_PREFIX)[:_WORK_DIGITS]
+        elif database.limit == UNMARKED_LIMIT and name.startswith((WORK_PREFIX, CLONE_PREFIX)):
+            digits = name.removeprefix(WORK_PREFIX).removeprefix(CLONE_PREFIX)[:_LOCK_DIGITS]
             try:
                 yield int.from_bytes(bytes.fromhex(digits), signed=True)
             except ValueError:
                 continue
 
 
-def _collect(
-    link: Link,
-    number: int,
-    removed: list[Removed],
-    left: list[str],
-    *,
-    dry: bool,
-    lost_rows: bool,
-) -> None:
-    found = list_databases(link)
-    if forbidden := [
-        one.name for one in found if one.protected and lock_number(one.name) == number
-    ]:
-        left.append(f"what belongs to {forbidden[0]}: perfdata.restore is set in that")
-        return
-    for one, reason in _superfluous(link, number):
-        held = _held(one)
-        if held and not lost_rows:
-            left.append(f"{one.name}: {held}; db.gc --lost-rows removes it")
+def _collect_target(link: Link, number: int, *, dry: bool, lost_rows: bool) -> Collected:
+    """Collect the databases of the target with this lock number, whose lock is held."""
+    databases = list_databases(link)
+    for database in databases:
+        if database.protected and lock_number(database.name) == number:
+            why = "perfdata.restore is set in it"
+            return Collected((), (f"what belongs to {database.name}: {why}",))
+    removed: list[Removed] = []
+    left: list[str] = []
+    for database, reason in _garbage(link, number):
+        unique = _unique_rows(database)
+        if unique and not lost_rows:
+            left.append(f"{database.name}: {unique}; db.gc --lost-rows removes it")
             continue
-        size = link.value("SELECT pg_database_size(%s::oid)", (one.oid,))
+        size = link.value("SELECT pg_database_size(%s::oid)", (database.oid,))
         try:
             if not dry:
-                drop_database(link, one, force=reason in {_UNFINISHED, _LEFT})
+                drop_database(link, database, force=reason in {_UNFINISHED, _ORPHANED})
         except ServerRefusedError as error:
-            left.append(
-                f"{one.name}: {'; '.join(filter(None, (error.server_message, error.detail)))}"
-            )
+            refusal = "; ".join(filter(None, (error.server_message, error.detail)))
+            left.append(f"{database.name}: {refusal}")
         else:
-            removed.append(Removed(one.name, f"{reason}; {held}" if held else reason, size))
-    left += [f"{one.name}: {why}" for one in found if (why := _kept(one, number))]
+            reasons = f"{reason}; {unique}" if unique else reason
+            removed.append(Removed(database.name, reasons, size))
+    left += [f"{kept.name}: {why}" for kept in databases if (why := _why_kept(kept, number))]
+    return Collected(tuple(removed), tuple(left))
 
 
-def _kept(one: Database, number: int) -> str:
-    """Say why a database with a mark for the target of this lock stays, if it always does."""
-    mark = one.mark or one.strayed
+def _why_kept(database: Database, number: int) -> str:
+    """Return why a marked database of the target with this lock number is never removed, or ""."""
+    mark = database.mark or database.invalid_mark
     if mark is None or mark.kind is Kind.MADE or lock_number(mark.target) != number:
         return ""
-    if one.protected:
+    if database.protected:
         return "perfdata.restore is set in it"
-    if one.mark is None:
+    if database.mark is None:
         return (
-            f"carries a mark ({mark.kind.value}) of another name, database or server, or one "
-            "without the server's identifier: where it is yours to remove, DROP DATABASE"
+            f"carries a mark ({mark.kind.value}) of another name, database or server, or without "
+            "the server's identifier; if you don't need it, DROP DATABASE"
         )
     return ""
 
 
-def _held(one: Database) -> str:
-    """Say which rows a replaced database has, or may have, that the one in its place lacks."""
-    mark = one.mark
+def _unique_rows(database: Database) -> str:
+    """Return which rows a replaced database has, or may have, that the new one lacks, or ""."""
+    mark = database.mark
     if mark is None:
         return ""
     if mark.lost:
-        return f"has rows that were not taken over into {mark.target}: {mark.lost}"
+        return f"has rows that {mark.target} does not have: {mark.lost}"
     if mark.changed:
         return f"was written to during the restore of {mark.target} that replaced it"
     return ""
 
 
-_UNFINISHED = "left by a restore that was killed"
-_LEFT = "left by a perf run that was killed"
-
-
-def _superfluous(link: Link, number: int) -> Iterator[tuple[Database, str]]:
-    for one in unfinished(link, number):
-        yield one, _UNFINISHED
-    for one in left_clones(link, number):
-        yield one, _LEFT
+def _garbage(link: Link, number: int) -> Iterator[tuple[Database, str]]:
+    """Yield the databases to be removed for the target with this lock number, with the reasons."""
+    for database in unfinished_databases(link, number):
+        yield database, _UNFINISHED
+    for database in orphaned_clones(link, number):
+        yield database, _ORPHANED
     found = list_databases(link)
-    targets = {one.mark.target for one in found if one.mark and one.mark.kind not in _FLEETING}
+    marks = [database.mark for database in found if database.mark]
+    targets = {mark.target for mark in marks if mark.kind not in _TEMPORARY}
     for target in sorted(name for name in targets if lock_number(name) == number):
-        for one in replaced(found, target):
-            yield one, f"was replaced in the place of {target}"
+        for database in replaced_databases(found, target):
+            yield database, f"was replaced by a restore of {target}"
         for kind in (Kind.TEMPLATE, Kind.PERF):
-            for one in superfluous_templates(found, target, kind):
-                yield one, f"a template of {target} that is not used any more"
+            for database in unused_templates(found, target, kind):
+                yield database, f"a template of {target} that is no longer used"

@@ -24,8 +24,7 @@ from perfdata.target.migrations import (
     read_history,
     tables_digest,
 )
-from perfdata.templates.databases import mark_made
-from perfdata.templates.ownership import complete_marks
+from perfdata.templates.databases import complete_marks, mark_made
 
 if TYPE_CHECKING:
     from perfdata.config import Settings

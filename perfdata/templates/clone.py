@@ -1,7 +1,7 @@
-"""Clones: databases of a run's own, that last as long as the run needs them.
+"""Clones: databases that a test run makes from a template, and drops at its end.
 
-A run holds an advisory lock in the maintenance database, whose number stands in the names of its
-clones. A clone whose run's lock is free was left by a run that was killed.
+A run holds an advisory lock in the maintenance database; its number is part of the names of its
+clones. A clone whose lock is free is orphaned: its run was killed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from psycopg import sql
 from perfdata.postgres.locks import ADVISORY_LOCK
 from perfdata.templates.databases import (
     Database,
+    database_oid,
     drop_database,
     list_databases,
     lock_number,
     write_mark,
 )
 from perfdata.templates.marks import CLONE_PREFIX, Kind, Mark
-from perfdata.templates.properties import put_properties, read_properties
+from perfdata.templates.properties import apply_properties, read_properties
 from perfdata.templates.template import create_clone
 
 if TYPE_CHECKING:
@@ -34,12 +35,12 @@ _RUNS = ADVISORY_LOCK + 1
 # After the prefix: eight digits of the target's lock, an underscore, eight of the run's.
 _RUN_AT, _DIGITS = 9, 8
 
-# Of what clones are set to, the one that is a list of names.
+# The only setting of clones whose value is a list of names.
 _LIST = "session_preload_libraries"
 
 
 def begin_run(link: Link) -> int:
-    """Take the lock of a new run, which ends with the connection; return its number."""
+    """Take the lock of a new run until the connection closes; return its number."""
     while True:
         number = secrets.randbits(31)
         if link.value("SELECT pg_try_advisory_lock(%s, %s)", (_RUNS, number)):
@@ -49,32 +50,32 @@ def begin_run(link: Link) -> int:
 def make_clone(
     target: TargetDatabase, template: Database, run: int, settings: Mapping[str, str]
 ) -> Database:
-    """Clone a template for a run; it has the target's owner, grants and settings, and these.
+    """Clone a template for a run, with the target's owner, grants and settings, and ``settings``.
 
-    Raises ServerRefusedError and SchemaError where the role may not.
+    Raises ServerRefusedError or SchemaError if the role may not set these.
     """
     link, number = target.link, lock_number(target.name) & 0xFFFFFFFF
     name = f"{CLONE_PREFIX}{number:08x}_{run:08x}_{secrets.token_hex(4)}"
     create_clone(target, template, name, settled=True)
-    oid = link.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,))
+    oid = database_oid(link, name)
     mark = Mark(Kind.CLONE, oid, target.name, template.key)
-    made = Database.new(link, oid, name, None)
+    clone = Database.new(link, oid, name, None)
     try:
         write_mark(link, name, "", mark)
-        wanted = read_properties(link, target.oid)
-        others = tuple(one for one in wanted.settings if one[0] or _named(one[1]) not in settings)
-        wanted = replace(wanted, settings=others, connection_limit=-1, is_template=False)
+        properties = read_properties(link, target.oid)
+        others = tuple(
+            (role, setting)
+            for role, setting in properties.settings
+            if role or setting.partition("=")[0] not in settings
+        )
+        properties = replace(properties, settings=others, connection_limit=-1, is_template=False)
         with link.transaction():
-            put_properties(link, name, wanted, oid)
-            link.together([_set(name, *one) for one in settings.items()])
+            apply_properties(link, name, properties, oid)
+            link.together([_set(name, setting, value) for setting, value in settings.items()])
     except BaseException:
-        drop_database(link, made, force=True)
+        drop_database(link, clone, force=True)
         raise
-    return made
-
-
-def _named(setting: str) -> str:
-    return setting.partition("=")[0]
+    return clone
 
 
 def _set(name: str, setting: str, value: str) -> sql.Composed:
@@ -82,31 +83,33 @@ def _set(name: str, setting: str, value: str) -> sql.Composed:
     return sql.SQL("ALTER DATABASE {} SET {} TO {}").format(
         sql.Identifier(name),
         sql.SQL(".").join(map(sql.Identifier, setting.split("."))),
-        sql.SQL(", ").join(sql.Literal(one.strip('"')) for one in values),
+        sql.SQL(", ").join(sql.Literal(element.strip('"')) for element in values),
     )
 
 
-def left_clones(link: Link, number: int, own_run: int | None = None) -> list[Database]:
-    """Return the clones for a target (by its lock's number) that killed runs have left.
+def orphaned_clones(link: Link, number: int, own_run: int | None = None) -> list[Database]:
+    """Return the clones for a target (by its lock's number) whose runs were killed.
 
-    The locks of these runs are held from then on, so that no two remove the same.
+    This takes the locks of these runs, so that no other process removes the same clones.
     """
     return [
-        one
-        for one in list_databases(link)
-        if one.removable and _is_clone(one, number) and _is_left(link, one.name, own_run)
+        database
+        for database in list_databases(link)
+        if database.removable
+        and _is_clone(database, number)
+        and _is_orphaned(link, database.name, own_run)
     ]
 
 
-def _is_clone(one: Database, number: int) -> bool:
-    if not one.name.startswith(f"{CLONE_PREFIX}{number & 0xFFFFFFFF:08x}_"):
+def _is_clone(database: Database, number: int) -> bool:
+    if not database.name.startswith(f"{CLONE_PREFIX}{number & 0xFFFFFFFF:08x}_"):
         return False
-    if one.mark is not None:
-        return one.mark.kind is Kind.CLONE
-    return one.unmarked
+    if database.mark is not None:
+        return database.mark.kind is Kind.CLONE
+    return database.unmarked
 
 
-def _is_left(link: Link, name: str, own_run: int | None) -> bool:
+def _is_orphaned(link: Link, name: str, own_run: int | None) -> bool:
     digits = name.removeprefix(CLONE_PREFIX)[_RUN_AT : _RUN_AT + _DIGITS]
     try:
         run = int(digits, 16)

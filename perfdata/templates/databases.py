@@ -1,15 +1,15 @@
-"""The databases of a server: what perfdata made, known by its mark, and where it works on them.
+"""The databases of a server: which of them perfdata made, and locks for working on them.
 
-Every database that perfdata makes is known by its mark; nothing without one is ever removed. What
-is done for one target is done under an advisory lock of its own in the maintenance database, so
-that an unfinished database that is found under it was left by a run that was killed.
+perfdata marks every database that it makes, and removes only marked ones. Work for a target is done
+with the target's advisory lock held in the maintenance database. An unfinished database that is
+found with the lock held is orphaned: its process was killed.
 """
 
 from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
@@ -24,9 +24,10 @@ from perfdata.templates.marks import (
     WORK_PREFIX,
     Kind,
     Mark,
+    format_comment,
     parse_mark,
     read_mark,
-    write_comment,
+    user_text,
 )
 
 if TYPE_CHECKING:
@@ -44,14 +45,21 @@ SELECT d.oid::bigint, d.datname, shobj_description(d.oid, 'pg_database'), d.datc
   EXISTS (SELECT FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) c (setting)
           WHERE s.setdatabase = d.oid AND c.setting ILIKE 'perfdata.restore=_%')
 FROM pg_database d ORDER BY d.datname"""
+_CURRENT = """
+SELECT d.oid::bigint, d.datname, pg_catalog.shobj_description(d.oid, 'pg_database')
+FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()"""
 
 
 @dataclass(frozen=True)
 class Database:
-    """A database of the server with this identifier (None: it won't say).
+    """A database of a server.
 
-    ``ours``: this role's own, ``held``: one that it may remove, ``protected``: perfdata.restore is
-    set in it, so that it stays.
+    Attributes:
+        limit: its connection limit.
+        ours: whether this very role owns it.
+        droppable: whether this role may drop it.
+        protected: whether perfdata.restore is set in it, so that it must stay.
+        server: the server's system identifier, None if this role can't read it.
     """
 
     oid: int
@@ -59,29 +67,29 @@ class Database:
     comment: str | None
     limit: int
     ours: bool
-    held: bool
+    droppable: bool
     protected: bool
     server: int | None
 
     @classmethod
     def new(cls, link: Link, oid: int, name: str, comment: str | None) -> Database:
-        """Return a database that this role has just made, sealed by its limit."""
+        """Return a database that this role has just created."""
         return cls(
             oid, name, comment, UNMARKED_LIMIT,
-            ours=True, held=True, protected=False, server=link.server_identifier,
+            ours=True, droppable=True, protected=False, server=link.server_identifier,
         )  # fmt: skip
 
     @property
     def mark(self) -> Mark | None:
-        """What perfdata wrote into its comment, as long as the name is the one it goes with."""
+        """The mark in its comment, None if it is not valid here."""
         mark = read_mark(self.comment, self.oid, self.server)
-        return mark if mark is not None and mark.names(self.name) else None
+        return mark if mark is not None and mark.fits(self.name) else None
 
     @property
-    def strayed(self) -> Mark | None:
-        """A mark that does not hold here, of a database that was to be removed.
+    def invalid_mark(self) -> Mark | None:
+        """A mark that is not valid here, of a database that could otherwise be removed.
 
-        Somebody gave it another name, or the mark was written on another server, for another
+        Somebody renamed the database, or the mark was written on another server, for another
         database, or without the server's identifier.
         """
         mark = parse_mark(self.comment)
@@ -89,31 +97,32 @@ class Database:
 
     @property
     def removable(self) -> bool:
-        """Whether this role may remove it, and nobody forbade that."""
-        return self.held and not self.protected
+        """Whether this role may drop it, and it is not protected."""
+        return self.droppable and not self.protected
 
     @property
     def key(self) -> str:
-        """The key of a template; empty for all else."""
+        """The key of a template; empty for other databases."""
         return self.mark.key if self.mark else ""
 
     def unfinished_for(self, number: int) -> bool:
-        """Tell whether it was made by a run for the target of this lock, and never finished."""
+        """Tell whether it is unfinished work for the target with this lock number."""
         if self.mark is not None:
             return self.mark.kind is Kind.WORK and lock_number(self.mark.target) == number
         return self.unmarked and self.name.startswith(work_prefix(number))
 
     @property
     def unmarked(self) -> bool:
-        """Whether a run was killed between making it and writing its mark."""
+        """Whether its process was killed after creating it, before writing the mark."""
         return self.comment is None and self.limit == UNMARKED_LIMIT
 
 
 @dataclass(frozen=True)
 class TargetDatabase:
-    """Where a database is replaced: a link to the maintenance database, and the target.
+    """A database to be replaced, and a link to its server's maintenance database.
 
-    ``conninfo`` is the maintenance database's, and may hold a password.
+    ``conninfo`` is the maintenance database's, and may contain a password. ``oid`` is 0 if the
+    server has no such database. ``terminate`` says whether to end others' sessions.
     """
 
     link: Link
@@ -127,25 +136,25 @@ class TargetDatabase:
 def find_target(
     link: Link, conninfo: str, name: str, settings: Settings, *, terminate: bool = False
 ) -> TargetDatabase:
-    """Find a target over the maintenance database, whose link and conninfo are given."""
+    """Find a target by its name; link and conninfo are the maintenance database's."""
     oid = next((database.oid for database in list_databases(link) if database.name == name), 0)
     embedded = EmbeddedServer(settings).owns(link)
     return TargetDatabase(link, conninfo, oid, name, embedded, terminate)
 
 
 def lock_number(target: str) -> int:
-    """Return the number of a target's advisory lock, which stands in its databases' names too."""
+    """Return the number of a target's advisory lock; it is part of its databases' names."""
     return int.from_bytes(hashlib.sha256(target.encode()).digest()[:4], signed=True)
 
 
 def work_prefix(number: int) -> str:
-    """Return how the names of a target's unfinished databases begin."""
+    """Return the prefix of the names of a target's unfinished databases."""
     return f"{WORK_PREFIX}{number & 0xFFFFFFFF:08x}_"
 
 
 @contextmanager
 def maintenance_link(conninfo: str) -> Iterator[tuple[Link, str]]:
-    """Connect to the maintenance database of a conninfo's server; yield the conninfo used too.
+    """Connect to a server's maintenance database; yield a link and its conninfo.
 
     Raises ConnectError.
     """
@@ -165,34 +174,36 @@ def maintenance_link(conninfo: str) -> Iterator[tuple[Link, str]]:
 
 
 def lock_target(link: Link, target: str, report: Report) -> None:
-    """Wait for the advisory lock of a target, and hold it as long as the connection lasts."""
+    """Wait for a target's advisory lock, and hold it until the connection closes."""
     if not try_lock(link, lock_number(target)):
         report(Event(f"waiting for another restore that replaces {target}"))
         link.rows("SELECT pg_advisory_lock(%s, %s)", (ADVISORY_LOCK, lock_number(target)))
 
 
 def try_lock(link: Link, number: int) -> bool:
-    """Take a target's advisory lock where nobody holds it."""
+    """Take a target's advisory lock if it is free; tell whether it was."""
     taken = link.value("SELECT pg_try_advisory_lock(%s, %s)", (ADVISORY_LOCK, number))
     return bool(taken)
 
 
 def unlock(link: Link, number: int) -> None:
-    """Give a target's advisory lock back."""
+    """Release a target's advisory lock."""
     link.rows("SELECT pg_advisory_unlock(%s, %s)", (ADVISORY_LOCK, number))
 
 
 def list_databases(link: Link) -> list[Database]:
-    """Return the databases of the server, whoever made them."""
+    """Return all databases of the server."""
     return [Database(*[*row, link.server_identifier]) for row in link.rows(_DATABASES)]
 
 
-def write_mark(link: Link, name: str, words: str, mark: Mark) -> str:
-    """Write a database's comment anew: what somebody wrote, and the mark, of this very server.
+def database_oid(link: Link, name: str) -> int:
+    """Return the oid of a database that exists."""
+    return int(link.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,)))
 
-    Returns the comment.
-    """
-    comment = write_comment(words, mark.of(server=link.server_identifier or 0))
+
+def write_mark(link: Link, name: str, text: str, mark: Mark) -> str:
+    """Set a database's comment to a user's text and a mark for this server; return it."""
+    comment = format_comment(text, replace(mark, server=link.server_identifier or 0))
     link.execute(
         sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment))
     )
@@ -200,30 +211,57 @@ def write_mark(link: Link, name: str, words: str, mark: Mark) -> str:
 
 
 def mark_made(link: Link, name: str) -> None:
-    """Mark a database that perfdata has just made to be used: all in it is perfdata's."""
-    oid = link.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,))
-    write_mark(link, name, "", Mark(Kind.MADE, oid, name))
+    """Mark a new database as owned by perfdata."""
+    write_mark(link, name, "", Mark(Kind.MADE, database_oid(link, name), name))
 
 
-def drop_database(link: Link, one: Database, *, force: bool) -> None:
-    """Drop a database that carries perfdata's mark, where it still is what was found.
-
-    ``force`` ends the sessions in it.
-    """
-    found = link.rows("SELECT datname, datistemplate FROM pg_database WHERE oid = %s", (one.oid,))
-    if not found or found[0][0] != one.name:
-        return  # dropped meanwhile, or renamed: then somebody wants it
-    # What an interrupted DROP leaves behind takes no ALTER, which would end the connection.
+def drop_database(link: Link, database: Database, *, force: bool) -> None:
+    """Drop a marked database, unless it was renamed since; ``force`` ends the sessions in it."""
+    query = "SELECT datname, datistemplate FROM pg_database WHERE oid = %s"
+    found = link.rows(query, (database.oid,))
+    if not found or found[0][0] != database.name:
+        return
+    # Only if needed: ALTER of a database whose DROP was interrupted would end the connection.
     if found[0][1]:
-        run_named(link, "ALTER DATABASE {} IS_TEMPLATE false", one.name)
-    run_named(link, "DROP DATABASE {} WITH (FORCE)" if force else "DROP DATABASE {}", one.name)
+        run_named(link, "ALTER DATABASE {} IS_TEMPLATE false", database.name)
+    drop: LiteralString = "DROP DATABASE {} WITH (FORCE)" if force else "DROP DATABASE {}"
+    run_named(link, drop, database.name)
 
 
-def unfinished(link: Link, number: int) -> list[Database]:
-    """Return what killed runs left for a target; to be asked only under its lock."""
-    return [one for one in list_databases(link) if one.removable and one.unfinished_for(number)]
+def unfinished_databases(link: Link, number: int) -> list[Database]:
+    """Return what killed processes left for a target; its lock must be held."""
+    return [
+        database
+        for database in list_databases(link)
+        if database.removable and database.unfinished_for(number)
+    ]
+
+
+def is_owned(link: Link) -> bool:
+    """Tell whether perfdata owns the database of a link, and may replace it."""
+    ((oid, name, comment),) = link.rows(_CURRENT)
+    mark = read_mark(comment, oid, link.server_identifier)
+    return mark is not None and mark.kind is Kind.MADE and mark.fits(name)
+
+
+def is_target(link: Link, target: TargetDatabase) -> bool:
+    """Tell whether a link is to the target; through a pooler it may be to another database."""
+    ((oid, name, _),) = link.rows(_CURRENT)
+    same = (oid, name) == (target.oid, target.name)
+    return same and link.server_identifier == target.link.server_identifier
+
+
+def complete_marks(link: Link) -> None:
+    """Add the server's identifier to marks that lack it.
+
+    For the embedded server only, where every mark was written by perfdata for this server.
+    """
+    for database in list_databases(link):
+        mark = parse_mark(database.comment)
+        if mark is not None and not mark.server and mark.oid == database.oid:
+            write_mark(link, database.name, user_text(database.comment), mark)
 
 
 def run_named(link: Link, statement: LiteralString, *names: str) -> None:
-    """Run a statement whose placeholders are names, of databases for example."""
+    """Run a statement whose placeholders are identifiers."""
     link.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

@@ -1,8 +1,8 @@
-"""A fingerprint of all that is in a database but the rows of the tables that a load fills.
+"""The fingerprint of a database: of all its contents except the rows of tables that a load fills.
 
-Two databases with the same one can take each other's place in a load. What a load makes anew (keys,
-indexes, their triggers) is written without oids; the rest may hold them: a fingerprint that changes
-without need costs a template, one that does not change where it must would cost data.
+Before a load, databases with the same fingerprint are interchangeable. What a load recreates (keys,
+indexes, their triggers) is hashed without oids; the rest may include them: a fingerprint that
+changes needlessly costs a new template, one that fails to change would cost data.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from perfdata.load.views import kept_views, views_query
+from perfdata.load.views import unfed_views, views_query
 from perfdata.postgres.catalog import table_key
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from perfdata.postgres.catalog import Catalog, Table
     from perfdata.postgres.link import Link
 
-# Objects of initdb have lower numbers; of those only what may be granted is looked at.
-_FIRST_OWN_OID = 16384
+# Objects made by initdb have lower oids; of these, only those with changed grants are hashed.
+_FIRST_USER_OID = 16384
 
-# Catalogs whose rows tell all there is to know of an object, and the column that names its owner.
-_WHOLE = {
+# Catalogs whose rows describe an object completely, with the column of its oid.
+_CATALOGS = {
     "pg_aggregate": "aggfnoid", "pg_am": "oid", "pg_amop": "oid", "pg_amproc": "oid",
     "pg_cast": "oid", "pg_collation": "oid", "pg_conversion": "oid", "pg_default_acl": "oid",
     "pg_enum": "oid", "pg_event_trigger": "oid", "pg_extension": "oid",
@@ -39,7 +39,8 @@ _WHOLE = {
     "pg_ts_config_map": "mapcfg", "pg_ts_dict": "oid", "pg_ts_parser": "oid",
     "pg_ts_template": "oid", "pg_type": "oid",
 }  # fmt: skip
-_GRANTED = {"pg_namespace": "nspacl", "pg_proc": "proacl", "pg_type": "typacl"}
+# Columns of the grants on objects made by initdb.
+_GRANTS = {"pg_namespace": "nspacl", "pg_proc": "proacl", "pg_type": "typacl"}
 
 _RELATIONS = """
 WITH own AS (
@@ -79,7 +80,7 @@ UNION ALL SELECT concat('label ', to_jsonb(l)) FROM pg_seclabel l
 UNION ALL SELECT concat('mapping ', to_jsonb(m)) FROM pg_user_mappings m
 """
 
-# Tables of extensions whose rows are a user's (spatial_ref_sys is one) are in no catalog of ours.
+# Extension tables with user data, such as spatial_ref_sys, which are not in ``catalog.tables``.
 _EXTENSION_TABLES = """
 SELECT n.nspname, c.relname FROM pg_extension e, unnest(e.extconfig) x
 JOIN pg_class c ON c.oid = x JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -93,53 +94,55 @@ WHERE c.relkind = 'S' AND c.relpersistence <> 't' ORDER BY 1, 2"""
 def fingerprint_database(
     link: Link, catalog: Catalog, filled: Collection[Table], moved: Collection[str] = ()
 ) -> str:
-    """Hash everything in a database but the rows of the tables that a load fills.
+    """Hash everything in a database except the rows of the tables that a load fills.
 
-    That is: every definition, the rows of all other tables and of the materialised views that the
-    filled ones do not feed, and where the sequences stand that feed none of the filled ones and
-    are not ``moved`` by the load.
+    That is: all definitions, the rows of other tables and of materialised views that the filled
+    tables do not feed, and the states of sequences that neither feed the filled tables nor are
+    ``moved`` (by key). Returns a sha256 in hexadecimal.
     """
     with link.transaction():
         others = (_EXTENSION_TABLES, _SEQUENCES, views_query(filled))
-        *described, extension_tables, sequences, views = link.together(
-            [_RELATIONS, *_whole(), *others]
+        *definitions, extension_tables, sequences, views = link.together(
+            [_RELATIONS, *_catalog_queries(), *others]
         )
-        left: list[sql.Composable] = [table.only for table in catalog.tables if table not in filled]
-        kept = kept_views(views)
-        left += kept
-        # A migration of data alone changes no more than where Alembic stands.
-        left += [one.only for one in catalog.versions]
-        left += [sql.SQL("ONLY {}").format(sql.Identifier(*row)) for row in extension_tables]
+        tables: list[sql.Composable] = [
+            table.only for table in catalog.tables if table not in filled
+        ]
+        unfed = unfed_views(views)
+        tables += unfed
+        # A data migration may change only Alembic's version.
+        tables += [table.only for table in catalog.versions]
+        tables += [sql.SQL("ONLY {}").format(sql.Identifier(*row)) for row in extension_tables]
         oids = {table.oid for table in filled}
-        fed = {(one.schema, one.name) for one in catalog.sequences if one.table in oids}
-        stay = {names for names in sequences if table_key(*names) not in moved} - fed
-        contents = link.together([*_rows_of(left), *_places_of(stay)])
+        fed = {(s.schema, s.name) for s in catalog.sequences if s.table in oids}
+        unmoved = {name for name in sequences if table_key(*name) not in moved} - fed
+        contents = link.together([*_row_hashes(tables), *_sequence_states(unmoved)])
     digest = hashlib.sha256()
-    for rows in described:
+    for rows in definitions:
         digest.update("\n".join(sorted(str(row[0]) for row in rows)).encode())
-    digest.update(repr([contents, [one.as_string(None) for one in kept]]).encode())
+    digest.update(repr([contents, [view.as_string(None) for view in unfed]]).encode())
     return digest.hexdigest()
 
 
-def _whole() -> Iterable[sql.Composed]:
-    for name, column in _WHOLE.items():
-        granted: LiteralString = _GRANTED.get(name, "")
+def _catalog_queries() -> Iterable[sql.Composed]:
+    for name, column in _CATALOGS.items():
+        granted: LiteralString = _GRANTS.get(name, "")
         yield sql.SQL(
             "SELECT concat({}, to_jsonb(t)) FROM pg_catalog.{} t WHERE (t.{}::oid >= {}{}){}"
         ).format(
             sql.Literal(name),
             sql.Identifier(name),
             sql.Identifier(column),
-            sql.Literal(_FIRST_OWN_OID),
+            sql.Literal(_FIRST_USER_OID),
             sql.SQL(" OR t.{} IS NOT NULL").format(sql.Identifier(granted))
             if granted
             else sql.SQL(""),
-            # Made by the first temporary table of a session, ours too, and never removed.
+            # The schemas of temporary tables: any session may make them, and they stay.
             sql.SQL(" AND t.nspname !~ '^pg_(toast_)?temp_'" if name == "pg_namespace" else ""),
         )
 
 
-def _rows_of(tables: Iterable[sql.Composable]) -> Iterable[sql.Composed]:
+def _row_hashes(tables: Iterable[sql.Composable]) -> Iterable[sql.Composed]:
     for table in tables:
         # t.* is the row; a bare t would be a column of that name.
         yield sql.SQL("SELECT count(*), sum(hashtextextended(ROW(t.*)::text, 0)) FROM {} t").format(
@@ -147,6 +150,6 @@ def _rows_of(tables: Iterable[sql.Composable]) -> Iterable[sql.Composed]:
         )
 
 
-def _places_of(sequences: Iterable[tuple[str, ...]]) -> Iterable[sql.Composed]:
+def _sequence_states(sequences: Iterable[tuple[str, ...]]) -> Iterable[sql.Composed]:
     for names in sorted(sequences):
         yield sql.SQL("SELECT last_value, is_called FROM {}").format(sql.Identifier(*names))

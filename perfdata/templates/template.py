@@ -1,4 +1,4 @@
-"""Templates: finished databases that others are cloned from."""
+"""Templates: finished databases, from which others are cloned."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from perfdata.errors import ServerRefusedError
 from perfdata.postgres.sessions import remaining_sessions, without_sessions
 from perfdata.templates.databases import (
     Database,
+    database_oid,
     list_databases,
     lock_number,
     run_named,
@@ -26,34 +27,34 @@ if TYPE_CHECKING:
 
 # Perf tests use several datasets in one run, and the next run uses the same.
 TEMPLATES_KEPT = {Kind.TEMPLATE: 2, Kind.PERF: 8}
-# FILE_COPY checkpoints the whole cluster, WAL_LOG writes all that it copies twice. Measured with
-# 18.6: 7.5 MB 55-93 ms against 67-90 ms, but 330 ms when much had just been loaded; 383 MB
-# 0.23-0.39 s against 0.57-1.0 s. So beside a load small ones by WAL_LOG; on a server that others
-# use, all until it costs more than such a checkpoint.
+# FILE_COPY checkpoints the whole cluster; WAL_LOG writes everything twice. Measured with 18.6:
+# 7.5 MB take 55-93 ms against 67-90 ms, but 330 ms shortly after a load; 383 MB take 0.23-0.39 s
+# against 0.57-1.0 s. So small databases use WAL_LOG shortly after a load; on a server with other
+# users, all for which it costs less than such a checkpoint.
 OWN_FILE_COPY_BYTES = 64 << 20
 FILE_COPY_BYTES = 256 << 20
-# System and I/O errors: a file system that can't clone a file says so only when it is asked.
+# SQLSTATE classes of system and I/O errors, from file systems that can't clone files.
 _NO_FILE_CLONES = {"0A", "22", "58", "XX"}
-# From 18 on the server may have the file system clone the files, where that can.
-_HOW = """
+# From 18 on, the server can have the file system clone the files.
+_CLONING = """
 SELECT pg_database_size(%s::oid), EXISTS (SELECT FROM pg_settings
   WHERE name = 'file_copy_method' AND 'clone' = ANY (enumvals))"""
 
 
 def find_template(link: Link, key: str, kind: Kind = Kind.TEMPLATE) -> Database | None:
-    """Return the finished template of a key, made by this very role."""
-    for one in list_databases(link):
-        mark = one.mark
-        if one.ours and mark and mark.kind is kind and mark.key == key:
-            return one
+    """Return the finished template of a key that this very role owns."""
+    for database in list_databases(link):
+        mark = database.mark
+        if database.ours and mark and mark.kind is kind and mark.key == key:
+            return database
     return None
 
 
 def clone(target: TargetDatabase, source: Database, *, settled: bool = False) -> Database:
-    """Clone a database into a sealed one, marked as unfinished work.
+    """Clone a database into one that accepts no connections, marked as unfinished work.
 
-    ``settled``: nothing was loaded just now, so that a checkpoint costs little.
-    Raises RefusedError, naming who is there, where somebody is in the source.
+    ``settled`` says that nothing was loaded recently, so that a checkpoint is cheap.
+    Raises RefusedError, naming them, if sessions are open in the source.
     """
     name = f"{work_prefix(lock_number(target.name))}{secrets.token_hex(6)}"
     terminate = target.terminate and source.oid == target.oid
@@ -61,15 +62,15 @@ def clone(target: TargetDatabase, source: Database, *, settled: bool = False) ->
         target.link, target.conninfo, source.oid, source.name, terminate=terminate
     ):
         create_clone(target, source, name, settled=settled)
-    oid = target.link.value("SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,))
+    oid = database_oid(target.link, name)
     comment = write_mark(target.link, name, "", Mark(Kind.WORK, oid, target.name))
     return Database.new(target.link, oid, name, comment)
 
 
 def create_clone(target: TargetDatabase, source: Database, name: str, *, settled: bool) -> None:
-    """Clone a database in the quickest way; the clone is sealed, and has no mark yet."""
+    """Clone a database in the fastest way; the clone accepts no connections and has no mark."""
     link = target.link
-    ((size, cloning),) = link.rows(_HOW, (source.oid,))
+    ((size, cloning),) = link.rows(_CLONING, (source.oid,))
     query = sql.SQL(
         "CREATE DATABASE {} TEMPLATE {} STRATEGY {} ALLOW_CONNECTIONS false CONNECTION LIMIT {}"
     )
@@ -97,12 +98,12 @@ def _file_copy_bytes(target: TargetDatabase) -> int:
 
 
 def log_bytes(target: TargetDatabase, size: int) -> int:
-    """Return what a clone of so many bytes writes to the log at its most, beside its files."""
+    """Return how many bytes of WAL a clone of ``size`` bytes writes at most, besides its files."""
     return min(size, _file_copy_bytes(target))
 
 
 def open_work(link: Link, work: Database) -> None:
-    """Let this role, and no other but superusers, into a database that is worked on."""
+    """Let only this role and superusers connect to an unfinished database."""
     name = sql.Identifier(work.name)
     with link.transaction():
         link.together(
@@ -114,10 +115,10 @@ def open_work(link: Link, work: Database) -> None:
 def seal_template(
     target: TargetDatabase, work: Database, key: str, snapshot: str, kind: Kind = Kind.TEMPLATE
 ) -> Database:
-    """Make a finished work database the template of a key; its mark says so last, or not at all."""
+    """Make a finished database the template of a key, in one transaction."""
     link, name = target.link, template_name(key)
     mark = Mark(kind, work.oid, target.name, key, snapshot, time.time())
-    # Ours are closed and about to end; whoever else looked in is ended, over one connection more.
+    # Our own sessions are closed and end by themselves; other sessions are terminated.
     others = bool(remaining_sessions(link, work.oid))
     with (
         without_sessions(link, target.conninfo, work.oid, work.name, terminate=others),
@@ -129,30 +130,34 @@ def seal_template(
     return Database.new(link, work.oid, name, comment)
 
 
-def superfluous_templates(
+def unused_templates(
     found: list[Database], target: str, kind: Kind = Kind.TEMPLATE, coming: int = 0
 ) -> list[Database]:
-    """Return a target's templates but those last used; where the target is gone, all of them.
+    """Return a target's templates except those last used; all of them if the target is gone.
 
-    ``coming``: templates that are about to be made, for which there is to be room.
+    ``coming`` templates are about to be made, and are counted among those last used.
     """
-    marked = [(one.mark, one) for one in found if one.removable]
-    templates = sorted(
-        (-mark.used, one.name, one)
-        for mark, one in marked
-        if mark is not None and mark.kind is kind and mark.target == target
-    )
-    room = TEMPLATES_KEPT[kind] - coming
-    kept = room if any(one.name == target for one in found) else 0
-    return [one for _, _, one in templates[kept:]]
+    templates = _marked(found, target, kind)
+    exists = any(database.name == target for database in found)
+    kept = TEMPLATES_KEPT[kind] - coming if exists else 0
+    templates.sort(key=lambda pair: (-pair[0].used, pair[1].name))
+    return [database for _, database in templates[kept:]]
 
 
-def replaced(found: list[Database], target: str) -> list[Database]:
-    """Return what restores of a target have replaced, oldest first."""
-    marked = [(one.mark, one) for one in found if one.removable]
-    ordered = sorted(
-        (mark.used, one.name, one)
-        for mark, one in marked
-        if mark is not None and mark.kind is Kind.BEFORE and mark.target == target
-    )
-    return [one for _, _, one in ordered]
+def replaced_databases(found: list[Database], target: str) -> list[Database]:
+    """Return the databases that restores of a target have replaced, oldest first."""
+    marked = _marked(found, target, Kind.BEFORE)
+    marked.sort(key=lambda pair: (pair[0].used, pair[1].name))
+    return [database for _, database in marked]
+
+
+def _marked(found: list[Database], target: str, kind: Kind) -> list[tuple[Mark, Database]]:
+    """Return the removable databases of a kind for a target, with their marks."""
+    return [
+        (mark, database)
+        for database in found
+        if database.removable
+        and (mark := database.mark) is not None
+        and mark.kind is kind
+        and mark.target == target
+    ]

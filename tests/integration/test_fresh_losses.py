@@ -67,7 +67,7 @@ def shop(empty_url: str, settings: Settings, maintenance: str) -> Iterator[str]:
     name = database_of(empty_url)
     with psycopg.connect(maintenance, autocommit=True) as connection:
         for one in list_databases(PsycopgLink(connection)):
-            mark = one.mark or one.strayed
+            mark = one.mark or one.invalid_mark
             unfinished = one.unfinished_for(lock_number(name))
             if unfinished or (one.name != name and mark and mark.target == name):
                 connection.execute(f'ALTER DATABASE "{one.name}" IS_TEMPLATE false')
@@ -139,7 +139,7 @@ def test_rows_put_into_a_fresh_database_are_kept_until_they_are_collected(
         if count(make_conninfo(shop, dbname=one)) == 21
     ]
     assert len(held) == 1
-    said = f"has rows that were not taken over into {database_of(shop)}: customers: 1"
+    said = f"has rows that {database_of(shop)} does not have: customers: 1"
     for dry in (True, False):
         done = collect_databases(maintenance, settings, dry=dry)
         assert [line for line in done.left if said in line and "--lost-rows" in line] == [

@@ -348,7 +348,7 @@ def test_what_belongs_to_a_protected_database_is_not_collected(
         return collect_databases(maintenance, settings, lost_rows=True)
 
     run(maintenance, f"ALTER DATABASE {name} SET perfdata.restore = 'never'")
-    assert f"what belongs to {name}: perfdata.restore is set in that" in collected().left
+    assert f"what belongs to {name}: perfdata.restore is set in it" in collected().left
     run(maintenance, f"ALTER DATABASE {name} RESET ALL",
         f"ALTER DATABASE {copy} SET perfdata.restore = 'never'")  # fmt: skip
     assert f"{copy}: perfdata.restore is set in it" in collected().left

@@ -187,5 +187,5 @@ def test_tables_are_called_the_same_on_every_search_path(
         connection.execute(rule.format("parent"))
         connection.execute(rule.format("other.more"))
     if use == "restore":
-        with pytest.raises(SchemaError, match=r"other\.more: r, parent: r;"):
+        with pytest.raises(SchemaError, match=r"other\.more: r, parent: r\."):
             USES[use](url, settings=settings)

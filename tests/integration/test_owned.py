@@ -15,9 +15,8 @@ from perfdata.postgres.connection import open_link
 from perfdata.postgres.drivers import PsycopgLink
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.target.garbage import collect_databases
-from perfdata.templates.databases import list_databases, mark_made
-from perfdata.templates.marks import Kind, Mark, parse_mark, write_comment
-from perfdata.templates.ownership import is_owned
+from perfdata.templates.databases import is_owned, list_databases, mark_made
+from perfdata.templates.marks import Kind, Mark, format_comment, parse_mark
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def copied(server: EmbeddedServer, second: EmbeddedServer) -> Iterator[str]:
     oids = dict(run(here, "SELECT datname, oid::bigint FROM pg_database"))
     ((identifier,),) = run(here, "SELECT system_identifier FROM pg_control_system()")
     before = Mark(Kind.BEFORE, oids[OTHER], "shop", used=1.0, server=identifier)
-    comment_on(here, OTHER, write_comment("", before))
+    comment_on(here, OTHER, format_comment("", before))
     for name in names:
         oid, comment = marks(here)[name]
         run(there, f"CREATE DATABASE {name} OID = {oid}")
@@ -118,7 +117,7 @@ def test_a_database_copied_from_another_cluster_is_not_perfdatas(
 
 def without_server(name: str, oid: int, kind: Kind = Kind.MADE) -> str:
     """Write a comment as perfdata did before marks named their server."""
-    return write_comment("mine", Mark(kind, oid, name, used=1.0))
+    return format_comment("mine", Mark(kind, oid, name, used=1.0))
 
 
 def test_a_mark_without_the_server_counts_on_the_embedded_one_and_is_completed(

@@ -587,7 +587,7 @@ restore_snapshot(url, "fresh", fresh=True, settings=settings)
         ("private", "copy_table", "after"),
         ("template", "seal_template", "before"),
         ("fresh", "swap", "before"),
-        ("swap", "put_properties", "after"),  # in the middle of the swap
+        ("swap", "apply_properties", "after"),  # in the middle of the swap
         ("fresh", "_kept", "before"),  # swapped, and told to nobody
     ],
 )
@@ -634,7 +634,7 @@ def test_collecting_removes_what_is_marked_and_nothing_else(
     assert {Kind.BEFORE, Kind.WORK} <= others(maintenance, shop).keys()
     done = collect_databases(maintenance, settings)
     assert {one.name: one.reason for one in done.removed if one.name in {kept, left}} == {
-        kept: f"was replaced in the place of {database_of(shop)}",
+        kept: f"was replaced by a restore of {database_of(shop)}",
         left: "left by a restore that was killed",
     }
     assert done.size_bytes > 10_000_000

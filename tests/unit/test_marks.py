@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,12 +10,12 @@ from perfdata.templates.marks import (
     NAME_MAX_BYTES,
     Kind,
     Mark,
-    own_words,
+    format_comment,
     parse_mark,
     read_mark,
     replaced_name,
     template_name,
-    write_comment,
+    user_text,
 )
 
 SERVER = 7_301_234_567_890_123_456
@@ -23,8 +25,8 @@ MARK = Mark(Kind.TEMPLATE, oid=7, target="shop", key="ab", used=1.5, server=SERV
 @given(words=st.text(alphabet=st.characters(exclude_characters="\0")), target=st.text(min_size=1))
 def test_a_comment_gives_back_its_words_and_its_mark(words: str, target: str) -> None:
     mark = Mark(Kind.BEFORE, oid=7, target=target, first=True, lost=f"{target}: 1", server=SERVER)
-    comment = write_comment(words, mark)
-    assert own_words(comment) == words
+    comment = format_comment(words, mark)
+    assert user_text(comment) == words
     assert read_mark(comment, 7, SERVER) == mark
 
 
@@ -42,9 +44,9 @@ def test_a_comment_gives_back_its_words_and_its_mark(words: str, target: str) ->
         'perfdata: {"kind": "before", "oid": 7, "target": "shop", "first": "no"}',
         'perfdata: {"kind": "before", "oid": 7, "target": "shop", "lost": ["customers"]}',
         'perfdata: ["kind"]',
-        write_comment("", MARK) + "\nand a line of somebody's",
-        write_comment("", MARK.of(oid=8)),
-        write_comment("", MARK).replace(str(SERVER), f'"{SERVER}"'),
+        format_comment("", MARK) + "\nand a line of somebody's",
+        format_comment("", replace(MARK, oid=8)),
+        format_comment("", MARK).replace(str(SERVER), f'"{SERVER}"'),
     ],
 )
 def test_what_is_no_mark_of_this_database_is_none(comment: str | None) -> None:
@@ -52,22 +54,22 @@ def test_what_is_no_mark_of_this_database_is_none(comment: str | None) -> None:
 
 
 def test_the_mark_of_a_dump_that_went_elsewhere_holds_no_longer() -> None:
-    comment = write_comment("", MARK)
+    comment = format_comment("", MARK)
     assert read_mark(comment, 7, SERVER) == MARK
     assert read_mark(comment, 16384, SERVER) is None
 
 
 def test_a_mark_does_not_hold_on_another_server_although_the_oid_is_the_same() -> None:
     """A fresh cluster hands out the same oids."""
-    assert read_mark(write_comment("", MARK), 7, SERVER + 1) is None
+    assert read_mark(format_comment("", MARK), 7, SERVER + 1) is None
 
 
 @pytest.mark.parametrize("server", [SERVER, None, 0])
 def test_a_mark_without_a_server_holds_nowhere(server: int | None) -> None:
     """Earlier versions wrote such marks; what the server's identifier is may not be known."""
-    comment = write_comment("", MARK.of(server=0))
+    comment = format_comment("", replace(MARK, server=0))
     assert "server" not in comment
-    assert parse_mark(comment) == MARK.of(server=0)
+    assert parse_mark(comment) == replace(MARK, server=0)
     assert read_mark(comment, 7, server) is None
 
 
@@ -77,8 +79,8 @@ def test_a_mark_from_before_lost_rows_were_kept_in_it_is_read() -> None:
 
 
 def test_a_comment_without_a_mark_is_all_words() -> None:
-    assert own_words("one\ntwo") == "one\ntwo"
-    assert own_words(None) == ""
+    assert user_text("one\ntwo") == "one\ntwo"
+    assert user_text(None) == ""
 
 
 @given(st.text(min_size=1, max_size=63))
