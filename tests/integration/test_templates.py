@@ -457,7 +457,7 @@ def test_connections_of_the_callers_own_are_refused(
 ) -> None:
     before = state(shop, maintenance)
     engine = sqlalchemy.create_engine(shop.replace("postgresql://", "postgresql+psycopg://"))
-    with psycopg.connect(shop) as connection, pytest.raises(RefusedError, match="is a connection"):
+    with psycopg.connect(shop) as connection, pytest.raises(RefusedError, match="Connection keeps"):
         fresh(database=connection)
     with engine.connect() as inside, pytest.raises(RefusedError, match="give a URL or an Engine"):
         fresh(database=inside)
@@ -588,7 +588,7 @@ restore_snapshot(url, "fresh", fresh=True, settings=settings)
         ("template", "seal_template", "before"),
         ("fresh", "swap", "before"),
         ("swap", "put_properties", "after"),  # in the middle of the swap
-        ("fresh", "_kept", "before"),  # swapped, and told to nobody
+        ("fresh", "_kept_notes", "before"),  # swapped, and not reported
     ],
 )
 def test_what_a_killed_run_left_is_removed_by_the_next(
