@@ -1,4 +1,4 @@
-"""Build: generate a dataset's rows into a database, and save them as its snapshot."""
+"""Build a dataset: generate its rows into a database, and save them as its snapshot."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ def build_dataset(
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
 ) -> Built:
-    """Generate a dataset's rows into a database in place of its flagged rows, and save them.
+    """Replace a database's flagged rows with a dataset's, and save them as its snapshot.
 
     Args:
         target: the database, with its settings and project (see open_target).
         name: the dataset's name.
         snapshot: False loads the rows without saving them.
-        replace: replace a snapshot of that name that was created by hand; an earlier snapshot of
-            the dataset is always replaced.
+        replace: also replace a snapshot of that name that was created by hand; one that was built
+            is always replaced.
         report: called with progress.
 
-    All other arguments are those of restore_snapshot. Raises DatasetNotFoundError,
+    The other arguments are those of restore_snapshot. Raises DatasetNotFoundError,
     SnapshotExistsError, MigrationError, and what restore_snapshot raises for the database.
     """
     options = RestoreOptions(
@@ -91,17 +91,16 @@ def build(
     settings = target.settings
     if snapshot:
         check_replaceable(name, settings, replace=replace)
-        writable_path(name, settings)  # else the rows would be in, and no snapshot of them
+        writable_path(name, settings)  # before the rows are loaded
     began = time.perf_counter()
     with open_link(target.conninfo) as link:
         check_guard(link, settings)
         _check_migrations(link, project, target)
         with load_lock(link, shared=False, timeout_s=options.lock_timeout_s):
-            plan = _plan(link, project, dataset, options)
-            rows = DatasetRows(dataset, plan.selection, explicit_conninfo(target.conninfo))
+            plan, rows = _plan(link, target, project.flag_column, dataset, options)
             loaded = load(link, plan, rows, report)
-            done = f"built dataset {name}"
-            logged = log_change(link, done, sum(loaded.rows.values()), "generated")
+            total = sum(loaded.rows.values())
+            logged = log_change(link, f"built dataset {name}", total, "generated")
             saved = None
             if snapshot:
                 create_options = CreateOptions(
@@ -112,7 +111,7 @@ def build(
                     as_superuser=options.as_superuser,
                     lock_timeout_s=options.lock_timeout_s,
                 )
-                with _rows_stay(name, target):
+                with _explain_rows_stay(name, target):
                     saved = create(link, create_options, settings, report)
     duration_s = time.perf_counter() - began
     notes = (*loaded.notes, *logged)
@@ -120,22 +119,20 @@ def build(
 
 
 def preview_build(target: Target, name: str, options: RestoreOptions) -> None:
-    """Make the checks that a build makes before its first change; raise what it would raise."""
+    """Make the checks that precede the first change of a build; raise what it would raise."""
     project = _project(target, name)
     dataset = project.dataset(name)
     with open_link(target.conninfo) as link:
         check_guard(link, target.settings)
         _check_migrations(link, project, target)
-        plan = _plan(link, project, dataset, options)
-        rows = DatasetRows(dataset, plan.selection, explicit_conninfo(target.conninfo))
-        preview_load(link, plan, rows)
+        preview_load(link, *_plan(link, target, project.flag_column, dataset, options))
 
 
 @dataclass(frozen=True)
 class DatasetRows:
     """The rows that a dataset generates, as a RowSource.
 
-    The dataset's code may connect to ``conninfo`` alone.
+    The dataset's code may connect to no other database than ``conninfo``.
     """
 
     dataset: Dataset
@@ -144,33 +141,33 @@ class DatasetRows:
     statistics: None = None
 
     def check(self, link: Link, plan: Plan) -> None:
-        """Do nothing: a build replaces flagged rows alone."""
+        """Do nothing: a build only replaces flagged rows."""
 
     def tables(self, catalog: Catalog, keys: Collection[str] | None = None) -> Iterator[TableLoad]:
-        """Yield the tables as the dataset generates them.
-
-        Raises SchemaError for a table without the flag.
-        """
+        """Yield the tables in the dataset's order; raise SchemaError for one without the flag."""
         dataset, code = self.dataset, f"dataset {self.dataset.name}"
         for rows in confine(lambda: dataset.generate(dataset), code, self.conninfo):
             table = catalog.table(rows.table)
             if not self.selection.has_flag(table):
                 raise SchemaError(
                     f"dataset {dataset.name} has rows for {rows.table}, which has no column "
-                    f"{self.selection.flag_column}: they could never be told from other rows"
+                    f"{self.selection.flag_column} to tell them from other rows",
+                    remedy="Add the column, or leave the table out of the dataset",
                 )
             blocks = confine(partial(iter, rows.blocks), code, self.conninfo)
             if keys is None or table.key in keys:
                 yield TableLoad(table, rows.columns, blocks, TEXT)
 
 
-def _plan(link: Link, project: Project, dataset: Dataset, options: RestoreOptions) -> Plan:
-    catalog = read_catalog(link)
-    return Plan(
+def _plan(
+    link: Link, target: Target, flag: str, dataset: Dataset, options: RestoreOptions
+) -> tuple[Plan, DatasetRows]:
+    catalog, selection = read_catalog(link), Selection(flag)
+    plan = Plan(
         catalog,
-        catalog.flagged(project.flag_column),
+        catalog.flagged(flag),
         Existing.REPLACE,
-        Selection(project.flag_column),
+        selection,
         owned=is_owned(link),
         sealed=True,
         application_name=f"perfdata build {dataset.name}",
@@ -178,14 +175,15 @@ def _plan(link: Link, project: Project, dataset: Dataset, options: RestoreOption
         rebuild_indexes=options.rebuild_indexes,
         as_superuser=options.as_superuser,
     )
+    return plan, DatasetRows(dataset, selection, explicit_conninfo(target.conninfo))
 
 
 def check_replaceable(name: str, settings: Settings, *, replace: bool) -> None:
-    """Raise SnapshotExistsError where a build may not save its snapshot under that name."""
+    """Raise SnapshotExistsError if a build may not save its snapshot under that name."""
     if not replace and snapshot_exists(name, settings) and is_by_hand(name, settings):
         raise SnapshotExistsError(
-            f"snapshot {name} was created by hand, not built from the dataset of that name; "
-            "replace it with --replace, or build with --no-snapshot"
+            f"snapshot {name} was created by hand, not built from the dataset of that name",
+            remedy="Replace it with --replace, or build with --no-snapshot",
         )
     check_free(name, settings, replace=True)
 
@@ -199,8 +197,8 @@ def is_by_hand(name: str, settings: Settings) -> bool:
 
 
 @contextmanager
-def _rows_stay(name: str, target: Target) -> Iterator[None]:
-    """Say that the rows are loaded, where they could not be saved."""
+def _explain_rows_stay(name: str, target: Target) -> Iterator[None]:
+    """Add to an error of saving that the rows are loaded."""
     try:
         yield
     except SnapshotError as error:
@@ -215,7 +213,8 @@ def _project(target: Target, name: str) -> Project:
     if project is None:
         raise DatasetNotFoundError(
             f"no dataset is named {name!r}: no [tool.perfdata] project was found, and the bundled "
-            "one is there on the embedded server only"
+            "one is used on the embedded server only",
+            remedy="Set project in [tool.perfdata] of pyproject.toml",
         )
     return project
 
@@ -225,6 +224,6 @@ def _check_migrations(link: Link, project: Project, target: Target) -> None:
         check_tables(link, project, target)
     if missing := read_history(project).pending(database_heads(link)):
         raise MigrationError(
-            f"{target.described()} lacks migrations {', '.join(missing)} of project "
-            f"{project.name}; run: {target.settings.command('db.migrate')}"
+            f"{target.described()} lacks migrations {', '.join(missing)} of project {project.name}",
+            remedy=f"Run: {target.settings.command('db.migrate')}",
         )

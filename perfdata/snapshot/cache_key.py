@@ -1,4 +1,4 @@
-"""The cache key: under which name a CI cache keeps a dataset's snapshot."""
+"""The key under which a CI cache keeps a dataset's snapshot."""
 
 from __future__ import annotations
 
@@ -26,41 +26,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CacheKey:
-    """A dataset's key, what it was made of by name, and the file that is kept under it."""
+    """A dataset's key, the named parts that it was made of, and the file to cache under it."""
 
     key: str
     parts: Mapping[str, str]
     path: Path
 
     def __str__(self) -> str:
-        """Return the key itself."""
         return self.key
 
     def differing(self, snapshot: Snapshot) -> dict[str, tuple[str | None, str | None]]:
-        """Return the parts, as they are now and as a snapshot has them, that are not the same."""
-        then = snapshot_parts(snapshot)
-        names = [*self.parts, *(name for name in then if name not in self.parts)]
+        """Return the parts that differ from a snapshot's, as (now, in the snapshot).
+
+        None stands for a part that one of them lacks. Raises SnapshotError if the snapshot was
+        not built from a dataset.
+        """
+        saved = _saved_parts(snapshot)
         return {
-            name: (self.parts.get(name), then.get(name))
-            for name in names
-            if self.parts.get(name) != then.get(name)
+            name: (self.parts.get(name), saved.get(name))
+            for name in {**self.parts, **saved}
+            if self.parts.get(name) != saved.get(name)
         }
 
 
 def cache_key(settings: Settings, name: str) -> CacheKey:
-    """Make ``perfdata-pg18-<64 hex>-f1``: other migrations or another dataset, another key.
+    """Make a dataset's cache key, such as ``perfdata-pg18-<64 hex>-f1``.
 
-    The server's major version is the embedded one's, or that of the database in the settings,
-    which is asked. Raises DatasetNotFoundError, and MigrationError where nothing would tell an old
-    snapshot from a new one.
+    It changes with the migrations, the dataset's definition, the server's major version and the
+    file format. The server is the one in the settings, which is queried, or the embedded one.
+    Raises DatasetNotFoundError, and MigrationError for a project with neither migrations nor
+    tables made from metadata, as no change of its tables would change the key.
     """
     project = load_project(settings)
     parts = key_parts(project, project.dataset(name))
     if not any(part.startswith(("migration ", "tables")) for part in parts):
         raise MigrationError(
-            f"project {project.name} has no migrations, so nothing would tell an old snapshot "
-            "from a new one; name them in its Project(migrations=…), or say that its tables are "
-            "made from metadata (tables_from_metadata=True)"
+            f"project {project.name} has no migrations, so the key could not tell an old snapshot "
+            "from a new one",
+            remedy="Name them in its Project(migrations=…), or set tables_from_metadata=True if "
+            "its tables are made from metadata",
         )
     digest = hashlib.sha256(json.dumps(list(parts.items())).encode()).hexdigest()
     major = _major(settings)
@@ -75,12 +79,12 @@ def _major(settings: Settings) -> str:
         return str(link.value("SELECT current_setting('server_version_num')::int / 10000"))
 
 
-def snapshot_parts(snapshot: Snapshot) -> dict[str, str]:
-    """Return what a snapshot's key was made of; raise where it is no dataset's own."""
+def _saved_parts(snapshot: Snapshot) -> dict[str, str]:
     manifest = snapshot.manifest
     if not manifest.key_parts:
         raise SnapshotError(
-            f"snapshot {snapshot.name} was not built from a dataset (or by an older perfdata), so "
-            "that it does not say what its key was made of"
+            f"snapshot {snapshot.name} was not built from a dataset, or an older perfdata built "
+            "it: it does not list the parts of its key",
+            remedy="Build the dataset, or compare with another snapshot",
         )
     return {"server": manifest.server_version.partition(".")[0], **manifest.key_parts}

@@ -1,8 +1,8 @@
-"""Clones of a dataset for perf tests: templates that are made once, and a clone for each test.
+"""Clones of a dataset for perf tests: one template for many runs, and a clone for each test.
 
-A template is a clone of the target, emptied, loaded with a snapshot in one way, frozen and wholly
-analysed. It is found again by a key of all that decides what is in it, so that a later run makes
-nothing but clones. The target is not written, and rows beside in it do not matter.
+A template is a clone of the target, emptied, loaded with a snapshot, frozen and fully analysed. Its
+key is a hash of everything that decides what is in it, so that later runs only make clones. The
+target is not written to, and its other rows do not matter.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from perfdata.errors import ConnectError, NoClonesError, RefusedError, ServerRefusedError
+from perfdata.errors import NoClonesError, RefusedError, ServerRefusedError
 from perfdata.load.maintenance import settle
-from perfdata.load.plan import Existing
-from perfdata.postgres.connection import database_name, open_link
+from perfdata.postgres.connection import open_link
 from perfdata.postgres.link import run_checks
 from perfdata.snapshot.build import build
 from perfdata.snapshot.losses import refuse_crossing, refuse_requirements
 from perfdata.snapshot.options import RestoreOptions
-from perfdata.snapshot.prepare import prepare
 from perfdata.snapshot.provide import REBUILDABLE, Current, decide, rebuild
 from perfdata.snapshot.template import (
     TemplateRequest,
+    connect_target,
     fingerprint_for,
     make_template,
+    plan_template,
+    refuse_obstacle,
+    refuse_pooler,
     request_template,
 )
 from perfdata.target.guard import check_guard
@@ -33,24 +35,20 @@ from perfdata.templates.clone import begin_run, make_clone, orphaned_clones
 from perfdata.templates.databases import (
     TargetDatabase,
     drop_database,
-    find_target,
-    is_target,
     list_databases,
     lock_number,
     lock_target,
-    maintenance_link,
     unfinished_databases,
     unlock,
     write_mark,
 )
 from perfdata.templates.marks import Kind
 from perfdata.templates.properties import read_properties
-from perfdata.templates.swap import obstacle, rows_written
+from perfdata.templates.swap import rows_written
 from perfdata.templates.template import find_template, unused_templates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
@@ -61,17 +59,17 @@ if TYPE_CHECKING:
     from perfdata.target.target import Target
     from perfdata.templates.databases import Database
 
-# Part of every key: templates that were made in another way are not found.
-_WAY = ("perf", 2)
+# The version of how templates are made, part of every key: older templates are not found.
+_VERSION = ("perf", 2)
 _LIBRARY = "auto_explain"
 _PRELOAD = "session_preload_libraries"
 
 
 @dataclass(frozen=True)
 class Sealed:
-    """A template, and how it came to be: what was built and why, what was restored in what time.
+    """A template, and what was built (for which reason) or loaded for it.
 
-    ``rows`` None: it was there already.
+    ``rows`` is None if the template existed already.
     """
 
     template: Database
@@ -82,13 +80,13 @@ class Sealed:
 
 
 class Clones:
-    """Makes the clones of one process, and drops them; leaving ends what is left of them.
+    """Makes and drops the clones of one process; a context that drops those left at its end.
 
-    Raises NoClonesError on entering where the role can't, and GuardError.
+    ``settings`` are the PostgreSQL settings of the clones. Entering raises GuardError, and
+    NoClonesError if the role can't make clones.
     """
 
     def __init__(self, target: Target, settings: Mapping[str, str], report: Report) -> None:
-        """Take the database that is cloned, and what its clones are set to."""
         self._target = target
         self._settings = settings
         self._report = report
@@ -96,41 +94,29 @@ class Clones:
         self._made: dict[str, Database] = {}
 
     def __enter__(self) -> Self:
-        """Begin a run, and remove what killed ones have left."""
+        """Begin a run, and drop the clones of runs that were killed."""
         try:
-            self._database = self._enter()
+            self._database = self._open()
             self._run = begin_run(self._database.link)
             self._settings = _with_library(self._database, self._settings)
             left = orphaned_clones(self._database.link, lock_number(self._database.name), self._run)
-            _remove(self._database.link, left, force=True)
+            _drop_if_possible(self._database.link, left, force=True)
         except BaseException:
             self._stack.close()
             raise
         return self
 
-    def _enter(self) -> TargetDatabase:
+    def _open(self) -> TargetDatabase:
         conninfo, settings = self._target.conninfo, self._target.settings
-        name = database_name(conninfo)
-        with open_link(conninfo) as target:
-            check_guard(target, settings)
-            try:
-                link, there = self._stack.enter_context(maintenance_link(conninfo))
-            except ConnectError as error:
-                raise NoClonesError(str(error)) from error
-            database = find_target(link, there, name, settings)
-            if not is_target(target, database):
-                raise NoClonesError(f"{name} is reached by way of a pooler, which names another so")
-        if reason := obstacle(database):
-            raise NoClonesError(reason)
+        with open_link(conninfo) as link:
+            check_guard(link, settings)
+            database = self._stack.enter_context(connect_target(conninfo, settings))
+            refuse_pooler(link, database)
+        refuse_obstacle(database)
         return database
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Drop the clones that are left, and end the run."""
+    def __exit__(self, *_: object) -> None:
+        """Drop the remaining clones, and end the run."""
         with self._stack:
             for name in list(self._made):
                 self.drop(name)
@@ -145,14 +131,14 @@ class Clones:
         return conninfo
 
     def drop(self, conninfo: str) -> None:
-        """Drop a clone by its conninfo; whoever is still in it is ended."""
+        """Drop a clone by its conninfo; sessions that are still open in it are ended."""
         drop_database(self._database.link, self._made.pop(conninfo), force=True)
 
     def template(self, name: str) -> Sealed:
-        """Return the template of a dataset or a snapshot; it is made where there is none.
+        """Return the template of a dataset or snapshot; make it if there is none.
 
-        A dataset's snapshot that is missing or stale is built first, as provide_dataset does it.
-        Raises NoClonesError, and what a restore raises.
+        A dataset's snapshot that is missing or stale is built first, as by provide_dataset. Raises
+        NoClonesError, and what restore_snapshot raises.
         """
         options, target = RestoreOptions(), self._target
         decision = decide(target, name, options, may_build=True)
@@ -163,7 +149,7 @@ class Clones:
                 decision = rebuild(target, name, error, may_build=True)
         built = build(target, name, options, self._report)
         if built.snapshot is None:
-            raise NoClonesError(f"{name} was built and not saved")
+            raise NoClonesError(f"{name} was built but not saved")
         return replace(self._sealed(built.snapshot), built=built, reason=decision.reason)
 
     def _sealed(self, snapshot: Snapshot) -> Sealed:
@@ -176,20 +162,20 @@ class Clones:
             seen = rows_written(database.link, database.oid)
             with open_link(self._target.conninfo) as link:
                 request = self._examine(link, file.manifest, seen)
-            found, rows = find_template(database.link, request.key, Kind.PERF), None
-            if found is not None:
-                self._use(found)
-            else:
-                found, rows = self._make(request, file), file.manifest.rows
+            template, rows = find_template(database.link, request.key, Kind.PERF), None
+            if template is None:
+                template, rows = self._make_template(request, file), file.manifest.rows
+            elif template.mark is not None:
+                used = replace(template.mark, used=time.time())
+                write_mark(database.link, template.name, "", used)
         finally:
             unlock(database.link, lock_number(database.name))
-        return Sealed(found, None, "current", rows, time.perf_counter() - began)
+        return Sealed(template, None, "current", rows, time.perf_counter() - began)
 
     def _examine(self, link: Link, manifest: Manifest, seen: int | None) -> TemplateRequest:
-        # Whatever rows the file has: they go into perfdata's own clone, not into the target.
+        # Any rows are accepted: they go into perfdata's own clone, not into the target.
         options = RestoreOptions(unflagged_rows=True)
-        plan = prepare(link, manifest, self._target.settings, options)
-        plan = replace(plan, existing=Existing.ALL, sealed=True)
+        plan = plan_template(link, manifest, self._target.settings, options)
         try:
             with link.transaction(reading=True):
                 refuse_requirements(plan, manifest)
@@ -198,62 +184,47 @@ class Clones:
                 fingerprint = fingerprint_for(link, plan)
         except (RefusedError, ServerRefusedError) as error:
             raise NoClonesError(str(error)) from error
-        role = str(link.value("SELECT current_user"))
         name = self._database.name
         return request_template(
-            link, plan, manifest, fingerprint, database=name, role=role, way=_WAY, seen=seen
+            link, plan, manifest, fingerprint, database=name, version=_VERSION, seen=seen
         )
 
-    def _make(self, request: TemplateRequest, file: SnapshotFile) -> Database:
+    def _make_template(self, request: TemplateRequest, file: SnapshotFile) -> Database:
         database, conninfo = self._database, self._target.conninfo
         old = unused_templates(list_databases(database.link), database.name, Kind.PERF, 1)
-        _remove(database.link, old, force=False)
-        found, _ = make_template(
+        _drop_if_possible(database.link, old, force=False)
+        template, _ = make_template(
             database, conninfo, request, file, self._report, kind=Kind.PERF, finish=settle
         )
-        return found
-
-    def _use(self, template: Database) -> None:
-        if template.mark is not None:
-            write_mark(
-                self._database.link, template.name, "", replace(template.mark, used=time.time())
-            )
+        return template
 
 
-def _remove(link: Link, superfluous: list[Database], *, force: bool) -> None:
-    """Drop what is superfluous; what can't be dropped now stays for the next run, or db.gc."""
-    for one in superfluous:
+def _drop_if_possible(link: Link, databases: list[Database], *, force: bool) -> None:
+    """Drop databases; any that can't be dropped now stay for the next run, or db.gc."""
+    for database in databases:
         with suppress(ServerRefusedError):
-            drop_database(link, one, force=force)
+            drop_database(link, database, force=force)
 
 
 def _with_library(database: TargetDatabase, settings: Mapping[str, str]) -> dict[str, str]:
-    """Have auto_explain loaded into the clone's sessions, where the role may do that.
+    """Add the setting that loads auto_explain into the clones' sessions, if the role may load it.
 
-    Its settings are left out where it can't be, and those that this version does not know.
+    Otherwise its settings are left out, as are those that its version does not have.
     """
-    link = database.link
-    others = {name: value for name, value in settings.items() if not _is_librarys(name)}
+    link, prefix = database.link, f"{_LIBRARY}."
+    others = {name: value for name, value in settings.items() if not name.startswith(prefix)}
     if not link.value("SELECT current_setting('is_superuser') = 'on'"):
         return others
     try:
         link.execute("LOAD 'auto_explain'")
     except ServerRefusedError:  # a server without contrib
         return others
-    known = {
-        name
-        for (name,) in link.rows(
-            "SELECT name FROM pg_settings WHERE name LIKE %s", ("auto_explain.%",)
-        )
-    }
-    own = {name: value for name, value in settings.items() if name in known}
-    before = [
-        one.partition("=")[2]
-        for role, one in read_properties(link, database.oid).settings
-        if role is None and one.startswith(f"{_PRELOAD}=")
+    query = "SELECT name FROM pg_settings WHERE name LIKE %s"
+    known = {name for (name,) in link.rows(query, (f"{prefix}%",))}
+    library = {name: value for name, value in settings.items() if name in known}
+    preloaded = [
+        setting.partition("=")[2]
+        for role, setting in read_properties(link, database.oid).settings
+        if role is None and setting.startswith(f"{_PRELOAD}=")
     ]
-    return {**others, **own, _PRELOAD: ", ".join([*before, _LIBRARY])}
-
-
-def _is_librarys(name: str) -> bool:
-    return name.startswith(f"{_LIBRARY}.")
+    return {**others, **library, _PRELOAD: ", ".join([*preloaded, _LIBRARY])}

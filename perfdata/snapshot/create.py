@@ -1,4 +1,4 @@
-"""Create: a database's rows into one snapshot file, as they were at one moment."""
+"""Create a snapshot file from a database's rows, as they are at one moment."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
 
 
-# "Program limit exceeded"; a size that is allocated at once is an "internal error" instead.
-_TOO_LONG, _TOO_LARGE = "54000", "invalid memory alloc request size"
+# A row is too long if the server reports "program limit exceeded", or an internal error for memory
+# that it would allocate at once.
+_LIMIT_EXCEEDED, _TOO_LARGE = "54000", "invalid memory alloc request size"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CreateOptions:
-    """The options of create_snapshot, and what a build adds.
+    """The options of create_snapshot, and those of a build.
 
-    ``dataset`` is given where the rows are its own, just built; ``expected`` are then the rows that
-    it put into its tables.
+    A build sets ``dataset``, and ``expected`` to the number of rows that it loaded by table.
     """
 
     name: str
@@ -88,17 +88,21 @@ def create_snapshot(
     settings: Settings | None = None,
     report: Report = silent,
 ) -> Snapshot:
-    """Save a database's flagged rows (or all) as a snapshot, as they are at one moment.
+    """Save a database's flagged rows, or all rows, as a snapshot of one moment.
 
-    ``database`` is a URL, a SQLAlchemy Engine, Connection or Session, or a psycopg connection; a
-    caller's open transaction is joined, so that its own changes are seen; where it is read
-    committed, the tables are locked against writes until it ends. ``strict`` refuses rows that
-    reference unflagged ones. ``as_superuser`` reads tables whose index expressions, statistics or
-    partition keys call code of other roles, which planning a query runs. Nothing is seen of the
-    file before it is complete.
+    Args:
+        database: a URL, a SQLAlchemy Engine, Connection or Session, or a psycopg connection. A
+            caller's open transaction is joined, so that its changes are saved too; if it is read
+            committed, the tables are locked against writes until it ends.
+        all_rows: save every row of every table, with sequences and materialised views.
+        replace: replace a snapshot of that name, once the new file is complete.
+        strict: raise RefusedError for rows that reference unflagged ones.
+        as_superuser: read tables whose index expressions, statistics or partition keys call code
+            of other roles, which planning a query runs.
+        lock_timeout_s: how many seconds to wait for locks; LoadError then names their holders.
 
-    Raises SnapshotExistsError without ``replace``, UserCodeError, RefusedError, SchemaError,
-    ConnectError, and SnapshotError where the file can't be written.
+    Raises SnapshotExistsError without ``replace``, UserCodeError, PrivilegesError, SchemaError,
+    ConnectError, and SnapshotError if the file can't be written.
     """
     options = CreateOptions(
         name=name,
@@ -114,25 +118,25 @@ def create_snapshot(
 
 
 def create(link: Link, options: CreateOptions, settings: Settings, report: Report) -> Snapshot:
-    """Create a snapshot from an open link (see create_snapshot)."""
+    """Create a snapshot over an open link (see create_snapshot)."""
     check_free(options.name, settings, replace=options.replace)
     path = writable_path(options.name, settings)
-    with _written(path):
+    with _explain_os_error(path):
         return _write(link, options, settings, path, report)
 
 
 def writable_path(name: str, settings: Settings) -> Path:
-    """Return where a snapshot of that name goes; raise SnapshotError where it can't be written."""
+    """Return a snapshot's path; raise SnapshotError if no file can be written there."""
     path = snapshot_path(name, settings)
     settings.make_home()
-    with _written(path):
+    with _explain_os_error(path):
         path.parent.mkdir(exist_ok=True)
         with temporary_beside(path):
             return path
 
 
 @contextmanager
-def _written(path: Path) -> Iterator[None]:
+def _explain_os_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -157,12 +161,17 @@ def _write(
         whole_file.flush()
         os.fsync(whole_file.fileno())
         _publish(whole_file, path, options, settings)
-    _sync_folder(path.parent)
+    if os.name == "posix":  # elsewhere a folder can't be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # so that the new name lasts
+        finally:
+            os.close(folder)
     return Snapshot(options.name, path, path.stat().st_size, manifest)
 
 
 def _publish(file: IO[bytes], path: Path, options: CreateOptions, settings: Settings) -> None:
-    """Give the whole file its name; without ``replace`` never in the place of another's."""
+    """Give the complete file its name; without ``replace``, never that of an existing file."""
     check_free(options.name, settings, replace=options.replace)
     if options.replace:
         give_name(file, path)
@@ -174,16 +183,6 @@ def _publish(file: IO[bytes], path: Path, options: CreateOptions, settings: Sett
         raise
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last; only POSIX can open a folder for that."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def _read(
     link: Link, options: CreateOptions, settings: Settings, writer: BodyWriter, report: Report
 ) -> Manifest:
@@ -192,35 +191,47 @@ def _read(
     )[0]
     if encoding == "SQL_ASCII":
         raise SchemaError(
-            "the database's encoding is SQL_ASCII: what its bytes mean is not known, so they can't "
-            "be saved as text. Move it to a database with encoding UTF8"
+            "the database's encoding is SQL_ASCII, so its bytes can't be saved as text",
+            remedy="Move the data to a database with encoding UTF8",
         )
     project = project_of(link, settings)
     flag = flag_of(project, settings)
-    others = link.later(OTHER_ROLES)
+    roles = link.later(OTHER_ROLES)
     catalog = read_catalog(link)
-    selection = _select(options, settings, catalog, flag)
+    selection = Selection(None)
+    if not options.all_rows:
+        # A dataset's snapshot only holds the dataset's own rows, and no whole tables.
+        patterns = () if options.dataset else settings.whole_tables
+        selection = Selection(flag, whole_tables(catalog, patterns))
     tables = selection.tables(catalog)
     if not tables:
         raise SchemaError(
             f"the database has no table{'' if options.all_rows else f' with a column {flag}'}"
         )
     if not options.as_superuser:
-        refuse_user_code(link, others.rows, read=_read_with(catalog, tables))
+        refuse_user_code(link, roles.rows, read=_tables_to_read(catalog, tables))
     check_readable(link, tables, sequences=options.all_rows)
     notes = uncovered_notes(link, tables, all_rows=options.all_rows)
-    _hold_still(link, tables)
+    if link.joined and link.value("SHOW transaction_isolation") == "read committed":
+        # Else the caller's transaction would see rows that others commit between two reads.
+        identifiers = sql.SQL(", ").join(table.identifier for table in tables)
+        link.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(identifiers))
     requires = () if options.all_rows else tuple(find_requirements(link, catalog, selection))
     if requires and options.strict:
         rows = "; ".join(describe_requirements(requires))
-        raise RefusedError(f"refused by --strict: flagged rows reference unflagged ones: {rows}")
+        raise RefusedError(
+            f"refused by --strict: flagged rows reference unflagged ones: {rows}",
+            remedy="Flag those too, or leave out --strict",
+        )
     with BackgroundCalls() as background:
         stats = {
             table.key: _copy_table(link, table, selection.where(table), writer, background, report)
             for table in tables
         }
     _check_expected(options, stats)
-    schema = described_schema(tables)
+    schema = {
+        table.key: {column.name: column.described() for column in table.stored} for table in tables
+    }
     dataset = options.dataset
     return Manifest(
         name=options.name,
@@ -239,7 +250,7 @@ def _read(
         requires=requires,
         left_out=[table.key for table in catalog.tables if table not in tables],
         whole_tables=sorted(selection.whole),
-        # They move on while rows are read: behind the rows, they are never behind their values.
+        # Read after the rows, as others may use them meanwhile: never behind the rows' values.
         sequences=read_sequences(link) if options.all_rows else {},
         populated_views=populated_views(link) if options.all_rows else (),
         notes=notes,
@@ -249,24 +260,16 @@ def _read(
             for table in tables
             if (names := [column.name for column in table.columns if column.generated])
         },
-        primary_keys={one.key: list(one.primary_key) for one in tables if one.primary_key},
+        primary_keys={table.key: list(table.primary_key) for table in tables if table.primary_key},
         body=writer.finish(_statistics(link, tables, selection, stats, report)),
     )
 
 
-def _read_with(catalog: Catalog, tables: Sequence[Table]) -> list[Table]:
-    """Return the tables, and those that their rows reference: requirements are looked for there."""
+def _tables_to_read(catalog: Catalog, tables: Sequence[Table]) -> list[Table]:
+    """Return the tables and those that they reference, which may hold required rows."""
     oids = {table.oid for table in tables}
     referenced = {key.parent for key in catalog.foreign_keys if key.child in oids}
     return [catalog.by_oid[oid] for oid in oids | referenced]
-
-
-def _select(options: CreateOptions, settings: Settings, catalog: Catalog, flag: str) -> Selection:
-    """Choose the rows: a dataset's snapshot holds its own rows alone, no table whole."""
-    if options.all_rows:
-        return Selection(None)
-    patterns = () if options.dataset else settings.whole_tables
-    return Selection(flag, whole_tables(catalog, patterns))
 
 
 def _statistics(
@@ -276,24 +279,20 @@ def _statistics(
     stats: Mapping[str, int],
     report: Report,
 ) -> Statistics | None:
-    """Read the planner's statistics of the tables that the snapshot has all rows of."""
+    """Read the planner's statistics of tables that are completely in the snapshot."""
     query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE ({}) IS NOT TRUE)")
-    others = link.together(query.format(one.only, selection.where(one)) for one in tables)
-    whole = [table for table, ((more,),) in zip(tables, others, strict=True) if not more]
-    found = read_statistics(link, {table.oid: stats[table.key] for table in whole})
-    if found is None or sum(listed_bytes(line, 1) for line in found.relations) <= (
-        STATISTICS_MAX_BYTES
-    ):
-        return found
-    report(Event("the planner's statistics are left out, as they are too long: a restore analyses"))
+    others = link.together(query.format(table.only, selection.where(table)) for table in tables)
+    rows = {
+        table.oid: stats[table.key]
+        for table, ((has_others,),) in zip(tables, others, strict=True)
+        if not has_others
+    }
+    statistics = read_statistics(link, rows)
+    lines = statistics.relations if statistics else ()
+    if sum(listed_bytes(line, 1) for line in lines) <= STATISTICS_MAX_BYTES:
+        return statistics
+    report(Event("left out the planner's statistics, which are too long: a restore runs ANALYZE"))
     return None
-
-
-def _hold_still(link: Link, tables: Sequence[Table]) -> None:
-    """Have a caller's transaction that sees others' commits see none in these tables."""
-    if link.joined and link.value("SHOW transaction_isolation") == "read committed":
-        names = sql.SQL(", ").join(table.identifier for table in tables)
-        link.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(names))
 
 
 def _check_expected(options: CreateOptions, stats: Mapping[str, int]) -> None:
@@ -301,15 +300,9 @@ def _check_expected(options: CreateOptions, stats: Mapping[str, int]) -> None:
         if stats.get(key) != rows:
             raise LoadError(
                 f"{key} had {rows:,} rows when dataset {options.name} was built and has "
-                f"{stats.get(key, 0):,} now: something else wrote into it. Build it again"
+                f"{stats.get(key, 0):,} now: something else wrote into it",
+                remedy="Build it again",
             )
-
-
-def described_schema(tables: Sequence[Table]) -> dict[str, dict[str, str]]:
-    """Say for each stored column of each table what decides whether values fit."""
-    return {
-        table.key: {column.name: column.described() for column in table.stored} for table in tables
-    }
 
 
 def _copy_table(
@@ -320,27 +313,27 @@ def _copy_table(
     background: BackgroundCalls,
     report: Report,
 ) -> int:
-    columns = table.stored
-    names, types = [one.name for one in columns], [one.type for one in columns]
+    names = [column.name for column in table.stored]
+    types = [column.type for column in table.stored]
     background.add(writer.table, table.key, names, types)
-    rows = 0
+    event, rows = f"saving {table.key}", 0
 
     def write(block: bytes) -> None:
         nonlocal rows
         background.add(writer.rows, block)
         rows += block.count(b"\n")
-        report(Event(saving, rows))
+        report(Event(event, rows))
 
-    saving = f"saving {table.key}"
-    report(Event(saving, 0))
+    report(Event(event, 0))
     try:
         link.copy_out(json_rows(table, where), write)
     except ServerRefusedError as error:
-        if error.sqlstate == _TOO_LONG or _TOO_LARGE in error.server_message:
+        if error.sqlstate == _LIMIT_EXCEEDED or _TOO_LARGE in error.server_message:
             raise LoadError(
-                f"{table.key}: a row is too long to be saved: as JSON it is over 1 GB, the most "
-                "that a PostgreSQL server makes of one value"
+                f"{table.key}: a row is too long to be saved: as JSON it exceeds 1 GB, "
+                "PostgreSQL's limit for one value",
+                remedy="Shorten its values, or remove its flag",
             ) from error
         raise
-    report(Event(saving, rows, rows))
+    report(Event(event, rows, rows))
     return rows

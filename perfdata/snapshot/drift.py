@@ -1,8 +1,8 @@
-"""Drift: how a database's tables differ from a snapshot's, and whether every row fits all the same.
+"""Drift: how a database's tables and migrations differ from a snapshot's.
 
-Compatible drift is what makes room: a column that may stay empty or fills itself, nulls allowed,
-an enum with more labels, a wider type, newer migrations. It passes where that is asked for, and is
-told.
+Drift is compatible if every row of the snapshot still fits: newer migrations, a new column that is
+nullable or has a default, a dropped NOT NULL, an enum with more labels, a wider type. It is
+accepted with ``allow_drift`` and then reported in the notes.
 """
 
 from __future__ import annotations
@@ -23,89 +23,87 @@ if TYPE_CHECKING:
     from perfdata.postgres.catalog import Catalog, Column
     from perfdata.postgres.link import Rows
     from perfdata.snapshot.format.manifest import Manifest
-    from perfdata.snapshot.staleness import Compared
+    from perfdata.snapshot.staleness import MigrationDifferences
     from perfdata.target.migrations import History
 
 _NOT_NULL = " not null"
-# Each holds whatever those before it hold, written alike.
-_INTEGERS = ("smallint", "integer", "bigint")
+_INTEGERS = ("smallint", "integer", "bigint")  # from narrow to wide; their text is the same
 _TEXT = re.compile(r"(character varying|character)(?:\((\d+)\))?|text")
 _SHOWN = 20
 
 
 class Drift:
-    """The differences between a snapshot and a database; ``allowed`` lets compatible ones pass."""
+    """The differences between a snapshot and a database; ``allowed`` accepts compatible ones."""
 
     def __init__(self, manifest: Manifest, *, allowed: bool) -> None:
-        """Take what the snapshot says of itself."""
         self._manifest = manifest
         self._allowed = allowed
         self._newer: Sequence[str] = ()
         self._compatible: list[str] = []
 
     def migrations_check(self, history: History, catalog: Catalog) -> Check:
-        """Check that the database stands on the snapshot's migrations.
+        """Return the check that the database has the snapshot's migrations.
 
-        It raises SnapshotStaleError naming what differs.
+        Its judge raises SnapshotStaleError naming the migrations that differ.
         """
 
         def judge(heads: Sequence[Rows]) -> None:
-            at = heads_of(heads)
-            present = history.applied(at)
-            found = compare_migrations(self._manifest.migrations, present)
+            database_heads = heads_of(heads)
+            found = compare_migrations(self._manifest.migrations, history.applied(database_heads))
             self._newer = found.newer
-            if said := found.said("the database", allow_newer=self._allowed):
+            if differences := found.describe("the database", allow_newer=self._allowed):
                 raise SnapshotStaleError(
-                    f"snapshot {self._manifest.name} was made with other migrations ({said})",
-                    remedy=f"No row was touched{self._remedy(found, at, catalog)}",
+                    f"snapshot {self._manifest.name} was made with other migrations "
+                    f"({differences})",
+                    remedy=f"No row was touched{self._remedy(found, database_heads, catalog)}",
                 )
 
         return Check(version_queries(catalog.versions), judge)
 
-    def _remedy(self, found: Compared, at: Sequence[str], catalog: Catalog) -> str:
-        """Say what can be done where the migrations differ; a database does not go back."""
+    def _remedy(self, found: MigrationDifferences, heads: Sequence[str], catalog: Catalog) -> str:
+        """Return the remedy for other migrations; a database is never downgraded."""
         if found.only_snapshot or found.changed:
             return ". Migrate the database to the same, or build or create the snapshot again"
-        stays = f", and the database stays at {first(at)}. Build or create the snapshot again"
-        if misfits := self._compare(catalog)[0]:
-            return f"{stays}: its rows do not fit any more ({first(misfits)})"
-        return f"{stays}; or let it pass by --allow-drift, as every row fits all the same"
+        stays = f", and the database stays at {first(heads)}. Build or create the snapshot again"
+        if incompatible := self._compare(catalog)[0]:
+            return f"{stays}: its rows no longer fit ({first(incompatible)})"
+        return f"{stays}, or use --allow-drift: every row still fits"
 
     def check_schema(self, catalog: Catalog) -> None:
-        """Raise SchemaError, naming each column that differs, where a row may not fit."""
-        refused, self._compatible = self._compare(catalog)
-        if refused or (self._compatible and not self._allowed):
-            remedy = "Every row fits all the same: --allow-drift lets it pass"
-            if refused:
-                remedy = "Create the snapshot again, or migrate the database to the same"
-                if self._compatible:
-                    others = first(self._compatible, _SHOWN)
-                    remedy = f"{remedy}. These --allow-drift would let pass: {others}"
-            raise SchemaError(
-                f"snapshot {self._manifest.name} does not fit the database: "
-                f"{first(refused or self._compatible, _SHOWN)}",
-                remedy=f"Nothing was touched. {remedy}",
-            )
+        """Raise SchemaError naming the columns that differ, unless the drift is accepted."""
+        incompatible, self._compatible = self._compare(catalog)
+        if not incompatible and (self._allowed or not self._compatible):
+            return
+        remedy = "Every row still fits: --allow-drift accepts this"
+        if incompatible:
+            remedy = "Create the snapshot again, or migrate the database to the same"
+            if self._compatible:
+                remedy += f". --allow-drift would accept: {first(self._compatible, _SHOWN)}"
+        raise SchemaError(
+            f"snapshot {self._manifest.name} does not fit the database: "
+            f"{first(incompatible or self._compatible, _SHOWN)}",
+            remedy=f"Nothing was touched. {remedy}",
+        )
 
     def _compare(self, catalog: Catalog) -> tuple[list[str], list[str]]:
-        """Name what differs: where a row may not fit, and where every row does all the same."""
-        refused: list[str] = []
+        """List the incompatible differences, then the compatible ones."""
+        incompatible: list[str] = []
         compatible: list[str] = []
         for key, columns in self._manifest.schema.items():
             if key not in catalog.by_key:
-                refused.append(f"table {key} is missing")
+                incompatible.append(f"table {key} is missing")
                 continue
             present = {column.name: column for column in catalog.by_key[key].stored}
             generated = self._manifest.generated.get(key, ())
-            for said, fits in _differences(key, columns, present, generated):
-                (compatible if fits else refused).append(said)
-        return refused, compatible
+            for difference, fits in _differences(key, columns, present, generated):
+                (compatible if fits else incompatible).append(difference)
+        return incompatible, compatible
 
     def notes(self) -> tuple[str, ...]:
-        """Tell what was let pass."""
+        """Return a note that lists the accepted drift, if there is any."""
         newer = [f"migrations only in the database: {first(self._newer)}"] if self._newer else []
-        passed = [*newer, *self._compatible]
-        return (f"drift was let pass: {first(passed, _SHOWN)}",) if passed else ()
+        accepted = [*newer, *self._compatible]
+        return (f"accepted drift: {first(accepted, _SHOWN)}",) if accepted else ()
 
 
 def _differences(
@@ -114,39 +112,39 @@ def _differences(
     present: Mapping[str, Column],
     generated: Collection[str],
 ) -> Iterator[tuple[str, bool]]:
-    """Yield what differs, column by column, and whether every row fits all the same."""
+    """Yield each column's difference, and whether every row still fits."""
     for name in {**wanted, **present}:
         column, was = present.get(name), wanted.get(name)
         if column is None:
             yield f"{key}.{name} is missing", False
         elif was is None and name in generated:
-            yield f"{key}.{name} was generated, so that the snapshot lacks its values", False
+            yield f"{key}.{name} was generated, so the snapshot lacks its values", False
         elif was is None:
             fits = column.has_default or not column.not_null
             yield f"{key}.{name} ({column.described()}) is not in the snapshot", fits
         elif was not in {column.described(), column.described_in_short()}:
-            said = f"{key}.{name} is {column.described()}, in the snapshot {was}"
-            yield said, _fits(column, was)
+            difference = f"{key}.{name} is {column.described()}, in the snapshot {was}"
+            yield difference, _accepts_column(column, was)
 
 
-def _fits(column: Column, was: str) -> bool:
-    """Tell whether a column accepts all that one that was described so has held."""
-    had_nulls = not was.endswith(_NOT_NULL)
-    if had_nulls and column.not_null:
+def _accepts_column(column: Column, was: str) -> bool:
+    """Tell whether a column accepts every value of a column with the description ``was``."""
+    was_nullable = not was.endswith(_NOT_NULL)
+    if was_nullable and column.not_null:
         return False
     kind = was.removesuffix(_NOT_NULL)
     return (
         accepts((column.type, *column.detail), kind)
-        or _more_labels(column, kind)
+        or _has_labels(column, kind)
         or kind == column.type
-        or _wider(column.type, kind)
+        or _is_wider(column.type, kind)
     )
 
 
-def _more_labels(column: Column, was: str) -> bool:
-    """Tell whether a column's enum has every label that it had, in the order it had them.
+def _has_labels(column: Column, was: str) -> bool:
+    """Tell whether a column's enum still has all its labels, in the same order.
 
-    This is how older snapshots tell them, with no quotes.
+    Older snapshots list labels without quotes, as in ``public.mood (happy, sad)``.
     """
     rest = was.removeprefix(f"{column.type} (")
     if not column.labels or rest == was:
@@ -157,11 +155,11 @@ def _more_labels(column: Column, was: str) -> bool:
     return not rest
 
 
-def _wider(now: str, was: str) -> bool:
+def _is_wider(now: str, was: str) -> bool:
     if now in _INTEGERS and was in _INTEGERS:
         return _INTEGERS.index(now) >= _INTEGERS.index(was)
-    to, of = _TEXT.fullmatch(now), _TEXT.fullmatch(was)
-    # char(n) pads with blanks: what it becomes elsewhere, and what becomes it, is another text.
-    if not to or not of or "character" in (to[1], of[1]):
+    new, old = _TEXT.fullmatch(now), _TEXT.fullmatch(was)
+    # char(n) pads with blanks, so converting from or to it changes the text.
+    if not new or not old or "character" in (new[1], old[1]):
         return False
-    return to[2] is None or (of[2] is not None and int(to[2]) >= int(of[2]))
+    return new[2] is None or (old[2] is not None and int(new[2]) >= int(old[2]))

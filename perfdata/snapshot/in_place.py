@@ -1,4 +1,4 @@
-"""Restore into a database as it is: in one transaction, beside the rows that stay."""
+"""Restore into an existing database in one transaction, which keeps its other rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def restore_in_place(
     link: Link, file: SnapshotFile, settings: Settings, options: RestoreOptions, report: Report
 ) -> Restored:
-    """Restore a snapshot file that was checked, over an open link."""
+    """Restore a snapshot file, which the caller has checked, over an open link."""
     began = time.perf_counter()
     manifest = file.manifest
     plan = prepare(link, manifest, settings, options)
@@ -36,6 +36,6 @@ def restore_in_place(
 def log_restore(
     link: Link, manifest: Manifest, strategy: str, database: str | None = None
 ) -> tuple[str, ...]:
-    """Write to the server's log what was restored (see log_change)."""
+    """Write a restore to the server's log; return notes (see log_change)."""
     done = f"restored snapshot {manifest.name} (sha256 of its rows {manifest.body.sha256})"
     return log_change(link, done, manifest.rows, strategy, database)

@@ -1,4 +1,4 @@
-"""How a snapshot is restored or created, and what restores and builds return."""
+"""The options of restores and builds, and what they return."""
 
 from __future__ import annotations
 
@@ -14,17 +14,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreOptions:
-    """The options of restore_snapshot, provide_dataset and build_dataset.
+    """The options of restore_snapshot, which documents them, provide_dataset and build_dataset.
 
-    Attributes:
-        clean_existing: whether the flagged rows that are there are replaced, or added to.
-        fresh: whether the whole database is replaced by the clone of a template.
-        terminate: whether ``fresh`` ends the sessions that are open in the database.
-        allow_drift: whether newer migrations and columns pass, where every row still fits.
-        rebuild_indexes: whether indexes are dropped and rebuilt also beside other rows.
-        unflagged_rows: whether the file may bring rows without the flag.
-        as_superuser: whether code that other roles wrote may run.
-        lock_timeout_s: how many seconds locks are waited for.
+    Raises ConfigError for options that exclude each other.
     """
 
     clean_existing: bool = True
@@ -38,20 +30,24 @@ class RestoreOptions:
 
     @property
     def in_place(self) -> RestoreOptions:
-        """The same, for a restore that does not replace the database."""
+        """The same options for a restore that does not replace the database."""
         return replace(self, fresh=False, terminate=False)
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for options that exclude each other."""
         if self.fresh and not self.clean_existing:
-            raise ConfigError("a fresh database keeps nothing: --fresh or --keep-existing")
+            raise ConfigError(
+                "a fresh database keeps nothing", remedy="Use either --fresh or --keep-existing"
+            )
         if self.terminate and not self.fresh:
-            raise ConfigError("--terminate goes with --fresh: else no session has to end")
+            raise ConfigError(
+                "--terminate goes with --fresh",
+                remedy="Leave it out: other restores end no sessions",
+            )
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a restore did: rows by table, how, in how many seconds, and what a user should know."""
+    """A finished restore: rows by table, how they were loaded, and notes for the user."""
 
     name: str
     rows: dict[str, int]
@@ -62,17 +58,17 @@ class Restored:
 
 @dataclass(frozen=True)
 class Built(Restored):
-    """What a build did, as a restore says it, and the snapshot that it was saved as, or None."""
+    """A finished build, and the snapshot that was saved, or None."""
 
     snapshot: Snapshot | None
 
 
 @dataclass(frozen=True)
 class Provided:
-    """How a dataset came into a database: why it was built or restored, and the results.
+    """What provide_dataset did, and the reason for it.
 
-    One of ``built`` and ``restored`` is there; both where the built rows went into a fresh
-    database.
+    Either ``built`` or ``restored`` is set; both are if the rows that were built then went into a
+    fresh database.
     """
 
     name: str

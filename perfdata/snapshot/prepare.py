@@ -1,8 +1,7 @@
-"""Before the first change of a restore: what is checked, and how the rows are to be loaded."""
+"""The checks of a restore before its first change, and the plan of how its rows are loaded."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -27,8 +26,6 @@ from perfdata.templates.databases import is_owned
 from perfdata.text import first
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from perfdata.config import Settings
     from perfdata.postgres.catalog import Catalog, Table
     from perfdata.postgres.link import Link, Rows
@@ -37,44 +34,54 @@ if TYPE_CHECKING:
 
 
 def application_name(name: str) -> str:
-    """Return the application name of sessions that restore a snapshot.
-
-    The server cuts it to 63 bytes.
-    """
+    """Return the application name of sessions that restore a snapshot."""
     return f"perfdata restore {name}"
 
 
 def prepare(link: Link, manifest: Manifest, settings: Settings, options: RestoreOptions) -> Plan:
-    """Check that a snapshot may go into a database and fits it; return how it is to be loaded."""
+    """Check that a snapshot may be restored into a database and fits it; return the load's plan.
+
+    Raises what restore_snapshot raises before its first change, but for checks under locks, which
+    the plan contains.
+    """
     check_guard(link, settings)
     project = project_of(link, settings)
     drift = Drift(manifest, allowed=options.allow_drift)
     with link.transaction(reading=True):
-        others = link.later(OTHER_ROLES)
+        roles = link.later(OTHER_ROLES)
         catalog = read_catalog(link)
-        present = drift.migrations_check(read_history(project), catalog)
-        room = rows_space_check(link, manifest.body.bytes, manifest.rows)
-        run_checks(link, [present, sequences_check(manifest.sequences), room])
+        migrations = drift.migrations_check(read_history(project), catalog)
+        disk_space = rows_space_check(link, manifest.body.bytes, manifest.rows)
+        run_checks(link, [migrations, sequences_check(manifest.sequences), disk_space])
     drift.check_schema(catalog)
     flag = flag_of(project, settings)
     if manifest.flag_column not in (None, flag):
         raise SchemaError(
-            f"snapshot {manifest.name} holds the rows with {manifest.flag_column}, and here the "
-            f"flag is {flag}; nothing was touched"
+            f"snapshot {manifest.name} holds the rows flagged by {manifest.flag_column}, but the "
+            f"flag here is {flag}; nothing was touched",
+            remedy=f"Create it again with {flag}, or set flag_column",
         )
-    plan = replace(
-        _plan(manifest, catalog, flag, clean_existing=options.clean_existing),
-        checks=(present, required_check(catalog, manifest.requires, flag)),
+    plan = Plan(
+        catalog,
+        _tables(manifest, catalog, flag, clean_existing=options.clean_existing),
+        _existing(manifest, clean_existing=options.clean_existing),
+        selection_of(manifest),
+        manifest.stats,
+        checks=(migrations, required_check(catalog, manifest.requires, flag)),
+        sequences={key: SequenceState(*state) for key, state in manifest.sequences.items()},
+        populated=manifest.populated_views,
         lock_timeout_s=options.lock_timeout_s,
+        notes=drift.notes(),
         owned=is_owned(link),
         rebuild_indexes=options.rebuild_indexes,
-        notes=drift.notes(),
+        application_name=application_name(manifest.name),
         columns=manifest.schema,
         as_superuser=options.as_superuser,
-        application_name=application_name(manifest.name),
     )
-    refuse_code_of_load(link, others.rows, plan)
-    check_consent(link, others.rows, plan, manifest, settings, options)
+    refuse_code_of_load(link, roles.rows, plan)
+    _refuse_sequences(catalog, manifest)
+    if not options.unflagged_rows:
+        _refuse_unflagged(link, roles.rows, plan, manifest, settings, options)
     return plan
 
 
@@ -83,39 +90,35 @@ def selection_of(manifest: Manifest) -> Selection:
     return Selection(manifest.flag_column, frozenset(manifest.whole_tables))
 
 
-def _plan(manifest: Manifest, catalog: Catalog, flag: str, *, clean_existing: bool) -> Plan:
-    selection = selection_of(manifest)
-    taken = {table.key: table for table in selection.tables(catalog)}
-    if other := [key for key in manifest.stats if key not in taken]:
+def _tables(
+    manifest: Manifest, catalog: Catalog, flag: str, *, clean_existing: bool
+) -> list[Table]:
+    """Return the tables to fill, and with ``clean_existing`` those to empty too."""
+    selected = {table.key: table for table in selection_of(manifest).tables(catalog)}
+    if unflagged := [key for key in manifest.stats if key not in selected]:
         raise SchemaError(
-            f"snapshot {manifest.name} has rows of {first(other)}, which has no column {flag} and "
-            "is not among its whole tables: they may not be filled; nothing was touched. Build or "
-            "create it again"
+            f"snapshot {manifest.name} has rows of {first(unflagged)}, which has no column {flag} "
+            "and is not among its whole tables: they may not be filled; nothing was touched",
+            remedy="Build or create it again",
         )
-    existing, tables = Existing.KEEP, [taken[key] for key in manifest.stats]
-    if manifest.all_rows:
-        if not clean_existing:
-            raise RefusedError(
-                f"refused, nothing was touched: {manifest.name} is a snapshot of all rows, and is "
-                "restored into empty tables only, where there is nothing to keep: leave out "
-                "--keep-existing"
-            )
-        existing = Existing.NONE
-    elif clean_existing:
-        existing = Existing.REPLACE
-        tables = list(taken.values())
-    return Plan(
-        catalog,
-        tables,
-        existing,
-        selection,
-        manifest.stats,
-        sequences={key: SequenceState(*state) for key, state in manifest.sequences.items()},
-        populated=manifest.populated_views,
-    )
+    if clean_existing and not manifest.all_rows:
+        return list(selected.values())
+    return [selected[key] for key in manifest.stats]
 
 
-def check_consent(
+def _existing(manifest: Manifest, *, clean_existing: bool) -> Existing:
+    if not manifest.all_rows:
+        return Existing.REPLACE if clean_existing else Existing.KEEP
+    if not clean_existing:
+        raise RefusedError(
+            f"refused, nothing was touched: {manifest.name} is a snapshot of all rows, which is "
+            "restored into empty tables only: there are no rows to keep",
+            remedy="Leave out --keep-existing",
+        )
+    return Existing.NONE
+
+
+def _refuse_unflagged(
     link: Link,
     roles: Rows,
     plan: Plan,
@@ -123,56 +126,54 @@ def check_consent(
     settings: Settings,
     options: RestoreOptions,
 ) -> None:
-    """Raise RefusedError where a file brings more than flagged rows, and nothing here allows it.
+    """Raise RefusedError if a file has unflagged rows that nothing here allows.
 
-    ``whole_tables`` are allowed by the setting of that name. Every row is allowed in a fresh
-    database, in one that perfdata made, and where no table holds a row. The option
-    ``unflagged_rows`` allows both. Sequences of other tables than the file's are never moved.
-    ``roles`` are the rows of user_code.OTHERS: tables that the plan does not have are read.
+    The setting ``whole_tables`` allows whole tables. A snapshot of all rows is allowed in a fresh
+    database, in one that perfdata created, and if no other table holds a row. ``roles`` are the
+    rows of OTHER_ROLES, as tables outside the plan are read.
     """
-    _refuse_sequences(plan.catalog, manifest)
-    if options.unflagged_rows:
-        return
     allowed = matching_keys(manifest.whole_tables, settings.whole_tables)
     if whole := [key for key in manifest.whole_tables if key not in allowed]:
         raise RefusedError(
             f"refused, nothing was touched: snapshot {manifest.name} has every row of "
             f"{first(whole)}, not only flagged ones, and [tool.perfdata] whole_tables does not "
-            "name that here. Name it there, or restore with --unflagged-rows"
+            "name that here",
+            remedy="Name it there, or restore with --unflagged-rows",
         )
-    if manifest.all_rows and not (options.fresh or plan.owned):
-        others = [table for table in plan.catalog.tables if table.key not in manifest.stats]
-        if not plan.as_superuser:
-            refuse_user_code(link, roles, read=others)
-        _refuse_beside(link, others, manifest)
-
-
-def _refuse_sequences(catalog: Catalog, manifest: Manifest) -> None:
-    """Refuse a file that says where a sequence of another table stands; a free one feeds none."""
-    feeding: dict[str, set[str]] = {}
-    for sequence in catalog.sequences:
-        tables = feeding.setdefault(table_key(sequence.schema, sequence.name), set())
-        tables.add(catalog.by_oid[sequence.table].key)
-    others = [
-        f"{key} of {first(sorted(feeding[key]))}"
-        for key in manifest.sequences
-        if key in feeding and not feeding[key] & manifest.stats.keys()
-    ]
-    if others:
-        raise RefusedError(
-            f"refused, nothing was touched: snapshot {manifest.name} moves sequences of tables "
-            f"that it does not have: {first(others)}. Create it again"
-        )
-
-
-def _refuse_beside(link: Link, others: Sequence[Table], manifest: Manifest) -> None:
-    """Refuse every row of some tables where others, which the file does not have, hold rows."""
+    if not manifest.all_rows or options.fresh or plan.owned:
+        return
+    others = [table for table in plan.catalog.tables if table.key not in manifest.stats]
+    if not plan.as_superuser:
+        refuse_user_code(link, roles, read=others)
     query = sql.SQL("SELECT EXISTS (SELECT FROM {})")
     answers = link.together(query.format(table.only) for table in others)
     filled = [table.key for table, ((rows,),) in zip(others, answers, strict=True) if rows]
     if filled:
         raise RefusedError(
-            f"refused, nothing was touched: {manifest.name} is a snapshot of all rows, and can "
-            f"only be restored into a database without rows, and these tables have some: "
-            f"{first(filled)}. Use --fresh, or load it beside them with --unflagged-rows"
+            f"refused, nothing was touched: {manifest.name} is a snapshot of all rows, which can "
+            "only be restored into a database without rows, and these tables have some: "
+            f"{first(filled)}",
+            remedy="Use --fresh, or keep their rows and restore with --unflagged-rows",
+        )
+
+
+def _refuse_sequences(catalog: Catalog, manifest: Manifest) -> None:
+    """Refuse a file that sets sequences used only by tables that it does not have.
+
+    A sequence that no table uses may be set.
+    """
+    users: dict[str, set[str]] = {}
+    for sequence in catalog.sequences:
+        tables = users.setdefault(table_key(sequence.schema, sequence.name), set())
+        tables.add(catalog.by_oid[sequence.table].key)
+    others = [
+        f"{key} of {first(sorted(users[key]))}"
+        for key in manifest.sequences
+        if key in users and not users[key] & manifest.stats.keys()
+    ]
+    if others:
+        raise RefusedError(
+            f"refused, nothing was touched: snapshot {manifest.name} sets sequences of tables "
+            f"that it does not have: {first(others)}",
+            remedy="Create it again",
         )

@@ -1,4 +1,4 @@
-"""Preview: what a restore would do, by the checks that it makes; nothing is changed."""
+"""Preview a restore: make its checks and report what it would do, without changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from perfdata.snapshot.provide import REBUILDABLE, Current, Rebuild, decide, reb
 from perfdata.snapshot.rows import SnapshotRows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from perfdata.load.existing import Removal
     from perfdata.load.plan import Plan
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TablePreview:
-    """One table: what becomes of its rows (None: the whole database goes), and how many come."""
+    """One table: what happens to its rows, and how many would be loaded.
+
+    ``removal`` is None if the whole database would be replaced.
+    """
 
     key: str
     whole: bool
@@ -36,9 +39,9 @@ class TablePreview:
 
 @dataclass(frozen=True)
 class RestorePreview:
-    """What a restore would do: the snapshot, table by table, and what a user should know.
+    """What a restore would do, table by table, and notes for the user.
 
-    ``lost`` are rows that would not be in a fresh database.
+    ``lost`` lists the rows that a fresh database would not have.
     """
 
     snapshot: Snapshot
@@ -48,14 +51,14 @@ class RestorePreview:
 
     @property
     def fresh(self) -> bool:
-        """Whether a new database would take the place of the target."""
+        """Whether a new database would replace the target."""
         return all(table.removal is None for table in self.tables)
 
 
 def preview_restore(
     target: Target, name: str, options: RestoreOptions, report: Report, *, may_build: bool
 ) -> RestorePreview | Rebuild:
-    """Say what provide_dataset would do; raise what it raises before its first change."""
+    """Return what provide_dataset would do; raise what it raises before its first change."""
     decision = decide(target, name, options, may_build=may_build)
     if isinstance(decision, Current):
         try:
@@ -68,38 +71,26 @@ def preview_restore(
 def _preview(
     target: Target, snapshot: Snapshot, options: RestoreOptions, report: Report
 ) -> RestorePreview:
-    notes: tuple[str, ...] = ()
     file = snapshot.open()
+    plan: Plan | None = None
+    removals: Sequence[Removal] = ()
+    lost: Sequence[str] = ()
+    notes: list[str] = []
     if options.fresh:
         try:
             plan, lost = preview_fresh(target.conninfo, file, target.settings, options, report)
         except NoClonesError as error:
-            notes = (f"would be restored without --fresh: {error}",)
-        else:
-            return _described(snapshot, plan, [], lost)
-    file.check()
-    with open_link(target.conninfo) as link:
-        plan = prepare(link, file.manifest, target.settings, options.in_place)
-        removals, reader_notes = preview_load(link, plan, SnapshotRows(file))
-    return _described(snapshot, plan, removals, notes=(*notes, *reader_notes))
-
-
-def _described(
-    snapshot: Snapshot,
-    plan: Plan,
-    removals: Iterable[Removal],
-    lost: Iterable[str] = (),
-    notes: Iterable[str] = (),
-) -> RestorePreview:
+            notes.append(f"would be restored without --fresh: {error}")
+    if plan is None:
+        file.check()
+        with open_link(target.conninfo) as link:
+            plan = prepare(link, file.manifest, target.settings, options.in_place)
+            removals, reader_notes = preview_load(link, plan, SnapshotRows(file))
+        notes += reader_notes
     by_oid = {removal.table.oid: removal for removal in removals}
-    whole = snapshot.manifest.whole_tables
-    tables = [
-        TablePreview(
-            table.key,
-            table.key in whole,
-            by_oid.get(table.oid),
-            snapshot.manifest.stats.get(table.key, 0),
-        )
+    stats, whole = snapshot.manifest.stats, snapshot.manifest.whole_tables
+    tables = tuple(
+        TablePreview(table.key, table.key in whole, by_oid.get(table.oid), stats.get(table.key, 0))
         for table in plan.tables
-    ]
-    return RestorePreview(snapshot, tuple(tables), tuple(lost), (*notes, *plan.notes))
+    )
+    return RestorePreview(snapshot, tables, tuple(lost), (*notes, *plan.notes))

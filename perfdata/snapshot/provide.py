@@ -1,4 +1,4 @@
-"""Provide: restore a dataset's snapshot where it is current, else build the dataset."""
+"""Provide a dataset: restore its snapshot if that is current, else build it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,8 @@ if TYPE_CHECKING:
     from perfdata.project import Project
     from perfdata.target.target import Target
 
-# Raised by decide, and by a restore before its first change: a build of the dataset mends them.
-REBUILDABLE = (
-    SnapshotNotFoundError,
-    SnapshotStaleError,
-    SnapshotDamagedError,
-    SchemaError,
-)
+# Errors that building the dataset fixes; a restore raises them before its first change.
+REBUILDABLE = (SnapshotNotFoundError, SnapshotStaleError, SnapshotDamagedError, SchemaError)
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,7 @@ class Current:
 
 @dataclass(frozen=True)
 class Rebuild:
-    """The dataset is to be built, for this reason."""
+    """The dataset must be built, for this reason."""
 
     reason: str
 
@@ -66,20 +61,19 @@ def provide_dataset(
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
 ) -> Provided:
-    """Restore a snapshot; where a dataset's is missing, stale or damaged, build the dataset.
+    """Restore a snapshot, or build the dataset if its snapshot is missing, stale or damaged.
 
-    A snapshot that does not fit the tables is rebuilt too. One that belongs to no dataset is
+    A snapshot that does not fit the tables is rebuilt too. A snapshot that belongs to no dataset is
     restored or refused.
 
     Args:
         target: the database, with its settings and project (see open_target).
-        name: of the dataset or snapshot.
-        build: False raises where the dataset would be built: SnapshotNotFoundError,
-            SnapshotStaleError, SnapshotDamagedError or SchemaError. So does ``clean_existing``
-            False.
+        name: the name of the dataset or snapshot.
+        build: False raises instead of building: SnapshotNotFoundError, SnapshotStaleError,
+            SnapshotDamagedError or SchemaError. So does ``clean_existing=False``.
         report: called with progress.
 
-    All other arguments are those of restore_snapshot. With ``fresh``, rows that were built go into
+    The other arguments are those of restore_snapshot. With ``fresh``, rows that were built go into
     a fresh database too.
     """
     options = RestoreOptions(
@@ -120,16 +114,16 @@ def provide(
 def decide(
     target: Target, name: str, options: RestoreOptions, *, may_build: bool
 ) -> Current | Rebuild:
-    """Decide whether a snapshot may be restored, as far as that is known without reading its rows.
+    """Decide between restoring and building, without reading the snapshot's rows.
 
-    Where a build mends what is in the way, that is the decision; else the error is raised. The
-    restore may still find an error that a build mends (REBUILDABLE): see rebuild.
+    Raises an error that building does not fix. The restore may still raise one that it does
+    (REBUILDABLE): pass that to rebuild.
     """
     project = target.project
     dataset = project.find_dataset(name) if project else None
     try:
         snapshot = find_snapshot(name, target.settings, _other_names(project, name))
-        # One that was created by hand is judged by the restore alone, against the database.
+        # A snapshot that was created by hand is only compared with the database, by the restore.
         if project and dataset and snapshot.manifest.dataset_fingerprint is not None:
             check_current(snapshot, project, allow_newer=options.allow_drift)
         if project and project.tables_from_metadata:
@@ -141,10 +135,10 @@ def decide(
 
 
 def rebuild(target: Target, name: str, error: PerfdataError, *, may_build: bool) -> Rebuild:
-    """Decide to build the dataset because of an error, or raise the error where no build mends it.
+    """Decide to build the dataset because of an error, or raise the error if that is no option.
 
-    A build replaces the rows that are there, so it needs leave; and what was created by hand
-    under a dataset's name is not replaced by a build.
+    A build replaces rows in the database, so it must be allowed; and it does not replace a snapshot
+    that was created by hand under the dataset's name.
     """
     project = target.project
     missing = isinstance(error, SnapshotNotFoundError)
@@ -155,13 +149,13 @@ def rebuild(target: Target, name: str, error: PerfdataError, *, may_build: bool)
 
 
 def check_known(project: Project | None, name: str, settings: Settings, *, build: bool) -> None:
-    """Raise SnapshotNotFoundError where nothing can be restored nor, with ``build``, built."""
+    """Raise SnapshotNotFoundError if there is no such snapshot nor, with ``build``, dataset."""
     if not (build and project and project.find_dataset(name)):
         find_snapshot(name, settings, _other_names(project, name))
 
 
 def _other_names(project: Project | None, name: str) -> list[str]:
-    """Name the datasets that would do as well, for the error about an unknown name."""
+    """List the datasets, for an error that suggests a name, unless the name is a dataset's."""
     if project is None or project.find_dataset(name) is not None:
         return []
     return [dataset.name for dataset in project.datasets]

@@ -1,4 +1,4 @@
-"""Restore: a snapshot into a database, or into a fresh one that takes its place."""
+"""Restore a snapshot into a database, or into a fresh one that replaces it."""
 
 from __future__ import annotations
 
@@ -39,34 +39,34 @@ def restore_snapshot(
 ) -> Restored:
     """Replace a database's flagged rows with a snapshot's, in one transaction.
 
-    Rows without the flag are the same afterwards.
+    Rows without the flag are left unchanged.
 
     Args:
         database: a URL, a SQLAlchemy Engine, Connection or Session, or a psycopg connection. A
             caller's open transaction is joined: nothing is committed or vacuumed.
         name: the snapshot's name.
-        clean_existing: False adds to the flagged rows that are there.
+        clean_existing: False adds to the flagged rows in the database.
         fresh: replace the whole database, given as a URL or an Engine, with the clone of a
             template that has the snapshot's rows. Owner, grants, settings and comment stay; the
-            replaced database is kept beside it under another name. A role that may not do this
-            restores in place, and the notes say why.
+            replaced database is kept under another name. A role that may not do this restores in
+            place, and the notes say why.
         terminate: end the sessions that are open in a database that ``fresh`` replaces. Without
             it they are named in a RefusedError.
-        allow_drift: accept newer migrations and columns, where every row still fits.
-        rebuild_indexes: drop indexes and build them again also beside other rows, which is faster
-            from a million rows on. RefusedError while pg_dump reads the database.
-        unflagged_rows: accept rows without the flag from the file: of tables that it has whole and
-            the setting ``whole_tables`` does not name, and all rows beside those of other tables.
+        allow_drift: accept newer migrations and columns if every row still fits.
+        rebuild_indexes: drop and rebuild indexes even if the tables hold other rows, which is
+            faster from a million rows on. RefusedError while pg_dump reads the database.
+        unflagged_rows: accept rows without the flag from the file: whole tables that the setting
+            ``whole_tables`` does not name, and all rows although other tables hold rows.
         as_superuser: let code run that other roles wrote (checks, defaults, index expressions). It
             may then do whatever the role of this connection may.
-        lock_timeout_s: how many seconds locks are waited for; then LoadError names who holds them.
-        settings: by default those of the current folder.
+        lock_timeout_s: how many seconds to wait for locks; LoadError then names their holders.
+        settings: those of the current folder by default.
         report: called with progress.
 
     Raises, before the first change: SnapshotDamagedError (the file), GuardError (the database is
     not listed), SnapshotStaleError (the migrations), SchemaError (the tables), BoundaryError (rows
     that stay reference rows that go), UserCodeError (code of other roles), PrivilegesError, and
-    RefusedError for rows that the file may not bring or requires, and for want of disk space.
+    RefusedError (rows that the file may not add or that it requires; too little disk space).
     """
     settings = settings or Settings.load()
     snapshot = find_snapshot(name, settings)
@@ -90,7 +90,7 @@ def restore_into(
     options: RestoreOptions,
     report: Report,
 ) -> Restored:
-    """Restore a snapshot into what a caller gave (see restore_snapshot)."""
+    """Restore a snapshot into a database (see restore_snapshot)."""
     began = time.perf_counter()
     notes: tuple[str, ...] = ()
     if options.fresh:
@@ -101,6 +101,6 @@ def restore_into(
             notes = (f"restored without --fresh: {error}",)
     file = snapshot.open().check()
     with open_link(database) as link:
-        done = restore_in_place(link, file, settings, options.in_place, report)
+        restored = restore_in_place(link, file, settings, options.in_place, report)
     duration_s = time.perf_counter() - began
-    return replace(done, duration_s=duration_s, notes=(*notes, *done.notes))
+    return replace(restored, duration_s=duration_s, notes=(*notes, *restored.notes))

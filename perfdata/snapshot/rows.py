@@ -1,4 +1,4 @@
-"""A snapshot's rows for the loader: JSON lines as COPY's CSV, and what they would overwrite."""
+"""A snapshot's rows as the loader takes them: JSON lines turned into CSV for COPY."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ class SnapshotRows:
 
     @property
     def statistics(self) -> Statistics | None:
-        """The planner's statistics, where the file has them; known when it was read."""
+        """The planner's statistics, if the file has them; known once it has been read."""
         return self.file.statistics
 
     def check(self, link: Link, plan: Plan) -> None:
-        """Raise RefusedError where a whole table has a row that the snapshot does not have."""
+        """Raise RefusedError if a whole table holds a row that the snapshot lacks."""
         manifest = self.file.manifest
         tables = [plan.catalog.table(key) for key in manifest.whole_tables]
         if lost := lost_rows(link, tables, self.file):
             raise RefusedError(
                 f"refused, nothing was touched: snapshot {manifest.name} has these tables whole, "
-                "and rows of theirs that differ from the snapshot's, or are not in it, would be "
-                f"lost: {'; '.join(lost)}. Remove them or undo what was changed, create the "
-                "snapshot again with them, or take the tables out of [tool.perfdata] whole_tables "
-                "and create it again"
+                "and rows that differ from the snapshot's, or are not in it, would be lost: "
+                f"{'; '.join(lost)}",
+                remedy="Remove them or undo their changes, or create the snapshot again, with "
+                "them or with the tables removed from [tool.perfdata] whole_tables",
             )
 
     def tables(self, catalog: Catalog, keys: Collection[str] | None = None) -> Iterator[TableLoad]:
-        """Yield the tables in the order of the file; those without a key in ``keys`` are skipped.
+        """Yield the tables in the order of the file, or those whose keys are given.
 
         Raises SnapshotDamagedError.
         """
@@ -53,8 +53,7 @@ class SnapshotRows:
             if keys is None or body.key in keys:
                 yield TableLoad(catalog.table(body.key), body.columns, _csv(body), JSON_CSV)
             else:
-                # Neither checked nor turned into CSV, which is most of what reading takes.
-                body.skip()
+                body.skip()  # checks and CSV would take most of the time of reading
 
 
 def _csv(body: TableBody) -> Iterator[bytes]:
@@ -63,4 +62,4 @@ def _csv(body: TableBody) -> Iterator[bytes]:
             yield from csv_blocks(block)
         except UnicodeDecodeError as error:
             raise SnapshotDamagedError(f"table {body.key}: {error}") from error
-        del block  # a row may be of any size: it is not held while the next is read
+        del block  # a row may be of any size: free it before the next is read

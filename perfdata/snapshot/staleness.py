@@ -1,4 +1,4 @@
-"""Current: what decides a dataset's rows now, and whether a snapshot was made with the same."""
+"""Whether a snapshot is current: made from the present migrations and dataset definition."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ if TYPE_CHECKING:
 
     from perfdata.dataset import Dataset
     from perfdata.project import Migration, Project
+    from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.store import Snapshot
 
 
 def key_parts(project: Project, dataset: Dataset) -> dict[str, str]:
-    """Return, by name, all that decides the rows of a dataset's snapshot, in a fixed order.
+    """Return everything that decides the rows of a dataset's snapshot, by name, in a fixed order.
 
-    The migrations stand in the order in which they run, each with its hash and its path; where
-    the project makes its tables from metadata their DDL stands for them.
+    Migrations come in the order in which they run, each with its hash and path. For a project that
+    makes its tables from metadata, a hash of their DDL follows.
     """
     history = read_history(project)
     parts = {"format": FORMAT}
-    for one in history.migrations:
-        parts[f"migration {one.revision}"] = f"{one.sha256} {history.paths[one.revision]}"
+    for migration in history.migrations:
+        path = history.paths[migration.revision]
+        parts[f"migration {migration.revision}"] = f"{migration.sha256} {path}"
     if project.tables_from_metadata:
         parts["tables"] = tables_digest(project)
     return parts | {f"dataset {name}": part for name, part in dataset.fingerprint_parts().items()}
@@ -36,46 +38,45 @@ def key_parts(project: Project, dataset: Dataset) -> dict[str, str]:
 def check_current(
     snapshot: Snapshot, project: Project, *, allow_newer: bool = False, by_hand: bool = False
 ) -> None:
-    """Raise SnapshotStaleError where a snapshot is of another definition or migrations.
+    """Raise SnapshotStaleError if a snapshot was made from another definition or migrations.
 
-    Under a dataset's name only what was built from it is current: one that was created by hand
-    holds what somebody put there. Of any other name the migrations alone are judged.
-    ``allow_newer`` lets migrations pass that came since, ``by_hand`` what was created by hand.
+    A snapshot with a dataset's name must have been built from that dataset, unless ``by_hand``
+    accepts one that was created by hand. Of snapshots with other names only the migrations are
+    compared. ``allow_newer`` accepts migrations that were added since.
     """
     manifest = snapshot.manifest
-    dataset = project.find_dataset(snapshot.name)
-    if dataset is None and manifest.dataset_fingerprint is not None:
-        raise SnapshotStaleError(
-            f"snapshot {snapshot.name} was built from a dataset that project {project.name} does "
-            "not have any more"
-        )
-    if dataset is not None and not (by_hand and manifest.dataset_fingerprint is None):
-        if manifest.dataset_fingerprint is None:
-            raise SnapshotStaleError(
-                f"snapshot {snapshot.name} was created by hand, not built from the dataset of "
-                "that name"
-            )
-        if manifest.dataset_fingerprint != dataset.fingerprint():
-            raise SnapshotStaleError(
-                f"snapshot {snapshot.name} was made from another definition of its dataset"
-            )
-        tables = tables_digest(project) if project.tables_from_metadata else None
-        if manifest.key_parts.get("tables") != tables:
-            raise SnapshotStaleError(
-                f"snapshot {snapshot.name} was made with tables of other metadata"
-            )
-    present = read_history(project).migrations
-    found = compare_migrations(manifest.migrations, present)
-    if said := found.said("the project", allow_newer=allow_newer):
+    if reason := _other_definition(snapshot.name, manifest, project, by_hand=by_hand):
+        raise SnapshotStaleError(f"snapshot {snapshot.name} {reason}")
+    found = compare_migrations(manifest.migrations, read_history(project).migrations)
+    if differences := found.describe("the project", allow_newer=allow_newer):
         none = "" if project.migrations else f"; project {project.name} has no migrations"
         raise SnapshotStaleError(
-            f"snapshot {snapshot.name} was made with other migrations ({said}{none})",
+            f"snapshot {snapshot.name} was made with other migrations ({differences}{none})",
             remedy="Build or create it again",
         )
 
 
+def _other_definition(
+    name: str, manifest: Manifest, project: Project, *, by_hand: bool
+) -> str | None:
+    """Return why a snapshot does not hold the rows that its dataset defines now, or None."""
+    dataset = project.find_dataset(name)
+    if manifest.dataset_fingerprint is None:
+        if dataset is None or by_hand:
+            return None
+        return "was created by hand, not built from the dataset of that name"
+    if dataset is None:
+        return f"was built from a dataset that project {project.name} no longer has"
+    if manifest.dataset_fingerprint != dataset.fingerprint():
+        return "was made from another definition of its dataset"
+    tables = tables_digest(project) if project.tables_from_metadata else None
+    if manifest.key_parts.get("tables") != tables:
+        return "was made with tables of other metadata"
+    return None
+
+
 def check_flagged(snapshot: Snapshot) -> None:
-    """Raise SnapshotStaleError where a snapshot holds more than flagged rows."""
+    """Raise SnapshotStaleError if a snapshot holds more than flagged rows."""
     manifest = snapshot.manifest
     if manifest.all_rows or manifest.whole_tables:
         whole = first(manifest.whole_tables) or "its tables"
@@ -85,32 +86,34 @@ def check_flagged(snapshot: Snapshot) -> None:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """How the migrations of a snapshot and of something else differ, by revision."""
+class MigrationDifferences:
+    """The revisions that a snapshot and a project, or a database, do not share."""
 
     only_snapshot: Sequence[str]
     newer: Sequence[str]
     changed: Sequence[str]
 
-    def said(self, other: str, *, allow_newer: bool) -> str:
-        """Say how they differ; ``allow_newer`` says nothing of those that the other alone has."""
-        differences = {
+    def describe(self, other: str, *, allow_newer: bool) -> str:
+        """List the differences; ``allow_newer`` leaves out revisions that only ``other`` has."""
+        revisions = {
             "only in the snapshot": self.only_snapshot,
             f"only in {other}": [] if allow_newer else self.newer,
             "changed since": self.changed,
         }
-        return "; ".join(f"{what}: {first(found)}" for what, found in differences.items() if found)
+        return "; ".join(f"{where}: {first(found)}" for where, found in revisions.items() if found)
 
 
-def compare_migrations(snapshot: Sequence[Migration], present: Sequence[Migration]) -> Compared:
+def compare_migrations(
+    snapshot: Sequence[Migration], present: Sequence[Migration]
+) -> MigrationDifferences:
     """Compare a snapshot's migrations with those of a project or a database."""
-    ours = {one.revision: one.sha256 for one in snapshot}
-    theirs = {one.revision: one.sha256 for one in present}
+    ours = {migration.revision: migration.sha256 for migration in snapshot}
+    theirs = {migration.revision: migration.sha256 for migration in present}
     changed = [
         revision
         for revision in ours.keys() & theirs.keys()
         if None not in (ours[revision], theirs[revision]) and ours[revision] != theirs[revision]
     ]
-    return Compared(
+    return MigrationDifferences(
         sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys()), sorted(changed)
     )

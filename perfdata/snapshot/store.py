@@ -1,4 +1,4 @@
-"""The store: the snapshots of a home folder, by name."""
+"""The snapshot files in the home folder, found by name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DEVICES = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One snapshot file and what its manifest says."""
+    """A snapshot file and its manifest."""
 
     name: str
     path: Path
@@ -41,31 +41,31 @@ class Snapshot:
     manifest: Manifest
 
     def open(self) -> SnapshotFile:
-        """Open the file, whose manifest is read anew; raise what SnapshotFile.open raises."""
+        """Open the file and read its manifest again (see SnapshotFile.open)."""
         return SnapshotFile.open(self.path)
 
 
 def check_name(name: str) -> str:
-    """Return the name, or raise InvalidNameError saying what a name is."""
+    """Return a valid name of a snapshot or dataset; raise InvalidNameError for any other."""
     if not _NAME.fullmatch(name) or name.endswith("."):
         raise InvalidNameError(
             f"{name!r} is not a name: 1 to 100 of A-Z a-z 0-9 _ . -, beginning with a letter or "
             "a digit, not ending with a dot"
         )
     if name.partition(".")[0].lower() in _DEVICES:
-        raise InvalidNameError(f"{name!r} is not a name: Windows keeps it for a device")
+        raise InvalidNameError(f"{name!r} is not a name: Windows reserves it for a device")
     return name
 
 
 def snapshot_path(name: str, settings: Settings) -> Path:
-    """Return where the snapshot of that name is or would be."""
+    """Return the path of the snapshot with that name, whether or not it exists."""
     return settings.home / "snapshots" / f"{check_name(name)}{SUFFIX}"
 
 
 def list_snapshots(settings: Settings | None = None, report: Report = silent) -> list[Snapshot]:
-    """Return all snapshots, by name; only manifests are read.
+    """List all snapshots by name; only their manifests are read.
 
-    A file that is damaged is told to ``report`` and left out.
+    Damaged files are reported to ``report`` and left out.
     """
     settings = settings or Settings.load()
     found = []
@@ -82,21 +82,20 @@ def find_snapshot(
 ) -> Snapshot:
     """Return the snapshot of that name.
 
-    Raises SnapshotNotFoundError (with a near miss), SnapshotDamagedError, InvalidNameError.
-    ``datasets`` are those that would do as well, to be named in the first.
+    Raises SnapshotNotFoundError, SnapshotDamagedError and InvalidNameError. The first suggests the
+    closest name, among those of ``datasets`` too.
     """
     settings = settings or Settings.load()
-    check_name(name)
-    if not snapshot_exists(name, settings):
-        names = sorted({*_names(settings), *datasets})
-        near = difflib.get_close_matches(name.lower(), [one.lower() for one in names], n=1)
-        real = [one for one in names if one.lower() in near]
-        hint = f"did you mean {real[0]}?" if real else f"there are: {', '.join(names) or 'none'}"
-        what = "snapshot or dataset" if datasets else "snapshot"
-        if not settings.configured:
-            hint = f"{hint}. No [tool.perfdata] was found from {settings.root} up"
-        raise SnapshotNotFoundError(f"no {what} is named {name!r}; {hint}")
-    return _read(name, settings)
+    if snapshot_exists(name, settings):
+        return _read(name, settings)
+    names = sorted({*_names(settings), *datasets})
+    closest = difflib.get_close_matches(name.lower(), [other.lower() for other in names], n=1)
+    similar = [other for other in names if other.lower() in closest]
+    hint = f"did you mean {similar[0]}?" if similar else f"there are: {', '.join(names) or 'none'}"
+    if not settings.configured:
+        hint = f"{hint}. No [tool.perfdata] was found from {settings.root} up"
+    what = "snapshot or dataset" if datasets else "snapshot"
+    raise SnapshotNotFoundError(f"no {what} is named {name!r}; {hint}")
 
 
 def _read(name: str, settings: Settings) -> Snapshot:
@@ -104,25 +103,29 @@ def _read(name: str, settings: Settings) -> Snapshot:
     file = SnapshotFile.open(path)
     manifest = file.manifest
     if manifest.name != name:
-        file.check_bytes()  # damage comes first: another name is of no use to such a file
+        file.check_bytes()  # renaming a damaged file would not help
         raise SnapshotDamagedError(
-            f"{path.name} holds a snapshot named {manifest.name!r}: give it its own name again"
+            f"{path.name} holds a snapshot named {manifest.name!r}",
+            remedy=f"Rename the file to {manifest.name}{SUFFIX}",
         )
     return Snapshot(name, path, path.stat().st_size, manifest)
 
 
 def snapshot_exists(name: str, settings: Settings | None = None) -> bool:
-    """Tell whether there is a snapshot of that name, in that spelling."""
+    """Tell whether there is a snapshot of exactly that name, in the same case."""
     settings = settings or Settings.load()
     check_name(name)
     return name in _names(settings)
 
 
 def delete_snapshot(name: str, settings: Settings | None = None) -> Path:
-    """Delete the snapshot of that name, damaged or not, and return where it was."""
+    """Delete the snapshot of that name, damaged or not, and return its path.
+
+    Raises SnapshotNotFoundError, InvalidNameError, and SnapshotError if it can't be deleted.
+    """
     settings = settings or Settings.load()
     if not snapshot_exists(name, settings):
-        find_snapshot(name, settings)  # raises, with a near miss
+        find_snapshot(name, settings)  # raises, and suggests the closest name
     path = snapshot_path(name, settings)
     try:
         path.unlink()
@@ -132,25 +135,22 @@ def delete_snapshot(name: str, settings: Settings | None = None) -> Path:
 
 
 def check_free(name: str, settings: Settings, *, replace: bool) -> None:
-    """Raise SnapshotExistsError where a snapshot of that name, in any case, is in the way."""
+    """Raise SnapshotExistsError if a snapshot has that name, in upper or lower case."""
     check_name(name)
     for other in _names(settings):
         if other.lower() == name.lower() and not (replace and other == name):
-            hint = (
-                "replace it with --replace, or take another name"
-                if other == name
-                else "names must differ by more than case"
-            )
-            raise SnapshotExistsError(f"there is a snapshot named {other!r} already; {hint}")
+            remedy = "Names must differ by more than case"
+            if other == name:
+                remedy = "Replace it with --replace, or use another name"
+            raise SnapshotExistsError(f"there is a snapshot named {other!r} already", remedy=remedy)
 
 
 def _names(settings: Settings) -> list[str]:
-    """Name what lies in the folder; SnapshotError where that can't be looked into."""
+    """List the names of the files in the folder; raise SnapshotError if it can't be read."""
     folder = settings.home / "snapshots"
     try:
         with os.scandir(folder) as entries:
-            # A folder or a pipe of that name is no snapshot.
-            files = [entry.name for entry in entries if entry.is_file()]
+            files = [entry.name for entry in entries if entry.is_file()]  # no folders, no pipes
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

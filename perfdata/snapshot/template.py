@@ -1,56 +1,70 @@
-"""The template of a snapshot: the target's clone, emptied and loaded; what it is found by."""
+"""A snapshot's template: a clone of the target, emptied and loaded, found again by its key."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from psycopg.conninfo import make_conninfo
 
-from perfdata.errors import LoadError
+from perfdata.errors import ConnectError, LoadError, NoClonesError
 from perfdata.load.disk_space import disk_space_check, mb, rows_bytes
+from perfdata.load.plan import Existing
 from perfdata.load.private import load_private, open_private
+from perfdata.postgres.connection import database_name
 from perfdata.postgres.link import run_checks
 from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
+from perfdata.snapshot.prepare import prepare
 from perfdata.snapshot.rows import SnapshotRows
-from perfdata.templates.databases import drop_database, list_databases
+from perfdata.templates.databases import (
+    drop_database,
+    find_target,
+    is_target,
+    list_databases,
+    lock_target,
+    maintenance_link,
+)
 from perfdata.templates.fingerprint import fingerprint_database
 from perfdata.templates.marks import Kind
-from perfdata.templates.swap import rows_written
+from perfdata.templates.swap import obstacle, rows_written
 from perfdata.templates.template import clone, log_bytes, open_work, seal_template
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from perfdata.config import Settings
     from perfdata.load.plan import Plan
     from perfdata.postgres.catalog import Catalog
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.format.reader import SnapshotFile
+    from perfdata.snapshot.options import RestoreOptions
     from perfdata.templates.databases import Database, TargetDatabase
 
 _SIZES = """
-SELECT pg_database_size(current_database()), coalesce(sum(pg_total_relation_size(oid)), 0)::bigint
+SELECT current_user, pg_database_size(current_database()),
+  coalesce(sum(pg_total_relation_size(oid)), 0)::bigint
 FROM unnest(%s::oid[]) t (oid)"""
 
 
 @dataclass(frozen=True)
 class TemplateRequest:
-    """Which template a target takes, as found out before anything is done.
+    """The template that a target needs, determined before anything is changed.
 
     Attributes:
         database: the target's name.
         plan: how the template's tables are filled.
-        fingerprint: a hash of everything in the target that the load does not bring.
+        fingerprint: a hash of everything in the target that the load does not replace.
         key: a hash of everything that decides what is in the template.
-        search_path: that of the target's sessions.
-        seen: rows ever written in the target when it was examined (see swap.written), or None.
-        size_bytes, emptied_bytes: of the target, and of its tables that are filled.
+        search_path: the search path of the target's sessions.
+        seen: rows ever written in the target when it was examined (see swap.rows_written), or None.
+        size_bytes, emptied_bytes: the sizes of the target, and of its tables that are filled.
     """
 
     database: str
@@ -63,6 +77,48 @@ class TemplateRequest:
     emptied_bytes: int
 
 
+@contextmanager
+def connect_target(
+    conninfo: str, settings: Settings, report: Report | None = None, *, terminate: bool = False
+) -> Iterator[TargetDatabase]:
+    """Connect to a server's maintenance database, over which the target is cloned or replaced.
+
+    With ``report``, first wait for other restores that replace the target, and keep later ones
+    waiting: they give its name to another database. Raises NoClonesError if the role can't connect.
+    """
+    name = database_name(conninfo)
+    with ExitStack() as stack:
+        try:
+            link, maintenance = stack.enter_context(maintenance_link(conninfo))
+        except ConnectError as error:
+            raise NoClonesError(str(error)) from error
+        if report is not None:
+            lock_target(link, name, report)
+        yield find_target(link, maintenance, name, settings, terminate=terminate)
+
+
+def refuse_obstacle(target: TargetDatabase) -> None:
+    """Raise NoClonesError if this role can't replace the target."""
+    if reason := obstacle(target):
+        raise NoClonesError(reason)
+
+
+def refuse_pooler(link: Link, target: TargetDatabase) -> None:
+    """Raise NoClonesError if a link to the target leads to another database."""
+    if not is_target(link, target):
+        raise NoClonesError(
+            f"{target.name} is reached by way of a pooler, which gives another database that name"
+        )
+
+
+def plan_template(
+    link: Link, manifest: Manifest, settings: Settings, options: RestoreOptions
+) -> Plan:
+    """Check that a snapshot may be restored (see prepare); return the plan of its template."""
+    plan = prepare(link, manifest, settings, options)
+    return replace(plan, existing=Existing.ALL, sealed=True)
+
+
 def request_template(
     link: Link,
     plan: Plan,
@@ -70,26 +126,26 @@ def request_template(
     fingerprint: str,
     *,
     database: str,
-    role: str,
-    way: object,
+    version: object,
     seen: int | None,
 ) -> TemplateRequest:
-    """Say which template a target takes; ``way`` tells apart templates made in other ways."""
+    """Return the template that a target needs; ``version`` is that of how it is made."""
     facts = asdict(manifest)
     for incidental in ("name", "description", "created_at"):
         del facts[incidental]
-    text = json.dumps([way, facts, fingerprint, database, role], sort_keys=True, default=str)
+    oids = [table.oid for table in plan.tables]
+    role, size_bytes, emptied_bytes = link.rows(_SIZES, (oids,))[0]
+    text = json.dumps([version, facts, fingerprint, database, role], sort_keys=True, default=str)
     key = hashlib.sha256(text.encode()).hexdigest()
-    size, emptied = link.rows(_SIZES, ([table.oid for table in plan.tables],))[0]
     return TemplateRequest(
-        database, plan, fingerprint, key, link.session_path(), seen, int(size), int(emptied)
+        database, plan, fingerprint, key, link.session_path(), seen, size_bytes, emptied_bytes
     )
 
 
 def fingerprint_for(link: Link, plan: Plan, catalog: Catalog | None = None) -> str:
-    """Hash all that is in a database but what a load by this plan brings or moves.
+    """Hash everything in a database that a load by this plan does not replace.
 
-    Raises UserCodeError where to read the database would run code of other roles.
+    Raises UserCodeError if reading the database would run code of other roles.
     """
     if not plan.as_superuser:
         refuse_user_code(link, link.rows(OTHER_ROLES), read=None)
@@ -99,10 +155,10 @@ def fingerprint_for(link: Link, plan: Plan, catalog: Catalog | None = None) -> s
 def check_template_space(
     target: TargetDatabase, request: TemplateRequest, manifest: Manifest
 ) -> None:
-    """Raise RefusedError where the disk lacks room for a template and its clone.
+    """Raise RefusedError if the disk lacks space for a template and its clone.
 
-    The template begins as a clone of the target; the files of its emptied tables are removed when
-    the rows are committed, and the finished one is cloned.
+    The template starts as a clone of the target. The files of its emptied tables are removed when
+    the rows are committed; then the template is cloned.
     """
     rows = rows_bytes(manifest.body.bytes, manifest.rows)
     template = request.size_bytes - request.emptied_bytes + rows
@@ -116,7 +172,7 @@ def check_template_space(
 
 
 def check_clone_space(target: TargetDatabase, template: Database) -> None:
-    """Raise RefusedError where the disk lacks room for a template's clone."""
+    """Raise RefusedError if the disk lacks space for a template's clone."""
     size = int(target.link.value("SELECT pg_database_size(%s::oid)", (template.oid,)))
     needed = size + log_bytes(target, size)
     what = f"the clone of a template needs about {mb(needed)}"
@@ -133,15 +189,16 @@ def make_template(
     kind: Kind = Kind.TEMPLATE,
     finish: Callable[[Link], None] | None = None,
 ) -> tuple[Database, tuple[str, ...]]:
-    """Clone the target, load a snapshot into the clone, and seal it; return notes for the user.
+    """Clone the target, load a snapshot into the clone and seal it; return notes too.
 
-    ``finish`` is done in the template when the rows are loaded. The file's bytes are checked while
-    the target is cloned, its rows while they are loaded: an error throws the clone away.
+    ``finish`` is called in the template once the rows are loaded. The file's bytes are checked
+    while the target is cloned, its rows while they are loaded; after an error the clone is dropped.
     """
     plan, manifest = request.plan, file.manifest
     check_template_space(target, request, manifest)
-    source = next(one for one in list_databases(target.link) if one.oid == target.oid)
-    # After an error the clone is dropped first, which ends what the executor does in it.
+    databases = list_databases(target.link)
+    source = next(database for database in databases if database.oid == target.oid)
+    # After an error the clone is dropped first, which ends the executor's work in it.
     with ThreadPoolExecutor(1) as executor:
         checked = executor.submit(file.check_bytes)
         work = clone(target, source)
@@ -163,14 +220,14 @@ def make_template(
 
 
 def _check_same(link: Link, request: TemplateRequest) -> Catalog:
-    """Raise LoadError where the clone is not what was examined; return its catalog.
+    """Return the clone's catalog; raise LoadError if the target changed after it was examined.
 
-    A restore that ended meanwhile has given the foreign keys other oids.
+    The catalog is needed as a restore that ended meanwhile gave the foreign keys other oids.
     """
     catalog = read_catalog(link)
     if (
         catalog != request.plan.catalog
         or fingerprint_for(link, request.plan, catalog) != request.fingerprint
     ):
-        raise LoadError(f"{request.database} changed while it was cloned; run it again")
+        raise LoadError(f"{request.database} changed while it was cloned", remedy="Run it again")
     return catalog

@@ -1,4 +1,4 @@
-"""Verify: a snapshot file against what its manifest says, and against the rows of a database."""
+"""Verify a snapshot file against its manifest, and against the rows of a database."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def verify_snapshot(
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     report: Report = silent,
 ) -> Snapshot:
-    """Read every byte and row of a snapshot; return it when all is as its manifest says.
+    """Check every byte and row of a snapshot against its manifest, and return the snapshot.
 
-    With ``database`` also compare each table's rows with those that the snapshot would hold now:
-    their number and an order-independent digest. A caller's open transaction is joined;
-    ``as_superuser`` is that of create_snapshot.
-    Locks are waited for ``lock_timeout_s`` at most: then LoadError names who holds them.
+    With ``database``, also compare the snapshot with what it would hold if it were created now:
+    each table's row count and an order-independent digest of its rows. A caller's open transaction
+    is joined; ``as_superuser`` is that of create_snapshot.
 
-    Raises SnapshotDamagedError, SnapshotNotFoundError, and SnapshotDiffersError for a database
-    that holds something else; diff_snapshots tells which rows.
+    Raises SnapshotNotFoundError, SnapshotDamagedError, SnapshotDiffersError if the database's rows
+    differ (diff_snapshots shows which), and LoadError, which names the holder of a lock that was
+    not free within ``lock_timeout_s`` seconds.
     """
     snapshot = verify_file(name, settings or Settings.load())
     if database is not None:
@@ -55,32 +55,36 @@ def verify_against(
     *,
     as_superuser: bool = False,
 ) -> None:
-    """Raise SnapshotDiffersError where a database's rows are not a snapshot's."""
-    ours = FileSide(snapshot)
+    """Raise SnapshotDiffersError if a database's rows differ from a snapshot's."""
+    saved = FileSide(snapshot)
     with consistent_read(link, lock_timeout_s):
-        theirs = DatabaseSide(link, ours.manifest, as_superuser=as_superuser)
-        differing = _differing(ours, theirs, report)
+        present = DatabaseSide(link, saved.manifest, as_superuser=as_superuser)
+        differing = _differing_tables(saved, present, report)
     if differing:
-        said = first([f"{key} ({reason})" for key, reason in differing.items()], 20)
+        tables = first([f"{key} ({reason})" for key, reason in differing.items()], 20)
         raise SnapshotDiffersError(
-            f"{snapshot.name} and the database differ: {said}. "
-            f"snapshot.diff --name {snapshot.name} shows the rows",
+            f"{snapshot.name} and the database differ: {tables}",
             differing,
+            remedy=f"snapshot.diff --name {snapshot.name} shows the rows",
         )
 
 
-def _differing(ours: Side, theirs: Side, report: Report) -> dict[str, str]:
-    """Say for each table that differs how it does."""
+def _differing_tables(saved: Side, present: Side, report: Report) -> dict[str, str]:
+    """Return how each table differs, by its key."""
     reasons: dict[str, str] = {}
-    for key in (*ours.columns, *(key for key in theirs.columns if key not in ours.columns)):
-        if key not in theirs.columns:
+    for key in {**saved.columns, **present.columns}:
+        if key not in present.columns:
             reasons[key] = "not in the database"
-        elif key not in ours.columns:
+        elif key not in saved.columns:
             reasons[key] = "not in the snapshot"
-        elif other := sorted(set(ours.columns[key]) ^ set(theirs.columns[key])):
-            reasons[key] = f"only one of them has {first(other)}"
-    common = {key: one for key, one in common_columns(ours, theirs).items() if key not in reasons}
-    digests = read_digests(ours, common, report), read_digests(theirs, common, report)
+        elif unshared := sorted(set(saved.columns[key]) ^ set(present.columns[key])):
+            reasons[key] = f"only one of them has {first(unshared)}"
+    common = {
+        key: columns
+        for key, columns in common_columns(saved, present).items()
+        if key not in reasons
+    }
+    digests = read_digests(saved, common, report), read_digests(present, common, report)
     for key in common:
         old, new = (digest[key] for digest in digests)
         if old.rows != new.rows:
@@ -91,7 +95,7 @@ def _differing(ours: Side, theirs: Side, report: Report) -> dict[str, str]:
 
 
 def verify_file(name: str, settings: Settings) -> Snapshot:
-    """Read a snapshot's file whole against its own checksums and counts."""
+    """Check a snapshot's file against its own checksums and counts."""
     snapshot = find_snapshot(name, settings)
     snapshot.open().check()
     return snapshot

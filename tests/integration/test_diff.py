@@ -144,9 +144,9 @@ def test_a_table_without_columns_is_compared_by_its_rows(
 
 
 def test_one_of_the_two_is_to_be_named(zoo: str, settings: Settings) -> None:
-    with pytest.raises(ConfigError, match="name one"):
+    with pytest.raises(ConfigError, match="Name one"):
         diff_snapshots("before", settings=settings)
-    with pytest.raises(ConfigError, match="name one"):
+    with pytest.raises(ConfigError, match="Name one"):
         diff_snapshots("before", "before", database=zoo, settings=settings)
 
 

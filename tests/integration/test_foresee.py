@@ -87,7 +87,7 @@ def test_rows_that_go_stay_and_come_are_counted(
     ] == [("countries", True, (2, 0), 2), ("shops", False, (3, 2), 3)]
     tell_restore(here.settings, NAME, RestoreOptions(), may_build=True, report=lambda _: None)
     told = capsys.readouterr().out
-    assert "every check before the first change was made, and passed" in told
+    assert "all checks that precede the first change passed" in told
     assert [line.split() for line in told.splitlines()[-2:]] == [
         ["countries", "(whole)", "2", "0", "2"],
         ["shops", "3", "2", "3"],

@@ -229,7 +229,7 @@ def test_another_hash_seed_gives_the_same_bytes(here: Target, tmp_path: Path) ->
 
 def test_a_database_behind_its_project_is_told_how_to_migrate(here: Target, empty_url: str) -> None:
     behind = Target(here.settings, normalise_url(empty_url), embedded=True)
-    with pytest.raises(MigrationError, match=r"lacks migrations .*; run: invoke db\.migrate"):
+    with pytest.raises(MigrationError, match=r"lacks migrations .*\. Run: invoke db\.migrate"):
         build_dataset(behind, NAME)
     heads = migrate(behind.conninfo, project)
     assert heads == (read_history(project).migrations[-1].revision,)

@@ -406,7 +406,9 @@ def test_damage_is_told_before_another_name(small: str, settings: Settings) -> N
     path = find_snapshot(small, settings).path
     other = path.with_name("other.json.zst")
     other.write_bytes(path.read_bytes())
-    with pytest.raises(SnapshotDamagedError, match="holds a snapshot named 'small': give it its"):
+    with pytest.raises(
+        SnapshotDamagedError, match=r"holds a snapshot named 'small'\. Rename the file"
+    ):
         find_snapshot("other", settings)
     other.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(SnapshotDamagedError, match=r"other\.json\.zst is damaged"):

@@ -112,7 +112,7 @@ def test_a_manifest_of_many_tables_is_listed_in_under_64_mb(path: Path) -> None:
 
 def test_what_could_not_be_read_again_is_not_written() -> None:
     schema = {f"t{number}": {"a": "text"} for number in range(MANIFEST_MAX_VALUES)}
-    with pytest.raises(SnapshotError, match=r"can't be saved: what describes its 100,000 tables"):
+    with pytest.raises(SnapshotError, match=r"can't be saved: its manifest of 100,000 tables"):
         manifest_frame(make_manifest(Body(1, 1, ""), schema=schema))
 
 

@@ -1,1 +1,1 @@
-"""How snapshots differ from each other, and from a database."""
+"""Differences between snapshots, and between a snapshot and a database."""

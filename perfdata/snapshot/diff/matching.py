@@ -1,4 +1,4 @@
-"""Rows that differ: each row's key and whole are hashed, kept on disk and matched by key."""
+"""Find the rows that differ: hash each row and its key, store both on disk, match them by key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import re
 from array import array
 from collections import Counter, defaultdict
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from tempfile import TemporaryFile
@@ -17,24 +16,23 @@ from perfdata.snapshot.format.reader import VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from types import TracebackType
-    from typing import Self
+    from typing import IO
 
     from perfdata.snapshot.diff.sides import Columns, Side
 
     Row = dict[str, str | None]
 
-# 1.6 million rows are 6,300 pairs a bucket, 16 million 63,000: a dictionary of 7 MB.
+# 16 million rows are 63,000 pairs in each bucket: a dictionary of 7 MB.
 BUCKETS = 256
-# Numbers of a bucket that are gathered before they are written, 8 bytes each: 2 MB for all.
-_GATHERED = 1024
+# How many numbers of a bucket are buffered before they are written, 8 bytes each: 2 MB for all.
+_BUFFERED = 1024
 
 
 @dataclass(frozen=True)
 class RowSample:
-    """One row that differs: its key, and before and after of each column that changed.
+    """A row that differs: its key, and each changed column's value before and after.
 
-    Where a table has no primary key the key is the whole row.
+    Without a primary key, the key is the whole row.
     """
 
     key: Mapping[str, str | None]
@@ -42,8 +40,8 @@ class RowSample:
 
 
 @dataclass(frozen=True)
-class Found:
-    """How many rows of a table were added, removed and changed, and some of each."""
+class RowDifferences:
+    """How many rows of a table were added, removed and changed, and samples of each."""
 
     counts: Counter[str] = field(default_factory=Counter)
     samples: Mapping[str, Sequence[RowSample]] = field(default_factory=dict)
@@ -51,7 +49,7 @@ class Found:
 
 @dataclass(frozen=True)
 class _Pair:
-    """The hashes of one row on both sides; None on the one that lacks it."""
+    """The hashes of a row on both sides; None on a side without the row."""
 
     before: int | None
     after: int | None
@@ -65,12 +63,12 @@ class _Pair:
 
 @dataclass
 class _Table:
-    """One table: what tells its rows apart, and what is found of it."""
+    """A table's columns, those of its key, and the differences found so far."""
 
     columns: Sequence[str]
     key: Sequence[str]
     counts: Counter[str] = field(default_factory=Counter)
-    chosen: list[_Pair] = field(default_factory=list)
+    samples: list[_Pair] = field(default_factory=list)
 
     def pattern(self) -> re.Pattern[bytes]:
         """Match a line up to its key's last value, with each value of the key as a group."""
@@ -81,7 +79,7 @@ class _Table:
         return re.compile(rb"\[" + b",".join(parts))
 
 
-def find_rows(before: Side, after: Side, wanted: Columns, limit: int) -> dict[str, Found]:
+def find_rows(before: Side, after: Side, wanted: Columns, limit: int) -> dict[str, RowDifferences]:
     """Find the rows of tables that differ, and at most ``limit`` samples of each kind.
 
     Rows of a table without a primary key are compared as a multiset: they are added or removed.
@@ -91,33 +89,30 @@ def find_rows(before: Side, after: Side, wanted: Columns, limit: int) -> dict[st
     tables = {
         key: _Table(columns, _key(before, after, key, columns)) for key, columns in wanted.items()
     }
-    with ExitStack() as stack:
-        ours, theirs = (
-            {key: stack.enter_context(Buckets()) for key in tables} for _ in (before, after)
-        )
-        _hash_rows(before, tables, ours)
-        _hash_rows(after, tables, theirs)
+    with TemporaryFile() as old_file, TemporaryFile() as new_file:
+        old = {key: _Buckets(old_file) for key in tables}
+        new = {key: _Buckets(new_file) for key in tables}
+        _hash_rows(before, tables, old)
+        _hash_rows(after, tables, new)
         for key, table in tables.items():
-            for pair in _matched(ours[key], theirs[key], by_key=bool(table.key)):
-                table.counts[pair.kind] += 1
-                if table.counts[pair.kind] <= limit:
-                    table.chosen.append(pair)
-    hashes = {
-        key: [{pair.before for pair in table.chosen}, {pair.after for pair in table.chosen}]
-        for key, table in tables.items()
-    }
-    rows = [
-        _rows(side, wanted, {key: one[number] - {None} for key, one in hashes.items()})
-        for number, side in enumerate((before, after))
-    ]
+            match = _match_keys if table.key else _match_rows
+            for bucket in range(BUCKETS):
+                for pair in match(old[key].pairs(bucket), new[key].pairs(bucket)):
+                    table.counts[pair.kind] += 1
+                    if table.counts[pair.kind] <= limit:
+                        table.samples.append(pair)
+    samples = {key: table.samples for key, table in tables.items()}
+    old_hashes = {key: {pair.before for pair in pairs} for key, pairs in samples.items()}
+    new_hashes = {key: {pair.after for pair in pairs} for key, pairs in samples.items()}
+    old_rows, new_rows = _rows(before, wanted, old_hashes), _rows(after, wanted, new_hashes)
     return {
-        key: Found(table.counts, _samples(table, rows[0][key], rows[1][key]))
+        key: RowDifferences(table.counts, _samples(table, old_rows[key], new_rows[key]))
         for key, table in tables.items()
     }
 
 
 def _key(before: Side, after: Side, key: str, columns: Sequence[str]) -> Sequence[str]:
-    """Return the columns of the primary key; none where a side lacks one of them."""
+    """Return the columns of the primary key, or none if a side lacks one of them."""
     for side in (before, after):
         names = side.primary_keys.get(key, ())
         if names and set(names) <= set(columns):
@@ -125,7 +120,7 @@ def _key(before: Side, after: Side, key: str, columns: Sequence[str]) -> Sequenc
     return ()
 
 
-def _hash_rows(side: Side, tables: Mapping[str, _Table], buckets: Mapping[str, Buckets]) -> None:
+def _hash_rows(side: Side, tables: Mapping[str, _Table], buckets: Mapping[str, _Buckets]) -> None:
     patterns = {key: table.pattern() for key, table in tables.items() if table.key}
 
     def take(key: str, lines: list[bytes]) -> None:
@@ -137,47 +132,37 @@ def _hash_rows(side: Side, tables: Mapping[str, _Table], buckets: Mapping[str, B
                 continue
             match = pattern.match(line)
             if match is None:
-                raise SnapshotDamagedError(f"{side.name}: a row of {key} is no array of texts")
+                raise SnapshotDamagedError(f"{side.name}: a row of {key} is not an array of texts")
             add(hashed(b",".join(match.groups())), row)
 
     side.read({key: table.columns for key, table in tables.items()}, take)
 
 
-def _matched(ours: Buckets, theirs: Buckets, *, by_key: bool) -> Iterator[_Pair]:
-    match = _match_keys if by_key else _match_rows
-    for bucket in range(BUCKETS):
-        yield from match(ours.pairs(bucket), theirs.pairs(bucket))
-
-
-def _match_keys(
-    ours: Iterator[tuple[int, int]], theirs: Iterator[tuple[int, int]]
-) -> Iterator[_Pair]:
-    waiting = dict(ours)
-    for key, row in theirs:
-        before = waiting.pop(key, None)
+def _match_keys(old: Iterator[tuple[int, int]], new: Iterator[tuple[int, int]]) -> Iterator[_Pair]:
+    unmatched = dict(old)
+    for key, row in new:
+        before = unmatched.pop(key, None)
         if before != row:
             yield _Pair(before, row)
-    for row in waiting.values():
+    for row in unmatched.values():
         yield _Pair(row, None)
 
 
-def _match_rows(
-    ours: Iterator[tuple[int, int]], theirs: Iterator[tuple[int, int]]
-) -> Iterator[_Pair]:
-    waiting = Counter(row for _, row in ours)
-    for _, row in theirs:
-        if waiting[row] > 0:
-            waiting[row] -= 1
+def _match_rows(old: Iterator[tuple[int, int]], new: Iterator[tuple[int, int]]) -> Iterator[_Pair]:
+    unmatched = Counter(row for _, row in old)
+    for _, row in new:
+        if unmatched[row] > 0:
+            unmatched[row] -= 1
         else:
             yield _Pair(None, row)
-    for row in waiting.elements():
+    for row in unmatched.elements():
         yield _Pair(row, None)
 
 
 def _rows(
     side: Side, columns: Columns, wanted: Mapping[str, set[int | None]]
 ) -> dict[str, dict[int, Row]]:
-    """Read the rows of these hashes, by table."""
+    """Read the rows that have these hashes, by table; None stands for no row."""
     found: dict[str, dict[int, Row]] = defaultdict(dict)
 
     def take(key: str, lines: list[bytes]) -> None:
@@ -185,7 +170,7 @@ def _rows(
             if (row := hashed(line)) in wanted[key]:
                 found[key][row] = dict(zip(columns[key], json.loads(line), strict=True))
 
-    side.read({key: columns[key] for key, hashes in wanted.items() if hashes}, take)
+    side.read({key: columns[key] for key, hashes in wanted.items() if hashes - {None}}, take)
     return found
 
 
@@ -193,7 +178,7 @@ def _samples(
     table: _Table, before: Mapping[int, Row], after: Mapping[int, Row]
 ) -> dict[str, list[RowSample]]:
     samples: dict[str, list[RowSample]] = {}
-    for pair in table.chosen:
+    for pair in table.samples:
         old = before[pair.before] if pair.before is not None else None
         new = after[pair.after] if pair.after is not None else None
         row = old or new or {}
@@ -206,45 +191,34 @@ def _samples(
 
 
 def hashed(data: bytes) -> int:
-    """Hash to a number of 64 bits: among 10 million rows two are alike once in 370,000 times."""
+    """Hash to 64 bits: two of 10 million rows have the same hash once in 370,000 times."""
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "little", signed=True)
 
 
-class Buckets:
-    """Pairs (key, row) of hashes, kept by key; a context whose file is gone at its end."""
+class _Buckets:
+    """Pairs (key, row) of hashes, stored by key in a file."""
 
-    def __init__(self) -> None:
-        self._file = TemporaryFile()  # noqa: SIM115  this is a context itself
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
         self._places: list[list[tuple[int, int]]] = [[] for _ in range(BUCKETS)]
-        self._gathered = [array("q") for _ in range(BUCKETS)]
+        self._buffers = [array("q") for _ in range(BUCKETS)]
 
     def add(self, key: int, row: int) -> None:
-        """Keep one pair."""
-        numbers = self._gathered[key % BUCKETS]
+        """Store one pair."""
+        numbers = self._buffers[key % BUCKETS]
         numbers.append(key)
         numbers.append(row)
-        if len(numbers) >= _GATHERED:
+        if len(numbers) >= _BUFFERED:
             data = numbers.tobytes()
             self._places[key % BUCKETS].append((self._file.seek(0, 2), len(data)))
             self._file.write(data)
             del numbers[:]
 
     def pairs(self, bucket: int) -> Iterator[tuple[int, int]]:
-        """Yield a bucket's pairs in the order in which they came."""
+        """Yield a bucket's pairs in the order in which they were added."""
         for place, size in self._places[bucket]:
             self._file.seek(place)
             numbers = array("q", self._file.read(size))
             yield from zip(numbers[::2], numbers[1::2], strict=True)
-        numbers = self._gathered[bucket]
+        numbers = self._buffers[bucket]
         yield from zip(numbers[::2], numbers[1::2], strict=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._file.close()

@@ -1,4 +1,4 @@
-"""What is compared: the rows of a snapshot file or of a database, as the same lines of JSON."""
+"""The two sides of a comparison: rows of a snapshot file or a database, as equal lines of JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from perfdata.postgres.link import Link
     from perfdata.snapshot.format.manifest import Manifest
-    from perfdata.snapshot.format.reader import TableBody
     from perfdata.snapshot.store import Snapshot
 
     Columns = Mapping[str, Sequence[str]]
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Side(Protocol):
-    """One of the two that are compared; rows may be read more than once, and stay the same."""
+    """One side of a comparison; its rows can be read repeatedly and do not change."""
 
     name: str
     columns: Columns
@@ -37,21 +36,20 @@ class Side(Protocol):
         """Count a table's rows."""
 
     def read(self, wanted: Columns, take: Take) -> None:
-        """Give ``take`` each table's key and the lines of its rows, many at a time.
+        """Call ``take`` with a table's key and many lines of its rows at a time.
 
-        ``wanted`` are the columns by table; a table that is not named is passed over.
+        ``wanted`` has the columns to read by table; other tables are skipped.
         """
 
 
 class FileSide:
-    """A snapshot's file, checked whole first."""
+    """The rows of a snapshot file, which is checked first; raises SnapshotDamagedError."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        """Check the file; raises SnapshotDamagedError."""
         self.name = snapshot.name
         self._file = snapshot.open().check()
         self.manifest = self._file.manifest
-        self.columns: Columns = {key: list(one) for key, one in self.manifest.schema.items()}
+        self.columns: Columns = {key: list(names) for key, names in self.manifest.schema.items()}
         self.primary_keys = self.manifest.primary_keys
 
     def rows(self, key: str) -> int:
@@ -59,40 +57,38 @@ class FileSide:
         return self.manifest.stats[key]
 
     def read(self, wanted: Columns, take: Take) -> None:
-        """Read the body once."""
+        """Read the file once."""
         for body in self._file.tables():
-            columns = wanted.get(body.key)
+            names = wanted.get(body.key)
+            if names is None:
+                body.skip()
+                continue
             for block in body.blocks:
-                if columns is not None:
-                    lines = block.rstrip(b",\n").split(b",\n")
-                    take(body.key, _chosen(lines, body, columns))
+                lines = block.rstrip(b",\n").split(b",\n")
+                take(body.key, _chosen(lines, list(body.columns), list(names)))
 
 
-def _chosen(lines: list[bytes], body: TableBody, columns: Sequence[str]) -> list[bytes]:
-    """Leave of each line's values those of the columns, written as the server writes them."""
-    if list(columns) == list(body.columns):
+def _chosen(lines: list[bytes], columns: list[str], names: list[str]) -> list[bytes]:
+    """Keep the values of some columns in each line, written as the server writes them."""
+    if names == columns:
         return lines
-    places = [list(body.columns).index(name) for name in columns]
-    return [_written([row[place] for place in places]) for row in map(json.loads, lines)]
-
-
-def _written(values: list[str | None]) -> bytes:
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+    places = [columns.index(name) for name in names]
+    rows = ([row[place] for place in places] for row in map(json.loads, lines))
+    return [json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() for row in rows]
 
 
 class DatabaseSide:
-    """The rows of a database that a snapshot's would be taken from, in one transaction."""
+    """The rows of a database that a snapshot would hold now, over a link in a read transaction."""
 
     def __init__(self, link: Link, manifest: Manifest, *, as_superuser: bool = False) -> None:
-        """Find the tables; the transaction is open, and reading."""
         self.name = "the database"
         self._link = link
         self._selection = selection_of(manifest)
-        others = link.later(OTHER_ROLES)
+        roles = link.later(OTHER_ROLES)
         self._catalog = read_catalog(link)
         tables = self._selection.tables(self._catalog)
         if not as_superuser:
-            refuse_user_code(link, others.rows, read=tables)
+            refuse_user_code(link, roles.rows, read=tables)
         check_readable(link, tables)
         self.columns: Columns = {
             table.key: [column.name for column in table.stored] for table in tables

@@ -1,8 +1,7 @@
-"""The two zstd frames of a snapshot file, decompressed no further than a real one goes.
+"""Read the two zstd frames of a snapshot file within limits, as a few bytes can hold gigabytes.
 
-A few bytes of zstd stand for gigabytes. What is read is held a block at a time, but for a line that
-is longer: a row is at most as long as a server makes one. The sizes that a manifest states are
-limits.
+One block is held in memory at a time, or one line if that is longer. A row is limited to what a
+server can send, and the body to the size in the manifest.
 """
 
 from __future__ import annotations
@@ -19,40 +18,39 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# What files are written with: a decompressor holds one window.
-WINDOW_LOG = 23
+WINDOW_LOG = 23  # of the files that are written; a decompressor holds one window in memory
 BLOCK_BYTES = 1 << 20
-# The head of a table of 1,600 columns is shorter, whatever characters its names and types have.
+# More than the head of a table with 1,600 columns can have, whatever their names and types.
 HEAD_MAX_BYTES = 1 << 20
-# At the default target a table has 10 to 50 kB; a restore without them analyses its tables.
+# A table has 10 to 50 kB at the default statistics target; without them a restore runs ANALYZE.
 STATISTICS_MAX_BYTES = 32 << 20
-# A manifest of 3,500 tables of 20 columns fits. Parsed, a value takes up to 210 bytes, so that
-# listing stays under 64 MB, of which Python and this package take 36.
+# Enough for 3,500 tables of 20 columns. A parsed value takes up to 210 bytes, so that listing
+# stays under 64 MB, of which Python and this package take 36.
 MANIFEST_MAX_BYTES = 4 << 20
 MANIFEST_MAX_VALUES = 100_000
-_ROW_MAX_BYTES = 1 << 30  # no server makes a row of more
+_ROW_MAX_BYTES = 1 << 30  # PostgreSQL's limit for one value
 _OR_REPLACED = ", as its manifest says, or it was replaced while it was read"
-_FEED_BYTES = 64  # four bytes of a frame become 128 kB at most, so these 2 MB
+_FEED_BYTES = 64  # which decompress to 2 MB at most: four bytes give up to 128 kB
 
 
 def is_too_large(manifest: bytes | bytearray) -> bool:
-    """Tell whether a manifest would take more memory than it may.
+    """Tell whether a manifest would take too much memory.
 
-    One of three characters stands before each value, or before its key.
+    Values are counted by the characters before them, or before their keys.
     """
     values = sum(map(manifest.count, (b",", b"[", b"{")))
     return len(manifest) > MANIFEST_MAX_BYTES or values > MANIFEST_MAX_VALUES
 
 
 def listed_bytes(block: bytes, lines: int) -> int:
-    """Return what a block of lines takes in memory at most, as a list of them."""
+    """Return how much memory a list of a block's lines takes at most."""
     return len(block) + 64 * lines
 
 
 def read_first_frame(file: IO[bytes]) -> tuple[bytearray, int]:
-    """Return what is in a file's first frame, and where the next one begins.
+    """Return the content of a file's first frame, and the offset of the next frame.
 
-    Raises ValueError where that is more than a manifest may be, EOFError where it does not end.
+    Raises ValueError if it is longer than a manifest may be, and EOFError if it has no end.
     """
     frame = _decompressor().decompressobj()
     text, consumed = bytearray(), 0
@@ -68,10 +66,10 @@ def read_first_frame(file: IO[bytes]) -> tuple[bytearray, int]:
 
 
 def read_second_frame(path: Path, source: object, size_bytes: int) -> Iterator[bytes]:
-    """Yield what is in the frame that ``source`` stands at, in blocks of whole lines.
+    """Yield the content of the frame at the position of ``source``, in blocks of whole lines.
 
-    A line that is longer than a block comes alone, so that it need not be copied. Raises
-    SnapshotDamagedError where there is more than ``size_bytes`` or less, or no end to a line.
+    A line that is longer than a block comes alone, which avoids a copy. Raises
+    SnapshotDamagedError if the content does not have ``size_bytes``, or a line is too long.
     """
     decompressor, read_bytes = _decompressor(), 0
     line = io.BytesIO()
@@ -91,18 +89,15 @@ def read_second_frame(path: Path, source: object, size_bytes: int) -> Iterator[b
             for end in sorted(ends - {0}):
                 line.write(chunk[begin:end])
                 whole, line, begin = [line.getvalue()], io.BytesIO(), end
-                yield whole.pop()  # nothing here holds it while it is used
+                yield whole.pop()  # so that no variable here keeps it in memory
             line.write(chunk[begin:])
-            if line.tell() > (_ROW_MAX_BYTES if _is_row(line) else STATISTICS_MAX_BYTES):
+            is_row = line.getbuffer()[:1].tobytes() == b"["
+            if line.tell() > (_ROW_MAX_BYTES if is_row else STATISTICS_MAX_BYTES):
                 raise ValueError("a line of its body is longer than any that perfdata writes")
         if line.tell():
             yield line.getvalue()
         if read_bytes < size_bytes:
             raise EOFError(f"its body has {read_bytes:,} of {size_bytes:,} bytes{_OR_REPLACED}")
-
-
-def _is_row(line: io.BytesIO) -> bool:
-    return line.getbuffer()[:1].tobytes() == b"["
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:
@@ -111,7 +106,7 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 
 @contextmanager
 def damage(path: Path) -> Iterator[None]:
-    """Turn what reading a file that is no snapshot runs into, into one error."""
+    """Turn the errors of reading a damaged file into SnapshotDamagedError."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The manifest: what a snapshot file says of itself, and what it must be. Pure: no file."""
+"""The manifest of a snapshot file, and the checks of a manifest that was read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMAT = "perfdata/1"
 
 @dataclass(frozen=True)
 class Body:
-    """What the second frame must be: its size before and after compression, and its SHA-256."""
+    """The second frame: its size before and after compression, and its SHA-256."""
 
     bytes: int
     compressed_bytes: int
@@ -30,8 +30,8 @@ class Body:
 class Requirement:
     """Rows outside the snapshot that its rows reference through one foreign key.
 
-    ``keys`` are the values of ``columns`` of ``table``, as text; ``complete`` is False where there
-    are more than are listed.
+    ``keys`` are the values of ``columns`` of ``table`` as text; ``complete`` is False if there are
+    more.
     """
 
     constraint: str
@@ -43,22 +43,22 @@ class Requirement:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a snapshot says of itself.
+    """The contents of a snapshot, and what they were made from.
 
     Attributes:
         stats: number of rows by table.
         as_of: the dataset's reference date, or None.
-        all_rows: whether every row was taken, not only the flagged ones.
-        flag_column: the flag, or None where all rows were taken.
-        migrations: the migrations that the database was at, in the order in which they run.
-        dataset_fingerprint: the dataset's, or None where the rows are not known to be its own.
-        key_parts: what the dataset's cache key was made of.
+        all_rows: whether it has every row, not only the flagged ones.
+        flag_column: the flag, or None if it has all rows.
+        migrations: the database's migrations, in the order in which they run.
+        dataset_fingerprint: the dataset's, or None for a snapshot that was created by hand.
+        key_parts: the parts of the dataset's cache key.
         requires: rows outside the snapshot that its rows reference.
         left_out: tables without the flag.
-        whole_tables: tables whose every row was taken beside the flagged rows of others.
-        sequences: last value of each sequence, and whether it was given out.
+        whole_tables: tables with all of their rows, in a snapshot of flagged rows.
+        sequences: last value of each sequence, and whether nextval() returned it.
         notes: what the database had and the snapshot lacks.
-        schema: by table and column, what decides whether a value fits.
+        schema: by table and column, the type and whether nulls are allowed.
         generated: by table, the generated columns, whose values are not in the file.
         primary_keys: by table, the columns of the primary key.
     """
@@ -95,9 +95,9 @@ class Manifest:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Manifest:
-        """Make a manifest of a parsed first frame; entries of later versions are ignored.
+        """Return the manifest of a parsed first frame; entries of later versions are ignored.
 
-        Raises ValueError, KeyError or TypeError for what is not one.
+        Raises ValueError, KeyError or TypeError for anything else.
         """
         known = {entry.name for entry in fields(cls)}
         entries = {name: value for name, value in document.items() if name in known}
@@ -109,23 +109,23 @@ class Manifest:
 
 
 def fingerprint_schema(schema: Mapping[str, Mapping[str, str]]) -> str:
-    """Hash the columns of tables; the order of the tables does not matter."""
+    """Hash the tables' columns, independently of the tables' order."""
     text = json.dumps([[name, list(schema[name].items())] for name in sorted(schema)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _check(document: Mapping[str, Any]) -> None:
-    """Raise ValueError for an entry of the wrong kind, or one that contradicts another.
+    """Raise ValueError for an entry of the wrong type, or one that contradicts another.
 
-    Missing entries are found by the constructor.
+    The constructor finds missing entries.
     """
     for name, value in document.items():
-        if name in _KINDS and not _KINDS[name](value):
-            raise ValueError(f"its {name} is of another kind")
+        if name in _TYPES and not _TYPES[name](value):
+            raise ValueError(f"its {name} is of the wrong type")
     flagged = not document["all_rows"]
     if flagged != (document["flag_column"] is not None):
         raise ValueError("it must name a flag, or say that it has all rows")
-    # Flagged rows say nothing about the rest of a database, and may change nothing in it.
+    # A snapshot of flagged rows may change nothing else in a database.
     if flagged and (document.get("sequences") or document.get("populated_views")):
         raise ValueError("it has flagged rows only, and names sequences or views")
     whole = set(document.get("whole_tables", ()))
@@ -133,34 +133,20 @@ def _check(document: Mapping[str, Any]) -> None:
         raise ValueError("it lists whole tables that it does not have")
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_truth(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_count(value: Any) -> bool:
-    return _is_number(value) and value >= 0
+def _is(kind: type) -> Predicate:
+    return lambda value: type(value) is kind  # a bool is no int here
 
 
 def _or_null(known: Predicate) -> Predicate:
     return lambda value: value is None or known(value)
 
 
-def _list_of(known: Predicate, least: int = 0) -> Predicate:
-    return lambda value: (
-        isinstance(value, list) and len(value) >= least and all(known(item) for item in value)
-    )
+def _list_of(known: Predicate) -> Predicate:
+    return lambda value: isinstance(value, list) and all(map(known, value))
 
 
 def _map_of(known: Predicate) -> Predicate:
-    return lambda value: isinstance(value, dict) and all(known(item) for item in value.values())
+    return lambda value: isinstance(value, dict) and all(map(known, value.values()))
 
 
 def _record(**kinds: Predicate) -> Predicate:
@@ -171,32 +157,36 @@ def _record(**kinds: Predicate) -> Predicate:
     )
 
 
+def _is_count(value: Any) -> bool:
+    return _is_number(value) and value >= 0
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, list) and [type(item) for item in value] == [int, bool]
+
+
 def _is_requirement(value: Any) -> bool:
-    return _REQUIREMENT(value) and all(len(key) == len(value["columns"]) for key in value["keys"])
+    if not _REQUIREMENT(value) or not value["columns"]:
+        return False
+    return all(len(key) == len(value["columns"]) for key in value["keys"])
 
 
-def _is_sequence(value: object) -> bool:
-    match value:
-        case [last, called]:
-            return _is_number(last) and _is_truth(called)
-    return False
-
-
+_is_text, _is_bool, _is_number = _is(str), _is(bool), _is(int)
 _TEXTS = _list_of(_is_text)
 _REQUIREMENT = _record(
     constraint=_is_text,
     table=_is_text,
-    columns=_list_of(_is_text, least=1),
+    columns=_TEXTS,
     keys=_list_of(_TEXTS),
-    complete=_is_truth,
+    complete=_is_bool,
 )
-_KINDS: Mapping[str, Predicate] = {
+_TYPES: Mapping[str, Predicate] = {
     "name": _is_text,
     "description": _is_text,
     "created_at": _is_text,
     "stats": _map_of(_is_count),
     "as_of": _or_null(_is_text),
-    "all_rows": _is_truth,
+    "all_rows": _is_bool,
     "flag_column": _or_null(_is_text),
     "server_version": _is_text,
     "server_encoding": _is_text,

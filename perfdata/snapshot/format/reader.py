@@ -1,4 +1,4 @@
-"""Read a snapshot file: its manifest, its tables one by one, and whether all of it is whole."""
+"""Read and check a snapshot file: its manifest, then its tables one by one."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-# No loop variable, which would hold a block while the next is read: a row may be of any size.
+# Used with map(): a loop variable would hold a block, of any size, while the next is read.
 _COUNT_LINES = methodcaller("count", b"\n")
-# The end of the tables: of the document itself, or a comma before the statistics.
+# The line after the last table: the document's end, or a comma before the statistics.
 _TABLES_END = {b"}}\n", b"},\n"}
 
-# One value of a row. PostgreSQL takes no text with NUL or lone surrogates.
+# One value of a row. PostgreSQL accepts no text with NUL or lone surrogates.
 VALUE = (
     rb'(?:null|"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u(?!0000|[dD][89a-fA-F])[0-9a-fA-F]{4}'
     rb'|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}))*+")'
@@ -41,12 +41,12 @@ VALUE = (
 
 
 def row_pattern(columns: int) -> re.Pattern[bytes]:
-    r"""Return the pattern that a whole block of rows with this many columns matches.
+    r"""Return the pattern of a whole block of rows with this many columns.
 
-    Each line is ``[…],\n``; only the block's last may lack the comma. A block that matches has one
-    row a line, for JSON and for COPY's CSV alike: no string holds a newline, and no escape is
-    outside a string. Possessive quantifiers, so that a mismatch takes no longer than a match:
-    0.36 s for 320,000 rows.
+    Each line is ``[…],\n``; only the block's last may lack the comma. In a matching block each
+    line is one row, both as JSON and as CSV for COPY: no string holds a newline, and escapes only
+    occur in strings. With possessive quantifiers a mismatch takes no longer than a match: 0.36 s
+    for 320,000 rows.
     """
     row = VALUE + rb"(?:,%b){%d}+" % (VALUE, columns - 1) if columns else b""
     return re.compile(rb"(?:\[%b\](?:,\n|\n\Z))++" % row)
@@ -57,12 +57,11 @@ class SnapshotFile:
     """A snapshot file whose manifest was read; plain data, so that it can be sent to a worker.
 
     Attributes:
-        path: where it is.
+        path: the file.
         manifest: its first frame.
         body_at: the offset of its second frame, in bytes.
-        statistics: the planner's statistics, or None; known after check(), or after the last of
-            tables().
-        checked: whether check() has passed, so that rows need no second check.
+        statistics: the planner's statistics, or None; known once the last table was read.
+        checked: whether check() has passed, so that tables() need not check the rows again.
     """
 
     path: Path
@@ -73,10 +72,10 @@ class SnapshotFile:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Read the first frame alone.
+        """Read only the first frame.
 
         Raises SnapshotDamagedError, SnapshotStaleError for another version of the format, and
-        SnapshotError where the file cannot be read.
+        SnapshotError if the file can't be read.
         """
         with damage(path), path.open("rb") as file:
             text, offset = read_first_frame(file)
@@ -86,12 +85,13 @@ class SnapshotFile:
             if document.get("format") != FORMAT:
                 raise SnapshotStaleError(
                     f"{path.name} is of format {document.get('format')!r}; this perfdata reads "
-                    f"{FORMAT}"
+                    f"{FORMAT}",
+                    remedy="Build or create it again",
                 )
             return cls(path, Manifest.from_document(document), offset)
 
     def check(self) -> Self:
-        """Compare everything with the manifest: bytes, tables, columns, each row, their number.
+        """Compare bytes, tables, columns, rows and their number with the manifest.
 
         Raises SnapshotDamagedError.
         """
@@ -103,14 +103,14 @@ class SnapshotFile:
                 f"it holds {counted} rows, its manifest says {dict(manifest.stats)}"
             )
         if fingerprint_schema(manifest.schema) != manifest.schema_fingerprint:
-            raise self._damaged("its schema fingerprint is not that of its schema")
+            raise self._damaged("its schema fingerprint does not match its schema")
         self.checked = True
         return self
 
     def check_bytes(self) -> None:
-        """Compare every byte with the manifest's checksum; the rows are not parsed.
+        """Compare the body's length and checksum with the manifest's, without parsing rows.
 
-        Raises SnapshotDamagedError for one byte too many, too few or changed.
+        Raises SnapshotDamagedError.
         """
         body = self.manifest.body
         digest, size = hashlib.sha256(), 0
@@ -127,11 +127,10 @@ class SnapshotFile:
             raise self._damaged("its checksum is not the manifest's")
 
     def tables(self) -> Iterator[TableBody]:
-        """Yield the tables in the order of the file; each is to be read before the next.
+        """Yield the tables in the order of the file; read each before asking for the next.
 
         Blocks of rows are checked as they are read, unless check() has passed. Raises
-        SnapshotDamagedError, at the end also where the body is not the manifest's: the file may
-        have been replaced since the manifest was read.
+        SnapshotDamagedError, at the end also if the file was replaced after the manifest was read.
         """
         path, body = self.path, self.manifest.body
         with damage(path), path.open("rb") as file:
@@ -158,60 +157,47 @@ class SnapshotFile:
                 raise ValueError("it was replaced while it was read")
 
     def _table(self, line: bytes, lines: _Lines) -> TableBody:
-        """Parse a table's head; its columns must be the manifest's."""
+        """Parse a table's head, and check that its columns are the manifest's."""
         ((key, head),) = _head(line).items()
         columns = self.manifest.schema.get(key)
         if columns is None or list(head["columns"]) != list(columns):
             raise self._damaged(f"table {key} has other columns in its body than in its manifest")
         pattern = None if self.checked else row_pattern(len(columns))
-        return TableBody(key, head["columns"], head["types"], _Rows(self.path, key, lines, pattern))
+        return TableBody(key, head["columns"], head["types"], self.path, lines, pattern)
 
     def _damaged(self, what: str) -> SnapshotDamagedError:
-        return SnapshotDamagedError(
-            f"{self.path.name} is damaged: {what}", remedy="Build or create it again"
-        )
+        reason = f"{self.path.name} is damaged: {what}"
+        return SnapshotDamagedError(reason, remedy="Build or create it again")
 
 
 @dataclass(frozen=True)
 class TableBody:
-    """One table of a file: ``blocks`` yields whole lines, once."""
+    """One table of a file, whose rows are read once, by ``blocks`` or ``skip``."""
 
     key: str
     columns: Sequence[str]
     types: Sequence[str]
-    blocks: _Rows
+    _path: Path
+    _lines: _Lines
+    _pattern: re.Pattern[bytes] | None
 
-    def skip(self) -> None:
-        """Read past the rows without looking at them."""
-        self.blocks.skip()
-
-
-class _Rows:
-    """A table's blocks of whole lines, each checked against the pattern of a row."""
-
-    def __init__(
-        self, path: Path, key: str, lines: _Lines, pattern: re.Pattern[bytes] | None
-    ) -> None:
-        self._path = path
-        self._key = key
-        self._lines = lines
-        self._pattern = pattern
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield the blocks; raise SnapshotDamagedError for what is not a row."""
-        pattern, ended = self._pattern, False
+    @property
+    def blocks(self) -> Iterator[bytes]:
+        """The rows, in blocks of whole lines; SnapshotDamagedError for anything that is no row."""
+        ended = False
         with damage(self._path):
             for block in self._lines.rows():
-                if pattern is not None and (ended or pattern.fullmatch(block) is None):
+                if self._pattern and (ended or self._pattern.fullmatch(block) is None):
                     raise ValueError(
-                        f"a row of {self._key} is not one line with an array of as many texts as "
+                        f"a row of {self.key} is not one line with an array of as many texts as "
                         "it has columns"
                     )
                 ended = not block.endswith(b",\n")
                 yield block
-                del block  # a row may be of any size: it is not held while the next is read
+                del block  # a row may be of any size: free it before the next is read
 
     def skip(self) -> None:
+        """Read past the rows without checking them."""
         with damage(self._path):
             for _ in self._lines.rows():
                 pass
@@ -234,15 +220,14 @@ def _statistics(lines: _Lines) -> Statistics:
             raise ValueError("its planner statistics are too long")
         relations += [line.rstrip(b",") for line in block.split(b"\n") if line]
     if lines.next() != b"]}}\n":
-        raise ValueError("the statistics do not end")
+        raise ValueError("its planner statistics have no end")
     return Statistics(head["environment"], relations)
 
 
 class _HashingReader:
-    """A file, as far as a decompressor needs one, that hashes what is read from it."""
+    """A file that hashes what a decompressor reads from it."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        super().__init__()
         self._file = file
         self.digest = hashlib.sha256()
 
@@ -253,7 +238,7 @@ class _HashingReader:
 
 
 class _Lines:
-    """Reads whole lines, singly or in blocks: a JSON row holds no newline of its own."""
+    """Reads whole lines, one by one or in blocks; a row in JSON contains no newline."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self._blocks = blocks
@@ -267,25 +252,25 @@ class _Lines:
         return line
 
     def rows(self) -> Iterator[bytes]:
-        """Yield blocks up to the line that closes the table, which begins as no row does."""
+        """Yield blocks up to the line that ends the table, which starts like no row."""
         while True:
             self._fill()
             if self._block.startswith(b"]}"):
                 return
-            # One byte is found ten times faster than three, and few rows hold this one.
+            # Finding one byte is ten times faster than finding three, and few rows contain it.
             end = self._block.find(b"\n]}") + 1 if b"}" in self._block else 0
             end = end or len(self._block)
             block, self._block = self._block[:end], self._block[end:]
             yield block
-            del block  # a row may be of any size: not held while the next is read
+            del block  # a row may be of any size: free it before the next is read
 
     def end(self) -> None:
-        """Raise ValueError where a line is left."""
+        """Raise ValueError if lines follow."""
         if self._block or next(self._blocks, b""):
-            raise ValueError("something stands behind its end")
+            raise ValueError("something follows its end")
 
     def _fill(self) -> None:
         if not self._block:
             self._block = next(self._blocks, b"")
         if not self._block:
-            raise EOFError("the body ends too early")
+            raise EOFError("its body ends too early")

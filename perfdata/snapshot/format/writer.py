@@ -1,4 +1,4 @@
-"""Write a snapshot file: the body table by table, and the manifest frame."""
+"""Write a snapshot file: the body, table by table, and the frame of the manifest."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ from perfdata.snapshot.format.manifest import Body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
     from perfdata.postgres.statistics import Statistics
     from perfdata.snapshot.format.manifest import Manifest
 
-# On 325 MB of rows (5000_offices) and 6.5 MB (100_offices), seconds of a processor behind them:
-# level 1 with long-distance matching gives 76 and 1.50 MB (0.9 s): it takes any 4 digits of random
-# uuids that are alike. Two hash tables that match 7 bytes and more: 74 and 1.16 MB (1.2 s). Long
-# matches from 32 bytes on, so that a uuid that a later table references is one: 71 and 1.12 MB
-# (2.6 s); tables for more of them: 69 and 1.09 MB (3.6 s). Windows of up to 2^26 find nothing more;
-# 2^27 does (66 MB), and costs 174 MB of memory where this takes 11.
+# Measured on 325 MB of rows (5000_offices) and 6.5 MB (100_offices), with the CPU time for the
+# larger. Level 1 with long-distance matching: 76 and 1.50 MB, 0.9 s; it matches any 4 equal digits
+# of random uuids. Two hash tables that match 7 bytes and more: 74 and 1.16 MB, 1.2 s. Long matches
+# from 32 bytes on, so that a uuid referenced by a later table is one: 71 and 1.12 MB, 2.6 s; with
+# larger tables for them 69 and 1.09 MB, 3.6 s. Windows of up to 2^26 find nothing more; 2^27 does
+# (66 MB), but takes 174 MB of memory instead of 11.
 _COMPRESSION = {
     "window_log": WINDOW_LOG,
     "strategy": zstandard.STRATEGY_DFAST,
@@ -48,16 +47,15 @@ _COMPRESSION = {
 
 P = ParamSpec("P")
 
-# Calls that may wait, each with a block of rows, and their bytes: enough that neither side stands
-# still, and few where rows are of megabytes.
+# How many calls may wait, each with a block of rows, and their bytes: enough to keep both threads
+# busy, and few if rows have megabytes.
 _WAITING, _WAITING_BYTES = 8, 4 << 20
 
 
 def compressor() -> zstandard.ZstdCompressor:
-    """Make a compressor; not to be shared between threads."""
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        1, write_checksum=True, **_COMPRESSION
-    )
+    """Return a new compressor; it is not thread-safe."""
+    from_level = zstandard.ZstdCompressionParameters.from_level
+    parameters = from_level(1, write_checksum=True, **_COMPRESSION)
     return zstandard.ZstdCompressor(compression_params=parameters)
 
 
@@ -72,22 +70,22 @@ class BodyWriter:
         self._before = b'"tables": {\n'
 
     def table(self, key: str, columns: Sequence[str], types: Sequence[str]) -> None:
-        """Begin a table; the one before it is ended."""
+        """Begin a table, and end the one before it."""
         head = json.dumps({key: {"columns": list(columns), "types": list(types)}})
         self._write(self._before + head[1:-2].encode() + b', "rows": [')
         self._before = b"\n]},\n"
         self._separator = b"\n"
 
     def rows(self, block: bytes) -> None:
-        """Write whole lines, each one row as a JSON array."""
+        """Write a block of whole lines, each a row as a JSON array."""
         self._write(self._separator)
-        # A block of one row may be of any size: it is not copied.
-        lone = block.find(b"\n") == len(block) - 1
-        self._write(memoryview(block)[:-1] if lone else block[:-1].replace(b"]\n", b"],\n"))
+        # A single row may be of any size: avoid a copy.
+        single = block.find(b"\n") == len(block) - 1
+        self._write(memoryview(block)[:-1] if single else block[:-1].replace(b"]\n", b"],\n"))
         self._separator = b",\n"
 
     def finish(self, statistics: Statistics | None = None) -> Body:
-        """End the document, where they are known with the planner's statistics, and the frame."""
+        """Write the planner's statistics, if given, and end the document and the frame."""
         self._write(self._before.rstrip(b",\n") + b"\n}")
         if statistics is not None:
             head = json.dumps({"statistics": {"environment": statistics.environment}})
@@ -108,25 +106,26 @@ class BodyWriter:
 
 
 def manifest_frame(manifest: Manifest) -> bytes:
-    """Make the first frame: the manifest's entries, one a line, and the comma before the body.
+    """Return the first frame: the manifest's entries, one a line, and a comma before the body.
 
-    Raises SnapshotError for a manifest that is larger than read_manifest takes.
+    Raises SnapshotError for a manifest that is too large to be read again.
     """
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in asdict(manifest).items()]
     text = ("{" + ",\n ".join(lines) + ",\n").encode()
     if is_too_large(text):
         raise SnapshotError(
-            f"snapshot {manifest.name} can't be saved: what describes its {len(manifest.schema):,} "
-            f"tables takes {len(text):,} bytes, and no more than {MANIFEST_MAX_BYTES:,} with "
-            f"{MANIFEST_MAX_VALUES:,} values are read again"
+            f"snapshot {manifest.name} can't be saved: its manifest of {len(manifest.schema):,} "
+            f"tables has {len(text):,} bytes, and at most {MANIFEST_MAX_BYTES:,} with "
+            f"{MANIFEST_MAX_VALUES:,} values can be read",
+            remedy="Snapshot fewer tables",
         )
     return compressor().compress(text)
 
 
 class BackgroundCalls:
-    """A context in which ``add`` queues calls; at its end all of them are done.
+    """Runs calls one by one in another thread; a context at whose end all of them are done.
 
-    What a call raises is raised by a later ``add`` or at the end, and those behind it are not made.
+    An error of a call is raised by a later ``add`` or at the end; the calls after it are not made.
     """
 
     def __init__(self) -> None:
@@ -134,24 +133,18 @@ class BackgroundCalls:
         self._waiting: deque[tuple[Future[object], int]] = deque()
 
     def add(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Queue a call; wait where too many wait already."""
-        size = sum(len(one) for one in args if isinstance(one, bytes))
+        """Queue a call, after waiting if too many wait already."""
+        size = sum(len(argument) for argument in args if isinstance(argument, bytes))
         self._waiting.append((self._thread.submit(call, *args, **kwargs), size))
-        while len(self._waiting) > _WAITING or self._bytes() > _WAITING_BYTES:
+        while (
+            len(self._waiting) > _WAITING or sum(size for _, size in self._waiting) > _WAITING_BYTES
+        ):
             self._waiting.popleft()[0].result()
-
-    def _bytes(self) -> int:
-        return sum(size for _, size in self._waiting)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             while self._waiting and kind is None:
                 self._waiting.popleft()[0].result()
