@@ -10,7 +10,6 @@ from operator import methodcaller
 from typing import IO, TYPE_CHECKING, Any
 
 from perfdata.errors import SnapshotDamagedError, SnapshotStaleError
-from perfdata.postgres.statistics import Statistics
 from perfdata.snapshot.format.frames import (
     BLOCK_BYTES,
     HEAD_MAX_BYTES,
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import Self
+
+    from perfdata.postgres.statistics import Statistics
 
 # Used with map(): a loop variable would hold a block, of any size, while the next is read.
 _COUNT_LINES = methodcaller("count", b"\n")
@@ -211,6 +212,8 @@ def _head(line: bytes) -> dict[str, Any]:
 
 
 def _statistics(lines: _Lines) -> Statistics:
+    from perfdata.postgres.statistics import Statistics  # with psycopg, which lists do without
+
     head = _head(lines.next())["statistics"]
     relations: list[bytes] = []
     size_bytes = 0
