@@ -114,7 +114,7 @@ def test_two_blocks_with_names(perf):
 def test_two_blocks_without_names(perf):
     with perf.measure():
         perf.session.scalars(select(Office)).all()
-    with pytest.raises(ConfigError, match="'two_blocks_without_names' already: give each"):
+    with pytest.raises(ConfigError, match="already has a result named 'two_blocks_without_names'"):
         with perf.measure():
             perf.session.scalars(select(Staff)).all()
 
