@@ -9,6 +9,7 @@ import pytest
 
 from perfdata import PerfdataError, PrivilegesError, Settings, create_snapshot, restore_snapshot
 from perfdata.database.link import PsycopgLink
+from tests.integration.databases import run
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:
@@ -52,12 +53,6 @@ CHANGED = (
     "REFRESH MATERIALIZED VIEW names",
 )
 STAYING = "INSERT INTO parent (id, name) VALUES (1000, 'real')"
-
-
-def run(url: str, *statements: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import tracemalloc
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
 from perfdata import (
@@ -17,6 +16,7 @@ from perfdata import (
     create_snapshot,
     diff_snapshots,
 )
+from tests.integration.databases import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,13 +30,6 @@ ZOO = (
     "INSERT INTO loose VALUES ('a', 'b'), ('a', 'b'), (NULL, ''), (NULL, NULL)",
     "INSERT INTO same SELECT n FROM generate_series(1, 100) n",
 )
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 def counts(found: Difference) -> dict[str, tuple[int, int, int]]:

@@ -26,6 +26,7 @@ from perfdata.snapshot.format import (
     manifest_frame,
     read_manifest,
 )
+from tests.integration.databases import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,13 +39,6 @@ TABLES = (
     "INSERT INTO item (is_test_data) VALUES (true), (false)",
     "INSERT INTO cust (name) VALUES ('a'), ('b')",
 )
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from perfdata.database.link import PsycopgLink
 from perfdata.database.templates import mark_made
 from perfdata.progress import silent
 from perfdata.snapshot.clones import Clones
+from tests.integration.databases import run
 from tests.integration.forwarder import forwarder
 from tests.integration.inner import entry
 
@@ -39,13 +40,6 @@ if TYPE_CHECKING:
 
 NAME = "guarded"
 IDENTIFIER = "SELECT system_identifier FROM pg_control_system()"
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from perfdata import (
     restore_snapshot,
 )
 from perfdata.database.copy import csv_blocks
+from tests.integration.databases import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,13 +34,6 @@ if TYPE_CHECKING:
 
 NAME = "zoo"
 FLAG = "is_test_data boolean NOT NULL DEFAULT false"
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture

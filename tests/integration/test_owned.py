@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -21,6 +21,7 @@ from perfdata.database.templates import (
     list_databases,
     mark_made,
 )
+from tests.integration.databases import run
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:
@@ -33,13 +34,6 @@ SHOP = (
 )
 REAL = "INSERT INTO item VALUES (2, false)"
 OTHER = "shop_before_20261124_120501"
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 def comment_on(url: str, name: str, comment: str) -> None:

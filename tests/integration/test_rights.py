@@ -31,6 +31,7 @@ from perfdata.database.migrate import database_heads
 from perfdata.snapshot.provide import foresee_build
 from perfdata.snapshot.restore import Options
 from perfdata.tasks.dry import tell_restore
+from tests.integration.databases import run
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:
@@ -96,13 +97,6 @@ BEGIN
     EXECUTE format('CREATE VIEW public.%I AS SELECT public.boom()', one.name);
   END LOOP;
 END $do$"""
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -22,6 +21,7 @@ from perfdata import (
 )
 from perfdata.tasks import snapshot
 from perfdata.tasks.snapshot import _lacking, _print_info
+from tests.integration.databases import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,13 +43,6 @@ ROWS = (
     "INSERT INTO logs VALUES ('x')",
     "INSERT INTO favourites VALUES ('jp', 1)",
 )
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from perfdata import (
 )
 from perfdata.database.server import EmbeddedServer
 from perfdata.snapshot.format import read_manifest, read_tables
+from tests.integration.databases import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,13 +49,6 @@ QUERIES = (
     "SELECT * FROM welfare_recipients WHERE last_name_furigana || first_name_furigana"
     " LIKE '%サト%'",
 )
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 def plans(url: str) -> list[list[tuple[Any, ...]]]:

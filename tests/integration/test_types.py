@@ -20,6 +20,7 @@ from perfdata import (
     create_snapshot,
     restore_snapshot,
 )
+from tests.integration.databases import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,13 +28,6 @@ if TYPE_CHECKING:
     RoundTrip = Callable[..., tuple[str, str, Any]]
 
 NAME = "types"
-
-
-def run(url: str, *statements: Any) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 # Every type of pg_catalog that takes input, with values at its edges; arrays are made of these.
