@@ -1,10 +1,13 @@
-"""Statements that a test runs itself, in databases given by their URL."""
+"""What a test does itself with a database, which is given by its URL."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+
+from perfdata.database.link import PsycopgLink
+from perfdata.database.templates import mark_made
 
 if TYPE_CHECKING:
     from psycopg.sql import Composed
@@ -16,3 +19,9 @@ def run(url: str, *statements: str | Composed) -> list[tuple[Any, ...]]:
         for statement in statements:
             cursor = connection.execute(statement)
         return cursor.fetchall() if cursor.description else []
+
+
+def mark_owned(url: str) -> None:
+    """Mark a database as one that perfdata made."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        mark_made(PsycopgLink(connection), connection.info.dbname)

@@ -22,11 +22,9 @@ from perfdata.addresses import libpq_defaults
 from perfdata.aio import restore_snapshot as restore_snapshot_async
 from perfdata.database.address import default_folder
 from perfdata.database.collect import collect_databases
-from perfdata.database.link import PsycopgLink
-from perfdata.database.templates import mark_made
 from perfdata.progress import silent
 from perfdata.snapshot.clones import Clones
-from tests.integration.databases import run
+from tests.integration.databases import mark_owned, run
 from tests.integration.forwarder import forwarder
 from tests.integration.inner import entry
 
@@ -296,8 +294,7 @@ def test_never_wins_over_everything(
 ) -> None:
     """Also over the embedded server, an owned database, and what a session sets for itself."""
     run(shop, *SET_BY[set_by].format(name=name).split(";"))
-    with psycopg.connect(shop, autocommit=True) as connection:
-        mark_made(PsycopgLink(connection), name)
+    mark_owned(shop)
     target = Target(settings, make_conninfo(shop), embedded=True)
     hidden = make_conninfo(shop, options="-c perfdata.restore=")
     attempts: list[Callable[[], Any]] = [
@@ -333,7 +330,7 @@ def test_what_belongs_to_a_protected_database_is_not_collected(
     """Nor is a protected copy of one that is not."""
     maintenance = server.conninfo("postgres")
     restore_snapshot(shop, NAME, settings=settings, fresh=True)
-    copies = "SELECT datname FROM pg_database WHERE datname LIKE '%%_before_%%' ORDER BY 1"
+    copies = f"SELECT datname FROM pg_database WHERE datname LIKE '{name}_before_%' ORDER BY 1"
     ((copy,),) = run(maintenance, copies)
 
     def collected() -> Collected:

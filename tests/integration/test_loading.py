@@ -24,7 +24,6 @@ from perfdata import (
     find_snapshot,
     restore_snapshot,
 )
-from perfdata.database.copy import csv_blocks
 from tests.integration.databases import run
 
 if TYPE_CHECKING:
@@ -253,19 +252,6 @@ def test_an_all_rows_snapshot_wants_empty_tables(
         restore_snapshot(empty_url, NAME, clean_existing=False, settings=settings)
     run(empty_url, "TRUNCATE free")
     assert restore() == {"free": 1}
-
-
-def test_rows_without_the_flag_do_not_come_in(
-    zoo: Callable[..., Any], empty_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    restore = zoo(*PARENT_AND_CHILD)
-    monkeypatch.setattr(
-        "perfdata.snapshot.restore.csv_blocks",
-        lambda block: [one.replace(b'"true"', b'"false"') for one in csv_blocks(block)],
-    )
-    with pytest.raises(LoadError, match="rows came for parent whose is_test_data is not true"):
-        restore()
-    assert run(empty_url, "SELECT count(*) FROM parent WHERE is_test_data") == [(50,)]
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])

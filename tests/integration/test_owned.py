@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,9 +18,9 @@ from perfdata.database.ownership import is_owned
 from perfdata.database.server import EmbeddedServer
 from perfdata.database.templates import (
     list_databases,
-    mark_made,
 )
-from tests.integration.databases import run
+from tests.homes import discard_server
+from tests.integration.databases import mark_owned, run
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:
@@ -60,11 +59,11 @@ def second(
     tmp_path_factory: pytest.TempPathFactory, settings: Settings
 ) -> Iterator[EmbeddedServer]:
     """Another cluster, with a home of its own."""
-    server = EmbeddedServer(replace(settings, home=tmp_path_factory.mktemp("second")))
+    own = replace(settings, home=tmp_path_factory.mktemp("second"))
+    server = EmbeddedServer(own)
     server.start()
     yield server
-    server.stop()
-    shutil.rmtree(server.status().data.parent, ignore_errors=True)
+    discard_server(own)
 
 
 @pytest.fixture
@@ -76,8 +75,7 @@ def copied(server: EmbeddedServer, second: EmbeddedServer) -> Iterator[str]:
     here, there = server.conninfo("postgres"), second.conninfo("postgres")
     names = ("shop", OTHER)
     run(here, *(f"CREATE DATABASE {name}" for name in names))
-    with psycopg.connect(here, autocommit=True) as connection:
-        mark_made(PsycopgLink(connection), "shop")
+    mark_owned(server.conninfo("shop"))
     oids = dict(run(here, "SELECT datname, oid::bigint FROM pg_database"))
     ((identifier,),) = run(here, "SELECT system_identifier FROM pg_control_system()")
     before = Mark(Kind.BEFORE, oids[OTHER], "shop", used=1.0, server=identifier)

@@ -28,6 +28,7 @@ from perfdata.database.garbage import collect_garbage
 from perfdata.database.processes import is_running
 from perfdata.database.server import EmbeddedServer
 from perfdata.errors import ServerError
+from tests.homes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,12 +128,6 @@ def make_server(folder: Path) -> Iterator[Callable[..., Server]]:
 def server(make_server: Callable[..., Server]) -> Server:
     """Make one server, not started."""
     return make_server()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def mode_of(path: Path) -> int:

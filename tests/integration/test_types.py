@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from perfdata import (
-    LoadError,
     SchemaError,
     ServerRefusedError,
     Settings,
@@ -453,17 +452,6 @@ def test_another_encoding_comes_back_and_takes_only_what_it_can_write(
         restore_snapshot(other, NAME, settings=settings)
     assert run(other, "SELECT count(*) FROM t") == [(0,)]
     made.path.unlink()
-
-
-def test_a_row_that_is_too_long_is_named(empty_url: str, settings: Settings) -> None:
-    """A server makes no JSON of over 1 GB: a character that JSON writes as six makes it so."""
-    run(
-        empty_url,
-        "CREATE TABLE long (id int PRIMARY KEY, t text)",
-        "INSERT INTO long VALUES (1, 'short'), (77, repeat(E'\\x01', 180000000)), (3, 'x')",
-    )
-    with pytest.raises(LoadError, match=r"long: a row is too long.* 77 \(180,000,004 bytes"):
-        create_snapshot(empty_url, NAME, all_rows=True, settings=settings)
 
 
 def literal(values: Sequence[str | None]) -> str:

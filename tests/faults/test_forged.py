@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 
 from perfdata import (
+    LoadError,
     PerfdataError,
     RefusedError,
     SchemaError,
@@ -18,15 +18,13 @@ from perfdata import (
     restore_snapshot,
     verify_snapshot,
 )
-from perfdata.database.link import PsycopgLink
-from perfdata.database.templates import mark_made
 from perfdata.snapshot.format import (
     BodyWriter,
     fingerprint_schema,
     manifest_frame,
     read_manifest,
 )
-from tests.integration.databases import run
+from tests.integration.databases import mark_owned, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -198,6 +196,15 @@ def test_a_row_over_several_lines_removes_no_real_row(
     path.unlink()
 
 
+def test_rows_without_the_flag_do_not_come_in(saved: str, settings: Settings) -> None:
+    path = settings.home / "snapshots" / f"{NAME}.json.zst"
+    forge_body(path, {"item": b'["7","false"]\n'})
+    with pytest.raises(LoadError, match="rows came for item whose is_test_data is not true"):
+        restore_snapshot(saved, NAME, settings=settings)
+    assert run(saved, "SELECT id FROM item WHERE is_test_data") == [(1,)]
+    path.unlink()
+
+
 @pytest.fixture
 def mallory(databases: Any, settings: Settings) -> Iterator[str]:
     """A database without a row, and a snapshot that has an unflagged one in a table taken whole."""
@@ -256,8 +263,7 @@ def test_every_row_comes_where_all_is_perfdatas_or_nothing_is_there(
     of_item: str, settings: Settings, *, owned: bool
 ) -> None:
     if owned:
-        with psycopg.connect(of_item, autocommit=True) as connection:
-            mark_made(PsycopgLink(connection), connection.info.dbname)
+        mark_owned(of_item)
     else:
         run(of_item, "DELETE FROM cust")
     assert restore_snapshot(of_item, NAME, settings=settings).rows == {"item": 2}
