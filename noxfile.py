@@ -25,6 +25,7 @@ nox.options.default_venv_backend = "uv" if shutil.which("uv") else "virtualenv"
 
 ROOT = Path(__file__).parent
 STAMP = "perfdata-installed"
+OLDEST_POSTGRESQL = "/usr/lib/postgresql/15/bin"  # where Debian's packages put it
 
 
 def asked_pythons(argv: list[str]) -> list[str] | None:
@@ -79,15 +80,41 @@ def install_digest(pyproject: Path, wanted: list[str]) -> str:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments go to pytest."""
+    run_tests(session, "tests/integration", "tests/unit")
+
+
+@nox.session(python=PYTHONS)
+def acceptance(session: nox.Session) -> None:
+    """Compare real revisions, and load what is large; arguments go to pytest."""
+    run_tests(session, "tests/acceptance")
+
+
+@nox.session(python=PYTHONS)
+def faults(session: nox.Session) -> None:
+    """Break each statement, fill the disk, forge the files; arguments go to pytest."""
+    run_tests(session, "tests/faults")
+
+
+@nox.session(python=PYTHONS)
+def oldest(session: nox.Session) -> None:
+    """Run what depends on the server's version on PostgreSQL 15, where it is installed."""
+    if not Path(OLDEST_POSTGRESQL, "postgres").exists():
+        session.skip(f"there is no PostgreSQL 15 in {OLDEST_POSTGRESQL}")
+    chosen = {"PERFDATA_PG_BIN": OLDEST_POSTGRESQL}
+    run_tests(session, "tests/integration", "-m", "server_version", **chosen)
+
+
+def run_tests(session: nox.Session, *arguments: str, **variables: str) -> None:
+    """Run pytest with ``arguments`` and with what follows ``--``; paths given there come instead.
+
+    A file runs in one worker, where its tests share a server: ``-n0`` for a debugger. Files keep
+    their order, so that the short ones, which are last, fill up what a worker has left.
+    """
     install(session, "tests")
-    # A file a worker: its fixtures share a server. -n0 for a debugger.
-    session.run("pytest", "-n", "auto", "--dist", "loadfile", *places(session.posargs))
-
-
-def places(posargs: list[str]) -> list[str]:
-    """Return pytest's arguments: the paths that were given, else the usual ones."""
-    named = any(one.startswith("tests") for one in posargs)
-    return [*posargs, *([] if named else ["tests/unit", "tests/integration"])]
+    if any(argument.startswith("tests") for argument in session.posargs):
+        arguments = tuple(one for one in arguments if not one.startswith("tests"))
+    workers = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
+    session.run("pytest", *workers, *arguments, *session.posargs, env=variables)
 
 
 @nox.session(python=PYTHONS)

@@ -24,11 +24,11 @@ from perfdata import (
     open_target,
     restore_snapshot,
 )
-from perfdata.postgres.drivers import PsycopgLink
 from perfdata.server.binaries import find_binaries
 from perfdata.server.embedded import EmbeddedServer
-from perfdata.templates.databases import mark_made
-from tests.integration.inner import PROJECT
+from tests.homes import discard_server, project_home
+from tests.integration.databases import mark_owned
+from tests.integration.inner import Pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from perfdata import Restored
 
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that -m asks for are chosen
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that talk to the server of ``settings``."""
+    for item in items:
+        if "settings" in getattr(item, "fixturenames", ()):
+            item.add_marker("server_version")
 
 
 @pytest.fixture(scope="session")
@@ -52,13 +60,10 @@ def settings(tmp_path_factory: TempPathFactory, pytestconfig: pytest.Config) -> 
 @pytest.fixture(scope="session")
 def target(settings: Settings) -> Iterator[Target]:
     """The embedded database, started and migrated; its database serves as a template."""
-    server = EmbeddedServer(settings)
     try:
         yield open_target(settings)
     finally:
-        server.stop()
-        # As root the cluster may lie outside the temporary home, where nobody would remove it.
-        shutil.rmtree(server.status().data.parent)
+        discard_server(settings)
 
 
 @pytest.fixture(scope="session")
@@ -77,16 +82,17 @@ def _clusters_removed(tmp_path_factory: TempPathFactory) -> Iterator[None]:
             shutil.rmtree(note.parent)
 
 
-@pytest.fixture(scope="module")
-def own_home(tmp_path_factory: TempPathFactory) -> Iterator[Path]:
+@pytest.fixture(scope="session")
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home for whole pytest sessions: what they build is in no database that others clone."""
-    folder = tmp_path_factory.mktemp("own")
-    (folder / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
-    settings = Settings.load(folder, {"PERFDATA_HOME": str(folder / "home")})
-    yield settings.home
-    server = EmbeddedServer(settings)
-    server.stop()
-    shutil.rmtree(server.status().data.parent, ignore_errors=True)
+    with project_home(tmp_path_factory.mktemp("own")) as settings:
+        yield settings.home
+
+
+@pytest.fixture
+def inner(tmp_path: Path, own_home: Path) -> Pytest:
+    """A project of the test's own, whose pytest sessions share a server with other tests'."""
+    return Pytest(tmp_path, own_home)
 
 
 class Databases:
@@ -153,15 +159,9 @@ def schema_of(settings: Settings) -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def own(server: EmbeddedServer) -> Callable[[str], None]:
+def own() -> Callable[[str], None]:
     """Return a function that marks a database, by its URL, as one that perfdata made."""
-
-    def mark(url: str) -> None:
-        name = str(conninfo_to_dict(url)["dbname"])
-        with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
-            mark_made(PsycopgLink(connection), name)
-
-    return mark
+    return mark_owned
 
 
 @pytest.fixture

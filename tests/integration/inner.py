@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 from psycopg.conninfo import conninfo_to_dict
+
+from tests.processes import environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,9 +19,11 @@ if TYPE_CHECKING:
 PROJECT = '[tool.perfdata]\nproject = "perfdata.welfare:project"\n[tool.pytest.ini_options]\n'
 # Rounds enough to see that they are undone, and no more. The other plugins of this environment
 # would cost each session a second, or warn.
+OTHERS = ("anyio", "asyncio", "cacheprovider", "django", "faker", "hypothesispytest",
+          "platformdirs", "pytest_postgresql")  # fmt: skip
 FAST = (
     *("--benchmark-max-time=0", "--benchmark-min-rounds=3", "-W", "error"),
-    *(f"-pno:{name}" for name in ("cacheprovider", "asyncio", "faker", "hypothesispytest")),
+    *(f"-pno:{name}" for name in OTHERS),
 )
 
 
@@ -31,12 +36,18 @@ def entry(conninfo: str, name: str | None = None) -> str:
     return f"{host}:{port}/{name or parts['dbname']}"
 
 
+def own_frames(text: str) -> list[str]:
+    """Return the lines of perfdata's own code that a terminal shows; the sample is a project's."""
+    return re.findall(r"\S*/perfdata/(?!welfare/)\S*\.py:\d+", text)
+
+
 class Pytest:
-    """Runs pytest in a folder of a project."""
+    """Runs pytest in a folder, which is made a copy of the bundled project."""
 
     def __init__(self, folder: Path, home: Path) -> None:
         self.folder = folder
         self.home = home
+        (folder / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
 
     def write(self, **files: str) -> None:
         for name, text in files.items():
@@ -44,15 +55,10 @@ class Pytest:
 
     def run(self, *args: str, **environ: str) -> tuple[int, str]:
         """Return the exit code and what stood on the terminal."""
-        inherited = {
-            key: value
-            for key, value in os.environ.items()
-            if not key.startswith(("PERFDATA_", "PYTEST_", "GITHUB_"))
-        }
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *FAST, *args],
             cwd=self.folder,
-            env={**inherited, "PERFDATA_HOME": str(self.home), "COLUMNS": "200", **environ},
+            env=environment(**{"PERFDATA_HOME": str(self.home), "COLUMNS": "200", **environ}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from perfdata import Target, build_dataset, create_snapshot, restore_snapshot
-from perfdata.postgres.connection import open_link
-from perfdata.target.audit import log_change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from perfdata import Settings
     from perfdata.progress import Event
     from perfdata.server.embedded import EmbeddedServer
+    from tests.integration.conftest import Databases
 
 NAME = "audited"
 NAMES = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname IS NOT NULL"
@@ -97,13 +97,15 @@ def test_a_build_is_named_and_logged(
     )
 
 
-def test_a_name_can_not_forge_a_line_of_the_log(server: EmbeddedServer, watch: Watch) -> None:
-    forged = "it's\n2026-01-01 00:00:00 UTC [1] LOG:  perfdata restored nothing 'E\\n %"
-    with open_link(server.conninfo("postgres")) as link:
-        log_change(link, "restored snapshot a", 1, "whole tables", forged)
+def test_a_name_can_not_forge_a_line_of_the_log(
+    url: str, databases: Databases, settings: Settings, watch: Watch
+) -> None:
+    forged = "it's\n2026-01-01 00:00:00 UTC [1] LOG:  perfdata 'E\\n %"
+    named = databases.make(str(conninfo_to_dict(url)["dbname"]), forged)
+    restore_snapshot(named, NAME, settings=settings)
     (line,) = watch.lines()
-    assert "into database it's?2026-01-01 00:00:00 UTC [1] LOG:  " in line
-    assert line.endswith(f"'E\\n %: 1 rows (whole tables), for {PERSON}")
+    assert "into database it's?2026-01-01 00:00:00 UTC [1] LOG:  perfdata 'E\\n %: 411 rows" in line
+    assert line.endswith(f", for {PERSON}")
 
 
 def test_a_server_without_plpgsql_has_no_line_and_no_error(

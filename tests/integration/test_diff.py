@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tracemalloc
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
 from perfdata import (
@@ -17,6 +15,7 @@ from perfdata import (
     create_snapshot,
     diff_snapshots,
 )
+from tests.integration.databases import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,13 +29,6 @@ ZOO = (
     "INSERT INTO loose VALUES ('a', 'b'), ('a', 'b'), (NULL, ''), (NULL, NULL)",
     "INSERT INTO same SELECT n FROM generate_series(1, 100) n",
 )
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 def counts(found: Difference) -> dict[str, tuple[int, int, int]]:
@@ -158,21 +150,3 @@ def test_a_damaged_file_is_found_first(zoo: str, settings: Settings) -> None:
     with pytest.raises(SnapshotDamagedError):
         diff_snapshots("hurt", database=zoo, settings=settings)
     path.unlink()
-
-
-def test_memory_does_not_grow_with_the_rows(empty_url: str, settings: Settings) -> None:
-    """All rows of 200,000 differ; their hashes alone as Python's numbers would be 25 MB."""
-    run(
-        empty_url,
-        "CREATE TABLE many (id bigint PRIMARY KEY, v text)",
-        "INSERT INTO many SELECT n, md5(n::text) FROM generate_series(1, 200000) n",
-    )
-    create_snapshot(empty_url, "many", all_rows=True, replace=True, settings=settings)
-    run(empty_url, "UPDATE many SET v = v || 'x' WHERE id % 2 = 0")
-    run(empty_url, "UPDATE many SET id = -id WHERE id % 2 = 1")
-    tracemalloc.start()
-    found = diff_snapshots("many", database=empty_url, settings=settings)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert counts(found) == {"many": (100_000, 100_000, 100_000)}
-    assert peak < 20_000_000

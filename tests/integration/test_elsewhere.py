@@ -10,7 +10,8 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
+from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -31,9 +32,11 @@ from perfdata.project import load_project
 from perfdata.target.migrations import create_tables, migrate, read_history, tables_digest
 from perfdata.target.worker import ENV_PY
 from tests.integration.inner import entry
+from tests.processes import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.integration.conftest import Databases
 
@@ -459,12 +462,14 @@ def test_dataset_code_that_connects_elsewhere_is_refused(
     """And the application that it is part of connects where it will, before and after."""
     with psycopg.connect(places.target) as connection:
         connection.execute("CREATE TABLE rows (id int, is_test_data boolean)")
-    here = Target(replace(settings, allow=(entry(places.target),)), places.target, embedded=False)
+    allowed = replace(settings, allow=(entry(places.target),), project="shop_of_a_test")
+    here = Target(allowed, places.target, embedded=False)
 
     def build(url: str, how: Callable[[str], Any]) -> None:
         dataset = connecting(url, in_a_block=in_a_block, how=how)
-        project = Project(name="shop", datasets=(dataset,))
-        monkeypatch.setattr(Target, "project", property(lambda _: project))
+        module = ModuleType("shop_of_a_test")
+        vars(module)["project"] = Project(name="shop", datasets=(dataset,))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
         build_dataset(here, "some", snapshot=False)
 
     def in_a_process(url: str) -> None:
@@ -501,16 +506,8 @@ def shop(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[s
     folder.mkdir()
     (folder / "pyproject.toml").write_text(PYPROJECT)
     (folder / "shop_perf.py").write_text(SHOP)
-    clean = {key: one for key, one in os.environ.items() if not key.startswith("PERFDATA_")}
-
-    def run(*command: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [Path(sys.executable).with_name("perfdata"), *command],
-            cwd=folder, env=clean | environ, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
-    yield run
-    run("db.stop")
+    yield partial(run_script, folder, "perfdata")
+    run_script(folder, "perfdata", "db.stop")
 
 
 def test_what_only_shows_migrates_nothing_and_the_url_that_it_shows_mends_a_refusal(

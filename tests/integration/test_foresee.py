@@ -23,6 +23,7 @@ from perfdata.postgres.url import normalise_url
 from perfdata.snapshot.options import RestoreOptions
 from perfdata.snapshot.preview import RestorePreview, preview_restore
 from perfdata.tasks.dry_run import tell_restore
+from tests.integration.databases import run
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:
@@ -46,12 +47,6 @@ CHANGES: dict[str, tuple[type[PerfdataError], str]] = {
     "ALTER TABLE shops ADD note text": (SchemaError, "shops.note .text. is not in the snapshot"),
     "CREATE RULE r AS ON DELETE TO shops DO INSTEAD NOTHING": (SchemaError, "shops: r"),
 }
-
-
-def run(url: str, *statements: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 @pytest.fixture

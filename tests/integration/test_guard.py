@@ -21,11 +21,10 @@ from perfdata import (
 from perfdata.addresses import default_folder
 from perfdata.aio import restore_snapshot as restore_snapshot_async
 from perfdata.libpq import libpq_defaults
-from perfdata.postgres.drivers import PsycopgLink
 from perfdata.progress import silent
 from perfdata.snapshot.clones import Clones
 from perfdata.target.garbage import collect_databases
-from perfdata.templates.databases import mark_made
+from tests.integration.databases import mark_owned, run
 from tests.integration.forwarder import forwarder
 from tests.integration.inner import entry
 
@@ -39,13 +38,6 @@ if TYPE_CHECKING:
 
 NAME = "guarded"
 IDENTIFIER = "SELECT system_identifier FROM pg_control_system()"
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture
@@ -304,8 +296,7 @@ def test_never_wins_over_everything(
 ) -> None:
     """Also over the embedded server, an owned database, and what a session sets for itself."""
     run(shop, *SET_BY[set_by].format(name=name).split(";"))
-    with psycopg.connect(shop, autocommit=True) as connection:
-        mark_made(PsycopgLink(connection), name)
+    mark_owned(shop)
     target = Target(settings, make_conninfo(shop), embedded=True)
     hidden = make_conninfo(shop, options="-c perfdata.restore=")
     attempts: list[Callable[[], Any]] = [
@@ -341,7 +332,7 @@ def test_what_belongs_to_a_protected_database_is_not_collected(
     """Nor is a protected copy of one that is not."""
     maintenance = server.conninfo("postgres")
     restore_snapshot(shop, NAME, settings=settings, fresh=True)
-    copies = "SELECT datname FROM pg_database WHERE datname LIKE '%%_before_%%' ORDER BY 1"
+    copies = f"SELECT datname FROM pg_database WHERE datname LIKE '{name}_before_%' ORDER BY 1"
     ((copy,),) = run(maintenance, copies)
 
     def collected() -> Collected:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
 from tests.integration.inner import entry
+from tests.processes import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PYPROJECT = '[tool.perfdata]\nproject = "shop_perf:project"\n'
 PROJECT = """
@@ -65,11 +63,7 @@ Table("customers", metadata, Column("id", Integer, primary_key=True),
 
 
 def perfdata(folder: Path, *command: str, code: int = 0, **environ: str) -> str:
-    inherited = {key: one for key, one in os.environ.items() if not key.startswith("PERFDATA_")}
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("perfdata")), *command],
-        cwd=folder, env=inherited | environ, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_script(folder, "perfdata", *command, **environ)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 

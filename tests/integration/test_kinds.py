@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 
 from perfdata import SchemaError, Settings, create_snapshot, restore_snapshot
 from perfdata.snapshot.format.manifest import fingerprint_schema
 from perfdata.snapshot.format.reader import SnapshotFile
 from perfdata.snapshot.format.writer import manifest_frame
+from tests.integration.databases import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,13 +43,6 @@ OTHERWISE = {
     "sure": ("CREATE DOMAIN sure AS mood",
         r"sure \(= public\.mood \('a', 'b'\)\), in the snapshot .*'b'\) not null\)"),
 }  # fmt: skip
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from perfdata import (
     BoundaryError,
     ConnectError,
     Event,
-    LoadError,
     RefusedError,
     SchemaError,
     ServerRefusedError,
@@ -25,7 +24,7 @@ from perfdata import (
     find_snapshot,
     restore_snapshot,
 )
-from perfdata.postgres.copy import csv_blocks
+from tests.integration.databases import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,13 +33,6 @@ if TYPE_CHECKING:
 
 NAME = "zoo"
 FLAG = "is_test_data boolean NOT NULL DEFAULT false"
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture
@@ -260,19 +252,6 @@ def test_an_all_rows_snapshot_wants_empty_tables(
         restore_snapshot(empty_url, NAME, clean_existing=False, settings=settings)
     run(empty_url, "TRUNCATE free")
     assert restore() == {"free": 1}
-
-
-def test_rows_without_the_flag_do_not_come_in(
-    zoo: Callable[..., Any], empty_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    restore = zoo(*PARENT_AND_CHILD)
-    monkeypatch.setattr(
-        "perfdata.snapshot.rows.csv_blocks",
-        lambda block: [one.replace(b'"true"', b'"false"') for one in csv_blocks(block)],
-    )
-    with pytest.raises(LoadError, match=r"parent: .* of the loaded rows have no true is_test_data"):
-        restore()
-    assert run(empty_url, "SELECT count(*) FROM parent WHERE is_test_data") == [(50,)]
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -15,8 +14,10 @@ from perfdata.postgres.connection import open_link
 from perfdata.postgres.drivers import PsycopgLink
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.target.garbage import collect_databases
-from perfdata.templates.databases import is_owned, list_databases, mark_made
+from perfdata.templates.databases import is_owned, list_databases
 from perfdata.templates.marks import Kind, Mark, format_comment, parse_mark
+from tests.homes import discard_server
+from tests.integration.databases import mark_owned, run
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:
@@ -29,13 +30,6 @@ SHOP = (
 )
 REAL = "INSERT INTO item VALUES (2, false)"
 OTHER = "shop_before_20261124_120501"
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 def comment_on(url: str, name: str, comment: str) -> None:
@@ -62,11 +56,11 @@ def second(
     tmp_path_factory: pytest.TempPathFactory, settings: Settings
 ) -> Iterator[EmbeddedServer]:
     """Another cluster, with a home of its own."""
-    server = EmbeddedServer(replace(settings, home=tmp_path_factory.mktemp("second")))
+    own = replace(settings, home=tmp_path_factory.mktemp("second"))
+    server = EmbeddedServer(own)
     server.start()
     yield server
-    server.stop()
-    shutil.rmtree(server.status().data.parent, ignore_errors=True)
+    discard_server(own)
 
 
 @pytest.fixture
@@ -78,8 +72,7 @@ def copied(server: EmbeddedServer, second: EmbeddedServer) -> Iterator[str]:
     here, there = server.conninfo("postgres"), second.conninfo("postgres")
     names = ("shop", OTHER)
     run(here, *(f"CREATE DATABASE {name}" for name in names))
-    with psycopg.connect(here, autocommit=True) as connection:
-        mark_made(PsycopgLink(connection), "shop")
+    mark_owned(server.conninfo("shop"))
     oids = dict(run(here, "SELECT datname, oid::bigint FROM pg_database"))
     ((identifier,),) = run(here, "SELECT system_identifier FROM pg_control_system()")
     before = Mark(Kind.BEFORE, oids[OTHER], "shop", used=1.0, server=identifier)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from perfdata import Settings, open_target
-from perfdata.postgres.connection import open_link
 from perfdata.progress import silent
-from perfdata.server.embedded import EmbeddedServer
 from perfdata.snapshot.clones import Clones
 from perfdata.target.garbage import collect_databases
-from tests.integration.inner import PROJECT, Pytest, entry
+from tests.homes import discard_server, project_home
+from tests.integration.databases import run
+from tests.integration.inner import Pytest, entry
+from tests.processes import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -180,15 +181,11 @@ def test_measured_connection(perf, perf_clone_url):
 @pytest.fixture(scope="module")
 def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A home whose server the inner sessions start."""
-    folder = tmp_path_factory.mktemp("capture")
-    (folder / "pyproject.toml").write_text(PROJECT)
-    settings = Settings.load(folder, {"PERFDATA_HOME": str(folder / "home")})
-    yield settings
-    EmbeddedServer(settings).stop()
+    with project_home(tmp_path_factory.mktemp("capture")) as settings:
+        yield settings
 
 
 def _inner(folder: Path, home: Path, **files: str) -> Pytest:
-    (folder / "pyproject.toml").write_text(PROJECT)
     inner = Pytest(folder, home)
     inner.write(**files)
     return inner
@@ -238,7 +235,7 @@ def test_counters_and_plans_are_the_same_in_other_sessions_and_on_another_server
         assert other.run()[0] == 0
         assert {name: _told(one) for name, one in other.results().items()} == expected
     finally:
-        EmbeddedServer(Settings.load(folder, {"PERFDATA_HOME": str(other.home)})).stop()
+        discard_server(Settings.load(folder, {"PERFDATA_HOME": str(other.home)}))
 
 
 def test_a_statement_has_the_line_that_sent_it_its_rows_and_its_plan(found: Results) -> None:
@@ -384,23 +381,27 @@ def test_a_coroutine_in_an_async_test_is_refused_in_words(inner: Pytest) -> None
 @pytest.fixture
 def owned(own_settings: Settings) -> Callable[[str, str], str]:
     """Return a function that makes a role and a database of its own, and returns the URL."""
-    open_target(own_settings)
-    server = EmbeddedServer(own_settings)
+    target = open_target(own_settings)
+    socket = conninfo_to_dict(target.conninfo)["host"]
 
     def make(role: str, options: str) -> str:
-        with open_link(server.conninfo("postgres")) as link:
-            link.execute(f"CREATE ROLE {role} LOGIN {options}")
-            link.execute(f"CREATE DATABASE {role} TEMPLATE perfdata OWNER {role}")
-        with open_link(server.conninfo(role)) as link:
-            relations = (
-                "SELECT relname FROM pg_class WHERE relkind = 'r'"
-                " AND relnamespace = 'public'::regnamespace"
-            )
-            for (name,) in link.rows(relations):
-                link.execute(f"ALTER TABLE {name} OWNER TO {role}")
-            link.execute(f"GRANT ALL ON SCHEMA public TO {role}")
-            link.execute(f"ALTER DATABASE {role} SET timezone TO 'Asia/Tokyo'")
-        return f"postgresql://{role}@/{role}?host={server.status().socket}"
+        run(
+            make_conninfo(target.conninfo, dbname="postgres"),
+            f"CREATE ROLE {role} LOGIN {options}",
+            f"CREATE DATABASE {role} TEMPLATE perfdata OWNER {role}",
+        )
+        database = make_conninfo(target.conninfo, dbname=role)
+        relations = (
+            "SELECT relname FROM pg_class WHERE relkind = 'r'"
+            " AND relnamespace = 'public'::regnamespace"
+        )
+        run(
+            database,
+            *(f"ALTER TABLE {name} OWNER TO {role}" for (name,) in run(database, relations)),
+            f"GRANT ALL ON SCHEMA public TO {role}",
+            f"ALTER DATABASE {role} SET timezone TO 'Asia/Tokyo'",
+        )
+        return f"postgresql://{role}@/{role}?host={socket}"
 
     return make
 
@@ -469,8 +470,8 @@ def test_a_session_of_another_role_sends_its_plans_too(
 ) -> None:
     """It may neither load auto_explain nor switch it off, which is said."""
     owned("application", "")
-    with open_link(open_target(own_settings).conninfo) as link:
-        link.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO application")
+    grant = "GRANT SELECT ON ALL TABLES IN SCHEMA public TO application"
+    run(open_target(own_settings).conninfo, grant)
     inner.write(test_forms=FORMS + AS_APPLICATION)
     code, said = inner.run("-k", "reader")
     assert code == 0, said
@@ -491,9 +492,8 @@ def test_dies(perf):
 
 
 def _clones(settings: Settings) -> list[str]:
-    with open_link(EmbeddedServer(settings).conninfo("postgres")) as link:
-        like = "SELECT datname FROM pg_database WHERE datname LIKE 'perfdata_clone_%%'"
-        return [name for (name,) in link.rows(like, ())]
+    like = "SELECT datname FROM pg_database WHERE datname LIKE 'perfdata_clone_%'"
+    return [name for (name,) in run(open_target(settings).conninfo, like)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
@@ -528,8 +528,7 @@ def test_a_clone_in_use_outlives_another_run_and_a_collection(
     """Two runs at once on one home."""
     assert found
     inner.write(test_forms=FORMS, test_sleeps=SLEEPS)
-    inherited = {key: value for key, value in os.environ.items() if key != "PERFDATA_PG_BIN"}
-    environ = {**inherited, "PERFDATA_HOME": str(own_settings.home)}
+    environ = environment(PERFDATA_HOME=str(own_settings.home))
     command = [sys.executable, "-m", "pytest", "-q", "test_sleeps.py::test_sleeps"]
     with subprocess.Popen([*command, "-pno:asyncio"], cwd=inner.folder, env=environ) as sleeper:
         deadline = time.monotonic() + 60
@@ -561,4 +560,4 @@ def test_on_postgresql_15(tmp_path: Path) -> None:
         assert first["test_reader"]["environment"]["postgresql"] == "15"
         assert first["test_reader"]["environment"]["provider"] == "libc"
     finally:
-        EmbeddedServer(settings).stop()
+        discard_server(settings)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tests.integration.inner import PROJECT, Pytest
+if TYPE_CHECKING:
+    from tests.integration.inner import Pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "perf.md"
 
 
-def test_every_example_runs(tmp_path: Path, own_home: Path) -> None:
+def test_every_example_runs(inner: Pytest) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    (tmp_path / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
-    inner = Pytest(tmp_path, own_home)
     inner.write(**{f"test_{number}": block for number, block in enumerate(blocks)})
     code, said = inner.run()
     assert code == 0, said

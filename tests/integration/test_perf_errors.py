@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
-from tests.integration.inner import PROJECT, Pytest, entry
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.integration.inner import Pytest, entry, own_frames
 
 SCENARIOS = """
 import pytest
@@ -33,22 +29,20 @@ def test_twice(perf):
 """
 
 
-CHAINED = ("direct cause", "During handling", "Traceback", "/perfdata/perf/", "json/decoder")
+CHAINED = ("direct cause", "During handling", "Traceback", "json/decoder")
 
 
 @pytest.fixture
-def inner(tmp_path: Path, own_home: Path) -> Pytest:
-    (tmp_path / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
-    made = Pytest(tmp_path, own_home)
-    made.write(test_it=SCENARIOS)
-    return made
+def broken(inner: Pytest) -> Pytest:
+    inner.write(test_it=SCENARIOS)
+    return inner
 
 
-def test_an_error_in_a_test_is_its_sentence_below_the_tests_own_lines(inner: Pytest) -> None:
-    damaged = inner.folder / "baselines" / "pg18" / "count.10_offices.json"
+def test_an_error_in_a_test_is_its_sentence_below_the_tests_own_lines(broken: Pytest) -> None:
+    damaged = broken.folder / "baselines" / "pg18" / "count.10_offices.json"
     damaged.parent.mkdir(parents=True)
     damaged.write_text("{")
-    code, said = inner.run()
+    code, said = broken.run()
     assert code == 1
     shown = said.partition(" FAILURES ")[2].partition(" perfdata ")[0]
     one, _, other = shown.partition(" test_twice ")
@@ -57,7 +51,10 @@ def test_an_error_in_a_test_is_its_sentence_below_the_tests_own_lines(inner: Pyt
         assert text.count(sentence) == 1
         assert "\ntest_it.py:" in text
         assert not [words for words in CHAINED if words in text], text
-    assert "direct cause" in inner.run("--full-trace")[1]
+        assert own_frames(text) == []
+    whole = broken.run("--full-trace")[1]
+    assert "direct cause" in whole
+    assert own_frames(whole)
 
 
 @pytest.mark.parametrize(
@@ -65,16 +62,17 @@ def test_an_error_in_a_test_is_its_sentence_below_the_tests_own_lines(inner: Pyt
     [("nobody", "can't connect to nobody@"), ("poor", "role poor may not read on which")],
 )
 def test_an_error_before_a_test_is_one_sentence(
-    inner: Pytest, database_url: str, role: str, sentence: str
+    broken: Pytest, database_url: str, role: str, sentence: str
 ) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("CREATE ROLE poor LOGIN")
         try:
             url = re.sub("//[^@]*@", f"//{role}@", database_url)
-            code, said = inner.run(PERFDATA_DATABASE_URL=url, PERFDATA_ALLOW=entry(url))
+            code, said = broken.run(PERFDATA_DATABASE_URL=url, PERFDATA_ALLOW=entry(url))
         finally:
             connection.execute("DROP ROLE poor")
     assert code == 1
     shown = said.partition(" ERROR at setup of test_damaged ")[2].partition("\n____")[0]
     assert shown.count(sentence) == 1
     assert not [words for words in CHAINED if words in shown], shown
+    assert own_frames(shown) == []

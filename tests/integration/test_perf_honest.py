@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perfdata.perf.capture.counts import StatementCounter
-from tests.integration.inner import PROJECT, Pytest
+from tests.integration.inner import own_frames
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.integration.inner import Pytest
 
 SCENARIOS = """
 import asyncio
@@ -88,9 +87,7 @@ def test_cursor_twice(perf):
 """
 
 
-def test_what_is_not_exact_is_told(tmp_path: Path, own_home: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
-    inner = Pytest(tmp_path, own_home)
+def test_what_is_not_exact_is_told(inner: Pytest) -> None:
     inner.write(test_honest=SCENARIOS)
     code, said = inner.run()
     assert code == 0, said
@@ -117,30 +114,6 @@ def test_what_is_not_exact_is_told(tmp_path: Path, own_home: Path) -> None:
     assert rows("test_cursor_twice") == {"offices": 10, "staffs": 51}
 
 
-@pytest.mark.parametrize(
-    ("query", "wrote"),
-    [
-        ("-- find\nSELECT 1", False),
-        ("/* a */ ( SELECT 1 )", False),
-        ("-- SELECT\nUPDATE t SET a = 1", True),
-        ("SELECT id INTO TEMP x FROM t", True),
-        ("begin; update t set a = 1; commit", True),
-    ],
-)
-def test_what_writes_is_known_behind_comments_and_in_scripts(query: str, *, wrote: bool) -> None:
-    tally = StatementCounter(None)
-    tally.begin(query, None)
-    assert tally.wrote is wrote
-    assert tally.queries == 1
-
-
-def test_what_only_bounds_a_transaction_is_not_counted() -> None:
-    tally = StatementCounter(None)
-    for query in ("BEGIN", "-- now\nCOMMIT;", "/* a\nb */ ROLLBACK TO SAVEPOINT s"):
-        assert tally.begin(query, None) is None
-    assert tally.queries == 0
-
-
 CONNECTS = """
 import asyncio
 import pytest
@@ -160,9 +133,7 @@ def test_async_psycopg(perf):
 """
 
 
-def test_a_password_is_in_no_output(tmp_path: Path, own_home: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
-    inner = Pytest(tmp_path, own_home)
+def test_a_password_is_in_no_output(inner: Pytest) -> None:
     inner.write(test_connects=CONNECTS)
     code, said = inner.run()
     assert code == 1
@@ -172,9 +143,7 @@ def test_a_password_is_in_no_output(tmp_path: Path, own_home: Path) -> None:
     assert "TOPSECRET" not in said
 
 
-def test_what_workers_say_is_told_once(tmp_path: Path, own_home: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
-    inner = Pytest(tmp_path, own_home)
+def test_what_workers_say_is_told_once(inner: Pytest) -> None:
     inner.write(test_honest=SCENARIOS)
     assert inner.run("-k", "rolls_back")[0] == 0  # so that the template is there
     code, said = inner.run("-n2", "-k", "rolls_back or second")
@@ -263,10 +232,8 @@ def test_of_another_plugin():
 
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=("here", "in workers"))
 def test_a_test_whose_budgets_nothing_was_held_to_fails(
-    tmp_path: Path, own_home: Path, workers: tuple[str, ...]
+    inner: Pytest, workers: tuple[str, ...]
 ) -> None:
-    (tmp_path / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
-    inner = Pytest(tmp_path, own_home)
     inner.write(test_unjudged=UNJUDGED)
     loop = ("-p", "asyncio", "-o", "asyncio_default_fixture_loop_scope=function")
     code, said = inner.run("-rA", *loop, *workers)
@@ -289,4 +256,4 @@ def test_a_test_whose_budgets_nothing_was_held_to_fails(
     assert said.count("but nothing was measured in this test: only perf counts statements") >= 8
     assert "the marker perf sets buffers_percent, but nothing" in said
     assert "too_many on 10_offices: 3 queries, max_queries is 1" in said
-    assert "perfdata/pytest_plugin" not in said
+    assert own_frames(said) == []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.inner import PROJECT, Pytest
+from tests.integration.inner import Pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,12 +48,10 @@ SAID = f"no scenario of this run uses the baseline {GONE}: if the test was remov
 
 @pytest.fixture(scope="module")
 def inner(tmp_path_factory: pytest.TempPathFactory, own_home: Path) -> Pytest:
-    folder = tmp_path_factory.mktemp("orphans")
-    (folder / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
+    made = Pytest(tmp_path_factory.mktemp("orphans"), own_home)
     for name in (GONE, GONE.replace("pg18", "pg15")):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("{}", encoding="utf-8")
-    made = Pytest(folder, own_home)
+        (made.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (made.folder / name).write_text("{}", encoding="utf-8")
     made.write(**{"tests/perf/test_it": SCENARIOS})
     return made
 
@@ -75,7 +73,7 @@ def test_a_run_of_all_names_it_and_is_green(inner: Pytest, arguments: tuple[str,
         ("tests/perf/test_it.py",),
         ("tests/perf/test_it.py::test_count",),
         ("tests/perf", "-k", "count"),
-        ("tests/perf", "-n2", "-k", "count"),
+        ("tests/perf", "-n1", "-k", "count"),
         ("tests/perf", "--deselect", "tests/perf/test_it.py::test_last"),
         ("tests/perf", "--perf-dataset", "100_offices"),
     ],
@@ -86,7 +84,7 @@ def test_a_run_of_some_says_nothing(inner: Pytest, arguments: tuple[str, ...]) -
     assert "no scenario of this run" not in said
 
 
-@pytest.mark.parametrize("arguments", [(), ("-n2",)])
+@pytest.mark.parametrize("arguments", [(), ("-n1",)])
 def test_a_run_with_a_module_that_is_skipped_when_imported_says_nothing(
     inner: Pytest, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
@@ -97,7 +95,7 @@ def test_a_run_with_a_module_that_is_skipped_when_imported_says_nothing(
     assert "no scenario of this run" not in said
 
 
-@pytest.mark.parametrize("arguments", [(), ("-n2",)])
+@pytest.mark.parametrize("arguments", [(), ("-n1",)])
 def test_a_run_with_a_conftest_that_deselects_says_nothing(
     inner: Pytest, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
+from tests.processes import run_script
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PYPROJECT = '[tool.perfdata]\nproject = "{name}_perf:project"\n'
 
@@ -56,18 +55,10 @@ def upgrade():
 """
 
 
-def run(folder: Path, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    inherited = {key: one for key, one in os.environ.items() if not key.startswith("PERFDATA_")}
-    return subprocess.run(
-        [str(Path(sys.executable).parent / command[0]), *command[1:]],
-        cwd=folder, env=inherited | environ, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("name", ["restore", "verify --database", "diff"])
 def test_a_name_that_nothing_has_is_told_before_a_server_is_made(tmp_path: Path, name: str) -> None:
     task, *options = f"snapshot.{name}".split()
-    done = run(tmp_path, "perfdata", task, "--name", "nope", *options, PERFDATA_HOM="x")
+    done = run_script(tmp_path, "perfdata", task, "--name", "nope", *options, PERFDATA_HOM="x")
     assert done.returncode == 2
     warning, error = done.stderr.splitlines()
     assert warning.endswith("did you mean PERFDATA_HOME?")
@@ -84,52 +75,55 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / "src" / "deep").mkdir(parents=True)
         (folder / "pyproject.toml").write_text(PYPROJECT.format(name=name))
         (folder / f"{name}_perf.py").write_text(PROJECT.format(name=name))
-        made = run(folder, "alembic", "init", "--template", "generic", "migrations")
+        made = run_script(folder, "alembic", "init", "--template", "generic", "migrations")
         assert made.returncode == 0, made.stderr
         versions = folder / "migrations" / "versions"
         (versions / "first.py").write_text(REVISION.format(name=name))
     yield root
     for name in ("shop", "bank"):
-        run(root / name, "perfdata", "db.stop")
+        run_script(root / name, "perfdata", "db.stop")
 
 
 @pytest.mark.parametrize("name", ["shop", "bank"])
 def test_each_has_its_own_datasets_database_and_snapshots(repository: Path, name: str) -> None:
     """From a folder deep inside, where its settings are found upwards."""
     deep = repository / name / "src" / "deep"
-    listed = json.loads(run(deep, "perfdata", "dataset.list", "--json").stdout)
+    listed = json.loads(run_script(deep, "perfdata", "dataset.list", "--json").stdout)
     assert [one["name"] for one in listed] == [f"{name}_100"]
-    first = run(deep, "perfdata", "snapshot.restore", "--name", f"{name}_100")
+    first = run_script(deep, "perfdata", "snapshot.restore", "--name", f"{name}_100")
     assert first.returncode == 0, first.stderr
     assert "built 100 rows" in first.stdout
-    second = run(deep, "perfdata", "snapshot.restore", "--name", f"{name}_100")
+    second = run_script(deep, "perfdata", "snapshot.restore", "--name", f"{name}_100")
     assert "restored" in second.stdout
     assert "100 rows" in second.stdout
     assert (repository / name / ".perfdata" / "snapshots" / f"{name}_100.json.zst").is_file()
     assert not list(repository.glob("**/deep/.perfdata"))
 
 
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"PGSERVICE": "nosuch"},
-        {"PGOPTIONS": "-c statement_timeout=1"},
-        {"PGTZ": "nowhere", "PGDATESTYLE": "none", "PGGEQO": "perhaps"},
-        {"PGHOSTADDR": "192.0.2.1", "PGPORT": "1", "PGSSLMODE": "verify-full"},
-        {"PGTARGETSESSIONATTRS": "standby", "PGCONNECT_TIMEOUT": "soon"},
-    ],
-)
-def test_the_embedded_server_is_reached_whatever_libpqs_variables_say(
-    repository: Path, variables: dict[str, str]
-) -> None:
-    """Also by a project's env.py, which opens an engine with the URL that it is given."""
+def test_the_embedded_server_is_reached_whatever_libpqs_variables_say(repository: Path) -> None:
+    """Also by a project's env.py, which opens an engine with the URL that it is given.
+
+    Each of the lines would make every connection fail by itself.
+    """
+    variables = {
+        "PGSERVICE": "nosuch",
+        "PGOPTIONS": "-c statement_timeout=1",
+        "PGTZ": "nowhere",
+        "PGDATESTYLE": "none",
+        "PGGEQO": "perhaps",
+        "PGHOSTADDR": "192.0.2.1",
+        "PGPORT": "1",
+        "PGSSLMODE": "verify-full",
+        "PGTARGETSESSIONATTRS": "standby",
+        "PGCONNECT_TIMEOUT": "soon",
+    }
     shop = repository / "shop"
-    run(shop, "perfdata", "db.start")
-    status = json.loads(run(shop, "perfdata", "db.status", "--json").stdout)
+    run_script(shop, "perfdata", "db.start")
+    status = json.loads(run_script(shop, "perfdata", "db.status", "--json").stdout)
     with psycopg.connect(status["socket_url"], dbname="postgres", autocommit=True) as connection:
         connection.execute("DROP DATABASE IF EXISTS perfdata")
     for command in (("db.url",), ("dataset.build", "--name", "shop_100"), ("db.gc",)):
-        done = run(shop, "perfdata", *command, **variables)
+        done = run_script(shop, "perfdata", *command, **variables)
         assert done.returncode == 0, done.stderr
 
 
@@ -144,8 +138,8 @@ def test_an_error_of_the_driver_in_a_migration_is_one_line(
     revision.write_text(
         f"{text}    op.get_bind().connection.driver_connection.execute('SELECT 1 / 0')\n"
     )
-    done = run(broken, "perfdata", "db.migrate")
-    run(broken, "perfdata", "db.stop")
+    done = run_script(broken, "perfdata", "db.migrate")
+    run_script(broken, "perfdata", "db.stop")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
@@ -154,7 +148,7 @@ def test_an_error_of_the_driver_in_a_migration_is_one_line(
 
 
 def test_a_folder_without_a_project_has_the_bundled_one(tmp_path: Path) -> None:
-    listed = json.loads(run(tmp_path, "perfdata", "dataset.list", "--json").stdout)
+    listed = json.loads(run_script(tmp_path, "perfdata", "dataset.list", "--json").stdout)
     assert "100_offices" in [one["name"] for one in listed]
 
 
@@ -170,8 +164,8 @@ def test_an_env_py_that_goes_elsewhere_is_found_out(repository: Path, tmp_path: 
     env.write_text(
         f'{head}from sqlalchemy import create_engine\n    connectable = create_engine("sqlite://")\n{rest}'
     )
-    done = run(stray, "perfdata", "snapshot.restore", "--name", "shop_100")
-    run(stray, "perfdata", "db.stop")
+    done = run_script(stray, "perfdata", "snapshot.restore", "--name", "shop_100")
+    run_script(stray, "perfdata", "db.stop")
     assert done.returncode == 2
     assert "ran in another database than" in done.stderr
     assert "config.attributes['connection']" in done.stderr

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import subprocess
 import sys
@@ -134,7 +135,7 @@ def test_rows_that_are_in_and_could_not_be_saved_are_told(
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("perfdata.snapshot.create.os.fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SnapshotError, match=r"No space left .* are built and in perfdata on the"):
         provide_dataset(here, NAME)
     assert count(here) == 51

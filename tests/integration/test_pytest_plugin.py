@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from perfdata import Settings, build_dataset, create_snapshot, open_target
-from perfdata.postgres.connection import open_link
-from perfdata.server.embedded import EmbeddedServer
-from perfdata.snapshot.store import delete_snapshot, snapshot_exists
-from tests.integration.inner import PROJECT, Pytest
+from perfdata import (
+    Settings,
+    build_dataset,
+    create_snapshot,
+    delete_snapshot,
+    open_target,
+    snapshot_exists,
+)
+from tests.homes import project_home
+from tests.integration.databases import run
+from tests.integration.inner import Pytest, own_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -177,17 +184,12 @@ def test_misspelt_dataset(perf):
 @pytest.fixture(scope="module")
 def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A home whose server the inner sessions start."""
-    folder = tmp_path_factory.mktemp("plugin")
-    (folder / "pyproject.toml").write_text(PROJECT)
-    home = folder / "home"
-    settings = Settings.load(folder, {"PERFDATA_HOME": str(home)})
-    yield settings
-    EmbeddedServer(settings).stop()
+    with project_home(tmp_path_factory.mktemp("plugin")) as settings:
+        yield settings
 
 
 @pytest.fixture
 def inner(own_settings: Settings, tmp_path: Path) -> Pytest:
-    (tmp_path / "pyproject.toml").write_text(PROJECT)
     return Pytest(tmp_path, own_settings.home)
 
 
@@ -199,9 +201,7 @@ def session(
     target = open_target(own_settings)
     build_dataset(target, "10_offices")
     create_snapshot(target.conninfo, "by_hand", settings=own_settings, replace=True)
-    folder = tmp_path_factory.mktemp("scenarios")
-    (folder / "pyproject.toml").write_text(PROJECT)
-    inner = Pytest(folder, own_settings.home)
+    inner = Pytest(tmp_path_factory.mktemp("scenarios"), own_settings.home)
     inner.write(test_scenarios=SCENARIOS)
     code, said = inner.run("test_scenarios.py")
     return code, said, inner.results()
@@ -233,7 +233,7 @@ def test_a_broken_budget_says_what_was_sent_and_shows_no_traceback(
     assert "staff_of_each_office on 10_offices: 11 queries, max_queries is 4" in block
     assert "10 x SELECT staffs.id FROM staffs JOIN office_staffs ON" in block
     assert "(50 rows, " in block
-    assert "scenario/perf.py" not in block
+    assert own_frames(block) == []
     assert "perf(staff_of_each_office)" not in block
     assert results["test_n_plus_one"]["verdict"] == "regressed"
 
@@ -368,14 +368,14 @@ def test_a_misspelt_dataset_is_one_line(
     block = _block(session[1], "ERROR at setup of test_misspelt_dataset")
     assert "10_ofices" in block
     assert "10_offices" in block
-    assert "provide.py" not in block
+    assert own_frames(block) == []
 
 
 def test_errors_say_what_to_do(session: tuple[int, str, Mapping[str, dict[str, Any]]]) -> None:
     said = session[1]
     second = _block(said, "test_second_scenario")
     assert "perf.measure()" in second
-    assert "scenario/perf.py" not in second, "the test's line is to blame"
+    assert own_frames(second) == [], "the test's line is to blame"
     assert "DivisionByZero" in _block(said, "test_broken_scenario")
 
 
@@ -422,12 +422,12 @@ def test_fixtures_are_overridden_by_a_projects_conftest(
     inner: Pytest, own_settings: Settings
 ) -> None:
     target = open_target(own_settings)
-    server = EmbeddedServer(own_settings)
-    with open_link(server.conninfo("postgres")) as link:
-        link.execute("DROP DATABASE IF EXISTS another")
-        link.execute("CREATE DATABASE another TEMPLATE perfdata")
-    with open_link(target.conninfo) as link:
-        link.execute("DELETE FROM support_plan_cycles")
+    run(
+        make_conninfo(target.conninfo, dbname="postgres"),
+        "DROP DATABASE IF EXISTS another",
+        "CREATE DATABASE another TEMPLATE perfdata",
+    )
+    run(target.conninfo, "DELETE FROM support_plan_cycles")
     inner.write(
         conftest=f"""
 import pytest
@@ -440,7 +440,7 @@ class OwnSession(Session):
 
 @pytest.fixture(scope="session")
 def perf_url():
-    return {server.conninfo("another")!r}
+    return {make_conninfo(target.conninfo, dbname="another")!r}
 
 
 @pytest.fixture
@@ -463,8 +463,7 @@ def test_own(perf):
     assert code == 0, said
     assert said.count("restored 10_offices") == 1, "three tests share one template"
     assert "restored 10_offices" in said
-    with open_link(target.conninfo) as link:
-        assert link.value("SELECT count(*) FROM public.support_plan_cycles") == 0
+    assert run(target.conninfo, "SELECT count(*) FROM support_plan_cycles") == [(0,)]
 
 
 @pytest.mark.parametrize(
@@ -568,11 +567,11 @@ def test_postgresql(theirs):
 
 def test_beside_pytest_postgresql_and_pytest_django(inner: Pytest, own_settings: Settings) -> None:
     """All in one session, each with its own fixtures, two of them on one server."""
-    server = EmbeddedServer(own_settings).start()
+    socket = conninfo_to_dict(open_target(own_settings).conninfo)["host"]
     inner.write(test_beside=BESIDE, beside_settings="USE_TZ = True\nSECRET_KEY = 'x'\n")
     code, said = inner.run(
-        "--ds=beside_settings",
-        f"--postgresql-host={server.socket}",
+        *("-p", "django", "-p", "pytest_postgresql", "--ds=beside_settings"),
+        f"--postgresql-host={socket}",
         "--postgresql-user=perfdata",
         "-W",
         "default",

@@ -13,6 +13,7 @@ import pytest
 
 from perfdata import RefusedError, Settings, create_snapshot, restore_snapshot
 from perfdata.server.binaries import find_binaries
+from tests.integration.databases import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,13 +42,6 @@ FILES = (
     " WHERE relkind = 'r' AND relnamespace = 2200 ORDER BY 1"
 )
 KEY = "SELECT oid, convalidated, obj_description(oid) FROM pg_constraint WHERE contype = 'f'"
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
@@ -14,9 +11,12 @@ from psycopg import sql
 
 from perfdata import Settings, open_target
 from perfdata.server.embedded import EmbeddedServer
-from tests.integration.inner import PROJECT, Pytest
+from tests.homes import free_port, project_home
+from tests.integration.inner import Pytest
+from tests.processes import run_script
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 PASSWORD = "Pa:ss@w/o%rd 'x' + \\ ende"
@@ -93,14 +93,23 @@ def test_broken(broken):
 
 
 @pytest.fixture(scope="module")
-def secret_url(own_home: Path) -> str:
+def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A home whose server listens on a port, and whose results hold nobody else's."""
+    with project_home(tmp_path_factory.mktemp("redaction")) as settings:
+        yield settings
+
+
+@pytest.fixture
+def inner(tmp_path: Path, own_settings: Settings) -> Pytest:
+    return Pytest(tmp_path, own_settings.home)
+
+
+@pytest.fixture(scope="module")
+def secret_url(own_settings: Settings) -> str:
     """The URL of a role whose password holds what URLs encode."""
-    settings = Settings.load(own_home.parent, {"PERFDATA_HOME": str(own_home)})
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    EmbeddedServer(settings).start(port)
-    with psycopg.connect(open_target(settings).conninfo, autocommit=True) as connection:
+    port = free_port()
+    EmbeddedServer(own_settings).start(port)
+    with psycopg.connect(open_target(own_settings).conninfo, autocommit=True) as connection:
         role = sql.SQL("CREATE ROLE app LOGIN SUPERUSER PASSWORD {}")
         connection.execute(role.format(PASSWORD))
     return f"postgresql://app:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/perfdata"
@@ -108,10 +117,8 @@ def secret_url(own_home: Path) -> str:
 
 @pytest.mark.parametrize("options", [(), ("-vv", "-n2")], ids=("here", "in workers"))
 def test_a_password_is_in_nothing_that_is_written(
-    tmp_path: Path, own_home: Path, secret_url: str, options: tuple[str, ...]
+    tmp_path: Path, inner: Pytest, secret_url: str, options: tuple[str, ...]
 ) -> None:
-    (tmp_path / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
-    inner = Pytest(tmp_path, own_home)
     inner.write(test_secrets=TESTS)
     job, junit = tmp_path / "job.md", tmp_path / "junit.xml"
     code, said = inner.run(
@@ -122,9 +129,9 @@ def test_a_password_is_in_nothing_that_is_written(
     )
     assert code == 1, said
     assert "9 failed, 2 passed, 1 skipped" in said, said
-    report = [sys.executable, "-c", "from perfdata.tasks import main; main()", "perf.report"]
-    subprocess.run(report, cwd=tmp_path, env={"PERFDATA_HOME": str(own_home)}, check=True)
-    results = own_home / "results"
+    drawn = run_script(tmp_path, "perfdata", "perf.report", PERFDATA_HOME=str(inner.home))
+    assert drawn.returncode == 0
+    results = inner.home / "results"
     written = {
         "the terminal": said,
         **{path.name: path.read_text("utf-8") for path in (job, junit, *results.iterdir())},
@@ -146,12 +153,8 @@ def test_short(perf_clone_url):
 """
 
 
-def test_short_passwords_leave_the_rest_of_a_report_legible(
-    tmp_path: Path, own_home: Path, secret_url: str
-) -> None:
+def test_short_passwords_leave_the_rest_of_a_report_legible(inner: Pytest, secret_url: str) -> None:
     """A password of three letters, or the user's name, is redacted where a URL has it alone."""
-    (tmp_path / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
-    inner = Pytest(tmp_path, own_home)
     inner.write(test_app=SHORT)
     with psycopg.connect(secret_url, autocommit=True) as connection:
         connection.execute("ALTER ROLE app PASSWORD 'app'")

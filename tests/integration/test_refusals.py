@@ -6,7 +6,6 @@ import shutil
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 
 from perfdata import (
@@ -20,6 +19,7 @@ from perfdata import (
     create_snapshot,
     restore_snapshot,
 )
+from tests.integration.databases import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,13 +34,6 @@ TABLES = (
     "INSERT INTO parent SELECT g, 'p' || g, 'sad', g, true FROM generate_series(1, 20) g",
     "INSERT INTO child SELECT g, g, true FROM generate_series(1, 20) g",
 )
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture

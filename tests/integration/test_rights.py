@@ -32,6 +32,7 @@ from perfdata.snapshot.build import preview_build
 from perfdata.snapshot.options import RestoreOptions
 from perfdata.target.migrations import database_heads
 from perfdata.tasks.dry_run import tell_restore
+from tests.integration.databases import run
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:
@@ -97,13 +98,6 @@ BEGIN
     EXECUTE format('CREATE VIEW public.%I AS SELECT public.boom()', one.name);
   END LOOP;
 END $do$"""
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from perfdata.server.binaries import find_binaries, make_runnable
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.server.postmaster import is_running
 from perfdata.target.garbage import collect_garbage
+from tests.homes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -128,12 +129,6 @@ def make_server(folder: Path) -> Iterator[Callable[..., Server]]:
 def server(make_server: Callable[..., Server]) -> Server:
     """Make one server, not started."""
     return make_server()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def mode_of(path: Path) -> int:

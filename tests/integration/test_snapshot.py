@@ -33,6 +33,7 @@ from perfdata import (
 from perfdata.snapshot.format.reader import SnapshotFile
 from perfdata.snapshot.format.writer import compressor
 from perfdata.tasks import snapshot
+from tests.integration.databases import run
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:
@@ -40,13 +41,6 @@ if TYPE_CHECKING:
 
 TABLES = ("staffs", "offices", "office_staffs", "welfare_recipients",
           "office_welfare_recipients", "support_plan_cycles")  # fmt: skip
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 def state(url: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,6 +25,7 @@ from perfdata import (
 )
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.target.migrations import migrate
+from tests.homes import discard_server, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,16 +34,11 @@ if TYPE_CHECKING:
 PASSWORD = "p@ss/w%rd:é ?#&"
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Iterator[int]:
     """The port of a server that is not the embedded one of the tests' settings."""
-    server = EmbeddedServer(replace(settings, home=tmp_path_factory.mktemp("elsewhere")))
+    elsewhere = replace(settings, home=tmp_path_factory.mktemp("elsewhere"))
+    server = EmbeddedServer(elsewhere)
     port = free_port()
     server.start(port)
     with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
@@ -52,7 +47,7 @@ def port(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Iterat
         connection.execute('CREATE DATABASE "shop perf" OWNER app')
         connection.execute("CREATE DATABASE plain OWNER app")
     yield port
-    server.stop()
+    discard_server(elsewhere)
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,7 +15,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import create_engine
 
+from tests.homes import free_port
 from tests.integration.inner import entry
+from tests.processes import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,12 +36,7 @@ class Shell:
 
     def run(self, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command and return how it ended."""
-        clean = {key: value for key, value in os.environ.items() if "PERFDATA" not in key}
-        return subprocess.run(
-            [BIN / command[0], *command[1:]],
-            cwd=ROOT, env={**clean, "PERFDATA_HOME": str(self.home), **environ},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        return run_script(ROOT, *command, **{"PERFDATA_HOME": str(self.home), **environ})
 
     def invoke(self, *arguments: str, **environ: str) -> str:
         """Run a task that must succeed, and return what it printed."""
@@ -340,9 +335,7 @@ def test_the_server_is_stopped_started_and_told_of(shell: Shell, url: str) -> No
     assert shell.invoke("db.stop") == "stopped\n"
     assert shell.json("db.status")["running"] is False
     assert "not running" in shell.invoke("db.stop")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     started = shell.invoke("db.start", "--port", str(port))
     assert f"@127.0.0.1:{port}/perfdata" in started
     over_port = shell.invoke("db.url").strip()

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from perfdata import (
-    LoadError,
     SchemaError,
     ServerRefusedError,
     Settings,
     create_snapshot,
     restore_snapshot,
 )
+from tests.integration.databases import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,13 +27,6 @@ if TYPE_CHECKING:
     RoundTrip = Callable[..., tuple[str, str, Any]]
 
 NAME = "types"
-
-
-def run(url: str, *statements: Any) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 # Every type of pg_catalog that takes input, with values at its edges; arrays are made of these.
@@ -459,17 +452,6 @@ def test_another_encoding_comes_back_and_takes_only_what_it_can_write(
         restore_snapshot(other, NAME, settings=settings)
     assert run(other, "SELECT count(*) FROM t") == [(0,)]
     made.path.unlink()
-
-
-def test_the_table_of_a_row_that_is_too_long_is_named(empty_url: str, settings: Settings) -> None:
-    """A server makes no JSON of over 1 GB: a character that JSON writes as six makes it so."""
-    run(
-        empty_url,
-        "CREATE TABLE long (id int PRIMARY KEY, t text)",
-        "INSERT INTO long VALUES (1, 'short'), (77, repeat(E'\\x01', 180000000)), (3, 'x')",
-    )
-    with pytest.raises(LoadError, match="long: a row is too long to be saved"):
-        create_snapshot(empty_url, NAME, all_rows=True, settings=settings)
 
 
 def literal(values: Sequence[str | None]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -16,6 +16,7 @@ from perfdata import (
     restore_snapshot,
     verify_snapshot,
 )
+from tests.integration.databases import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,13 +25,6 @@ REAL = (
     "INSERT INTO staffs (id, email, hashed_password, full_name, role) VALUES"
     " ('00000000-0000-4000-8000-000000000001', 'real@real.test', 'x', 'r', 'owner')"
 )
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from perfdata import (
     delete_snapshot,
     restore_snapshot,
 )
+from tests.integration.databases import run
 from tests.integration.inner import entry
 
 if TYPE_CHECKING:
@@ -25,13 +26,6 @@ if TYPE_CHECKING:
     RoundTrip = Callable[..., tuple[str, str, Any]]
 
 NAME = "zoo_all"
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 @contextmanager

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from perfdata.callers import Callers
 from perfdata.perf.capture.counts import StatementCounter
 
@@ -99,3 +101,27 @@ def test_a_plan_of_what_nobody_counted_is_given_to_nothing() -> None:
     (statement,) = tally.statements()
     assert statement.plans == ()
     assert tally.unmatched
+
+
+@pytest.mark.parametrize(
+    ("query", "wrote"),
+    [
+        ("-- find\nSELECT 1", False),
+        ("/* a */ ( SELECT 1 )", False),
+        ("-- SELECT\nUPDATE t SET a = 1", True),
+        ("SELECT id INTO TEMP x FROM t", True),
+        ("begin; update t set a = 1; commit", True),
+    ],
+)
+def test_what_writes_is_known_behind_comments_and_in_scripts(query: str, *, wrote: bool) -> None:
+    tally = StatementCounter(None)
+    tally.begin(query, None)
+    assert tally.wrote is wrote
+    assert tally.queries == 1
+
+
+def test_what_only_bounds_a_transaction_is_not_counted() -> None:
+    tally = StatementCounter(None)
+    for query in ("BEGIN", "-- now\nCOMMIT;", "/* a\nb */ ROLLBACK TO SAVEPOINT s"):
+        assert tally.begin(query, None) is None
+    assert tally.queries == 0

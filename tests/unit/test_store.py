@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -118,7 +119,7 @@ def test_a_folder_that_can_not_be_looked_into_is_no_empty_one(
     def closed(_: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("perfdata.snapshot.store.os.scandir", closed)
+    monkeypatch.setattr(os, "scandir", closed)
     for look in (list_snapshots, lambda one: snapshot_exists("100_offices", one)):
         with pytest.raises(SnapshotError, match=r"snapshots can't be read: Permission denied"):
             look(settings)

@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ from perfdata.tasks.output import (
 )
 from perfdata.tasks.progress import Lines
 from perfdata.tasks.task import Task, is_dry, task
+from tests.processes import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,15 +204,7 @@ def test_stock_invoke_and_the_console_script_in_a_project_of_ones_own(tmp_path: 
         "from perfdata.tasks import dataset, db, perf, snapshot\n"
         "ns = Collection(dataset, db, perf, snapshot)\n"
     )
-    bin_folder = Path(sys.executable).parent
-    environ = {key: value for key, value in os.environ.items() if "PERFDATA" not in key}
-
-    def shown(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [bin_folder / command[0], *command[1:]],
-            cwd=tmp_path, env=environ, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
+    shown = partial(run_script, tmp_path)
     for program in ("invoke", "perfdata"):
         listed = shown(program, "dataset.list").stdout
         assert re.search(r"^few +2025-01-01 +no +a=3$", listed, re.MULTILINE)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 
 from perfdata import (
+    LoadError,
     PerfdataError,
     RefusedError,
     SchemaError,
@@ -18,11 +18,10 @@ from perfdata import (
     restore_snapshot,
     verify_snapshot,
 )
-from perfdata.postgres.drivers import PsycopgLink
 from perfdata.snapshot.format.manifest import fingerprint_schema
 from perfdata.snapshot.format.reader import SnapshotFile
 from perfdata.snapshot.format.writer import BodyWriter, manifest_frame
-from perfdata.templates.databases import mark_made
+from tests.integration.databases import mark_owned, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,13 +34,6 @@ TABLES = (
     "INSERT INTO item (is_test_data) VALUES (true), (false)",
     "INSERT INTO cust (name) VALUES ('a'), ('b')",
 )
-
-
-def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture
@@ -202,6 +194,15 @@ def test_a_row_over_several_lines_removes_no_real_row(
     path.unlink()
 
 
+def test_rows_without_the_flag_do_not_come_in(saved: str, settings: Settings) -> None:
+    path = settings.home / "snapshots" / f"{NAME}.json.zst"
+    forge_body(path, {"item": b'["7","false"]\n'})
+    with pytest.raises(LoadError, match="rows came for item whose is_test_data is not true"):
+        restore_snapshot(saved, NAME, settings=settings)
+    assert run(saved, "SELECT id FROM item WHERE is_test_data") == [(1,)]
+    path.unlink()
+
+
 @pytest.fixture
 def mallory(databases: Any, settings: Settings) -> Iterator[str]:
     """A database without a row, and a snapshot that has an unflagged one in a table taken whole."""
@@ -260,8 +261,7 @@ def test_every_row_comes_where_all_is_perfdatas_or_nothing_is_there(
     of_item: str, settings: Settings, *, owned: bool
 ) -> None:
     if owned:
-        with psycopg.connect(of_item, autocommit=True) as connection:
-            mark_made(PsycopgLink(connection), connection.info.dbname)
+        mark_owned(of_item)
     else:
         run(of_item, "DELETE FROM cust")
     assert restore_snapshot(of_item, NAME, settings=settings).rows == {"item": 2}
