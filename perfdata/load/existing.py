@@ -84,7 +84,7 @@ def plan_removals(
         raise RefusedError(
             "refused, nothing was touched: a snapshot of all rows is restored into empty tables "
             f"only, and {full}",
-            remedy="Empty them, or replace the whole database with --fresh",
+            remedy="Empty them, or replace the whole database with fresh=True",
         )
     real = {
         table.oid

@@ -102,7 +102,7 @@ def refuse_dumps(link: Link) -> None:
     _, rows = link.together(["SELECT pg_stat_clear_snapshot()", _DUMPS])
     if dumps := [row[0] for row in rows]:
         raise RefusedError(
-            "refused, everything is as it was: --rebuild-indexes drops indexes, and a dump that "
+            "refused, everything is as it was: rebuild_indexes=True drops indexes, and a dump that "
             f"runs now would miss them: {first(dumps)}",
-            remedy="Wait until the dump has ended, or leave out --rebuild-indexes",
+            remedy="Wait until the dump has ended, or leave out rebuild_indexes=True",
         )

@@ -257,7 +257,7 @@ def _explain_duplicate_key(plan: Plan) -> Iterator[None]:
             raise
         remedy = "Give the staying row another key, or flag it if it is test data"
         if plan.existing is Existing.KEEP:
-            remedy = "Leave out --keep-existing to replace the flagged rows that exist"
+            remedy = "Leave out clean_existing=False to replace the flagged rows that exist"
         raise BoundaryError(
             "refused, everything was rolled back: a loaded row has the key of a row that stays "
             f"(constraint {error.constraint}: {error.detail})",

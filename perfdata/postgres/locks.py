@@ -165,7 +165,7 @@ def explain_lock_timeout(
         raise LoadError(
             f"{failure} within {timeout_s:g} s; nothing was touched. "
             f"{holders or 'The lock has been released since'}. Run the command again when the "
-            "lock is free, or wait longer (--lock-timeout)"
+            "lock is free, or wait longer (lock_timeout_s)"
         ) from error
 
 

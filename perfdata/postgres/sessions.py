@@ -59,7 +59,7 @@ def _in_use(name: str, sessions: list[str], remedy: str = "") -> RefusedError:
     return RefusedError(
         "refused, nothing was touched: a database can be cloned or replaced only while no session "
         f"is connected to it, and {name} has: {first(sessions)}. "
-        f"{remedy or 'End them (snapshot.restore --terminate does)'}"
+        f"{remedy or 'End them (terminate=True does)'}"
     )
 
 

@@ -162,5 +162,5 @@ def refuse_user_code(
             f"refused, nothing was touched: role {found[0].role} would run code of other roles, "
             f"which may not act as it, with its privileges: {calls}. Use the "
             f"URL of the role that owns the tables ({authors}), or, if you trust that code, "
-            "--as-superuser"
+            "as_superuser=True"
         )

@@ -183,7 +183,7 @@ def check_replaceable(name: str, settings: Settings, *, replace: bool) -> None:
     if not replace and snapshot_exists(name, settings) and is_by_hand(name, settings):
         raise SnapshotExistsError(
             f"snapshot {name} was created by hand, not built from the dataset of that name",
-            remedy="Replace it with --replace, or build with --no-snapshot",
+            remedy="Replace it with replace=True, or build with snapshot=False",
         )
     check_free(name, settings, replace=True)
 

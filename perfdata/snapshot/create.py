@@ -220,8 +220,8 @@ def _read(
     if requires and options.strict:
         rows = "; ".join(describe_requirements(requires))
         raise RefusedError(
-            f"refused by --strict: flagged rows reference unflagged ones: {rows}",
-            remedy="Flag those too, or leave out --strict",
+            f"refused by strict=True: flagged rows reference unflagged ones: {rows}",
+            remedy="Flag those too, or leave out strict=True",
         )
     with BackgroundCalls() as background:
         stats = {

@@ -67,18 +67,18 @@ class Drift:
         stays = f", and the database stays at {first(heads)}. Build or create the snapshot again"
         if incompatible := self._compare(catalog)[0]:
             return f"{stays}: its rows no longer fit ({first(incompatible)})"
-        return f"{stays}, or use --allow-drift: every row still fits"
+        return f"{stays}, or use allow_drift=True: every row still fits"
 
     def check_schema(self, catalog: Catalog) -> None:
         """Raise SchemaError naming the columns that differ, unless the drift is accepted."""
         incompatible, self._compatible = self._compare(catalog)
         if not incompatible and (self._allowed or not self._compatible):
             return
-        remedy = "Every row still fits: --allow-drift accepts this"
+        remedy = "Every row still fits: allow_drift=True accepts this"
         if incompatible:
             remedy = "Create the snapshot again, or migrate the database to the same"
             if self._compatible:
-                remedy += f". --allow-drift would accept: {first(self._compatible, _SHOWN)}"
+                remedy += f". allow_drift=True would accept: {first(self._compatible, _SHOWN)}"
         raise SchemaError(
             f"snapshot {self._manifest.name} does not fit the database: "
             f"{first(incompatible or self._compatible, _SHOWN)}",

@@ -109,8 +109,8 @@ def refuse_losses(link: Link, lost: list[str], manifest: Manifest) -> NoReturn:
         f"refused, nothing was touched: {name} has {lost_words(manifest)}, and they "
         f"would not be in a fresh database, or not as they are here ({first(lost)}), and it was "
         "not made by perfdata",
-        remedy="Restore without --fresh, which keeps them; or allow the database by its full name, "
-        f"PERFDATA_ALLOW={entry} with no wildcard: the replaced one is then kept as "
+        remedy="Restore without fresh=True, which keeps them; or allow the database by its full "
+        f"name, PERFDATA_ALLOW={entry} with no wildcard: the replaced one is then kept as "
         f"{name}_before_… until db.gc --lost-rows",
     )
 
@@ -127,7 +127,7 @@ def refuse_requirements(plan: Plan, manifest: Manifest) -> None:
         raise RefusedError(
             f"refused, nothing was touched: rows of snapshot {manifest.name} reference rows that "
             f"are not test data, which a fresh database would not have: {first(missing)}",
-            remedy="Restore without --fresh",
+            remedy="Restore without fresh=True",
         )
 
 
@@ -161,8 +161,8 @@ def refuse_crossing(link: Link, plan: Plan) -> None:
         raise BoundaryError(
             "refused, nothing was touched: rows of tables that the snapshot leaves out reference "
             f"rows that a fresh database would not have, or might not have: {first(found)}",
-            remedy="Make them reference others, or restore without --fresh; if a key is NOT VALID "
-            "or NOT ENFORCED, have the server check it (ALTER TABLE … VALIDATE CONSTRAINT …)",
+            remedy="Make them reference others, or restore without fresh=True; if a key is NOT "
+            "VALID or NOT ENFORCED, have the server check it (ALTER TABLE … VALIDATE CONSTRAINT …)",
         )
 
 

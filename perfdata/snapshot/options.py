@@ -36,11 +36,12 @@ class RestoreOptions:
     def __post_init__(self) -> None:
         if self.fresh and not self.clean_existing:
             raise ConfigError(
-                "a fresh database keeps nothing", remedy="Use either --fresh or --keep-existing"
+                "a fresh database keeps nothing",
+                remedy="Use either fresh=True or clean_existing=False",
             )
         if self.terminate and not self.fresh:
             raise ConfigError(
-                "--terminate goes with --fresh",
+                "terminate=True goes with fresh=True",
                 remedy="Leave it out: other restores end no sessions",
             )
 

@@ -113,7 +113,7 @@ def _existing(manifest: Manifest, *, clean_existing: bool) -> Existing:
         raise RefusedError(
             f"refused, nothing was touched: {manifest.name} is a snapshot of all rows, which is "
             "restored into empty tables only: there are no rows to keep",
-            remedy="Leave out --keep-existing",
+            remedy="Leave out clean_existing=False",
         )
     return Existing.NONE
 
@@ -138,7 +138,7 @@ def _refuse_unflagged(
             f"refused, nothing was touched: snapshot {manifest.name} has every row of "
             f"{first(whole)}, not only flagged ones, and [tool.perfdata] whole_tables does not "
             "name that here",
-            remedy="Name it there, or restore with --unflagged-rows",
+            remedy="Name it there, or restore with unflagged_rows=True",
         )
     if not manifest.all_rows or options.fresh or plan.owned:
         return
@@ -153,7 +153,7 @@ def _refuse_unflagged(
             f"refused, nothing was touched: {manifest.name} is a snapshot of all rows, which can "
             "only be restored into a database without rows, and these tables have some: "
             f"{first(filled)}",
-            remedy="Use --fresh, or keep their rows and restore with --unflagged-rows",
+            remedy="Use fresh=True, or keep their rows and restore with unflagged_rows=True",
         )
 
 

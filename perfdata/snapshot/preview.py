@@ -80,7 +80,7 @@ def _preview(
         try:
             plan, lost = preview_fresh(target.conninfo, file, target.settings, options, report)
         except NoClonesError as error:
-            notes.append(f"would be restored without --fresh: {error}")
+            notes.append(f"would be restored without fresh=True: {error}")
     if plan is None:
         file.check()
         with open_link(target.conninfo) as link:

@@ -98,7 +98,7 @@ def restore_into(
         try:
             return restore_fresh(database, snapshot, settings, options, report)
         except NoClonesError as error:
-            notes = (f"restored without --fresh: {error}",)
+            notes = (f"restored without fresh=True: {error}",)
     file = snapshot.open().check()
     with open_link(database) as link:
         restored = restore_in_place(link, file, settings, options.in_place, report)

@@ -141,7 +141,7 @@ def check_free(name: str, settings: Settings, *, replace: bool) -> None:
         if other.lower() == name.lower() and not (replace and other == name):
             remedy = "Names must differ by more than case"
             if other == name:
-                remedy = "Replace it with --replace, or use another name"
+                remedy = "Replace it with replace=True, or use another name"
             raise SnapshotExistsError(f"there is a snapshot named {other!r} already", remedy=remedy)
 
 

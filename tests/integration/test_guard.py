@@ -183,7 +183,7 @@ def test_a_poolers_alias_is_not_the_databases_name(
             restore(url, f"127.0.0.1:{port}/playground")
         assert restore(url, listed).rows == {"item": 1}
         done = restore(url, listed, fresh=True)
-    assert "restored without --fresh: the server has no database playground" in done.notes[0]
+    assert "restored without fresh=True: the server has no database playground" in done.notes[0]
 
 
 def test_an_alias_of_another_database_of_the_server_is_not_replaced(

@@ -71,7 +71,7 @@ def test_the_same_types_are_and_more_labels_may_pass(saved: str, settings: Setti
     rows = run(saved, "SELECT t::text FROM t")
     restore_snapshot(saved, NAME, settings=settings)
     run(saved, "ALTER TYPE mood ADD VALUE 'so, so' BEFORE 'b'")
-    with pytest.raises(SchemaError, match=r"t\.moods is .*--allow-drift accepts this"):
+    with pytest.raises(SchemaError, match=r"t\.moods is .*allow_drift=True accepts this"):
         restore_snapshot(saved, NAME, settings=settings)
     restore_snapshot(saved, NAME, allow_drift=True, settings=settings)
     assert run(saved, "SELECT t::text FROM t") == rows
@@ -92,6 +92,6 @@ def test_older_snapshots_that_describe_less_are_restored(saved: str, settings: S
     path.write_bytes(manifest_frame(older) + path.read_bytes()[offset:])
     restore_snapshot(saved, NAME, settings=settings)
     run(saved, "ALTER TYPE mood ADD VALUE 'so, so' BEFORE 'b'")
-    with pytest.raises(SchemaError, match=r"t\.m is .*--allow-drift accepts this"):
+    with pytest.raises(SchemaError, match=r"t\.m is .*allow_drift=True accepts this"):
         restore_snapshot(saved, NAME, settings=settings)
     restore_snapshot(saved, NAME, allow_drift=True, settings=settings)

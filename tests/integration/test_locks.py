@@ -58,7 +58,7 @@ def waits(saved: str, settings: Settings) -> Callable[[str], str]:
     def use(name: str) -> str:
         with pytest.raises(LoadError, match=r"within 0\.3 s; nothing was touched") as caught:
             USES[name](saved, lock_timeout_s=0.3, settings=settings)
-        assert "--lock-timeout" in str(caught.value)
+        assert "lock_timeout_s" in str(caught.value)
         return str(caught.value)
 
     return use

@@ -159,7 +159,7 @@ def test_a_dump_that_comes_while_indexes_are_rebuilt_ends_the_restore(
         def report(_event: object) -> None:
             stack.enter_context(psycopg.connect(beside, application_name="pg_dump"))
 
-        with pytest.raises(RefusedError, match="everything is as it was: --rebuild-indexes"):
+        with pytest.raises(RefusedError, match="everything is as it was: rebuild_indexes=True"):
             restore_snapshot(beside, NAME, rebuild_indexes=True, settings=settings, report=report)
     assert run(beside, INDEXES) == before
     assert digests(beside) == rows

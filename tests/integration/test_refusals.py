@@ -91,7 +91,7 @@ def test_compatible_drift_passes_when_that_is_asked_for_and_is_told(
     saved: str, settings: Settings, refused: Callable[..., None], change: str
 ) -> None:
     run(saved, change)
-    refused(SchemaError, f"{COMPATIBLE[change]}.*--allow-drift accepts this")
+    refused(SchemaError, f"{COMPATIBLE[change]}.*allow_drift=True accepts this")
     run(saved, "DELETE FROM child WHERE id > 5")
     restored = restore_snapshot(saved, NAME, allow_drift=True, settings=settings)
     assert restored.rows == {"parent": 20, "child": 20}
@@ -160,7 +160,7 @@ def test_migrations_that_came_since_pass_as_drift(
     refused(
         SnapshotStaleError,
         r"only in the database: 0009_newer\)\. No row was touched, and the database stays at "
-        "0009_newer. .* or use --allow-drift: every row still fits",
+        "0009_newer. .* or use allow_drift=True: every row still fits",
     )
     run(saved, "ALTER TABLE parent DROP name")
     missing = r"stays at 0009_newer\. .*rows no longer fit .*parent.name is missing"
@@ -201,7 +201,7 @@ def test_keeping_rows_beside_a_snapshot_of_all_is_refused(
     saved: str, settings: Settings, refused: Callable[..., None]
 ) -> None:
     create_snapshot(saved, NAME, all_rows=True, replace=True, settings=settings)
-    refused(RefusedError, "Leave out --keep-existing", clean_existing=False)
+    refused(RefusedError, "Leave out clean_existing=False", clean_existing=False)
 
 
 def test_a_rule_that_swallows_deletes_is_named(saved: str, refused: Callable[..., None]) -> None:

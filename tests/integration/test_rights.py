@@ -157,7 +157,7 @@ def dry(url: str, own: Settings, **options: Any) -> None:
 
 def restore(url: str, own: Settings, **options: Any) -> None:
     restored = restore_snapshot(url, NAME, settings=own, **options)
-    assert not [note for note in restored.notes if "without --fresh" in note]
+    assert not [note for note in restored.notes if "without fresh=True" in note]
 
 
 def joined(url: str, own: Settings) -> None:
@@ -468,7 +468,7 @@ def test_code_of_the_owner_is_refused_to_a_superuser(
             assert "refused, nothing was touched" in said
             assert f"(role {_role(url)})" in said
             assert f"Use the URL of the role that owns the tables ({_role(url)})" in said
-            assert "--as-superuser" in said
+            assert "as_superuser=True" in said
             assert "mallory ran" not in said
 
 

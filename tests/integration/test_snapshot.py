@@ -413,7 +413,7 @@ def test_damage_is_told_before_another_name(small: str, settings: Settings) -> N
 def test_an_existing_name_is_refused_without_replace(
     small: str, loaded: str, settings: Settings
 ) -> None:
-    with pytest.raises(SnapshotExistsError, match="--replace"):
+    with pytest.raises(SnapshotExistsError, match="replace=True"):
         create_snapshot(loaded, small, settings=settings)
     run(loaded, "DELETE FROM support_plan_cycles WHERE id = 1")
     create_snapshot(loaded, small, replace=True, settings=settings)

@@ -485,7 +485,7 @@ async def test_asynchronous_callers_have_it_too(shop: str, settings: Settings) -
 def test_what_does_not_go_together_is_refused(fresh: Callable[..., Restored], shop: str) -> None:
     with pytest.raises(ConfigError, match="keeps nothing"):
         fresh(clean_existing=False)
-    with pytest.raises(ConfigError, match="goes with --fresh"):
+    with pytest.raises(ConfigError, match="goes with fresh=True"):
         restore_snapshot(shop, NAME, terminate=True, settings=fresh_settings(fresh))
 
 
@@ -521,7 +521,7 @@ def test_a_role_without_createdb_restores_in_the_ordinary_way_and_is_told(
     url = plain_role("")
     done = restore_snapshot(url, NAME, fresh=True, settings=allowed)
     assert done.strategy == "whole tables"
-    assert "without --fresh" in done.notes[0]
+    assert "without fresh=True" in done.notes[0]
     assert "CREATEDB" in done.notes[0]
     assert others(maintenance, shop) == {}
 

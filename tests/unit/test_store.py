@@ -79,7 +79,7 @@ def test_existence_is_of_that_very_spelling(settings: Settings) -> None:
 def test_names_that_differ_by_case_alone_are_refused(settings: Settings) -> None:
     with pytest.raises(SnapshotExistsError, match="must differ by more than case"):
         check_free("BIG", settings, replace=True)
-    with pytest.raises(SnapshotExistsError, match="--replace"):
+    with pytest.raises(SnapshotExistsError, match="replace=True"):
         check_free("Big", settings, replace=False)
     check_free("Big", settings, replace=True)
     check_free("other", settings, replace=False)
