@@ -136,7 +136,7 @@ def test_each_privilege_that_is_missing_is_named_with_what_gives_it(
     with pytest.raises(PrivilegesError) as caught:
         restore_snapshot(owner, NAME, settings=allowed)
     first, *lines = str(caught.value).splitlines()
-    assert first.startswith("refused, nothing was touched: role plain_owner lacks privileges")
+    assert first.startswith("refused, nothing was touched: role plain_owner lacks some of the privileges")
     assert [line.strip() for line in lines] == list(caught.value.statements) == given_by
     assert state(prepared) == before
     run(prepared, *caught.value.statements)
@@ -161,7 +161,7 @@ def test_of_a_neighbour_nothing_is_asked_that_empties_it(
     assert list(caught.value.statements) == [
         'GRANT USAGE ON SCHEMA "o.ther" TO plain_owner;',
         f'GRANT SELECT, REFERENCES, {lock} ON "o.ther"."ki.nds" TO plain_owner;  -- a foreign key '
-        "connects it to a table that is loaded",
+        "ties it to a table that is filled",
     ]
     run(prepared, *caught.value.statements)
     restore_snapshot(owner, "neighbour", settings=allowed)

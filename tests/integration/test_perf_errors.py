@@ -59,7 +59,7 @@ def test_an_error_in_a_test_is_its_sentence_below_the_tests_own_lines(broken: Py
 
 @pytest.mark.parametrize(
     ("role", "sentence"),
-    [("nobody", "can't connect to nobody@"), ("poor", "role poor may not read on which")],
+    [("nobody", "can't connect to nobody@"), ("poor", "role poor may not read which")],
 )
 def test_an_error_before_a_test_is_one_sentence(
     broken: Pytest, database_url: str, role: str, sentence: str

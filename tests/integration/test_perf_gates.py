@@ -300,7 +300,7 @@ def test_what_is_accepted_is_green_and_shows_what_changed(
     assert code == 1, said
     code, said = invoke(inner, "perf.run", "--only", "no_such")
     assert code == 2
-    assert "is named 'no_such'" in said
+    assert "matches 'no_such'" in said
     changed = inner.folder / "baselines" / "pg18" / "by_name.100_offices.json"
     assert json.loads(changed.read_text())["counters"]["temp_blocks"] > 0
     changed.write_bytes(accepted[changed.name])

@@ -178,8 +178,8 @@ def test_migrations_that_came_since_pass_as_drift(
         ("INSERT INTO child VALUES (78, 3, NULL)", "1 of child, e.g. 78"),
         ("INSERT INTO flagless SELECT 3 FROM generate_series(1, 7)",
          r"flagless → parent \(flagless_parent_id_fkey\): 7 of flagless, e.g. 3, 3, 3, 3, 3 and 2 "
-         r"more\. Point those rows to rows that stay, or remove them; or take flagless, which has "
-         r"no column is_test_data, whole \(\[tool\.perfdata\] whole_tables\) and create"),
+         r"more\. Point those rows to rows that stay, or delete them; or add flagless, which has "
+         r"no column is_test_data, to "),
     ],
 )  # fmt: skip
 def test_what_hangs_on_rows_that_would_go_is_named(
@@ -214,7 +214,7 @@ def test_a_disk_that_is_too_small_is_found_out(
 ) -> None:
     """Of the disk itself only its number is another: the folder is the server's own."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=1_000_000))
-    refused(RefusedError, r"the rows need about \d+ MB .* disk of /.* has 1 MB left")
+    refused(RefusedError, r"the rows need about \d+ MB .* disk of /.* has 1 MB free")
     assert run(saved, "SELECT count(*) FROM parent") == [(20,)]
 
 

@@ -588,7 +588,7 @@ restore_snapshot(url, "fresh", fresh=True, settings=settings)
         ("template", "seal_template", "before"),
         ("fresh", "swap", "before"),
         ("swap", "apply_properties", "after"),  # in the middle of the swap
-        ("fresh", "_kept", "before"),  # swapped, and told to nobody
+        ("fresh", "_kept_notes", "before"),  # swapped, and told to nobody
     ],
 )
 def test_what_a_killed_run_left_is_removed_by_the_next(
