@@ -13,7 +13,7 @@ from tests.integration.conftest import (
     state,
     target,
 )
-from tests.integration.test_atomic import prepared
+from tests.integration.load.test_atomic import prepared
 
 __all__ = [
     "_clusters_removed",

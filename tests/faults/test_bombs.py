@@ -15,7 +15,7 @@ from perfdata import SnapshotError
 from perfdata.snapshot.format.frames import MANIFEST_MAX_VALUES, STATISTICS_MAX_BYTES
 from perfdata.snapshot.format.manifest import Body
 from perfdata.snapshot.format.writer import manifest_frame
-from tests.unit.snapshot_parts import make_manifest
+from tests.unit.snapshot.parts import make_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

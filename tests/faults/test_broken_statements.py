@@ -10,7 +10,7 @@ import pytest
 from perfdata import PerfdataError, Settings, restore_snapshot
 from perfdata.postgres.drivers import PsycopgLink
 from tests.integration.databases import run
-from tests.integration.test_atomic import NAME, STAYING
+from tests.integration.load.test_atomic import NAME, STAYING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

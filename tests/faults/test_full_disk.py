@@ -16,9 +16,10 @@ from perfdata.server.cluster import RESERVE_BYTES
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.target.garbage import collect_garbage
 from perfdata.templates.marks import Kind
-from tests.integration.test_server import open_folder
-from tests.integration.test_tasks import Shell
-from tests.integration.test_templates import MADE, SHOP, others, run
+from tests.integration.databases import run
+from tests.integration.fresh_shop import MADE, SHOP, others
+from tests.integration.server.test_embedded import open_folder
+from tests.integration.tasks.test_tasks import Shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

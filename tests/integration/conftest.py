@@ -28,6 +28,13 @@ from perfdata.server.binaries import find_binaries
 from perfdata.server.embedded import EmbeddedServer
 from tests.homes import discard_server, project_home
 from tests.integration.databases import mark_owned
+from tests.integration.fresh_shop import (  # noqa: F401  fixtures
+    allowed,
+    fresh,
+    maintenance,
+    plain_role,
+    shop,
+)
 from tests.integration.inner import Pytest
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from perfdata.perf.gate.baselines import Baseline
 from perfdata.perf.gate.regressions import Threshold, compare_with_baseline
 from perfdata.perf.model import Finding, FindingKind, PlanSource
-from tests.unit.perf_parts import INDEX, SEQ, plan, result, statement
+from tests.unit.perf.parts import INDEX, SEQ, plan, result, statement
 
 if TYPE_CHECKING:
     from perfdata.perf.model import ScenarioResult

@@ -13,7 +13,7 @@ from perfdata.perf.gate.regressions import Threshold
 from perfdata.perf.gate.verdict import check_result
 from perfdata.perf.model import Budgets, FindingKind, Misestimate, PlanSource
 from perfdata.pytest_plugin.marker import Marker
-from tests.unit.perf_parts import result, source, statement
+from tests.unit.perf.parts import result, source, statement
 
 
 @pytest.mark.parametrize(

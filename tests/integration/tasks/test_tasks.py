@@ -22,7 +22,7 @@ from tests.processes import run_script
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
 # 10_offices: 51 staff, 10 offices, 50 links, 100 recipients, 100 links, 100 cycles.
 SMALL, SMALL_ROWS = "10_offices", 411

@@ -26,7 +26,7 @@ from tests.welfare_results import ALERTS, RENEWED, RESULTS, SEARCHED, runs
 if TYPE_CHECKING:
     from perfdata.perf.model import ScenarioResult
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ENDED = datetime(2026, 3, 20, 17, 41, tzinfo=UTC)
 HOSTILE = (
     "</pre></style><script>alert(1)</script>\"'><img src=http://evil/x onerror=a>\x00\x1b[2J{{7}}"

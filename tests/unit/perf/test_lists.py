@@ -21,7 +21,7 @@ def _holes(number: int, hole: str = "%s") -> str:
 
 def _parts(calls: list[tuple[str, Any]], *, many: bool = False) -> tuple[int, int]:
     """Send calls from one line; return how many differ, and how many of these are further parts."""
-    tally = StatementCounter(Callers(Path(__file__).parents[2]))
+    tally = StatementCounter(Callers(Path(__file__).parents[3]))
     for query, parameters in calls:
         tally.begin(query, parameters, many=many)
     (statement,) = tally.statements()

@@ -20,7 +20,7 @@ from tests.welfare_results import COUNTED, RENEWED, RESULTS, SEARCHED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCHEMAS = ROOT / "docs" / "schema"
 # Where a document's parts stand, and what they are called in its schema.
 PARTS = {

@@ -30,16 +30,9 @@ from perfdata.templates import template as templates
 from perfdata.templates.databases import list_databases, lock_number
 from perfdata.templates.marks import Kind
 from perfdata.templates.swap import swap
+from tests.integration.databases import run
+from tests.integration.fresh_shop import CLONED, MADE, SHOP, count, database_of, others
 from tests.integration.inner import entry
-from tests.integration.test_templates import (
-    CLONED,
-    MADE,
-    SHOP,
-    count,
-    database_of,
-    others,
-    run,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

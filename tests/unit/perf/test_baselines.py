@@ -20,7 +20,7 @@ from perfdata.perf.gate.baselines import (
     write_baseline,
 )
 from perfdata.perf.model import PlanSource, TimeStats
-from tests.unit.perf_parts import ENVIRONMENT, INDEX, SEQ, plan, result, statement
+from tests.unit.perf.parts import ENVIRONMENT, INDEX, SEQ, plan, result, statement
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from perfdata.perf.gate.verdict import Judge
 from perfdata.perf.model import Budgets, Finding, FindingKind, PlanSource, Verdict
 from perfdata.perf.report.results import write_results
 from perfdata.tasks import perf
-from tests.unit.perf_parts import SEQ, plan, result, source, statement
+from tests.unit.perf.parts import SEQ, plan, result, source, statement
 
 if TYPE_CHECKING:
     from perfdata.perf.model import ScenarioResult

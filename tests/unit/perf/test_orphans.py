@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from perfdata.perf.gate.baselines import orphaned_baselines
-from tests.unit.perf_parts import result
+from tests.unit.perf.parts import result
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from perfdata.perf.gate.growth import Point
 from perfdata.perf.gate.regressions import Threshold
 from perfdata.perf.gate.verdict import Judge
 from perfdata.perf.model import Budgets, Finding, FindingKind, Misestimate, PlanSource, Verdict
-from tests.unit.perf_parts import INDEX, SEQ, plan, result, source, statement
+from tests.unit.perf.parts import INDEX, SEQ, plan, result, source, statement
 
 if TYPE_CHECKING:
     from pathlib import Path

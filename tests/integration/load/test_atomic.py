@@ -136,7 +136,9 @@ def test_each_privilege_that_is_missing_is_named_with_what_gives_it(
     with pytest.raises(PrivilegesError) as caught:
         restore_snapshot(owner, NAME, settings=allowed)
     first, *lines = str(caught.value).splitlines()
-    assert first.startswith("refused, nothing was touched: role plain_owner lacks some of the privileges")
+    assert first.startswith(
+        "refused, nothing was touched: role plain_owner lacks some of the privileges"
+    )
     assert [line.strip() for line in lines] == list(caught.value.statements) == given_by
     assert state(prepared) == before
     run(prepared, *caught.value.statements)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from invoke.context import Context
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NAMESPACES = Collection(dataset, db, perf, snapshot)
 ALL_TASKS = [
     f"{namespace}.{name}"

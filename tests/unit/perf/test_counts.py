@@ -10,11 +10,11 @@ from perfdata.perf.capture.counts import StatementCounter
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_plans.json").read_text(encoding="utf-8"))
 UPDATE = "update big set name='y' where id = %s"
-HERE = "tests/unit/test_perf_tally.py"
+HERE = "tests/unit/perf/test_counts.py"
 
 
 def _tally() -> StatementCounter:
-    return StatementCounter(Callers(Path(__file__).parents[2]), {"after_f()"})
+    return StatementCounter(Callers(Path(__file__).parents[3]), {"after_f()"})
 
 
 def test_a_plan_that_comes_with_the_next_statement_is_the_last_ones() -> None:

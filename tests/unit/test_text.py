@@ -25,7 +25,7 @@ from perfdata.perf.report.results import Results
 from perfdata.snapshot.format.manifest import Body, fingerprint_schema
 from perfdata.snapshot.format.writer import manifest_frame
 from perfdata.text import make_printable
-from tests.unit.snapshot_parts import make_manifest
+from tests.unit.snapshot.parts import make_manifest
 
 HOSTILE = (
     "\x1b]0;owned\x07\x1b[2J\x9b31m\r\n::error::gone\n \t\u3000::add-mask::a"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.integration.inner import Pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "perf.md"
+PAGE = Path(__file__).parents[3] / "docs" / "perf.md"
 
 
 def test_every_example_runs(inner: Pytest) -> None:
