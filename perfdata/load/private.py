@@ -8,7 +8,7 @@ drops the database after an error.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from psycopg import sql
@@ -24,7 +24,7 @@ from perfdata.load.views import refresh_views, views_query
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.statistics import planner_environment, restore_statistics
 from perfdata.postgres.user_code import OTHER_ROLES
-from perfdata.progress import silent
+from perfdata.progress import Event, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,7 +60,7 @@ class PrivateDatabase:
     """
 
     link: Link
-    conninfo: str
+    conninfo: str = field(repr=False)
     search_path: str
 
 
@@ -115,6 +115,9 @@ def load_private(
         link.flush()
         jobs = [_FillJob(source, plan.catalog, tables) for tables in _split(fills)]
         filled = _run_jobs(database, executor, _fill_tables, jobs, report)
+        for elsewhere in filled[1:]:
+            for key, count in elsewhere.items():
+                report(Event(key, count, count))
         rows = {key: count for job in filled for key, count in job.items()}
         check_complete(plan, rows)
         with link.transaction():
@@ -234,7 +237,10 @@ def _run_jobs(
     jobs: Sequence[_Job],
     report: Report,
 ) -> list[_Result]:
-    """Run the first job here and the others in the executor; return the results in order."""
+    """Run the first job here and the others in the executor; return the results in order.
+
+    Only the first job reports its progress.
+    """
     futures = [
         executor.submit(_run_in_worker, database.conninfo, database.search_path, work, job)
         for job in jobs[1:]
@@ -244,7 +250,7 @@ def _run_jobs(
         try:
             results.append(future.result())
         except ConnectError:  # a connection limit of the role or the server
-            results.append(work(database.link, job, report))
+            results.append(work(database.link, job, silent))
     return results
 
 

@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from perfdata.addresses import dialled_address
-from perfdata.errors import ServerRefusedError
+from perfdata.errors import ConfigError, ServerRefusedError
 from perfdata.postgres.copy import copy_out_statement
 from perfdata.postgres.link import Link
 
@@ -35,6 +35,11 @@ class BasePsycopgLink(Link):
 
     def __init__(self, connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
         super().__init__()
+        if connection.pgconn.pipeline_status:
+            raise ConfigError(
+                "a psycopg connection in pipeline mode can't be used",
+                remedy="Leave the pipeline first",
+            )
         self.connection = connection
         # Without autocommit the first statement begins a transaction, which is the caller's too.
         self.joined = not connection.autocommit or self._transaction_open()

@@ -249,7 +249,7 @@ class EmbeddedServer:
     def _stop_unusable(self, state: State, cluster: Cluster, port: int | None) -> int | None:
         """Stop a server that can't be used; return the port to listen on, which a restart keeps."""
         info = self._read_info(state)
-        pid = find_postmaster(cluster, self._home.socket(state))
+        pid = find_postmaster(cluster, self._home.socket(state, cluster))
         if port is not None and not (pid and state.port == port):
             check_port(port)
         if pid is None:

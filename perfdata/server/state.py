@@ -213,9 +213,9 @@ class Home:
         home = hashlib.sha256(os.fsencode(self.settings.home.resolve())).hexdigest()[:16]
         return _SYSTEM_FOLDER / home
 
-    def socket(self, state: State) -> Socket:
-        """Return the socket of the recorded start, or where it would be."""
-        cluster = self.cluster(state)
+    def socket(self, state: State, cluster: Cluster | None = None) -> Socket:
+        """Return the socket of the recorded start, or where that of a cluster would be."""
+        cluster = cluster or self.cluster(state)
         folder = self.socket_folders(cluster).recorded(state.socket)
         return Socket(folder or cluster.folder / "socket", state.port or SOCKET_PORT)
 

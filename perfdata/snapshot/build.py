@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -137,7 +137,7 @@ class DatasetRows:
 
     dataset: Dataset
     selection: Selection
-    conninfo: str
+    conninfo: str = field(repr=False)
     statistics: None = None
 
     def check(self, link: Link, plan: Plan) -> None:

@@ -150,7 +150,7 @@ def collect_databases(
             raise GuardError(
                 f"databases that perfdata made on the server of {target} are recognised by the "
                 "server's identifier, which this role may not read",
-                remedy=IDENTIFIER_GRANT,
+                remedy=f"The owner or a superuser can grant this with: {IDENTIFIER_GRANT}",
             )
         if link.server_identifier != server:
             raise GuardError(

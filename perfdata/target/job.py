@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +29,16 @@ GRACE_S = 5
 class Job:
     """A task of the child process; ``task`` is a key of worker.TASKS.
 
-    ``conninfo`` may contain a password. None: the task needs no database and may connect to none.
+    ``conninfo`` may contain a password; if it is None, the task may connect to no database.
+    ``stop_command`` is the command that stops the embedded server.
     """
 
     task: str
     project: str
     migrations: str | None = None
     metadata: str | None = None
-    conninfo: str | None = None
+    conninfo: str | None = field(default=None, repr=False)
+    stop_command: str = ""
 
     @property
     def code(self) -> str:
@@ -102,11 +104,16 @@ def _end(process: subprocess.Popen[str]) -> None:
 def error_fields(error: PerfdataError) -> dict[str, object]:
     """Return an error as plain data; a class of the project's own becomes its nearest of ours."""
     kind = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
-    return {"kind": kind.__name__, "fields": {name: getattr(error, name) for name in vars(kind())}}
+    # A class of the project's own may not have called our constructor.
+    defaults = {**vars(kind()), "reason": str(error)}
+    fields = {name: getattr(error, name, default) for name, default in defaults.items()}
+    return {"kind": kind.__name__, "fields": fields}
 
 
 def error_from(kind: str, fields: dict[str, Any]) -> PerfdataError:
     """Make the error that error_fields described."""
     error: PerfdataError = getattr(errors, kind)()
-    vars(error).update(fields)
+    for name, value in fields.items():
+        setattr(error, name, tuple(value) if isinstance(value, list) else value)
+    error.args = (error.reason,)
     return error

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from perfdata.config import Settings
 from perfdata.errors import MigrationError
 from perfdata.postgres.connection import make_engine
 from perfdata.progress import Event
@@ -57,7 +56,7 @@ def _check_made_from(job: Job, made_from: str | None, digest: str) -> None:
             f"the tables were made from other metadata of project {job.project}, and create_all "
             "does not change tables that exist",
             remedy="Drop the database (on the embedded server: "
-            f"{Settings.load().command('db.stop')}, then delete the folder that db.status names)",
+            f"{job.stop_command}, then delete the folder that db.status names)",
         )
 
 

@@ -25,6 +25,7 @@ from perfdata.target.job import Job, run_job
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from perfdata.config import Settings
     from perfdata.postgres.link import AnyQuery, Link, Rows
     from perfdata.progress import Report
     from perfdata.project import Project
@@ -184,7 +185,9 @@ def tables_digest(project: Project) -> str:
     return _digests[key]
 
 
-def create_tables(conninfo: str, project: Project, report: Report = silent) -> None:
+def create_tables(
+    conninfo: str, project: Project, settings: Settings, report: Report = silent
+) -> None:
     """Make the tables of the project's metadata, in one transaction.
 
     The DDL's hash is kept in a setting of the database, ``perfdata.tables``. Raises MigrationError
@@ -196,5 +199,6 @@ def create_tables(conninfo: str, project: Project, report: Report = silent) -> N
         project.name,
         metadata=project.metadata,
         conninfo=explicit_conninfo(conninfo),
+        stop_command=settings.command("db.stop"),
     )
     _digests[tuple(sys.path), project.metadata] = run_job(job, report)

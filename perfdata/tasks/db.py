@@ -111,7 +111,7 @@ def migrate(context: Context) -> None:
         target = open_target(settings, report)
         project = configured_project(target, "db.migrate")
         if project.tables_from_metadata:
-            migrations.create_tables(target.conninfo, project, report)
+            migrations.create_tables(target.conninfo, project, settings, report)
             reached = "has the tables of the project's metadata"
         else:
             heads = migrations.migrate(target.conninfo, project, report)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
@@ -126,7 +126,7 @@ class TargetDatabase:
     """
 
     link: Link
-    conninfo: str
+    conninfo: str = field(repr=False)
     oid: int
     name: str
     embedded: bool

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from perfdata import (
     BoundaryError,
+    ConfigError,
     Event,
     GuardError,
     LoadError,
@@ -491,3 +492,10 @@ def test_progress_is_told_table_by_table(small: str, database_url: str, settings
     done = {event.text: (event.done, event.total) for event in told}
     assert done["staffs"] == (51, 51)
     assert set(done) == set(TABLES)
+
+
+def test_a_connection_in_pipeline_mode_is_refused(database_url: str, settings: Settings) -> None:
+    with psycopg.connect(database_url) as connection, connection.pipeline():
+        with pytest.raises(ConfigError, match="in pipeline mode can't be used"):
+            create_snapshot(connection, "piped", settings=settings)
+        assert connection.execute("SELECT 1").fetchone() == (1,)
