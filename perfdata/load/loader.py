@@ -116,7 +116,7 @@ def append_rows(database: object, tables: Iterable[TableRows]) -> dict[str, int]
     the server refuses.
     """
     counts: dict[str, int] = {}
-    with explain_rollback(), open_link(database) as link, link.transaction():
+    with open_link(database) as link, explain_rollback(), link.transaction():
         catalog = read_catalog(link)
         for rows in tables:
             table = catalog.table(rows.table)

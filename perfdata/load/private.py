@@ -71,7 +71,7 @@ def open_private(conninfo: str, search_path: str) -> Iterator[PrivateDatabase]:
     User code runs with ``search_path``, since a clone has no settings of its own. Event triggers
     are disabled if the role can do that (a superuser, from PostgreSQL 17). Raises ConnectError.
     """
-    with explain_rollback(), open_link(conninfo) as link:
+    with open_link(conninfo) as link, explain_rollback():
         link.pin(search_path)
         link.rows(_NO_EVENT_TRIGGERS)
         yield PrivateDatabase(link, conninfo, search_path)

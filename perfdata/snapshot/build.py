@@ -16,6 +16,7 @@ from perfdata.errors import (
     SnapshotDamagedError,
     SnapshotError,
     SnapshotExistsError,
+    SnapshotStaleError,
 )
 from perfdata.load.loader import load, preview_load
 from perfdata.load.plan import Existing, Plan, TableLoad
@@ -192,7 +193,7 @@ def is_by_hand(name: str, settings: Settings) -> bool:
     """Tell whether a snapshot was created by hand, not built from a dataset."""
     try:
         return find_snapshot(name, settings).manifest.dataset_fingerprint is None
-    except SnapshotDamagedError:
+    except (SnapshotDamagedError, SnapshotStaleError):  # another format: nobody can read it
         return False
 
 

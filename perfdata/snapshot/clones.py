@@ -22,6 +22,7 @@ from perfdata.snapshot.options import RestoreOptions
 from perfdata.snapshot.provide import REBUILDABLE, Current, decide, rebuild
 from perfdata.snapshot.template import (
     TemplateRequest,
+    check_template_space,
     connect_target,
     fingerprint_for,
     make_template,
@@ -193,6 +194,7 @@ class Clones:
         database, conninfo = self._database, self._target.conninfo
         old = unused_templates(list_databases(database.link), database.name, Kind.PERF, 1)
         _drop_if_possible(database.link, old, force=False)
+        check_template_space(database, request, file.manifest)
         template, _ = make_template(
             database, conninfo, request, file, self._report, kind=Kind.PERF, finish=settle
         )

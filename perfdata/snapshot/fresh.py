@@ -2,8 +2,8 @@
 
 The template is a clone of the target, emptied and loaded with the snapshot, since a snapshot holds
 no definitions. Its key is a hash of everything that decides what is in it, so that the next restore
-of the same snapshot only clones and swaps. Nothing is dropped before its replacement is ready, and
-the replaced database is kept.
+of the same snapshot only clones and swaps. The target is replaced when its clone is ready, and is
+kept.
 """
 
 from __future__ import annotations
@@ -93,14 +93,16 @@ def restore_fresh(
         with open_link(conninfo) as link:
             request, lost = _examine(link, target, file, settings, options)
         template = find_template(target.link, request.key)
+        if template is None:
+            check_template_space(target, request, manifest)
+        else:
+            check_clone_space(target, template)
         notes = [*request.plan.notes, *_remove_superfluous(target, template)]
         strategy = "a clone of its template"
         if template is None:
             strategy = "a new template and its clone"
             template, made_notes = make_template(target, conninfo, request, file, report)
             notes += [note for note in made_notes if note not in notes]
-        else:
-            check_clone_space(target, template)
         new = clone(target, template)
         try:
             kept, changed = swap(target, new, template, request.seen, lost=first(lost))

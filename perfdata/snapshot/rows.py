@@ -47,9 +47,15 @@ class SnapshotRows:
     def tables(self, catalog: Catalog, keys: Collection[str] | None = None) -> Iterator[TableLoad]:
         """Yield the tables in the order of the file, or those whose keys are given.
 
-        Raises SnapshotDamagedError.
+        Raises SnapshotDamagedError, also for a table that the manifest has no rows of: a template
+        is loaded from a file of which only the checksum was compared before.
         """
         for body in self.file.tables():
+            if body.key not in self.file.manifest.stats:
+                raise SnapshotDamagedError(
+                    f"{self.file.path.name} is damaged: its manifest counts no rows of {body.key}",
+                    remedy="Build or create it again",
+                )
             if keys is None or body.key in keys:
                 yield TableLoad(catalog.table(body.key), body.columns, _csv(body), JSON_CSV)
             else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from perfdata.config import Settings
 from perfdata.errors import (
     InvalidNameError,
+    LoadError,
     SnapshotDamagedError,
     SnapshotError,
     SnapshotExistsError,
@@ -41,8 +42,14 @@ class Snapshot:
     manifest: Manifest
 
     def open(self) -> SnapshotFile:
-        """Open the file and read its manifest again (see SnapshotFile.open)."""
-        return SnapshotFile.open(self.path)
+        """Open the file, which must still have this manifest (see SnapshotFile.open).
+
+        Raises LoadError if it was replaced meanwhile.
+        """
+        file = SnapshotFile.open(self.path)
+        if file.manifest != self.manifest:
+            raise LoadError(f"snapshot {self.name} was replaced meanwhile", remedy="Run it again")
+        return file
 
 
 def check_name(name: str) -> str:

@@ -19,6 +19,7 @@ from perfdata.postgres.connection import database_name
 from perfdata.postgres.link import run_checks
 from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
+from perfdata.snapshot.format.reader import SnapshotFile
 from perfdata.snapshot.prepare import prepare
 from perfdata.snapshot.rows import SnapshotRows
 from perfdata.templates.databases import (
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.format.manifest import Manifest
-    from perfdata.snapshot.format.reader import SnapshotFile
     from perfdata.snapshot.options import RestoreOptions
     from perfdata.templates.databases import Database, TargetDatabase
 
@@ -191,16 +191,16 @@ def make_template(
 ) -> tuple[Database, tuple[str, ...]]:
     """Clone the target, load a snapshot into the clone and seal it; return notes too.
 
-    ``finish`` is called in the template once the rows are loaded. The file's bytes are checked
+    ``finish`` is called in the template once the rows are loaded. The caller has checked the disk
+    space. The file's bytes are checked
     while the target is cloned, its rows while they are loaded; after an error the clone is dropped.
     """
     plan, manifest = request.plan, file.manifest
-    check_template_space(target, request, manifest)
     databases = list_databases(target.link)
     source = next(database for database in databases if database.oid == target.oid)
     # After an error the clone is dropped first, which ends the executor's work in it.
     with ThreadPoolExecutor(1) as executor:
-        checked = executor.submit(file.check_bytes)
+        checked = executor.submit(_check_unchanged, file)
         work = clone(target, source)
         try:
             checked.result()
@@ -217,6 +217,16 @@ def make_template(
             drop_database(target.link, work, force=True)
             raise
     return template, notes
+
+
+def _check_unchanged(file: SnapshotFile) -> None:
+    """Compare a file's bytes with its checksum; raise LoadError if the file was replaced."""
+    current = SnapshotFile.open(file.path)
+    if current.manifest != file.manifest:
+        raise LoadError(
+            f"snapshot {file.manifest.name} was replaced meanwhile", remedy="Run it again"
+        )
+    current.check_bytes()
 
 
 def _check_same(link: Link, request: TemplateRequest) -> Catalog:

@@ -13,9 +13,11 @@ from psycopg.conninfo import make_conninfo
 
 from perfdata import (
     BoundaryError,
+    LoadError,
     RefusedError,
     ServerRefusedError,
     create_snapshot,
+    find_snapshot,
     open_target,
     restore_snapshot,
 )
@@ -222,6 +224,29 @@ def test_another_restore_between_the_look_and_the_template_is_no_obstacle(
     monkeypatch.setattr(fresh_module, "make_template", late)
     assert fresh().strategy == "a new template and its clone"
     assert count(shop) == 20
+
+
+def test_a_file_that_is_replaced_while_the_target_is_examined_is_refused(
+    fresh: Callable[..., Restored],
+    shop: str,
+    settings: Settings,
+    maintenance: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is no damage, which a build would mend; what was judged is another file."""
+    judged = find_snapshot(NAME, settings)
+
+    def late(*args: Any, **options: Any) -> Any:
+        create_snapshot(shop, NAME, "another", settings=settings, replace=True)
+        return make_template(*args, **options)
+
+    monkeypatch.setattr(fresh_module, "make_template", late)
+    with pytest.raises(LoadError, match="losses was replaced meanwhile"):
+        fresh()
+    with pytest.raises(LoadError, match="losses was replaced meanwhile"):
+        judged.open()
+    assert count(shop) == 20
+    assert others(maintenance, shop) == {}
 
 
 def test_rows_committed_while_a_database_is_replaced_survive_gc(
