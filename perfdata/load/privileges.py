@@ -97,7 +97,7 @@ class _MissingPrivileges:
     def require_ownership(self, relation: _Relation, why: str) -> None:
         if not relation.owned:
             alter = f"ALTER {relation.altered_kind} {relation.altered} OWNER TO {relation.role};"
-            comment = f"  -- now {relation.owner}'s, and {why}"
+            comment = f"  -- now owned by {relation.owner}; {why}"
             self._alter.setdefault(relation.altered, alter + comment)
             self._owners[relation.owner] = relation.role
 

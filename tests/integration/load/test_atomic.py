@@ -107,7 +107,7 @@ def test_who_owns_the_tables_needs_nothing_more(
         (["ALTER TABLE child OWNER TO perfdata",
           "GRANT SELECT ON child TO plain_owner"],
          ["ALTER TABLE child OWNER TO plain_owner;  -- now owned by perfdata; its keys and "
-          "triggers are dropped and restored",
+          "triggers are dropped and recreated",
           "-- or, instead of each ALTER: GRANT perfdata TO plain_owner;"]),
         (["REVOKE TRUNCATE ON parent FROM plain_owner"],
          ["GRANT TRUNCATE ON parent TO plain_owner;"]),
