@@ -47,7 +47,7 @@ class Snapshot:
         Raises LoadError if it was replaced meanwhile.
         """
         file = SnapshotFile.open(self.path)
-        if file.manifest != self.manifest:
+        if not file.manifest.is_same(self.manifest):
             raise LoadError(f"snapshot {self.name} was replaced meanwhile", remedy="Run it again")
         return file
 

@@ -222,7 +222,7 @@ def make_template(
 def _check_unchanged(file: SnapshotFile) -> None:
     """Compare a file's bytes with its checksum; raise LoadError if the file was replaced."""
     current = SnapshotFile.open(file.path)
-    if current.manifest != file.manifest:
+    if not current.manifest.is_same(file.manifest):
         raise LoadError(
             f"snapshot {file.manifest.name} was replaced meanwhile", remedy="Run it again"
         )

@@ -64,7 +64,7 @@ def test_a_tree_that_is_faster_improved_and_the_table_says_so(repository: Reposi
         assert name in head
     assert line.split()[:2] == ["offices", "10_offices"]
     assert line.endswith("improved")
-    assert "not committed" not in out
+    assert "uncommitted" not in out
     assert (repository.settings.home / "results").exists() == before
     assert repository.left() == []
 

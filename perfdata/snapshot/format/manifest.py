@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from perfdata.project import Migration
@@ -92,6 +92,10 @@ class Manifest:
     def rows(self) -> int:
         """The number of rows in all tables."""
         return sum(self.stats.values())
+
+    def is_same(self, other: Manifest) -> bool:
+        """Tell whether a file would say the same; a tuple is written like a list."""
+        return json.dumps(asdict(self)) == json.dumps(asdict(other))
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Manifest:

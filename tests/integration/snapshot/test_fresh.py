@@ -300,7 +300,9 @@ def test_open_sessions_are_named(
     before = state(shop, maintenance)
     with psycopg.connect(shop, application_name="the shop") as connection:
         pid = connection.info.backend_pid
-        with pytest.raises(RefusedError, match=rf"pid {pid} \(the shop, user perfdata\).*terminate=True"):
+        with pytest.raises(
+            RefusedError, match=rf"pid {pid} \(the shop, user perfdata\).*terminate=True"
+        ):
             fresh()
     assert state(shop, maintenance) == before
     assert others(maintenance, shop) == {}
