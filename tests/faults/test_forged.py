@@ -197,7 +197,7 @@ def test_a_row_over_several_lines_removes_no_real_row(
 def test_rows_without_the_flag_do_not_come_in(saved: str, settings: Settings) -> None:
     path = settings.home / "snapshots" / f"{NAME}.json.zst"
     forge_body(path, {"item": b'["7","false"]\n'})
-    with pytest.raises(LoadError, match="rows came for item whose is_test_data is not true"):
+    with pytest.raises(LoadError, match="item: 1 of the loaded rows have no true is_test_data"):
         restore_snapshot(saved, NAME, settings=settings)
     assert run(saved, "SELECT id FROM item WHERE is_test_data") == [(1,)]
     path.unlink()
