@@ -119,7 +119,7 @@ def test_a_fresh_restore_refuses_where_the_clones_do_not_fit(disk: Disk, shop: s
     run(shop, "DROP TABLE archive", "CHECKPOINT")
     create_snapshot(shop, NAME, settings=disk.settings, replace=True)
     assert restore_snapshot(shop, NAME, fresh=True, settings=disk.settings).strategy == MADE
-    disk.fill(6 << 20)
+    disk.fill(8 << 20)  # the rows alone would fit
     before = others(disk.server.conninfo("postgres"), shop)
     with pytest.raises(RefusedError, match="the clone of a template needs about"):
         restore_snapshot(shop, NAME, fresh=True, settings=disk.settings)
