@@ -65,27 +65,39 @@ if TYPE_CHECKING:
     from perfdata.snapshot.verify import verify_snapshot
     from perfdata.target.target import Target, open_target
 
-# The modules of the imports above, those without a database driver first.
-_MODULES = (
-    "perfdata.errors",
-    "perfdata.progress",
-    "perfdata.config",
-    "perfdata.project",
-    "perfdata.dataset",
-    "perfdata.snapshot.format.manifest",
-    "perfdata.snapshot.store",
-    "perfdata.snapshot.options",
-    "perfdata.load.loader",
-    "perfdata.target.target",
-    "perfdata.perf.scenario.perf",
-    "perfdata.snapshot.create",
-    "perfdata.snapshot.build",
-    "perfdata.snapshot.restore",
-    "perfdata.snapshot.provide",
-    "perfdata.snapshot.verify",
-    "perfdata.snapshot.cache_key",
-    "perfdata.snapshot.diff.difference",
-)
+# The module of each public name that is not an error.
+_MODULES = {
+    "Built": "perfdata.snapshot.options",
+    "CacheKey": "perfdata.snapshot.cache_key",
+    "Dataset": "perfdata.dataset",
+    "Difference": "perfdata.snapshot.diff.difference",
+    "Event": "perfdata.progress",
+    "Manifest": "perfdata.snapshot.format.manifest",
+    "Migration": "perfdata.project",
+    "Perf": "perfdata.perf.scenario.perf",
+    "Project": "perfdata.project",
+    "Provided": "perfdata.snapshot.options",
+    "Report": "perfdata.progress",
+    "Restored": "perfdata.snapshot.options",
+    "Settings": "perfdata.config",
+    "Snapshot": "perfdata.snapshot.store",
+    "TableDifference": "perfdata.snapshot.diff.difference",
+    "TableRows": "perfdata.dataset",
+    "Target": "perfdata.target.target",
+    "append_rows": "perfdata.load.loader",
+    "build_dataset": "perfdata.snapshot.build",
+    "cache_key": "perfdata.snapshot.cache_key",
+    "create_snapshot": "perfdata.snapshot.create",
+    "delete_snapshot": "perfdata.snapshot.store",
+    "diff_snapshots": "perfdata.snapshot.diff.difference",
+    "find_snapshot": "perfdata.snapshot.store",
+    "list_snapshots": "perfdata.snapshot.store",
+    "open_target": "perfdata.target.target",
+    "provide_dataset": "perfdata.snapshot.provide",
+    "restore_snapshot": "perfdata.snapshot.restore",
+    "snapshot_exists": "perfdata.snapshot.store",
+    "verify_snapshot": "perfdata.snapshot.verify",
+}
 
 __all__ = [
     "BaselineError",
@@ -152,14 +164,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name from the first module that has it."""
-    if name in __all__:
-        for module in _MODULES:
-            namespace = vars(importlib.import_module(module))
-            if name in namespace:
-                globals()[name] = namespace[name]
-                return namespace[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import a public name from its module."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(_MODULES.get(name, "perfdata.errors"))
+    globals()[name] = value = getattr(module, name)
+    return value
 
 
 def __dir__() -> list[str]:

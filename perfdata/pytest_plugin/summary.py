@@ -229,9 +229,8 @@ class Summary:
         results = list(self._results.values())
         writer = terminalreporter._tw  # noqa: SLF001  no public access to the width
         if results:
-            terminalreporter.write_line(
-                table(results, writer.fullwidth, colour=bool(writer.hasmarkup))
-            )
+            width = writer.fullwidth if terminalreporter.isatty else None
+            terminalreporter.write_line(table(results, width, colour=bool(writer.hasmarkup)))
         for warning in warnings(results):
             terminalreporter.write_line(make_printable(f"warning: {warning}"), yellow=True)
         root = self._settings.root if self._settings else Path.cwd()

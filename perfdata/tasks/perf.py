@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfdata.tasks.output import print_json, print_notes, shown_path
+from perfdata.tasks.output import print_json, print_notes, show, shown_path
 from perfdata.tasks.progress import reporting
-from perfdata.tasks.task import Code, answer_no, is_dry, load_settings, read_whole_number, task
+from perfdata.tasks.task import (
+    Code,
+    answer_no,
+    is_dry,
+    load_settings,
+    read_whole_number,
+    task,
+    untouched_target,
+)
 
 if TYPE_CHECKING:
     from invoke.context import Context
 
+    from perfdata.config import Settings
     from perfdata.perf.gate.acceptance import Acceptance
 
 
@@ -22,14 +32,22 @@ if TYPE_CHECKING:
         "json": "print the results as JSON; pytest's output goes to stderr",
     }
 )
-def run(_context: Context, *, dataset: str = "", only: str = "", json: bool = False) -> None:
+def run(context: Context, *, dataset: str = "", only: str = "", json: bool = False) -> None:
     """Run the project's perf tests; exit 1 if a scenario regressed."""
     from invoke.exceptions import Exit
 
     from perfdata.perf.report.results import read_results, result_to_json, results_path
-    from perfdata.tasks.pytest_run import Outcome, run_tests
+    from perfdata.tasks.pytest_run import Outcome, pytest_command, run_tests
 
     settings = load_settings()
+    if is_dry(context):
+        _check_dataset(settings, dataset)
+        command = pytest_command(settings, dataset=dataset, only=only)
+        if json:
+            print_json({"folder": settings.root, "command": command})
+        else:
+            show(f"would run in {settings.root}: {shlex.join(command)}")
+        return
     outcome = run_tests(settings, dataset=dataset, only=only, quiet=json)
     if json:
         results = read_results(results_path(settings)).scenarios
@@ -38,6 +56,14 @@ def run(_context: Context, *, dataset: str = "", only: str = "", json: bool = Fa
         raise answer_no()
     if outcome is Outcome.BROKEN:
         raise Exit("error: the perf tests failed to complete", code=Code.ERROR)
+
+
+def _check_dataset(settings: Settings, name: str) -> None:
+    """Raise SnapshotNotFoundError if a dataset was named that does not exist."""
+    from perfdata.snapshot.provide import check_known
+
+    if name:
+        check_known(untouched_target(settings).project, name, settings, build=True)
 
 
 @task(
@@ -88,7 +114,7 @@ def _facts(acceptance: Acceptance) -> dict[str, object]:
         "json": "print the report's path and each scenario's verdict as JSON",
     }
 )
-def report(_context: Context, *, output: str = "", open: bool = False, json: bool = False) -> None:  # noqa: A002  the option's name
+def report(context: Context, *, output: str = "", open: bool = False, json: bool = False) -> None:  # noqa: A002  the option's name
     """Write the last run's results and the history as one HTML page."""
     from perfdata.perf.report.charts import NO_CHARTS, have_charts
     from perfdata.perf.report.html import write_report
@@ -97,10 +123,13 @@ def report(_context: Context, *, output: str = "", open: bool = False, json: boo
 
     settings = load_settings()
     path, results, history = write_report(
-        results_path(settings).parent, settings.root, Path(output) if output else None
+        results_path(settings).parent,
+        settings.root,
+        Path(output) if output else None,
+        dry=is_dry(context),
     )
     notes = [*history.notes, *([] if have_charts() else [NO_CHARTS])]
-    if open and (why := open_in_browser(path)):
+    if open and not is_dry(context) and (why := open_in_browser(path)):
         notes.append(f"not opened: {why}")
     if json:
         scenarios = [
@@ -113,7 +142,7 @@ def report(_context: Context, *, output: str = "", open: bool = False, json: boo
         ]
         print_json({"path": path.resolve(), "scenarios": scenarios, "notes": notes})
     else:
-        print(shown_path(path))
+        print(f"would write {shown_path(path)}" if is_dry(context) else shown_path(path))
         print_notes(notes)
 
 
@@ -128,7 +157,7 @@ def report(_context: Context, *, output: str = "", open: bool = False, json: boo
     required={"rev": "main"},
 )
 def compare(
-    _context: Context,
+    context: Context,
     *,
     rev: str = "",
     only: str = "",
@@ -139,16 +168,23 @@ def compare(
     """Time this tree against a revision on the same data; exit 1 if it regressed."""
     from invoke.exceptions import Exit
 
-    from perfdata.perf.compare.revision import compare_revision
+    from perfdata.perf.compare.revision import check_comparison, compare_revision
     from perfdata.tasks.perf_output import print_comparison
 
     number = read_whole_number("rounds", rounds) if rounds else None
-    with reporting() as report:
-        comparison = compare_revision(
-            load_settings(), rev, only=only, dataset=dataset, rounds=number, report=report
-        )
+    settings = load_settings()
+    if is_dry(context):
+        _, comparison = check_comparison(settings, rev, number)
+        _check_dataset(settings, dataset)
+    else:
+        with reporting() as report:
+            comparison = compare_revision(
+                settings, rev, only=only, dataset=dataset, rounds=number, report=report
+            )
     if json:
         print_json(comparison.to_json())
+    elif is_dry(context):
+        print(f"would compare this tree with {comparison.label}")
     else:
         print_comparison(comparison)
     if comparison.errors:

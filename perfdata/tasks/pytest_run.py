@@ -37,10 +37,7 @@ def run_tests(settings: Settings, *, dataset: str, only: str, quiet: bool) -> Ou
     ``quiet`` sends pytest's output to stderr. Raises ConfigError if no test is selected.
     """
     before = _results_time(settings)
-    command = [sys.executable, "-m", "pytest", "--perf-only", "--benchmark-quiet"]
-    if dataset:
-        command += ["--perf-dataset", dataset]
-    command += _selection(settings, only)
+    command = pytest_command(settings, dataset=dataset, only=only)
     sys.stdout.flush()
     done = subprocess.run(
         command, cwd=settings.root, stdout=sys.stderr if quiet else None, check=False
@@ -53,6 +50,14 @@ def run_tests(settings: Settings, *, dataset: str, only: str, quiet: bool) -> Ou
         return Outcome.BROKEN
     regressed = any(result.verdict is Verdict.REGRESSED for result in _last_results(settings))
     return Outcome.REGRESSED if regressed else Outcome.BROKEN
+
+
+def pytest_command(settings: Settings, *, dataset: str, only: str) -> list[str]:
+    """Return the command that runs the project's perf tests in its root folder."""
+    command = [sys.executable, "-m", "pytest", "--perf-only", "--benchmark-quiet"]
+    if dataset:
+        command += ["--perf-dataset", dataset]
+    return [*command, *_selection(settings, only)]
 
 
 def _selection(settings: Settings, only: str) -> Sequence[str]:

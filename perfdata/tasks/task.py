@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT = "how long to wait for locks held by others: 10s (the default), 500ms, 1min"
 AS_SUPERUSER = "run code of other roles (checks, defaults, indexes) with this role's rights"
+_NO_PROJECT = "no project is configured: set project in [tool.perfdata] of pyproject.toml"
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|min)?", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0}
@@ -99,9 +100,13 @@ class Task(invoke.tasks.Task[Callable[..., None]]):
             if given.get(option):
                 continue
             needed = f"{self.full_name} needs --{option}"
-            names = [example] if isinstance(example, str) else example(load_settings())
-            if not names:
-                raise ConfigError(f"{needed}, and there is none yet")
+            if isinstance(example, str):
+                names: Sequence[str] = [example]
+            else:
+                names = example(settings := load_settings())
+                if not names:
+                    none = "there is none yet" if settings.configured else _NO_PROJECT
+                    raise ConfigError(f"{needed}, and {none}")
             hint = f"; there are: {', '.join(names)}" if len(names) > 1 else ""
             command = f"{program_name()} {self.full_name} --{option} {names[0]}"
             raise ConfigError(f"{needed}, for example: {command}{hint}")

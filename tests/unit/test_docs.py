@@ -81,3 +81,6 @@ def test_the_modules_and_tests_that_the_pages_name_exist() -> None:
     files = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("*/**/*.py")]
     missing = {name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)}
     assert not missing
+    tests = re.findall(r"(tests/[\w/]+\.py)::(\w+)", pages)
+    assert tests
+    assert not [test for file, test in tests if f"def {test}(" not in text_of(ROOT / file)]

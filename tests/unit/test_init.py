@@ -29,8 +29,8 @@ def test_each_public_name_is_the_one_that_type_checkers_see() -> None:
         for alias in node.names
     }
     assert imports.keys() == set(perfdata.__all__)
-    assert set(imports.values()) == set(perfdata._MODULES)
     for name, module in imports.items():
+        assert module == perfdata._MODULES.get(name, "perfdata.errors")
         assert getattr(perfdata, name) is getattr(importlib.import_module(module), name)
 
 
@@ -81,6 +81,18 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for heavy in ("psycopg", "sqlalchemy", "alembic", "faker", "zstandard", "rich", "invoke"):
         assert f"'{heavy}'" not in out.stdout
+
+
+def test_a_public_name_imports_only_its_module() -> None:
+    def loaded(module: str) -> str:
+        code = (
+            f"import sys; from {module} import restore_snapshot; "
+            "print(sorted(name for name in sys.modules if name.startswith('perfdata.')))"
+        )
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert loaded("perfdata") == loaded("perfdata.snapshot.restore")
 
 
 def test_a_refusal_with_a_known_cause_names_its_remedy() -> None:

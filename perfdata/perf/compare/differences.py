@@ -52,6 +52,8 @@ SEED = 1
 # Ten rounds have 126 splits into halves; fewer are not enough for a 95th percentile.
 FEWEST_ROUNDS = 10
 
+_HASH_DIGITS = 10
+
 
 @dataclass(frozen=True)
 class SentStatement:
@@ -222,6 +224,12 @@ class Comparison:
     scenarios: tuple[ScenarioComparison, ...]
     notes: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The revision's name and short hash."""
+        short = self.commit[:_HASH_DIGITS]
+        return short if self.commit.startswith(self.rev) else f"{self.rev} ({short})"
 
     @property
     def regressed(self) -> bool:

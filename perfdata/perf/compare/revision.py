@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 TREE = "tree"
 _FOLDER = "compare"
 _LOCK_S = 60.0
-_SHORT = 10  # digits of a hash
 _MOST_ROUNDS = 10_000
 
 
@@ -59,14 +58,11 @@ def compare_revision(
     """
     from perfdata.target.target import open_target
 
-    _check(settings, rounds)
-    repository = Repository.around(settings.root)
-    commit = repository.commit(rev)
-    comparison = Comparison(rev, commit, repository.dirty(), ())
+    repository, comparison = check_comparison(settings, rev, rounds)
+    label = comparison.label
     target = open_target(settings, report)
     with workspace(settings, target, repository) as folder, ExitStack() as stack:
-        repository.check_out(commit, folder / TREE)
-        label = f"{rev} ({commit[:_SHORT]})" if not commit.startswith(rev) else commit[:_SHORT]
+        repository.check_out(comparison.commit, folder / TREE)
         theirs = _settings_of(folder / TREE, repository, settings, label)
         report(Event(f"comparing this tree with {label}"))
         factory = VariantFactory(settings, target, repository.top, folder)
@@ -88,6 +84,15 @@ def compare_revision(
         notes=tuple(outcome.notes),
         errors=tuple(outcome.errors),
     )
+
+
+def check_comparison(
+    settings: Settings, rev: str, rounds: int | None
+) -> tuple[Repository, Comparison]:
+    """Make the checks that precede a checkout; return the repository and an empty comparison."""
+    _check(settings, rounds)
+    repository = Repository.around(settings.root)
+    return repository, Comparison(rev, repository.commit(rev), repository.dirty(), ())
 
 
 def _check(settings: Settings, rounds: int | None) -> None:

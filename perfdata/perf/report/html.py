@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
+from errno import EISDIR
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
@@ -57,18 +59,25 @@ _CONTROL = re.compile(
 
 
 def write_report(
-    folder: Path, root: Path, output: Path | None = None
+    folder: Path, root: Path, output: Path | None = None, *, dry: bool = False
 ) -> tuple[Path, Results, RunHistory]:
     """Write the page for a folder's perf.json and history.jsonl; return its path and contents.
 
     The path is ``output``, or ``report.html`` in the folder; ``root`` is the project's folder.
-    Raises ResultsError if the results can't be read, ConfigError if the page can't be written.
+    ``dry`` makes the page without writing it. Raises ResultsError if the results can't be read,
+    ConfigError if the page can't be written.
     """
     results = read_results(folder / "perf.json")
     history = read_history(folder / "history.jsonl")
     path = output or folder / "report.html"
     try:
-        write_whole(path, render(results, history, root))
+        page = render(results, history, root)
+        if not dry:
+            write_whole(path, page)
+        elif path.is_dir():
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        else:
+            path.parent.stat()
     except OSError as error:
         raise ConfigError(f"the report can't be written to {path}: {error.strerror}") from error
     return path, results, history

@@ -21,15 +21,17 @@ _COLOURS = {
 }
 _COUNTERS = ("queries", "rows", "buffers", "temp_blocks")
 _GAP = 2
+_UNLIMITED = 10_000
 # The columns that a narrow terminal omits, in this order, before names are wrapped.
 _OPTIONAL_COLUMNS = ("memory", "time", "rows", "temp_blocks", "dataset")
 
 
-def table(results: Sequence[ScenarioResult], width: int, *, colour: bool) -> str:
+def table(results: Sequence[ScenarioResult], width: int | None, *, colour: bool) -> str:
     """Lay out results as a table, in the order in which they were measured.
 
     Counters show their change since the baseline. Without ``colour`` the text contains no escape
-    codes and no lines; a narrow ``width`` omits columns.
+    codes and no lines. A narrow ``width`` omits columns, and a last line names them; None is as
+    wide as needed.
     """
     from rich import box
     from rich.console import Console
@@ -37,7 +39,8 @@ def table(results: Sequence[ScenarioResult], width: int, *, colour: bool) -> str
     from rich.text import Text
 
     layout = Table(box=box.SIMPLE_HEAD if colour else None, pad_edge=False, padding=(0, _GAP, 0, 0))
-    columns = _columns(results, width)
+    width = width or _UNLIMITED
+    columns, omitted = _columns(results, width)
     for heading in columns:
         is_text = heading in {"scenario", "dataset", "verdict"}
         layout.add_column(
@@ -58,11 +61,15 @@ def table(results: Sequence[ScenarioResult], width: int, *, colour: bool) -> str
         color_system="standard" if colour else None,
         highlight=False,
     ).print(layout)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    if omitted:
+        names = ", ".join(heading.replace("_", " ") for heading in omitted)
+        lines.append(f"the terminal is too narrow for: {names}")
+    return "\n".join(lines)
 
 
-def _columns(results: Sequence[ScenarioResult], width: int) -> list[str]:
-    """Choose the columns: those without any value, or with nothing but zeros, are omitted."""
+def _columns(results: Sequence[ScenarioResult], width: int) -> tuple[list[str], list[str]]:
+    """Choose the columns that have any value but zeros; also return those that do not fit."""
     shown = ["scenario", "dataset", "queries", "rows"]
     if any(result.buffers is not None for result in results):
         shown.append("buffers")
@@ -71,10 +78,12 @@ def _columns(results: Sequence[ScenarioResult], width: int) -> list[str]:
     if any(result.memory_bytes is not None for result in results):
         shown.append("memory")
     shown += ["time", "verdict"]
+    omitted = []
     for heading in _OPTIONAL_COLUMNS:
         if _needed(results, shown) > width and heading in shown:
             shown.remove(heading)
-    return shown
+            omitted.append(heading)
+    return shown, omitted
 
 
 def _needed(results: Sequence[ScenarioResult], headings: Sequence[str]) -> int:

@@ -173,9 +173,11 @@ def test_the_table_in_colour_and_on_a_narrow_terminal() -> None:
     red = result(scenario="a_name_that_is_rather_long", budgets=Budgets(max_queries=1))
     assert "\x1b[1;31mregressed\x1b[0m" in table([red], 120, colour=True)
     lines = table([red], 60, colour=False).splitlines()
+    assert lines.pop() == "the terminal is too narrow for: time, rows, dataset"
     assert lines[0].split() == ["scenario", "queries", "verdict"]
     assert lines[1].split() == ["a_name_that_is_rather_long", "1,201", "regressed"]
-    lines = table([red], 40, colour=False).splitlines()
+    *lines, omitted = table([red], 40, colour=False).splitlines()
+    assert omitted.startswith("the terminal is too narrow for: ")
     assert max(map(len, lines)) <= 40
     assert "".join(line.split()[0] for line in lines[1:]) == "a_name_that_is_rather_long"
 
@@ -189,7 +191,13 @@ def test_what_was_counted_besides_has_columns_of_its_own() -> None:
     )
     heading = table([found], 120, colour=False).splitlines()[0].split()
     assert heading[4:9] == ["buffers", "temp", "blocks", "memory", "time"]
-    assert "memory" not in table([found], 70, colour=False)
+    *lines, omitted = table([found], 70, colour=False).splitlines()
+    assert "memory" not in lines[0]
+    assert "memory" in omitted
+    unlimited = [table([found], None, colour=colour) for colour in (False, True)]
+    assert unlimited[0].splitlines()[0].split() == heading
+    assert "too narrow" not in "".join(unlimited)
+    assert max(map(len, unlimited[1].splitlines())) < 1_000
 
 
 def test_the_nearest_marker_counts() -> None:

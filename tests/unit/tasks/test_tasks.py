@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pty
@@ -108,6 +109,19 @@ def test_a_missing_option_is_named_with_an_example(
         "error: test_tasks.greet needs --name, for example: invoke test_tasks.greet --name you\n"
     )
     assert seen == []
+
+
+def test_a_missing_name_without_a_project_says_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PERFDATA_DATABASE_URL", "postgresql://localhost/shop")
+    build = copy.deepcopy(dataset.build)  # reading its arguments uses up its help
+    assert run(["build"], build) == 2
+    assert capsys.readouterr().err == (
+        "error: dataset.build needs --name, and no project is configured: "
+        "set project in [tool.perfdata] of pyproject.toml\n"
+    )
 
 
 def test_help_after_the_task_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
