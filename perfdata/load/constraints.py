@@ -1,4 +1,4 @@
-"""Foreign keys, triggers and indexes around a load: dropped or disabled, and restored after it.
+"""What a load drops or disables, and restores: foreign keys, triggers, NOT VALID checks, indexes.
 
 Checking constraints row by row takes three quarters of a load. Dropped and added again in the same
 transaction, they are checked once, and an error brings all of them back.
@@ -13,22 +13,20 @@ from typing import TYPE_CHECKING, LiteralString, NamedTuple
 from psycopg import sql
 
 from perfdata.errors import LoadError, ServerRefusedError
-from perfdata.load.definitions import (
-    check_survey,
-    compare_definitions,
-    definitions_query,
-    survey_query,
-    without_event_triggers,
-)
+from perfdata.load.definitions import compare_definitions, definitions_query
 from perfdata.load.indexes import plain_indexes
 from perfdata.load.triggers import (
     DISABLED,
     DisabledKeys,
+    EventTriggers,
     UserTrigger,
+    event_triggers_query,
     key_triggers_query,
     set_trigger_states,
     user_triggers_query,
+    without_event_triggers,
 )
+from perfdata.load.unsupported import refuse_unsupported, unsupported_query
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -118,18 +116,22 @@ def without_constraints(
     touched = sorted({*oids, *(key.child for key in keys), *(key.parent for key in keys)})
     # Only a snapshot of all rows contains rows that NOT VALID checks would refuse.
     checked = oids if plan.selection.all_rows else []
-    version, survey, deferrable, key_triggers, user_triggers, checks, before = link.together(
-        [
-            "SELECT current_setting('server_version_num')::int",
-            survey_query(plan),
-            (_DEFERRABLE, (touched,)),
-            key_triggers_query(keys),
-            user_triggers_query(oids),
-            (_NOT_VALID, (checked,)),
-            definitions_query(touched),
-        ]
+    version, unsupported, events, deferrable, key_triggers, user_triggers, checks, before = (
+        link.together(
+            [
+                "SELECT current_setting('server_version_num')::int",
+                unsupported_query(plan),
+                event_triggers_query(),
+                (_DEFERRABLE, (touched,)),
+                key_triggers_query(keys),
+                user_triggers_query(oids),
+                (_NOT_VALID, (checked,)),
+                definitions_query(touched),
+            ]
+        )
     )
-    event_triggers = check_survey(survey)
+    refuse_unsupported(unsupported)
+    event_triggers = EventTriggers(*events[0])
     disabled = DisabledKeys(link, keys, key_triggers)
     kept = disabled.kept(plan.catalog, plan.tables)
     keys = [key for key in keys if key not in kept]

@@ -19,7 +19,6 @@ from perfdata.errors import (
     ServerRefusedError,
 )
 from perfdata.load.constraints import without_constraints
-from perfdata.load.definitions import check_survey, survey_query
 from perfdata.load.existing import (
     check_boundary,
     check_flags,
@@ -35,6 +34,7 @@ from perfdata.load.privileges import check_emptying, check_privileges, privilege
 from perfdata.load.publications import Publications, publications_query
 from perfdata.load.selection import refuse_hidden_rows
 from perfdata.load.sequences import advance_sequences
+from perfdata.load.unsupported import refuse_unsupported, unsupported_query
 from perfdata.load.views import refresh_views, views_query
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.copy import TEXT
@@ -137,7 +137,7 @@ def preview_load(link: Link, plan: Plan, source: RowSource) -> tuple[list[Remova
         privileges, roles = run_checks(link, [], privileges_query(plan), OTHER_ROLES)
         check_privileges(privileges, plan)
         checked = check_load(link, plan, source, privileges, roles)
-        check_survey(link.together([survey_query(plan)])[0])
+        refuse_unsupported(link.together([unsupported_query(plan)])[0])
     return checked
 
 

@@ -1,7 +1,8 @@
-"""Triggers in a load: user triggers do not fire, and disabled foreign keys stay disabled."""
+"""Triggers in a load: they do not fire, and disabled foreign keys stay disabled."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg import sql
@@ -10,7 +11,7 @@ from perfdata.errors import SchemaError
 from perfdata.text import first
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from perfdata.postgres.catalog import Catalog, ForeignKey, Table
     from perfdata.postgres.link import AnyQuery, Link, Rows
@@ -43,6 +44,13 @@ FROM tree JOIN pg_trigger t ON t.tgconstraint = tree.oid
 JOIN pg_proc p ON p.oid = t.tgfoid
 JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"""
 
+# The enabled event triggers, and whether this role can disable them (from PostgreSQL 17).
+_EVENT_TRIGGERS = """
+SELECT coalesce((SELECT array_agg(evtname::text ORDER BY evtname) FROM pg_event_trigger
+                 WHERE evtenabled IN ('O', 'A')), '{}'),
+  current_setting('is_superuser') = 'on'
+  AND EXISTS (SELECT FROM pg_settings WHERE name = 'event_triggers')"""
+
 _ENABLED, DISABLED = "O", "D"
 _ACTIONS = {
     _ENABLED: "ENABLE TRIGGER {}",
@@ -51,6 +59,21 @@ _ACTIONS = {
     "A": "ENABLE ALWAYS TRIGGER {}",
 }
 _CHECK_FUNCTIONS = {"RI_FKey_check_ins", "RI_FKey_check_upd"}
+
+
+class EventTriggers(NamedTuple):
+    """The row of event_triggers_query."""
+
+    names: Sequence[str]
+    can_disable: bool
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The message for users if event triggers fired."""
+        if self.can_disable or not self.names:
+            return ()
+        work = "keys, triggers or indexes were dropped and recreated"
+        return (f"event triggers fired when {work}: {first(self.names)}",)
 
 
 class UserTrigger(NamedTuple):
@@ -77,6 +100,23 @@ class _KeyTrigger(NamedTuple):
     def identity(self) -> Sequence[str]:
         """What stays the same when the key is dropped and added."""
         return self[:6]
+
+
+def event_triggers_query() -> AnyQuery:
+    """Make the query for EventTriggers."""
+    return _EVENT_TRIGGERS
+
+
+@contextmanager
+def without_event_triggers(link: Link, triggers: EventTriggers) -> Iterator[None]:
+    """Disable event triggers for the block if this role can."""
+    change = "SELECT set_config('event_triggers', %s, true)"
+    setting = bool(triggers.names and triggers.can_disable) and link.value("SHOW event_triggers")
+    if setting:
+        link.later(change, ("off",))
+    yield
+    if setting:
+        link.later(change, (setting,))
 
 
 def user_triggers_query(oids: Sequence[int]) -> AnyQuery:
