@@ -31,9 +31,9 @@ from perfdata.load.unsupported import refuse_unsupported, unsupported_query
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from perfdata.load.existing import Removal
     from perfdata.load.indexes import PlainIndex
     from perfdata.load.plan import Plan
+    from perfdata.load.removals import Removal
     from perfdata.postgres.catalog import Catalog, ForeignKey
     from perfdata.postgres.link import Link, Rows
 
@@ -112,7 +112,7 @@ def without_constraints(
     PostgreSQL 18 keeps the foreign keys as NOT ENFORCED. Raises SchemaError for what can't be
     restored, or if a table's definition would change.
     """
-    oids, keys = [table.oid for table in plan.tables], plan.keys
+    oids, keys = [table.oid for table in plan.tables], plan.foreign_keys
     touched = sorted({*oids, *(key.child for key in keys), *(key.parent for key in keys)})
     # Only a snapshot of all rows contains rows that NOT VALID checks would refuse.
     checked = oids if plan.selection.all_rows else []

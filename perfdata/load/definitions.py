@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perfdata.errors import SchemaError
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -62,6 +62,6 @@ def compare_definitions(before: Rows, after: Rows) -> None:
     if changed:
         names = sorted({line.partition(":")[0] for line in changed})
         raise SchemaError(
-            f"the load would have changed these definitions: {first(names)}; "
+            f"the load would have changed these definitions: {join_first(names)}; "
             "everything was rolled back"
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from psycopg import sql
 
 from perfdata.errors import RefusedError
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -103,6 +103,6 @@ def refuse_dumps(link: Link) -> None:
     if dumps := [row[0] for row in rows]:
         raise RefusedError(
             "refused, everything is as it was: rebuild_indexes=True drops indexes, and a dump that "
-            f"runs now would miss them: {first(dumps)}",
+            f"runs now would miss them: {join_first(dumps)}",
             remedy="Wait until the dump has ended, or leave out rebuild_indexes=True",
         )

@@ -19,7 +19,12 @@ from perfdata.errors import (
     ServerRefusedError,
 )
 from perfdata.load.constraints import without_constraints
-from perfdata.load.existing import (
+from perfdata.load.indexes import refuse_dumps
+from perfdata.load.maintenance import deletion_of, vacuum_and_analyze
+from perfdata.load.plan import Existing, Loaded, Strategy
+from perfdata.load.privileges import check_emptying, check_privileges, privileges_query
+from perfdata.load.publications import Publications, publications_query
+from perfdata.load.removals import (
     check_boundary,
     check_flags,
     count_queries,
@@ -27,11 +32,6 @@ from perfdata.load.existing import (
     plan_removals,
     remove_rows,
 )
-from perfdata.load.indexes import refuse_dumps
-from perfdata.load.maintenance import deletion_of, vacuum_and_analyze
-from perfdata.load.plan import Existing, Loaded, Strategy
-from perfdata.load.privileges import check_emptying, check_privileges, privileges_query
-from perfdata.load.publications import Publications, publications_query
 from perfdata.load.selection import refuse_hidden_rows
 from perfdata.load.sequences import advance_sequences
 from perfdata.load.unsupported import refuse_unsupported, unsupported_query
@@ -44,14 +44,14 @@ from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.statistics import planner_environment, restore_statistics
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.progress import Event
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from perfdata.dataset import TableRows
-    from perfdata.load.existing import Removal
     from perfdata.load.plan import Plan, RowSource, TableLoad
+    from perfdata.load.removals import Removal
     from perfdata.postgres.link import Link, Rows
     from perfdata.progress import Report
 
@@ -169,7 +169,9 @@ def check_load(
 def refuse_code_of_load(link: Link, roles: Rows, plan: Plan) -> None:
     """Raise UserCodeError if a load would run code of roles that may not act as this one."""
     if not plan.as_superuser:
-        refuse_user_code(link, roles, written=plan.tables, read=plan.read, columns=plan.columns)
+        refuse_user_code(
+            link, roles, written=plan.tables, read=plan.tables_read, columns=plan.columns
+        )
 
 
 def copy_table(
@@ -179,7 +181,7 @@ def copy_table(
     key = table.table.key
     report(Event(key, 0, expected))
     rows = link.copy_in(
-        table.table.identifier, table.columns, table.blocks, table.form, freeze=freeze
+        table.table.identifier, table.columns, table.blocks, table.copy_format, freeze=freeze
     )
     if expected is not None and rows != expected:
         raise LoadError(f"{key}: expected {expected:,} rows, received {rows:,}")
@@ -191,7 +193,7 @@ def check_complete(plan: Plan, rows: Mapping[str, int]) -> None:
     """Raise LoadError if a table that should have rows received none."""
     expected = {key for key, count in (plan.counts or {}).items() if count}
     if missing := sorted(expected - rows.keys()):
-        raise LoadError(f"no rows were received for {first(missing)}")
+        raise LoadError(f"no rows were received for {join_first(missing)}")
 
 
 def _copy_tables(

@@ -39,12 +39,12 @@ class Strategy(Enum):
 
 @dataclass(frozen=True)
 class TableLoad:
-    """A table's rows for COPY: blocks of whole lines in the format ``form``."""
+    """A table's rows for COPY: blocks of whole lines in ``copy_format``."""
 
     table: Table
     columns: Sequence[str]
     blocks: Iterable[bytes]
-    form: CopyFormat
+    copy_format: CopyFormat
 
 
 class RowSource(Protocol):
@@ -105,13 +105,13 @@ class Plan:
     as_superuser: bool = False
 
     @property
-    def keys(self) -> list[ForeignKey]:
+    def foreign_keys(self) -> list[ForeignKey]:
         """The foreign keys from or to the tables."""
         oids = {table.oid for table in self.tables}
         return [k for k in self.catalog.foreign_keys if k.child in oids or k.parent in oids]
 
     @property
-    def read(self) -> list[Table]:
+    def tables_read(self) -> list[Table]:
         """The tables that the load reads: those touched, and those that share their sequences."""
         oids = {table.oid for table in self.tables}
         names = {

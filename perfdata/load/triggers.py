@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, LiteralString, NamedTuple
 from psycopg import sql
 
 from perfdata.errors import SchemaError
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -73,7 +73,7 @@ class EventTriggers(NamedTuple):
         if self.can_disable or not self.names:
             return ()
         work = "keys, triggers or indexes were dropped and recreated"
-        return (f"event triggers fired when {work}: {first(self.names)}",)
+        return (f"event triggers fired when {work}: {join_first(self.names)}",)
 
 
 class UserTrigger(NamedTuple):
@@ -156,7 +156,7 @@ class DisabledKeys:
             names = [f"{key.name} of {catalog.by_oid[key.child].key}" for key in others]
             raise SchemaError(
                 "these foreign keys are disabled, and only a superuser could disable them again "
-                f"after the load: {first(names)}; nothing was touched",
+                f"after the load: {join_first(names)}; nothing was touched",
                 remedy="Enable them (ALTER TABLE … ENABLE TRIGGER ALL), drop them for the load, "
                 "or run it as a superuser",
             )

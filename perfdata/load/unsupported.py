@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from perfdata.errors import SchemaError
 from perfdata.postgres.catalog import table_key
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from perfdata.load.plan import Plan
@@ -40,7 +40,7 @@ _LABELS = {
 
 def unsupported_query(plan: Plan) -> AnyQuery:
     """Make the query for what a load can't restore in its tables."""
-    oids, keys = [table.oid for table in plan.tables], [key.oid for key in plan.keys]
+    oids, keys = [table.oid for table in plan.tables], [key.oid for key in plan.foreign_keys]
     return _UNSUPPORTED, {"oids": oids, "keys": keys}
 
 
@@ -53,18 +53,18 @@ def refuse_unsupported(rows: Rows) -> None:
     if rules := found.get("rule"):
         raise SchemaError(
             "rules rewrite what is written to these tables, so rows may silently stay or be "
-            f"lost: {first(rules)}; nothing was touched",
+            f"lost: {join_first(rules)}; nothing was touched",
             remedy="Disable them for the load (ALTER TABLE … DISABLE RULE)",
         )
     if keys := found.get("extension_key"):
         raise SchemaError(
             "the load can't drop and recreate these, because they tie the tables to an "
-            f"extension's: {first(keys)}; nothing was touched",
+            f"extension's: {join_first(keys)}; nothing was touched",
             remedy="Drop them for the load",
         )
     if partitions := found.get("foreign"):
         raise SchemaError(
             "these partitions are foreign tables, whose rows are on another server: "
-            f"{first(partitions)}; nothing was touched",
+            f"{join_first(partitions)}; nothing was touched",
             remedy="Detach them for the load",
         )

@@ -137,7 +137,7 @@ class Link(ABC):
         table: sql.Identifier,
         columns: Sequence[str],
         blocks: Iterable[bytes],
-        form: CopyFormat,
+        copy_format: CopyFormat,
         *,
         freeze: bool = False,
     ) -> int:
@@ -146,7 +146,7 @@ class Link(ABC):
         ``freeze`` needs a table that was created or truncated in the same transaction.
         """
         self.flush()
-        return self._copy_in(CopyIn(table, columns, form, freeze), blocks)
+        return self._copy_in(CopyIn(table, columns, copy_format, freeze), blocks)
 
     def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
         """Pass the rows of a query of one text column to ``write``, in blocks of whole lines.

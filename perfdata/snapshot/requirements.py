@@ -10,7 +10,7 @@ from perfdata.errors import RefusedError, SchemaError
 from perfdata.load.selection import Selection
 from perfdata.postgres.link import Check
 from perfdata.snapshot.format.manifest import Requirement
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -57,7 +57,7 @@ def describe_requirements(requires: Sequence[Requirement]) -> list[str]:
 
 
 def _described(requirement: Requirement, keys: Iterable[Sequence[str]]) -> str:
-    shown = first(["/".join(key) for key in keys])
+    shown = join_first(["/".join(key) for key in keys])
     return f"{requirement.table} ({requirement.constraint}): {shown}"
 
 

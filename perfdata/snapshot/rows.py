@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from perfdata.errors import RefusedError, SnapshotDamagedError
 from perfdata.load.plan import TableLoad
 from perfdata.postgres.copy import JSON_CSV, csv_blocks
-from perfdata.snapshot.losses import lost_rows
+from perfdata.snapshot.losses import rows_missing_from_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -35,7 +35,7 @@ class SnapshotRows:
         """Raise RefusedError if a whole table holds a row that the snapshot lacks."""
         manifest = self.file.manifest
         tables = [plan.catalog.table(key) for key in manifest.whole_tables]
-        if lost := lost_rows(link, tables, self.file):
+        if lost := rows_missing_from_file(link, tables, self.file):
             raise RefusedError(
                 f"refused, nothing was touched: snapshot {manifest.name} has these tables whole, "
                 "and rows that differ from the snapshot's, or are not in it, would be lost: "

@@ -15,7 +15,6 @@ from perfdata.server.embedded import EmbeddedServer
 from perfdata.server.sockets import remove_temporary_folder
 from perfdata.server.state import Home, orphaned_clusters
 from perfdata.target.guard import check_guard
-from perfdata.templates.clone import orphaned_clones
 from perfdata.templates.databases import (
     MAINTENANCE,
     complete_marks,
@@ -28,7 +27,7 @@ from perfdata.templates.databases import (
     unlock,
 )
 from perfdata.templates.marks import CLONE_PREFIX, UNMARKED_LIMIT, WORK_PREFIX, Kind
-from perfdata.templates.template import replaced_databases, unused_templates
+from perfdata.templates.template import orphaned_clones, replaced_databases, unused_templates
 from perfdata.temporary import find_leftovers, remove_leftover
 
 if TYPE_CHECKING:

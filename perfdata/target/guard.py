@@ -20,7 +20,7 @@ from psycopg import sql
 from perfdata.errors import GuardError
 from perfdata.postgres.link import IDENTIFIER_GRANT
 from perfdata.server.embedded import EmbeddedServer
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -153,7 +153,7 @@ def _describe_list(location: Location, settings: Settings) -> str:
     ]
     form = "host:port/database as the client dials it, with port 5432 if none is given"
     wildcards = "wildcards in the database's name only"
-    sentences = [f"The list has {first(entries)}; entries are {form} and {wildcards}"]
+    sentences = [f"The list has {join_first(entries)}; entries are {form} and {wildcards}"]
     updates = [(entry, location.updated(entry)) for entry in settings.allow]
     sentences += [f"{old!r} no longer matches: write {new!r}" for old, new in updates if new]
     if any("@" in entry for entry in settings.allow):

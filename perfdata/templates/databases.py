@@ -223,9 +223,9 @@ def drop_database(link: Link, database: Database, *, force: bool) -> None:
         return
     # Only if needed: ALTER of a database whose DROP was interrupted would end the connection.
     if found[0][1]:
-        run_named(link, "ALTER DATABASE {} IS_TEMPLATE false", database.name)
+        execute_with_identifiers(link, "ALTER DATABASE {} IS_TEMPLATE false", database.name)
     drop: LiteralString = "DROP DATABASE {} WITH (FORCE)" if force else "DROP DATABASE {}"
-    run_named(link, drop, database.name)
+    execute_with_identifiers(link, drop, database.name)
 
 
 def unfinished_databases(link: Link, number: int) -> list[Database]:
@@ -262,6 +262,6 @@ def complete_marks(link: Link) -> None:
             write_mark(link, database.name, user_text(database.comment), mark)
 
 
-def run_named(link: Link, statement: LiteralString, *names: str) -> None:
+def execute_with_identifiers(link: Link, statement: LiteralString, *names: str) -> None:
     """Run a statement whose placeholders are identifiers."""
     link.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

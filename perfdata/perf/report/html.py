@@ -124,7 +124,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "seconds": seconds}
+    environment.filters |= {"number": format_number, "seconds": seconds}
     return environment
 
 
@@ -296,9 +296,9 @@ class StatementView:
 
 
 def _text(value: float | None) -> str | None:
-    return None if value is None else number(value)
+    return None if value is None else format_number(value)
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Format a number with commas, without decimals if it is whole."""
     return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"

@@ -25,7 +25,7 @@ _GAP = 2
 _OPTIONAL_COLUMNS = ("memory", "time", "rows", "temp_blocks", "dataset")
 
 
-def table(results: Sequence[ScenarioResult], width: int, *, colour: bool) -> str:
+def results_table(results: Sequence[ScenarioResult], width: int, *, colour: bool) -> str:
     """Lay out results as a table, in the order in which they were measured.
 
     Counters show their change since the baseline. Without ``colour`` the text contains no escape

@@ -74,7 +74,7 @@ def read_second_frame(path: Path, source: object, size_bytes: int) -> Iterator[b
     decompressor, read_bytes = _decompressor(), 0
     line = io.BytesIO()
     with (
-        damage(path),
+        translating_damage(path),
         decompressor.stream_reader(
             cast("IO[bytes]", source), read_size=BLOCK_BYTES, closefd=False
         ) as stream,
@@ -105,7 +105,7 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 
 
 @contextmanager
-def damage(path: Path) -> Iterator[None]:
+def translating_damage(path: Path) -> Iterator[None]:
     """Turn the errors of reading a damaged file into SnapshotDamagedError."""
     try:
         yield

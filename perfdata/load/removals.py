@@ -12,7 +12,7 @@ from psycopg import sql
 
 from perfdata.errors import BoundaryError, LoadError, RefusedError
 from perfdata.load.plan import Existing
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -204,12 +204,12 @@ def _remedy(children: Collection[Table], selection: Selection) -> str:
     ways = ["Point those rows to rows that stay, or delete them"]
     if flagged := sorted({table.key for table in children if selection.has_flag(table)}):
         ways.append(
-            f"set {selection.flag_column} on those of {first(flagged)} if they are test data"
+            f"set {selection.flag_column} on those of {join_first(flagged)} if they are test data"
         )
     if others := sorted({table.key for table in children if not selection.has_flag(table)}):
         has = "have" if len(others) > 1 else "has"
         ways.append(
-            f"add {first(others)}, which {has} no column {selection.flag_column}, to "
+            f"add {join_first(others)}, which {has} no column {selection.flag_column}, to "
             "[tool.perfdata] whole_tables and create the snapshot again"
         )
     return "; or ".join(ways)
@@ -235,7 +235,7 @@ def _crossing_query(catalog: Catalog, selection: Selection, key: ForeignKey) -> 
 def _describe(catalog: Catalog, key: ForeignKey, rows: Rows) -> str:
     child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
     count = rows[0][1]
-    keys = first([row[0] for row in rows] + [None] * (count - len(rows)), limit=len(rows))
+    keys = join_first([row[0] for row in rows] + [None] * (count - len(rows)), limit=len(rows))
     return f"{child.key} → {parent.key} ({key.name}): {count:,} of {child.key}, e.g. {keys}"
 
 
