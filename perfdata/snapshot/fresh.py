@@ -23,11 +23,11 @@ from perfdata.snapshot.losses import (
     lost_words,
     refuse_crossing,
     refuse_losses,
-    refuse_requirements,
     rows_lost_by_fresh,
 )
 from perfdata.snapshot.options import Restored
 from perfdata.snapshot.prepare import application_name
+from perfdata.snapshot.requirements import refuse_dangling_references
 from perfdata.snapshot.template import (
     TemplateRequest,
     check_clone_space,
@@ -152,7 +152,7 @@ def _examine(
         if lost and not (plan.owned or allowed_by_name(link, settings)):
             refuse_losses(link, lost, manifest)
     with consistent_read(link, timeout_s):
-        refuse_requirements(plan, manifest)
+        refuse_dangling_references(plan, manifest)
         refuse_crossing(link, plan)
         run_checks(link, plan.checks)
         try:

@@ -115,22 +115,6 @@ def refuse_losses(link: Link, lost: list[str], manifest: Manifest) -> NoReturn:
     )
 
 
-def refuse_requirements(plan: Plan, manifest: Manifest) -> None:
-    """Raise RefusedError if a snapshot's rows reference rows that a fresh database would lack."""
-    filled = {table.key for table in plan.tables}
-    missing = [
-        f"{required.table} ({required.constraint})"
-        for required in manifest.requires
-        if required.table in filled
-    ]
-    if missing:
-        raise RefusedError(
-            f"refused, nothing was touched: rows of snapshot {manifest.name} reference rows that "
-            f"are not test data, which a fresh database would not have: {join_first(missing)}",
-            remedy="Restore without fresh=True",
-        )
-
-
 def refuse_crossing(link: Link, plan: Plan) -> None:
     """Raise BoundaryError if tables that stay have rows that reference rows which are removed.
 

@@ -17,9 +17,10 @@ from perfdata.load.maintenance import freeze_and_analyse
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.link import run_checks
 from perfdata.snapshot.build import build
-from perfdata.snapshot.losses import refuse_crossing, refuse_requirements
+from perfdata.snapshot.losses import refuse_crossing
 from perfdata.snapshot.options import RestoreOptions
 from perfdata.snapshot.provide import REBUILDABLE, Current, decide, rebuild_because
+from perfdata.snapshot.requirements import refuse_dangling_references
 from perfdata.snapshot.template import (
     TemplateRequest,
     connect_target,
@@ -183,7 +184,7 @@ class Clones:
         plan = plan_template(link, manifest, self._target.settings, options)
         try:
             with link.transaction(reading=True):
-                refuse_requirements(plan, manifest)
+                refuse_dangling_references(plan, manifest)
                 refuse_crossing(link, plan)
                 run_checks(link, plan.checks)
                 fingerprint = fingerprint_for(link, plan)

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from perfdata.config import snapshots_folder
 from perfdata.errors import GuardError, ServerRefusedError
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.link import IDENTIFIER_GRANT
@@ -106,7 +107,7 @@ def _collect_embedded(
 
 def _collect_files(settings: Settings, *, dry: bool) -> Iterator[Removed]:
     home = Home(settings)
-    folders = [settings.home, settings.home / "snapshots"]
+    folders = [settings.home, snapshots_folder(settings.home)]
     if settings.database_url is None:
         cluster = home.cluster(home.read_state()).folder
         folders += {home.folder, cluster}
