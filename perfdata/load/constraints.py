@@ -1,7 +1,9 @@
-"""What a load drops or disables, and restores: foreign keys, triggers, NOT VALID checks, indexes.
+"""The constraints of tables during a load: dropped or disabled before it, restored after it.
 
-Checking constraints row by row takes three quarters of a load. Dropped and added again in the same
-transaction, they are checked once, and an error brings all of them back.
+This module owns what a load changes in definitions and has to restore: foreign keys, triggers (by
+``triggers``), NOT VALID checks and indexes (by ``indexes``). Checking constraints row by row takes
+three quarters of a load. Constraints that are dropped and added again in one transaction are
+checked once, and an error brings all of them back.
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ class DroppedConstraints:
     notes: Sequence[str]
 
     def recreate(self, link: Link) -> None:
-        """Build the indexes and add the foreign keys, which checks all rows."""
+        """Queue building the indexes and adding the foreign keys, which checks all rows."""
         with link.own_path():
             for index in self.indexes:
                 link.later(index.build())
@@ -171,7 +173,7 @@ def without_constraints(
 
 
 def add_key(link: Link, key: ForeignKey, *, unchecked: bool = False) -> None:
-    """Add a foreign key; if ``unchecked`` it is NOT VALID until it is validated."""
+    """Queue adding a foreign key; ``unchecked`` makes the key NOT VALID until it is validated."""
     definition = f"{key.definition} NOT VALID" if unchecked else key.definition
     _add_constraint(link, key.referencing.identifier, key.name, definition, key.comment)
 

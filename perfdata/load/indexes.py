@@ -60,7 +60,7 @@ WHERE datname = current_database() AND application_name = 'pg_dump'"""
 
 
 class PlainIndex(NamedTuple):
-    """An index, or the constraint that it belongs to, to be dropped and built again."""
+    """An index to be dropped and built again, by itself or with the constraint that needs it."""
 
     schema: str
     name: str
@@ -69,7 +69,7 @@ class PlainIndex(NamedTuple):
     definition: str
 
     def drop(self) -> sql.Composed:
-        """Make the statement that drops it, for after the foreign keys that depend on it."""
+        """Make the statement that drops the index, for after the foreign keys that depend on it."""
         if self.constraint is None:
             return sql.SQL("DROP INDEX {}").format(sql.Identifier(self.schema, self.name))
         return sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
@@ -77,7 +77,7 @@ class PlainIndex(NamedTuple):
         )
 
     def build(self) -> sql.SQL | sql.Composed:
-        """Make the statement that builds it, for before the foreign keys that depend on it."""
+        """Make the statement that builds the index, for before the keys that depend on it."""
         if self.constraint is None:
             return sql.SQL(self.definition)
         return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(

@@ -127,7 +127,7 @@ def append_rows(database: object, tables: Iterable[TableRows]) -> dict[str, int]
 
 
 def preview_load(link: Link, plan: Plan, source: RowSource) -> tuple[list[Removal], list[str]]:
-    """Make the checks of a load; return what it would do with each table, and notes.
+    """Make the checks of a load; return what the load would do with each table, and notes.
 
     Nothing is locked or changed. Raises what ``load`` would raise before its first change.
     """
@@ -177,7 +177,7 @@ def refuse_code_of_load(link: Link, roles: Rows, plan: Plan) -> None:
 def copy_table(
     link: Link, table: TableLoad, expected: int | None, report: Report, *, freeze: bool
 ) -> int:
-    """COPY one table's rows and return their number; LoadError if it is not the expected one."""
+    """COPY one table's rows and return their number; LoadError if another was expected."""
     key = table.table.key
     report(Event(key, 0, expected))
     rows = link.copy_in(
@@ -251,17 +251,17 @@ def explain_rollback() -> Iterator[None]:
 
 @contextmanager
 def _explain_duplicate_key(plan: Plan) -> Iterator[None]:
-    """Raise BoundaryError with a remedy if a loaded row has the key of a row that stays."""
+    """Raise BoundaryError with a remedy if a loaded row has the key of a row that is kept."""
     try:
         yield
     except ServerRefusedError as error:
         if error.sqlstate not in _DUPLICATE_KEY:
             raise
-        remedy = "Give the staying row another key, or flag it if it is test data"
+        remedy = "Give the kept row another key, or flag it if it is test data"
         if plan.existing is Existing.KEEP:
             remedy = "Leave out clean_existing=False to replace the flagged rows that exist"
         raise BoundaryError(
-            "refused, everything was rolled back: a loaded row has the key of a row that stays "
-            f"(constraint {error.constraint}: {error.detail})",
+            "refused, everything was rolled back: a loaded row has the same key as an existing "
+            f"row that is kept (constraint {error.constraint}: {error.detail})",
             remedy=remedy,
         ) from error

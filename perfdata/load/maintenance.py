@@ -59,7 +59,7 @@ class Deletion:
 
 
 def deletion_of(link: Link, removals: Iterable[Removal]) -> Deletion | None:
-    """Return what the open transaction deletes, None if nothing."""
+    """Return what the open transaction deletes, None if nothing; queue the query for its id."""
     rows = sum(removal.going for removal in removals if not removal.truncate)
     return Deletion(rows, link.later("SELECT pg_current_xact_id()::text")) if rows else None
 

@@ -48,7 +48,11 @@ class TableLoad:
 
 
 class RowSource(Protocol):
-    """The source of a load's rows."""
+    """The source of a load's rows.
+
+    Implemented by SnapshotRows (snapshot/rows.py), which reads a snapshot file, and DatasetRows
+    (snapshot/build.py), which generates a dataset.
+    """
 
     @property
     def statistics(self) -> Statistics | None:
@@ -61,7 +65,7 @@ class RowSource(Protocol):
         """
 
     def tables(self, catalog: Catalog, keys: Collection[str] | None = None) -> Iterator[TableLoad]:
-        """Yield all tables, or those with these keys; read each one before the next."""
+        """Yield all tables, or those in ``keys``; read the rows of each table before the next."""
 
 
 @dataclass(frozen=True)

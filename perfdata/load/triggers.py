@@ -127,7 +127,7 @@ def user_triggers_query(oids: Sequence[int]) -> AnyQuery:
 def set_trigger_states(
     link: Link, triggers: Collection[UserTrigger], state: str | None = None
 ) -> None:
-    """Set the state of triggers; without one, restore each trigger's own."""
+    """Queue setting the state of triggers; without ``state``, restoring each trigger's own."""
     for trigger in triggers:
         _set_state(link, trigger.schema, trigger.table, trigger.name, state or trigger.state)
 
@@ -177,7 +177,7 @@ class DisabledKeys:
         return bool(self._link.value(sql.SQL("SELECT {}").format(empty)))
 
     def disable_again(self, keys: Collection[ForeignKey]) -> None:
-        """Restore the states of the disabled triggers of keys that were dropped and added."""
+        """Queue restoring the states of disabled triggers, for keys that were dropped and added."""
         disabled = [key for key in keys if key in self._keys]
         if not disabled:
             return

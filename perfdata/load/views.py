@@ -74,7 +74,7 @@ def unfed_views(found: Rows) -> list[sql.Identifier]:
 
 
 def refresh_views(link: Link, found: Deferred, populated: Collection[str] = ()) -> list[str]:
-    """Refresh the populated views that the tables feed, and return notes for users.
+    """Queue refreshing the populated views that the tables feed, and return notes for users.
 
     ``found`` is views_query, sent. Views whose keys are in ``populated`` (those of the snapshot)
     are populated too.

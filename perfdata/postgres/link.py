@@ -167,10 +167,10 @@ class Link(ABC):
         return [rows for rows, _ in self._ask(pairs)] if pairs else []
 
     def later(self, query: Query, params: Params | None = None) -> Deferred:
-        """Hold a statement back until the next one, and send both in one round trip.
+        """Queue a statement: it is sent with the next one, in one round trip.
 
-        Its error is raised by that next one. Outside a transaction it must not be a query, as it
-        would run without SAFE_PATH.
+        An error of the queued statement is raised by the next one. Outside a transaction no query
+        may be queued, as it would run without SAFE_PATH.
         """
         self._waiting.append(Deferred(self, query, params))
         return self._waiting[-1]

@@ -114,7 +114,7 @@ def take_load_lock(link: Link, report: Report, *queries: AnyQuery) -> list[Rows]
 
 
 def lock_tables(link: Link, tables: Sequence[Table]) -> None:
-    """Lock tables in ACCESS EXCLUSIVE mode; the statement is sent with the next one."""
+    """Queue a lock on tables in ACCESS EXCLUSIVE mode: it is sent with the next statement."""
     if tables:
         names = sql.SQL(", ").join(table.identifier for table in tables)
         link.later(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names))

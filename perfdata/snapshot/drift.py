@@ -63,7 +63,10 @@ class Drift:
     def _remedy(self, found: MigrationDifferences, heads: Sequence[str], catalog: Catalog) -> str:
         """Return the remedy for other migrations; a database is never downgraded."""
         if found.only_snapshot or found.changed:
-            return ". Migrate the database to the same, or build or create the snapshot again"
+            return (
+                ". Migrate the database to the snapshot's revision, or build or create the "
+                "snapshot again"
+            )
         stays = (
             f", and the database stays at {join_first(heads)}. Build or create the snapshot again"
         )
@@ -78,7 +81,7 @@ class Drift:
             return
         remedy = "Every row still fits: allow_drift=True accepts this"
         if incompatible:
-            remedy = "Create the snapshot again, or migrate the database to the same"
+            remedy = "Migrate the database to the snapshot's revision, or create the snapshot again"
             if self._compatible:
                 remedy += f". allow_drift=True would accept: {join_first(self._compatible, _SHOWN)}"
         raise SchemaError(

@@ -28,7 +28,7 @@ class SnapshotRows:
 
     @property
     def statistics(self) -> Statistics | None:
-        """The planner's statistics, if the file has them; known once it has been read."""
+        """The planner's statistics, None if the file has none; known once the file is read."""
         return self.file.statistics
 
     def check(self, link: Link, plan: Plan) -> None:
@@ -61,5 +61,8 @@ def _csv(body: TableBody) -> Iterator[bytes]:
         try:
             yield from csv_blocks(block)
         except UnicodeDecodeError as error:
-            raise SnapshotDamagedError(f"table {body.key}: {error}") from error
+            raise SnapshotDamagedError(
+                f"table {body.key} is damaged: invalid text ({error})",
+                remedy="Build or create the snapshot again",
+            ) from error
         del block  # a row may be of any size: free it before the next is read

@@ -61,11 +61,11 @@ class Location:
         return f"{self.address.spellings[0]}/{self.database}"
 
     def listed(self, entries: Iterable[str]) -> bool:
-        """Tell whether one of the entries matches it."""
+        """Tell whether one of the entries matches the database."""
         return any(_matches(pattern, self.database) for pattern in self._patterns(entries))
 
     def listed_by_name(self, entries: Iterable[str]) -> bool:
-        """Tell whether one of the entries names it in full, without a wildcard."""
+        """Tell whether one of the entries names the database in full, without a wildcard."""
         return self.database in self._patterns(entries)
 
     def updated(self, entry: str) -> str | None:

@@ -81,7 +81,7 @@ class Database:
 
     @property
     def mark(self) -> Mark | None:
-        """The mark in its comment, None if it is not valid here."""
+        """The mark in the database's comment, None if the mark is not valid here."""
         mark = read_mark(self.comment, self.oid, self.server)
         return mark if mark is not None and mark.fits(self.name) else None
 
@@ -97,7 +97,7 @@ class Database:
 
     @property
     def removable(self) -> bool:
-        """Whether this role may drop it, and it is not protected."""
+        """Whether this role may drop the database, and perfdata.restore does not protect it."""
         return self.droppable and not self.protected
 
     @property
@@ -106,14 +106,14 @@ class Database:
         return self.mark.key if self.mark else ""
 
     def unfinished_for(self, number: int) -> bool:
-        """Tell whether it is unfinished work for the target with this lock number."""
+        """Tell whether the database is unfinished work for the target with this lock number."""
         if self.mark is not None:
             return self.mark.kind is Kind.WORK and lock_number(self.mark.target) == number
         return self.unmarked and self.name.startswith(work_prefix(number))
 
     @property
     def unmarked(self) -> bool:
-        """Whether its process was killed after creating it, before writing the mark."""
+        """Whether the process that created the database was killed before writing the mark."""
         return self.comment is None and self.limit == UNMARKED_LIMIT
 
 

@@ -243,7 +243,7 @@ class ScenarioView:
 
     @property
     def trend_chart(self) -> str | None:
-        """The chart of the runs; None if they are too few, or without matplotlib."""
+        """The chart of the runs; None for too few runs, or without matplotlib."""
         if not self.has_trend or not have_charts():
             return None
         title = f"Queries, buffers and median time of {self.result.scenario} by run"
