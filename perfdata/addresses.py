@@ -69,11 +69,11 @@ class Destination:
     described: str
 
     def same(self, other: Destination) -> bool:
-        """Tell whether both have the same database and exactly the same endpoints."""
+        """Tell whether another destination has the same database and exactly the same endpoints."""
         return self.includes(other) and other.includes(self)
 
     def includes(self, other: Destination) -> bool:
-        """Tell whether both have the same database and this has all endpoints of the other."""
+        """Tell whether another destination has the same database and no other endpoints."""
         return (
             self.places is not None
             and other.places is not None

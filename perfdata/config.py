@@ -24,6 +24,7 @@ _KEYS: dict[str, type] = {
     "flag_column": str,
     "whole_tables": list,
 }
+SNAPSHOT_SUFFIX = ".json.zst"
 _VARIABLES = ("PERFDATA_DATABASE_URL", "PERFDATA_HOME", "PERFDATA_PG_BIN", "PERFDATA_ALLOW")
 _INTERNAL = {"PERFDATA_COMPARE"}  # set by perf.compare for its own processes
 
@@ -106,6 +107,11 @@ class Settings:
                 "set PERFDATA_HOME to a writable folder"
             ) from error
         return self.home
+
+
+def snapshots_folder(home: Path) -> Path:
+    """Return the folder of the snapshots in a home folder."""
+    return home / "snapshots"
 
 
 def command(root: Path, task: str) -> str:

@@ -39,9 +39,10 @@ def clear_environment() -> None:
 
 
 def effective_parameters(conninfo: str | Mapping[str, object]) -> dict[str, str]:
-    """Return the parameters libpq would use: a conninfo's, or else those of the environment.
+    """Return the parameters that libpq would use, from a conninfo and the environment.
 
-    If a service is named, return only that: its file is not read here and may name any server.
+    If a service is named, only the service is returned: its file is not read here and may name any
+    server.
     Raises psycopg.ProgrammingError if libpq can't parse the conninfo.
     """
     from psycopg.conninfo import conninfo_to_dict

@@ -36,7 +36,7 @@ def make_printable(text: str) -> str:
     return _COMMAND.sub(r"\g<0> ", blank_out(text, "\n\t"))
 
 
-def first(values: Sequence[object], limit: int = 5) -> str:
+def join_first(values: Sequence[object], limit: int = 5) -> str:
     """Join the first values with commas, and count the rest: ``a, b and 1,234 more``."""
     shown = ", ".join(str(value) for value in values[:limit])
     more = len(values) - limit

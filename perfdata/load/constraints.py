@@ -1,7 +1,9 @@
-"""Foreign keys, triggers and indexes around a load: dropped or disabled, and restored after it.
+"""The constraints of tables during a load: dropped or disabled before it, restored after it.
 
-Checking constraints row by row takes three quarters of a load. Dropped and added again in the same
-transaction, they are checked once, and an error brings all of them back.
+This module owns what a load changes in definitions and has to restore: foreign keys, triggers (by
+``triggers``), NOT VALID checks and indexes (by ``indexes``). Checking constraints row by row takes
+three quarters of a load. Constraints that are dropped and added again in one transaction are
+checked once, and an error brings all of them back.
 """
 
 from __future__ import annotations
@@ -13,29 +15,27 @@ from typing import TYPE_CHECKING, LiteralString, NamedTuple
 from psycopg import sql
 
 from perfdata.errors import LoadError, ServerRefusedError
-from perfdata.load.definitions import (
-    check_survey,
-    compare_definitions,
-    definitions_query,
-    survey_query,
-    without_event_triggers,
-)
+from perfdata.load.definitions import compare_definitions, definitions_query
 from perfdata.load.indexes import plain_indexes
 from perfdata.load.triggers import (
     DISABLED,
     DisabledKeys,
+    EventTriggers,
     UserTrigger,
+    event_triggers_query,
     key_triggers_query,
     set_trigger_states,
     user_triggers_query,
+    without_event_triggers,
 )
+from perfdata.load.unsupported import refuse_unsupported, unsupported_query
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from perfdata.load.existing import Removal
     from perfdata.load.indexes import PlainIndex
     from perfdata.load.plan import Plan
+    from perfdata.load.removals import Removal
     from perfdata.postgres.catalog import Catalog, ForeignKey
     from perfdata.postgres.link import Link, Rows
 
@@ -93,7 +93,7 @@ class DroppedConstraints:
     notes: Sequence[str]
 
     def recreate(self, link: Link) -> None:
-        """Build the indexes and add the foreign keys, which checks all rows."""
+        """Queue building the indexes and adding the foreign keys, which checks all rows."""
         with link.own_path():
             for index in self.indexes:
                 link.later(index.build())
@@ -114,22 +114,26 @@ def without_constraints(
     PostgreSQL 18 keeps the foreign keys as NOT ENFORCED. Raises SchemaError for what can't be
     restored, or if a table's definition would change.
     """
-    oids, keys = [table.oid for table in plan.tables], plan.keys
+    oids, keys = [table.oid for table in plan.tables], plan.foreign_keys
     touched = sorted({*oids, *(key.child for key in keys), *(key.parent for key in keys)})
     # Only a snapshot of all rows contains rows that NOT VALID checks would refuse.
     checked = oids if plan.selection.all_rows else []
-    version, survey, deferrable, key_triggers, user_triggers, checks, before = link.together(
-        [
-            "SELECT current_setting('server_version_num')::int",
-            survey_query(plan),
-            (_DEFERRABLE, (touched,)),
-            key_triggers_query(keys),
-            user_triggers_query(oids),
-            (_NOT_VALID, (checked,)),
-            definitions_query(touched),
-        ]
+    version, unsupported, events, deferrable, key_triggers, user_triggers, checks, before = (
+        link.together(
+            [
+                "SELECT current_setting('server_version_num')::int",
+                unsupported_query(plan),
+                event_triggers_query(),
+                (_DEFERRABLE, (touched,)),
+                key_triggers_query(keys),
+                user_triggers_query(oids),
+                (_NOT_VALID, (checked,)),
+                definitions_query(touched),
+            ]
+        )
     )
-    event_triggers = check_survey(survey)
+    refuse_unsupported(unsupported)
+    event_triggers = EventTriggers(*events[0])
     disabled = DisabledKeys(link, keys, key_triggers)
     kept = disabled.kept(plan.catalog, plan.tables)
     keys = [key for key in keys if key not in kept]
@@ -169,7 +173,7 @@ def without_constraints(
 
 
 def add_key(link: Link, key: ForeignKey, *, unchecked: bool = False) -> None:
-    """Add a foreign key; if ``unchecked`` it is NOT VALID until it is validated."""
+    """Queue adding a foreign key; ``unchecked`` makes the key NOT VALID until it is validated."""
     definition = f"{key.definition} NOT VALID" if unchecked else key.definition
     _add_constraint(link, key.referencing.identifier, key.name, definition, key.comment)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from psycopg import sql
 
 from perfdata.errors import RefusedError
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -60,7 +60,7 @@ WHERE datname = current_database() AND application_name = 'pg_dump'"""
 
 
 class PlainIndex(NamedTuple):
-    """An index, or the constraint that it belongs to, to be dropped and built again."""
+    """An index to be dropped and built again, by itself or with the constraint that needs it."""
 
     schema: str
     name: str
@@ -69,7 +69,7 @@ class PlainIndex(NamedTuple):
     definition: str
 
     def drop(self) -> sql.Composed:
-        """Make the statement that drops it, for after the foreign keys that depend on it."""
+        """Make the statement that drops the index, for after the foreign keys that depend on it."""
         if self.constraint is None:
             return sql.SQL("DROP INDEX {}").format(sql.Identifier(self.schema, self.name))
         return sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
@@ -77,7 +77,7 @@ class PlainIndex(NamedTuple):
         )
 
     def build(self) -> sql.SQL | sql.Composed:
-        """Make the statement that builds it, for before the foreign keys that depend on it."""
+        """Make the statement that builds the index, for before the keys that depend on it."""
         if self.constraint is None:
             return sql.SQL(self.definition)
         return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
@@ -103,6 +103,6 @@ def refuse_dumps(link: Link) -> None:
     if dumps := [row[0] for row in rows]:
         raise RefusedError(
             "refused, everything is as it was: rebuild_indexes=True drops indexes, and a dump that "
-            f"runs now would miss them: {first(dumps)}",
+            f"runs now would miss them: {join_first(dumps)}",
             remedy="Wait until the dump has ended, or leave out rebuild_indexes=True",
         )

@@ -19,8 +19,12 @@ from perfdata.errors import (
     ServerRefusedError,
 )
 from perfdata.load.constraints import without_constraints
-from perfdata.load.definitions import check_survey, survey_query
-from perfdata.load.existing import (
+from perfdata.load.indexes import refuse_dumps
+from perfdata.load.maintenance import deletion_of, vacuum_and_analyze
+from perfdata.load.plan import Existing, Loaded, Strategy
+from perfdata.load.privileges import check_emptying, check_privileges, privileges_query
+from perfdata.load.publications import Publications, publications_query
+from perfdata.load.removals import (
     check_boundary,
     check_flags,
     count_queries,
@@ -28,13 +32,9 @@ from perfdata.load.existing import (
     plan_removals,
     remove_rows,
 )
-from perfdata.load.indexes import refuse_dumps
-from perfdata.load.maintenance import deletion_of, vacuum_and_analyze
-from perfdata.load.plan import Existing, Loaded, Strategy
-from perfdata.load.privileges import check_emptying, check_privileges, privileges_query
-from perfdata.load.publications import Publications, publications_query
 from perfdata.load.selection import refuse_hidden_rows
 from perfdata.load.sequences import advance_sequences
+from perfdata.load.unsupported import refuse_unsupported, unsupported_query
 from perfdata.load.views import refresh_views, views_query
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.copy import TEXT
@@ -44,14 +44,14 @@ from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.statistics import planner_environment, restore_statistics
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.progress import Event
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from perfdata.dataset import TableRows
-    from perfdata.load.existing import Removal
     from perfdata.load.plan import Plan, RowSource, TableLoad
+    from perfdata.load.removals import Removal
     from perfdata.postgres.link import Link, Rows
     from perfdata.progress import Report
 
@@ -127,7 +127,7 @@ def append_rows(database: object, tables: Iterable[TableRows]) -> dict[str, int]
 
 
 def preview_load(link: Link, plan: Plan, source: RowSource) -> tuple[list[Removal], list[str]]:
-    """Make the checks of a load; return what it would do with each table, and notes.
+    """Make the checks of a load; return what the load would do with each table, and notes.
 
     Nothing is locked or changed. Raises what ``load`` would raise before its first change.
     """
@@ -137,7 +137,7 @@ def preview_load(link: Link, plan: Plan, source: RowSource) -> tuple[list[Remova
         privileges, roles = run_checks(link, [], privileges_query(plan), OTHER_ROLES)
         check_privileges(privileges, plan)
         checked = check_load(link, plan, source, privileges, roles)
-        check_survey(link.together([survey_query(plan)])[0])
+        refuse_unsupported(link.together([unsupported_query(plan)])[0])
     return checked
 
 
@@ -169,17 +169,19 @@ def check_load(
 def refuse_code_of_load(link: Link, roles: Rows, plan: Plan) -> None:
     """Raise UserCodeError if a load would run code of roles that may not act as this one."""
     if not plan.as_superuser:
-        refuse_user_code(link, roles, written=plan.tables, read=plan.read, columns=plan.columns)
+        refuse_user_code(
+            link, roles, written=plan.tables, read=plan.tables_read, columns=plan.columns
+        )
 
 
 def copy_table(
     link: Link, table: TableLoad, expected: int | None, report: Report, *, freeze: bool
 ) -> int:
-    """COPY one table's rows and return their number; LoadError if it is not the expected one."""
+    """COPY one table's rows and return their number; LoadError if another was expected."""
     key = table.table.key
     report(Event(key, 0, expected))
     rows = link.copy_in(
-        table.table.identifier, table.columns, table.blocks, table.form, freeze=freeze
+        table.table.identifier, table.columns, table.blocks, table.copy_format, freeze=freeze
     )
     if expected is not None and rows != expected:
         raise LoadError(f"{key}: expected {expected:,} rows, received {rows:,}")
@@ -191,7 +193,7 @@ def check_complete(plan: Plan, rows: Mapping[str, int]) -> None:
     """Raise LoadError if a table that should have rows received none."""
     expected = {key for key, count in (plan.counts or {}).items() if count}
     if missing := sorted(expected - rows.keys()):
-        raise LoadError(f"no rows were received for {first(missing)}")
+        raise LoadError(f"no rows were received for {join_first(missing)}")
 
 
 def _copy_tables(
@@ -249,17 +251,17 @@ def explain_rollback() -> Iterator[None]:
 
 @contextmanager
 def _explain_duplicate_key(plan: Plan) -> Iterator[None]:
-    """Raise BoundaryError with a remedy if a loaded row has the key of a row that stays."""
+    """Raise BoundaryError with a remedy if a loaded row has the key of a row that is kept."""
     try:
         yield
     except ServerRefusedError as error:
         if error.sqlstate not in _DUPLICATE_KEY:
             raise
-        remedy = "Give the staying row another key, or flag it if it is test data"
+        remedy = "Give the kept row another key, or flag it if it is test data"
         if plan.existing is Existing.KEEP:
             remedy = "Leave out clean_existing=False to replace the flagged rows that exist"
         raise BoundaryError(
-            "refused, everything was rolled back: a loaded row has the key of a row that stays "
-            f"(constraint {error.constraint}: {error.detail})",
+            "refused, everything was rolled back: a loaded row has the same key as an existing "
+            f"row that is kept (constraint {error.constraint}: {error.detail})",
             remedy=remedy,
         ) from error

@@ -10,13 +10,13 @@ from psycopg import sql
 
 from perfdata.errors import ServerRefusedError
 from perfdata.postgres.statistics import restore_row_counts
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from perfdata.load.existing import Removal
     from perfdata.load.plan import Plan
+    from perfdata.load.removals import Removal
     from perfdata.postgres.link import Deferred, Link
     from perfdata.postgres.statistics import Statistics
 
@@ -53,13 +53,13 @@ class Deletion:
             return []
         note = (
             f"the space of {self.rows:,} deleted rows can't be used again yet: VACUUM keeps what "
-            f"these may still read: {first(holders)}"
+            f"these may still read: {join_first(holders)}"
         )
         return [note]
 
 
 def deletion_of(link: Link, removals: Iterable[Removal]) -> Deletion | None:
-    """Return what the open transaction deletes, None if nothing."""
+    """Return what the open transaction deletes, None if nothing; queue the query for its id."""
     rows = sum(removal.going for removal in removals if not removal.truncate)
     return Deletion(rows, link.later("SELECT pg_current_xact_id()::text")) if rows else None
 
@@ -96,7 +96,7 @@ def vacuum_and_analyze(
         return [f"the rows are committed, but VACUUM or ANALYZE failed: {error.__cause__}"]
 
 
-def settle(link: Link) -> None:
+def freeze_and_analyse(link: Link) -> None:
     """Freeze and analyse the whole database, reading every row: statistics are deterministic.
 
     ANALYZE can read all rows of tables with up to 3,000,000.

@@ -39,16 +39,20 @@ class Strategy(Enum):
 
 @dataclass(frozen=True)
 class TableLoad:
-    """A table's rows for COPY: blocks of whole lines in the format ``form``."""
+    """A table's rows for COPY: blocks of whole lines in ``copy_format``."""
 
     table: Table
     columns: Sequence[str]
     blocks: Iterable[bytes]
-    form: CopyFormat
+    copy_format: CopyFormat
 
 
 class RowSource(Protocol):
-    """The source of a load's rows."""
+    """The source of a load's rows.
+
+    Implemented by SnapshotRows (snapshot/rows.py), which reads a snapshot file, and DatasetRows
+    (snapshot/build.py), which generates a dataset.
+    """
 
     @property
     def statistics(self) -> Statistics | None:
@@ -61,7 +65,7 @@ class RowSource(Protocol):
         """
 
     def tables(self, catalog: Catalog, keys: Collection[str] | None = None) -> Iterator[TableLoad]:
-        """Yield all tables, or those with these keys; read each one before the next."""
+        """Yield all tables, or those in ``keys``; read the rows of each table before the next."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,13 @@ class Plan:
     as_superuser: bool = False
 
     @property
-    def keys(self) -> list[ForeignKey]:
+    def foreign_keys(self) -> list[ForeignKey]:
         """The foreign keys from or to the tables."""
         oids = {table.oid for table in self.tables}
         return [k for k in self.catalog.foreign_keys if k.child in oids or k.parent in oids]
 
     @property
-    def read(self) -> list[Table]:
+    def tables_read(self) -> list[Table]:
         """The tables that the load reads: those touched, and those that share their sequences."""
         oids = {table.oid for table in self.tables}
         names = {

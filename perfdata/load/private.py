@@ -15,10 +15,10 @@ from psycopg import sql
 
 from perfdata.errors import ConnectError
 from perfdata.load.constraints import add_key, without_constraints
-from perfdata.load.existing import check_flags, count_unflagged, truncate
 from perfdata.load.loader import check_complete, check_load, copy_table, explain_rollback
 from perfdata.load.maintenance import vacuum_and_analyze
 from perfdata.load.privileges import check_privileges, privileges_query
+from perfdata.load.removals import check_flags, count_unflagged, truncate
 from perfdata.load.sequences import advance_sequences
 from perfdata.load.views import refresh_views, views_query
 from perfdata.postgres.connection import open_link

@@ -10,8 +10,8 @@ from perfdata.postgres.catalog import table_key
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from perfdata.load.existing import Removal
     from perfdata.load.plan import Plan
+    from perfdata.load.removals import Removal
     from perfdata.postgres.catalog import Table
     from perfdata.postgres.link import AnyQuery, Link, Rows
 
@@ -156,9 +156,9 @@ def check_privileges(rows: Rows, plan: Plan) -> None:
         for relation in map(_Relation._make, rows)
         if relation.kind != "sequence" or relation.key in advanced
     ]
-    altered = {key.child for key in plan.keys}
+    altered = {key.child for key in plan.foreign_keys}
     altered |= {r.root for r in relations if r.triggers and r.root in filled}
-    referenced = {key.parent for key in plan.keys}
+    referenced = {key.parent for key in plan.foreign_keys}
     missing = _MissingPrivileges(relations)
     for relation in relations:
         if relation.root in altered:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from perfdata.errors import RefusedError
 from perfdata.postgres.catalog import table_key
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from perfdata.load.existing import Removal
+    from perfdata.load.removals import Removal
     from perfdata.postgres.catalog import Table
     from perfdata.postgres.link import AnyQuery, Rows
 
@@ -68,7 +68,7 @@ class Publications:
             names = [f"{key} (publication {name})" for key, name in lacking.items()]
             raise RefusedError(
                 "refused, nothing was touched: these tables publish deletes but have no replica "
-                f"identity, so PostgreSQL lets no row be deleted: {first(names)}",
+                f"identity, so PostgreSQL lets no row be deleted: {join_first(names)}",
                 remedy="Give each of them one: ALTER TABLE … REPLICA IDENTITY USING INDEX …, "
                 "or FULL",
             )
@@ -80,11 +80,11 @@ class Publications:
         for table in self.published:
             by_publication.setdefault(table.publication, []).append(keys[table.root])
         for publication, tables in by_publication.items():
-            slots = first(self.published[0].slots) or "none"
+            slots = join_first(self.published[0].slots) or "none"
             yield (
                 f"publication {publication} sends the removed and the loaded rows of "
-                f"{first(list(dict.fromkeys(tables)))} to its subscribers (logical replication "
-                f"slots: {slots})"
+                f"{join_first(list(dict.fromkeys(tables)))} to its subscribers (logical "
+                f"replication slots: {slots})"
             )
 
 

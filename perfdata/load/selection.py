@@ -10,7 +10,7 @@ from psycopg import sql
 
 from perfdata.errors import SchemaError
 from perfdata.postgres.catalog import table_key
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -122,7 +122,7 @@ def uncovered_notes(link: Link, tables: Collection[Table], *, all_rows: bool) ->
     if partitions := found.get("partition"):
         raise SchemaError(
             "these partitions are foreign tables, whose rows are on another server: "
-            f"{first(partitions)}",
+            f"{join_first(partitions)}",
             remedy="Detach them, and the remaining rows can be saved",
         )
     if not all_rows:
@@ -141,6 +141,7 @@ def refuse_hidden_rows(tables: Collection[Table]) -> None:
     """Raise SchemaError if row-level security hides rows of the tables from this role."""
     if hidden := [table.key for table in tables if table.hidden]:
         raise SchemaError(
-            f"row-level security hides rows from this role: {first(hidden)}; nothing was touched",
+            f"row-level security hides rows from this role: {join_first(hidden)}; nothing was "
+            "touched",
             remedy="Use the tables' owner (unless it is FORCEd), or a role with BYPASSRLS",
         )

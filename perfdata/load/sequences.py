@@ -82,7 +82,8 @@ def sequences_check(wanted: Collection[str]) -> Check:
             raise SchemaError(
                 f"the snapshot's sequences {', '.join(missing)} are not in the database; nothing "
                 "was touched",
-                remedy="Migrate it to the same revision, or create the snapshot again",
+                remedy="Migrate the database to the snapshot's revision, or create the snapshot "
+                "again",
             )
 
     return Check([_ALL] if wanted else [], judge)

@@ -1,16 +1,17 @@
-"""Triggers in a load: user triggers do not fire, and disabled foreign keys stay disabled."""
+"""Triggers in a load: they do not fire, and disabled foreign keys stay disabled."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg import sql
 
 from perfdata.errors import SchemaError
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from perfdata.postgres.catalog import Catalog, ForeignKey, Table
     from perfdata.postgres.link import AnyQuery, Link, Rows
@@ -43,6 +44,13 @@ FROM tree JOIN pg_trigger t ON t.tgconstraint = tree.oid
 JOIN pg_proc p ON p.oid = t.tgfoid
 JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"""
 
+# The enabled event triggers, and whether this role can disable them (from PostgreSQL 17).
+_EVENT_TRIGGERS = """
+SELECT coalesce((SELECT array_agg(evtname::text ORDER BY evtname) FROM pg_event_trigger
+                 WHERE evtenabled IN ('O', 'A')), '{}'),
+  current_setting('is_superuser') = 'on'
+  AND EXISTS (SELECT FROM pg_settings WHERE name = 'event_triggers')"""
+
 _ENABLED, DISABLED = "O", "D"
 _ACTIONS = {
     _ENABLED: "ENABLE TRIGGER {}",
@@ -51,6 +59,21 @@ _ACTIONS = {
     "A": "ENABLE ALWAYS TRIGGER {}",
 }
 _CHECK_FUNCTIONS = {"RI_FKey_check_ins", "RI_FKey_check_upd"}
+
+
+class EventTriggers(NamedTuple):
+    """The row of event_triggers_query."""
+
+    names: Sequence[str]
+    can_disable: bool
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The message for users if event triggers fired."""
+        if self.can_disable or not self.names:
+            return ()
+        work = "keys, triggers or indexes were dropped and recreated"
+        return (f"event triggers fired when {work}: {join_first(self.names)}",)
 
 
 class UserTrigger(NamedTuple):
@@ -79,6 +102,23 @@ class _KeyTrigger(NamedTuple):
         return self[:6]
 
 
+def event_triggers_query() -> AnyQuery:
+    """Make the query for EventTriggers."""
+    return _EVENT_TRIGGERS
+
+
+@contextmanager
+def without_event_triggers(link: Link, triggers: EventTriggers) -> Iterator[None]:
+    """Disable event triggers for the block if this role can."""
+    change = "SELECT set_config('event_triggers', %s, true)"
+    setting = bool(triggers.names and triggers.can_disable) and link.value("SHOW event_triggers")
+    if setting:
+        link.later(change, ("off",))
+    yield
+    if setting:
+        link.later(change, (setting,))
+
+
 def user_triggers_query(oids: Sequence[int]) -> AnyQuery:
     """Make the query for the enabled user triggers of tables and their partitions."""
     return _USER_TRIGGERS, (oids,)
@@ -87,7 +127,7 @@ def user_triggers_query(oids: Sequence[int]) -> AnyQuery:
 def set_trigger_states(
     link: Link, triggers: Collection[UserTrigger], state: str | None = None
 ) -> None:
-    """Set the state of triggers; without one, restore each trigger's own."""
+    """Queue setting the state of triggers; without ``state``, restoring each trigger's own."""
     for trigger in triggers:
         _set_state(link, trigger.schema, trigger.table, trigger.name, state or trigger.state)
 
@@ -116,7 +156,7 @@ class DisabledKeys:
             names = [f"{key.name} of {catalog.by_oid[key.child].key}" for key in others]
             raise SchemaError(
                 "these foreign keys are disabled, and only a superuser could disable them again "
-                f"after the load: {first(names)}; nothing was touched",
+                f"after the load: {join_first(names)}; nothing was touched",
                 remedy="Enable them (ALTER TABLE … ENABLE TRIGGER ALL), drop them for the load, "
                 "or run it as a superuser",
             )
@@ -137,7 +177,7 @@ class DisabledKeys:
         return bool(self._link.value(sql.SQL("SELECT {}").format(empty)))
 
     def disable_again(self, keys: Collection[ForeignKey]) -> None:
-        """Restore the states of the disabled triggers of keys that were dropped and added."""
+        """Queue restoring the states of disabled triggers, for keys that were dropped and added."""
         disabled = [key for key in keys if key in self._keys]
         if not disabled:
             return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, LiteralString, NamedTuple
 from psycopg import sql
 
 from perfdata.postgres.catalog import table_key
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -74,7 +74,7 @@ def unfed_views(found: Rows) -> list[sql.Identifier]:
 
 
 def refresh_views(link: Link, found: Deferred, populated: Collection[str] = ()) -> list[str]:
-    """Refresh the populated views that the tables feed, and return notes for users.
+    """Queue refreshing the populated views that the tables feed, and return notes for users.
 
     ``found`` is views_query, sent. Views whose keys are in ``populated`` (those of the snapshot)
     are populated too.
@@ -90,5 +90,5 @@ def refresh_views(link: Link, found: Deferred, populated: Collection[str] = ()) 
                 name = sql.Identifier(view.schema, view.name)
                 link.later(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(name))
     if others := [view.key for view in wanted if not view.owned]:
-        return [f"materialised views of another owner were not refreshed: {first(others)}"]
+        return [f"materialised views of another owner were not refreshed: {join_first(others)}"]
     return []

@@ -1,1 +1,1 @@
-"""PostgreSQL, as any client needs it: connections, the catalog, locks, privileges, statistics."""
+"""PostgreSQL, as any client needs it: connections, the catalog, locks, statistics."""

@@ -149,9 +149,9 @@ class AsyncpgLink(Link):
                     schema_name=schema,
                     source=source(),
                     columns=list(copy.columns) or None,
-                    format=copy.form.name,
+                    format=copy.copy_format.name,
                     freeze=copy.freeze or None,
-                    **copy.form.options,
+                    **copy.copy_format.options,
                 )
             )
         return _count(status)

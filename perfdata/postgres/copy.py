@@ -73,17 +73,19 @@ class CopyIn:
 
     table: sql.Identifier
     columns: Sequence[str]
-    form: CopyFormat
+    copy_format: CopyFormat
     freeze: bool
 
     def statement(self) -> sql.Composed:
         """Make the statement; it names no columns if the table has none."""
         names = sql.SQL(", ").join(map(sql.Identifier, self.columns))
         listed = sql.SQL(" ({})").format(names) if self.columns else sql.SQL("")
-        options: list[sql.Composable] = [sql.SQL("FORMAT {}").format(sql.SQL(self.form.name))]
+        options: list[sql.Composable] = [
+            sql.SQL("FORMAT {}").format(sql.SQL(self.copy_format.name))
+        ]
         options += [
             sql.SQL("{} {}").format(sql.SQL(name), sql.Literal(value))
-            for name, value in self.form.options.items()
+            for name, value in self.copy_format.options.items()
         ]
         if self.freeze:
             options.append(sql.SQL("FREEZE"))

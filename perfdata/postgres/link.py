@@ -137,7 +137,7 @@ class Link(ABC):
         table: sql.Identifier,
         columns: Sequence[str],
         blocks: Iterable[bytes],
-        form: CopyFormat,
+        copy_format: CopyFormat,
         *,
         freeze: bool = False,
     ) -> int:
@@ -146,7 +146,7 @@ class Link(ABC):
         ``freeze`` needs a table that was created or truncated in the same transaction.
         """
         self.flush()
-        return self._copy_in(CopyIn(table, columns, form, freeze), blocks)
+        return self._copy_in(CopyIn(table, columns, copy_format, freeze), blocks)
 
     def copy_out(self, select: sql.Composed, write: Callable[[bytes], None]) -> None:
         """Pass the rows of a query of one text column to ``write``, in blocks of whole lines.
@@ -167,10 +167,10 @@ class Link(ABC):
         return [rows for rows, _ in self._ask(pairs)] if pairs else []
 
     def later(self, query: Query, params: Params | None = None) -> Deferred:
-        """Hold a statement back until the next one, and send both in one round trip.
+        """Queue a statement: it is sent with the next one, in one round trip.
 
-        Its error is raised by that next one. Outside a transaction it must not be a query, as it
-        would run without SAFE_PATH.
+        An error of the queued statement is raised by the next one. Outside a transaction no query
+        may be queued, as it would run without SAFE_PATH.
         """
         self._waiting.append(Deferred(self, query, params))
         return self._waiting[-1]

@@ -10,7 +10,7 @@ from psycopg import sql
 from perfdata.errors import ConfigError, LoadError, ServerRefusedError
 from perfdata.postgres.catalog import table_key
 from perfdata.progress import Event
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -114,7 +114,7 @@ def take_load_lock(link: Link, report: Report, *queries: AnyQuery) -> list[Rows]
 
 
 def lock_tables(link: Link, tables: Sequence[Table]) -> None:
-    """Lock tables in ACCESS EXCLUSIVE mode; the statement is sent with the next one."""
+    """Queue a lock on tables in ACCESS EXCLUSIVE mode: it is sent with the next statement."""
     if tables:
         names = sql.SQL(", ").join(table.identifier for table in tables)
         link.later(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names))
@@ -158,7 +158,7 @@ def explain_lock_timeout(
         oids = None if tables is None else [table.oid for table in tables]
         modes = _BLOCK_WRITE_BLOCKERS if writers_off else _BLOCK_READERS
         params = {"oids": oids, "number": ADVISORY_LOCK, "modes": modes}
-        holders = first([_described(*row) for row in link.rows(_HOLDERS, params)])
+        holders = join_first([_described(*row) for row in link.rows(_HOLDERS, params)])
         failure = (
             "another load or create did not end" if oids == [] else "a table lock was not granted"
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from perfdata.errors import PerfdataError, RefusedError, ServerRefusedError
 from perfdata.postgres.connection import connect
 from perfdata.postgres.drivers import PsycopgLink
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ def remaining_sessions(link: Link, oid: int) -> list[str]:
 def _in_use(name: str, sessions: list[str], remedy: str = "") -> RefusedError:
     return RefusedError(
         "refused, nothing was touched: a database can be cloned or replaced only while no session "
-        f"is connected to it, and {name} has: {first(sessions)}. "
+        f"is connected to it, and {name} has: {join_first(sessions)}. "
         f"{remedy or 'End them (terminate=True does)'}"
     )
 

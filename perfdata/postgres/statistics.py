@@ -172,17 +172,21 @@ def read_statistics(link: Link, rows: Mapping[int, int]) -> Statistics | None:
 
 
 def planner_environment(link: Link) -> Deferred:
-    """Query what must be the same in both databases for the statistics to be valid."""
+    """Queue the query for the environment.
+
+    Statistics are valid in a database with the environment in which they were computed.
+    """
     return link.later(_ENVIRONMENT)
 
 
 def restore_statistics(
     link: Link, statistics: Statistics, tables: Iterable[Table], environment: Deferred
 ) -> frozenset[int]:
-    """Restore the statistics of tables that now hold exactly the rows these were made from.
+    """Restore the statistics of tables.
 
-    ``environment`` is the result of planner_environment. Runs in the open transaction. Returns the
-    oids of the tables whose statistics are complete; the others have to be analysed.
+    The tables must hold exactly the rows that the statistics were computed from. ``environment`` is
+    the result of planner_environment. Runs in the open transaction. Returns the oids of the tables
+    whose statistics are complete; the others have to be analysed.
     """
     oids = [table.oid for table in tables]
     if not oids or environment.rows[0][0] != statistics.environment:

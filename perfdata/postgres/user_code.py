@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from perfdata.errors import UserCodeError
 from perfdata.postgres.catalog import table_key
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -156,8 +156,8 @@ def refuse_user_code(
         if call.kind != "default" or call.name not in (columns or {}).get(call.key, ())
     ]
     if found:
-        authors = first(sorted({call.author for call in found}))
-        calls = first([call.describe() for call in found])
+        authors = join_first(sorted({call.author for call in found}))
+        calls = join_first([call.describe() for call in found])
         raise UserCodeError(
             f"refused, nothing was touched: role {found[0].role} would run code of other roles, "
             f"which may not act as it, with its privileges: {calls}. Use the "

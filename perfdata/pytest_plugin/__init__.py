@@ -202,7 +202,7 @@ def perf_clone_url(perf_url: str, large_dataset: Dataset, _perf_databases: Sessi
 @pytest.fixture
 def perf_engine(perf_clone_url: str) -> Iterator[Engine]:
     """A SQLAlchemy engine on the clone, without prepared statements, JIT or parallel workers."""
-    from perfdata.perf.capture.sessions import make_engine
+    from perfdata.perf.capture.connections import make_engine
 
     engine = make_engine(perf_clone_url)
     yield engine
@@ -240,7 +240,7 @@ def _asyncio_fixtures() -> object:
             """An AsyncSession in a transaction that is rolled back after the test."""
             from sqlalchemy.ext.asyncio import AsyncSession
 
-            from perfdata.perf.capture.sessions import make_async_engine
+            from perfdata.perf.capture.connections import make_async_engine
 
             engine = make_async_engine(perf_clone_url, perf_async_driver)
             async with engine.connect() as connection:

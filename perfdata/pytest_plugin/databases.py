@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from perfdata.dataset import Dataset, TableRows
     from perfdata.project import Project
     from perfdata.pytest_plugin.summary import Announcer
-    from perfdata.snapshot.clones import Clones, Sealed
     from perfdata.snapshot.options import Built, Provided
+    from perfdata.snapshot.perf_clones import Clones, PreparedTemplate
     from perfdata.target.target import Target
     from perfdata.templates.databases import Database
 
@@ -66,7 +66,7 @@ class SessionDatabases:
         self._target: Target | None = None
         self._clones: Clones | None = None
         self._no_clones = ""
-        self._templates: dict[str, Sealed] = {}
+        self._templates: dict[str, PreparedTemplate] = {}
         self._template_in_use: Database | None = None
         self._fresh_clone: str | None = None  # the conninfo
         self._loaded: tuple[str, str] | None = None
@@ -100,13 +100,13 @@ class SessionDatabases:
 
         target = self._opened()
         try:
-            sealed = self._template(target, name)
+            prepared = self._template(target, name)
         except NoClonesError as error:
             self._report_no_clones(str(error))
             with self._in_place(target, name) as dataset:
                 yield dataset
         else:
-            with self._cloned(sealed.template, _definition(target, name)) as dataset:
+            with self._cloned(prepared.template, _definition(target, name)) as dataset:
                 yield dataset
 
     def fresh_clone(self) -> str:
@@ -123,8 +123,8 @@ class SessionDatabases:
     @contextmanager
     def clone_of(self, dataset: str) -> Iterator[str]:
         """Clone another dataset for a block, which receives the clone's URL."""
-        sealed = self._template(self._opened(), dataset)
-        conninfo = self._open_clones().make(sealed.template)
+        prepared = self._template(self._opened(), dataset)
+        conninfo = self._open_clones().make(prepared.template)
         try:
             yield _url(conninfo)
         finally:
@@ -169,10 +169,10 @@ class SessionDatabases:
         return self._target
 
     @_naming_commands()
-    def _template(self, target: Target, name: str) -> Sealed:
+    def _template(self, target: Target, name: str) -> PreparedTemplate:
         from perfdata.errors import NoClonesError
-        from perfdata.perf.capture.sessions import CLONE_SETTINGS
-        from perfdata.snapshot.clones import Clones
+        from perfdata.perf.capture.connections import CLONE_SETTINGS
+        from perfdata.snapshot.perf_clones import Clones
 
         if self._no_clones:
             raise NoClonesError(self._no_clones)
@@ -181,11 +181,11 @@ class SessionDatabases:
             self._clones = self._stack.enter_context(clones)
         if name not in self._templates:
             with self._locked():  # so that xdist's workers build a dataset once
-                sealed = self._clones.template(name)
-            if sealed.built is not None:
-                self._announcer.line(_built_line(sealed.built, sealed.reason))
-            self._announcer.line(_sealed_line(name, sealed))
-            self._templates[name] = sealed
+                prepared = self._clones.template(name)
+            if prepared.built is not None:
+                self._announcer.line(_built_line(prepared.built, prepared.reason))
+            self._announcer.line(_prepared_line(name, prepared))
+            self._templates[name] = prepared
         return self._templates[name]
 
     @contextmanager
@@ -306,7 +306,7 @@ def _restored_line(provided: Provided) -> str:
     return f"restored {provided.name}: {rows:,} rows in {restored.duration_s:.2f} s"
 
 
-def _sealed_line(name: str, sealed: Sealed) -> str:
-    if sealed.rows is None:
+def _prepared_line(name: str, prepared: PreparedTemplate) -> str:
+    if prepared.rows is None:
         return f"cloning {name} from an existing template"
-    return f"restored {name}: {sealed.rows:,} rows in {sealed.duration_s:.2f} s, to be cloned"
+    return f"restored {name}: {prepared.rows:,} rows in {prepared.duration_s:.2f} s, to be cloned"

@@ -10,13 +10,13 @@ import pytest
 
 from perfdata.config import Settings
 from perfdata.errors import ConfigError, PerfdataError, RegressedError
-from perfdata.perf.gate.advice import notices, warnings
+from perfdata.perf.gate.advice import notices, warning_lines
 from perfdata.perf.gate.baselines import orphaned_baselines
 from perfdata.perf.model import ScenarioResult, Verdict
 from perfdata.perf.report.history import append_history
 from perfdata.perf.report.markdown import markdown
 from perfdata.perf.report.results import result_from_json, result_to_json, write_results
-from perfdata.perf.report.terminal import table
+from perfdata.perf.report.terminal import results_table
 from perfdata.pytest_plugin.redaction import REDACTION_PLUGIN
 from perfdata.temporary import write_whole
 from perfdata.text import make_printable
@@ -230,8 +230,10 @@ class Summary:
         writer = terminalreporter._tw  # noqa: SLF001  no public access to the width
         if results:
             width = writer.fullwidth if terminalreporter.isatty else None
-            terminalreporter.write_line(table(results, width, colour=bool(writer.hasmarkup)))
-        for warning in warnings(results):
+            terminalreporter.write_line(
+                results_table(results, width, colour=bool(writer.hasmarkup))
+            )
+        for warning in warning_lines(results):
             terminalreporter.write_line(make_printable(f"warning: {warning}"), yellow=True)
         root = self._settings.root if self._settings else Path.cwd()
         for notice in notices(results, root):

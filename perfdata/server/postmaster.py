@@ -36,12 +36,12 @@ _DETACHED = 'exec "$@" </dev/null >&2 & echo $!'
 # Backends that outlive a killed postmaster hold its shared memory for a moment.
 _STILL_IN_USE = "pre-existing shared memory block"
 _FULL = "No space left on device"
-# What libpq and the server report when no connections are accepted, yet or any more.
+# What libpq and the server report while the server does not accept connections, or accepts no more.
 _NOT_ACCEPTING = (
     "Connection refused", "No such file", "Not a directory", "server closed the connection",
     "is starting up", "is shutting down", "not yet accepting connections", "in recovery mode",
 )  # fmt: skip
-# The settings on which timings depend.
+# The server's settings that timings depend on.
 TIMING_SETTINGS = (
     "fsync", "synchronous_commit", "full_page_writes", "wal_level", "autovacuum", "jit",
     "shared_buffers", "max_wal_size",

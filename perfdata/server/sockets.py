@@ -29,7 +29,8 @@ PORTS = range(1024, 65_536)
 _PATH_LIMIT = 107 if sys.platform == "linux" else 103
 # Names of the temporary folder, and of the file in it that names the home.
 _PREFIX, _MARK = "perfdata-", "perfdata-home"
-# Set in every conninfo, or without effect because the server asks for no password.
+# The parameters that libpq's environment variables can't override: those set in every conninfo, and
+# those without effect because the server asks for no password.
 _NOT_OVERRIDDEN = {
     "service", "host", "port", "user", "dbname", "application_name", "password", "passfile",
 }  # fmt: skip

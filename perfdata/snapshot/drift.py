@@ -15,7 +15,7 @@ from perfdata.postgres.link import Check
 from perfdata.postgres.types import accepts
 from perfdata.snapshot.staleness import compare_migrations
 from perfdata.target.migrations import heads_of, version_queries
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -63,10 +63,15 @@ class Drift:
     def _remedy(self, found: MigrationDifferences, heads: Sequence[str], catalog: Catalog) -> str:
         """Return the remedy for other migrations; a database is never downgraded."""
         if found.only_snapshot or found.changed:
-            return ". Migrate the database to the same, or build or create the snapshot again"
-        stays = f", and the database stays at {first(heads)}. Build or create the snapshot again"
+            return (
+                ". Migrate the database to the snapshot's revision, or build or create the "
+                "snapshot again"
+            )
+        stays = (
+            f", and the database stays at {join_first(heads)}. Build or create the snapshot again"
+        )
         if incompatible := self._compare(catalog)[0]:
-            return f"{stays}: its rows no longer fit ({first(incompatible)})"
+            return f"{stays}: its rows no longer fit ({join_first(incompatible)})"
         return f"{stays}, or use allow_drift=True: every row still fits"
 
     def check_schema(self, catalog: Catalog) -> None:
@@ -76,12 +81,12 @@ class Drift:
             return
         remedy = "Every row still fits: allow_drift=True accepts this"
         if incompatible:
-            remedy = "Create the snapshot again, or migrate the database to the same"
+            remedy = "Migrate the database to the snapshot's revision, or create the snapshot again"
             if self._compatible:
-                remedy += f". allow_drift=True would accept: {first(self._compatible, _SHOWN)}"
+                remedy += f". allow_drift=True would accept: {join_first(self._compatible, _SHOWN)}"
         raise SchemaError(
             f"snapshot {self._manifest.name} does not fit the database: "
-            f"{first(incompatible or self._compatible, _SHOWN)}",
+            f"{join_first(incompatible or self._compatible, _SHOWN)}",
             remedy=f"Nothing was touched. {remedy}",
         )
 
@@ -101,9 +106,11 @@ class Drift:
 
     def notes(self) -> tuple[str, ...]:
         """Return a note that lists the accepted drift, if there is any."""
-        newer = [f"migrations only in the database: {first(self._newer)}"] if self._newer else []
+        newer = (
+            [f"migrations only in the database: {join_first(self._newer)}"] if self._newer else []
+        )
         accepted = [*newer, *self._compatible]
-        return (f"accepted drift: {first(accepted, _SHOWN)}",) if accepted else ()
+        return (f"accepted drift: {join_first(accepted, _SHOWN)}",) if accepted else ()
 
 
 def _differences(

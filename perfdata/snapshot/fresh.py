@@ -20,14 +20,14 @@ from perfdata.postgres.locks import consistent_read, explain_lock_timeout, lock_
 from perfdata.postgres.sessions import refuse_sessions
 from perfdata.snapshot.in_place import log_restore
 from perfdata.snapshot.losses import (
-    losses,
     lost_words,
     refuse_crossing,
     refuse_losses,
-    refuse_requirements,
+    rows_lost_by_fresh,
 )
 from perfdata.snapshot.options import Restored
 from perfdata.snapshot.prepare import application_name
+from perfdata.snapshot.requirements import refuse_dangling_references
 from perfdata.snapshot.template import (
     TemplateRequest,
     check_clone_space,
@@ -50,7 +50,7 @@ from perfdata.templates.databases import (
 )
 from perfdata.templates.swap import rows_written, swap
 from perfdata.templates.template import clone, find_template, replaced_databases, unused_templates
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +105,7 @@ def restore_fresh(
             notes += [note for note in made_notes if note not in notes]
         new = clone(target, template)
         try:
-            kept, changed = swap(target, new, template, request.seen, lost=first(lost))
+            kept, changed = swap(target, new, template, request.seen, lost=join_first(lost))
         except BaseException:
             drop_database(target.link, new, force=True)
             raise
@@ -150,11 +150,11 @@ def _examine(
     # create.
     timeout_s = options.lock_timeout_s
     with explain_lock_timeout(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
-        lost = losses(link, plan, file)
+        lost = rows_lost_by_fresh(link, plan, file)
         if lost and not (plan.owned or allowed_by_name(link, settings)):
             refuse_losses(link, lost, manifest)
     with consistent_read(link, timeout_s):
-        refuse_requirements(plan, manifest)
+        refuse_dangling_references(plan, manifest)
         refuse_crossing(link, plan)
         run_checks(link, plan.checks)
         try:
@@ -195,7 +195,7 @@ def _kept_notes(
     notes = [f"the replaced database is kept as {kept} until {until}"]
     if lost:
         rows = lost_words(manifest)
-        notes.append(f"{name} had {rows}, which only {kept} has now: {first(lost)}")
+        notes.append(f"{name} had {rows}, which only {kept} has now: {join_first(lost)}")
     elif changed:
         notes.append(f"{name} may have been written to meanwhile: only {kept} has such rows")
     return notes

@@ -12,7 +12,7 @@ from perfdata.load.selection import Selection
 from perfdata.postgres.catalog import json_rows
 from perfdata.postgres.copy import JSON_LINES
 from perfdata.target.guard import locate
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,7 +32,7 @@ def lost_words(manifest: Manifest) -> str:
     return "rows" if manifest.all_rows else "rows that are not test data"
 
 
-def losses(link: Link, plan: Plan, file: SnapshotFile) -> list[str]:
+def rows_lost_by_fresh(link: Link, plan: Plan, file: SnapshotFile) -> list[str]:
     """List the rows (see lost_words) that a fresh database would lack, by table."""
     selection = plan.selection
     whole = [table for table in plan.tables if selection.takes_whole(table)]
@@ -42,10 +42,10 @@ def losses(link: Link, plan: Plan, file: SnapshotFile) -> list[str]:
     unflagged = [
         f"{table.key}: {rows:,}" for table, ((rows,),) in zip(others, counts, strict=True) if rows
     ]
-    return unflagged + lost_rows(link, whole, file)
+    return unflagged + rows_missing_from_file(link, whole, file)
 
 
-def lost_rows(link: Link, tables: Iterable[Table], file: SnapshotFile) -> list[str]:
+def rows_missing_from_file(link: Link, tables: Iterable[Table], file: SnapshotFile) -> list[str]:
     """List the rows of tables that a snapshot which has them whole lacks: counts and samples.
 
     Flagged rows are test data and may be lost; every other row must be in the snapshot with the
@@ -107,28 +107,12 @@ def refuse_losses(link: Link, lost: list[str], manifest: Manifest) -> NoReturn:
     name, entry = location.database, shlex.quote(location.entry)
     raise RefusedError(
         f"refused, nothing was touched: {name} has {lost_words(manifest)}, and they "
-        f"would not be in a fresh database, or not as they are here ({first(lost)}), and it was "
-        "not made by perfdata",
+        f"would not be in a fresh database, or not as they are here ({join_first(lost)}), and "
+        "it was not made by perfdata",
         remedy="Restore without fresh=True, which keeps them; or allow the database by its full "
         f"name, PERFDATA_ALLOW={entry} with no wildcard: the replaced one is then kept as "
         f"{name}_before_… until db.gc --lost-rows",
     )
-
-
-def refuse_requirements(plan: Plan, manifest: Manifest) -> None:
-    """Raise RefusedError if a snapshot's rows reference rows that a fresh database would lack."""
-    filled = {table.key for table in plan.tables}
-    missing = [
-        f"{required.table} ({required.constraint})"
-        for required in manifest.requires
-        if required.table in filled
-    ]
-    if missing:
-        raise RefusedError(
-            f"refused, nothing was touched: rows of snapshot {manifest.name} reference rows that "
-            f"are not test data, which a fresh database would not have: {first(missing)}",
-            remedy="Restore without fresh=True",
-        )
 
 
 def refuse_crossing(link: Link, plan: Plan) -> None:
@@ -160,7 +144,7 @@ def refuse_crossing(link: Link, plan: Plan) -> None:
     if found:
         raise BoundaryError(
             "refused, nothing was touched: rows of tables that the snapshot leaves out reference "
-            f"rows that a fresh database would not have, or might not have: {first(found)}",
+            f"rows that a fresh database would not have, or might not have: {join_first(found)}",
             remedy="Make them reference others, or restore without fresh=True; if a key is NOT "
             "VALID or NOT ENFORCED, have the server check it (ALTER TABLE … VALIDATE CONSTRAINT …)",
         )

@@ -66,10 +66,13 @@ class Built(Restored):
 
 @dataclass(frozen=True)
 class Provided:
-    """What provide_dataset did, and the reason for it.
+    """What provide_dataset did: it built the dataset, restored a snapshot, or both.
 
-    Either ``built`` or ``restored`` is set; both are if the rows that were built then went into a
-    fresh database.
+    Attributes:
+        name: the name of the dataset or snapshot.
+        reason: why the dataset was built; "current" if it was not.
+        built: the build, None if the snapshot was current.
+        restored: the restore; None after a build, unless the rows then went into a fresh database.
     """
 
     name: str

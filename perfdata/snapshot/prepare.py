@@ -23,7 +23,7 @@ from perfdata.target.guard import check_guard
 from perfdata.target.migrations import read_history
 from perfdata.target.target import project_of
 from perfdata.templates.databases import is_owned
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
@@ -97,8 +97,9 @@ def _tables(
     selected = {table.key: table for table in selection_of(manifest).tables(catalog)}
     if unflagged := [key for key in manifest.stats if key not in selected]:
         raise SchemaError(
-            f"snapshot {manifest.name} has rows of {first(unflagged)}, which has no column {flag} "
-            "and is not among its whole tables: they may not be filled; nothing was touched",
+            f"snapshot {manifest.name} has rows of {join_first(unflagged)}, which has no column "
+            f"{flag} and is not among its whole tables: they may not be filled; nothing was "
+            "touched",
             remedy="Build or create it again",
         )
     if clean_existing and not manifest.all_rows:
@@ -136,8 +137,8 @@ def _refuse_unflagged(
     if whole := [key for key in manifest.whole_tables if key not in allowed]:
         raise RefusedError(
             f"refused, nothing was touched: snapshot {manifest.name} has every row of "
-            f"{first(whole)}, not only flagged ones, and [tool.perfdata] whole_tables does not "
-            "name that here",
+            f"{join_first(whole)}, not only flagged ones, and [tool.perfdata] whole_tables does "
+            "not name that here",
             remedy="Name it there, or restore with unflagged_rows=True",
         )
     if not manifest.all_rows or options.fresh or plan.owned:
@@ -152,7 +153,7 @@ def _refuse_unflagged(
         raise RefusedError(
             f"refused, nothing was touched: {manifest.name} is a snapshot of all rows, which can "
             "only be restored into a database without rows, and these tables have some: "
-            f"{first(filled)}",
+            f"{join_first(filled)}",
             remedy="Use fresh=True, or keep their rows and restore with unflagged_rows=True",
         )
 
@@ -167,13 +168,13 @@ def _refuse_sequences(catalog: Catalog, manifest: Manifest) -> None:
         tables = users.setdefault(table_key(sequence.schema, sequence.name), set())
         tables.add(catalog.by_oid[sequence.table].key)
     others = [
-        f"{key} of {first(sorted(users[key]))}"
+        f"{key} of {join_first(sorted(users[key]))}"
         for key in manifest.sequences
         if key in users and not users[key] & manifest.stats.keys()
     ]
     if others:
         raise RefusedError(
             f"refused, nothing was touched: snapshot {manifest.name} sets sequences of tables "
-            f"that it does not have: {first(others)}",
+            f"that it does not have: {join_first(others)}",
             remedy="Create it again",
         )

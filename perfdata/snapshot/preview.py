@@ -10,14 +10,14 @@ from perfdata.load.loader import preview_load
 from perfdata.postgres.connection import open_link
 from perfdata.snapshot.fresh import preview_fresh
 from perfdata.snapshot.prepare import prepare
-from perfdata.snapshot.provide import REBUILDABLE, Current, Rebuild, decide, rebuild
+from perfdata.snapshot.provide import REBUILDABLE, Current, Rebuild, decide, rebuild_because
 from perfdata.snapshot.rows import SnapshotRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perfdata.load.existing import Removal
     from perfdata.load.plan import Plan
+    from perfdata.load.removals import Removal
     from perfdata.progress import Report
     from perfdata.snapshot.options import RestoreOptions
     from perfdata.snapshot.store import Snapshot
@@ -64,7 +64,7 @@ def preview_restore(
         try:
             return _preview(target, decision.snapshot, options, report)
         except REBUILDABLE as error:
-            return rebuild(target, name, error, may_build=may_build)
+            return rebuild_because(target, name, error, may_build=may_build)
     return decision
 
 

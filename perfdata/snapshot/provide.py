@@ -101,7 +101,7 @@ def provide(
                 target.conninfo, decision.snapshot, target.settings, options, report
             )
         except REBUILDABLE as error:
-            decision = rebuild(target, name, error, may_build=may_build)
+            decision = rebuild_because(target, name, error, may_build=may_build)
         else:
             return Provided(name, "current", None, restored)
     built = build(target, name, options, report)
@@ -117,7 +117,7 @@ def decide(
     """Decide between restoring and building, without reading the snapshot's rows.
 
     Raises an error that building does not fix. The restore may still raise one that it does
-    (REBUILDABLE): pass that to rebuild.
+    (REBUILDABLE): pass that to rebuild_because.
     """
     project = target.project
     dataset = project.find_dataset(name) if project else None
@@ -130,11 +130,11 @@ def decide(
             with open_link(target.conninfo) as link:
                 check_tables(link, project, target)
     except REBUILDABLE as error:
-        return rebuild(target, name, error, may_build=may_build)
+        return rebuild_because(target, name, error, may_build=may_build)
     return Current(snapshot)
 
 
-def rebuild(target: Target, name: str, error: PerfdataError, *, may_build: bool) -> Rebuild:
+def rebuild_because(target: Target, name: str, error: PerfdataError, *, may_build: bool) -> Rebuild:
     """Decide to build the dataset because of an error, or raise the error if that is no option.
 
     A build replaces rows in the database, so it must be allowed; and it does not replace a snapshot

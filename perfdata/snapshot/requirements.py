@@ -10,13 +10,15 @@ from perfdata.errors import RefusedError, SchemaError
 from perfdata.load.selection import Selection
 from perfdata.postgres.link import Check
 from perfdata.snapshot.format.manifest import Requirement
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from perfdata.load.plan import Plan
     from perfdata.postgres.catalog import Catalog, Column, Table
     from perfdata.postgres.link import Link, Rows
+    from perfdata.snapshot.format.manifest import Manifest
 
 # How many keys of referenced rows a manifest lists for a constraint. The constraint itself checks
 # the others when the load restores it.
@@ -57,7 +59,7 @@ def describe_requirements(requires: Sequence[Requirement]) -> list[str]:
 
 
 def _described(requirement: Requirement, keys: Iterable[Sequence[str]]) -> str:
-    shown = first(["/".join(key) for key in keys])
+    shown = join_first(["/".join(key) for key in keys])
     return f"{requirement.table} ({requirement.constraint}): {shown}"
 
 
@@ -87,6 +89,22 @@ def required_check(catalog: Catalog, requires: Sequence[Requirement], flag: str)
     return Check(queries, judge)
 
 
+def refuse_dangling_references(plan: Plan, manifest: Manifest) -> None:
+    """Raise RefusedError if a snapshot's rows reference rows that a fresh database would lack."""
+    filled = {table.key for table in plan.tables}
+    missing = [
+        f"{required.table} ({required.constraint})"
+        for required in manifest.requires
+        if required.table in filled
+    ]
+    if missing:
+        raise RefusedError(
+            f"refused, nothing was touched: rows of snapshot {manifest.name} reference rows that "
+            f"are not test data, which a fresh database would not have: {join_first(missing)}",
+            remedy="Restore without fresh=True",
+        )
+
+
 def _missing_keys(table: Table, requirement: Requirement, flag: str) -> sql.Composed:
     """Return the query for the required keys that no unflagged row has."""
     columns = requirement.columns
@@ -94,7 +112,7 @@ def _missing_keys(table: Table, requirement: Requirement, flag: str) -> sql.Comp
         raise SchemaError(
             f"the snapshot's rows reference {table.key} by {', '.join(missing)}, which no longer "
             "exists; nothing was touched",
-            remedy="Create the snapshot again, or migrate the database to the same",
+            remedy="Migrate the database to the snapshot's revision, or create the snapshot again",
         )
     arrays = [sql.Literal([key[n] for key in requirement.keys]) for n in range(len(columns))]
     names = [sql.Identifier(f"k{n}") for n in range(len(columns))]

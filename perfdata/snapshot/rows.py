@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from perfdata.errors import RefusedError, SnapshotDamagedError
 from perfdata.load.plan import TableLoad
 from perfdata.postgres.copy import JSON_CSV, csv_blocks
-from perfdata.snapshot.losses import lost_rows
+from perfdata.snapshot.losses import rows_missing_from_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -28,14 +28,14 @@ class SnapshotRows:
 
     @property
     def statistics(self) -> Statistics | None:
-        """The planner's statistics, if the file has them; known once it has been read."""
+        """The planner's statistics, None if the file has none; known once the file is read."""
         return self.file.statistics
 
     def check(self, link: Link, plan: Plan) -> None:
         """Raise RefusedError if a whole table holds a row that the snapshot lacks."""
         manifest = self.file.manifest
         tables = [plan.catalog.table(key) for key in manifest.whole_tables]
-        if lost := lost_rows(link, tables, self.file):
+        if lost := rows_missing_from_file(link, tables, self.file):
             raise RefusedError(
                 f"refused, nothing was touched: snapshot {manifest.name} has these tables whole, "
                 "and rows that differ from the snapshot's, or are not in it, would be lost: "
@@ -67,5 +67,8 @@ def _csv(body: TableBody) -> Iterator[bytes]:
         try:
             yield from csv_blocks(block)
         except UnicodeDecodeError as error:
-            raise SnapshotDamagedError(f"table {body.key}: {error}") from error
+            raise SnapshotDamagedError(
+                f"table {body.key} is damaged: invalid text ({error})",
+                remedy="Build or create the snapshot again",
+            ) from error
         del block  # a row may be of any size: free it before the next is read

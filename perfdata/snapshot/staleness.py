@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from perfdata.errors import SnapshotStaleError
 from perfdata.snapshot.format.manifest import FORMAT
 from perfdata.target.migrations import read_history, tables_digest
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,7 @@ def check_flagged(snapshot: Snapshot) -> None:
     """Raise SnapshotStaleError if a snapshot holds more than flagged rows."""
     manifest = snapshot.manifest
     if manifest.all_rows or manifest.whole_tables:
-        whole = first(manifest.whole_tables) or "its tables"
+        whole = join_first(manifest.whole_tables) or "its tables"
         raise SnapshotStaleError(
             f"snapshot {snapshot.name} holds every row of {whole}, not only the flagged ones"
         )
@@ -100,7 +100,9 @@ class MigrationDifferences:
             f"only in {other}": [] if allow_newer else self.newer,
             "changed since": self.changed,
         }
-        return "; ".join(f"{where}: {first(found)}" for where, found in revisions.items() if found)
+        return "; ".join(
+            f"{where}: {join_first(found)}" for where, found in revisions.items() if found
+        )
 
 
 def compare_migrations(

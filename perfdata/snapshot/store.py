@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfdata.config import Settings
+from perfdata.config import SNAPSHOT_SUFFIX, Settings, snapshots_folder
 from perfdata.errors import (
     InvalidNameError,
     LoadError,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
     from perfdata.snapshot.format.manifest import Manifest
 
-SUFFIX = ".json.zst"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)}
 
@@ -66,7 +65,7 @@ def check_name(name: str) -> str:
 
 def snapshot_path(name: str, settings: Settings) -> Path:
     """Return the path of the snapshot with that name, whether or not it exists."""
-    return settings.home / "snapshots" / f"{check_name(name)}{SUFFIX}"
+    return snapshots_folder(settings.home) / f"{check_name(name)}{SNAPSHOT_SUFFIX}"
 
 
 def list_snapshots(settings: Settings | None = None, report: Report = silent) -> list[Snapshot]:
@@ -113,7 +112,7 @@ def _read(name: str, settings: Settings) -> Snapshot:
         file.check_bytes()  # renaming a damaged file would not help
         raise SnapshotDamagedError(
             f"{path.name} holds a snapshot named {manifest.name!r}",
-            remedy=f"Rename the file to {manifest.name}{SUFFIX}",
+            remedy=f"Rename the file to {manifest.name}{SNAPSHOT_SUFFIX}",
         )
     return Snapshot(name, path, path.stat().st_size, manifest)
 
@@ -154,7 +153,7 @@ def check_free(name: str, settings: Settings, *, replace: bool) -> None:
 
 def _names(settings: Settings) -> list[str]:
     """List the names of the files in the folder; raise SnapshotError if it can't be read."""
-    folder = settings.home / "snapshots"
+    folder = snapshots_folder(settings.home)
     try:
         with os.scandir(folder) as entries:
             files = [entry.name for entry in entries if entry.is_file()]  # no folders, no pipes
@@ -162,5 +161,5 @@ def _names(settings: Settings) -> list[str]:
         return []
     except OSError as error:
         raise SnapshotError(f"{folder} can't be read: {error.strerror}") from error
-    names = (name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX))
+    names = (name.removesuffix(SNAPSHOT_SUFFIX) for name in files if name.endswith(SNAPSHOT_SUFFIX))
     return sorted(name for name in names if _NAME.fullmatch(name))

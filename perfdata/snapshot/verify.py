@@ -12,7 +12,7 @@ from perfdata.progress import silent
 from perfdata.snapshot.diff.difference import common_columns, read_digests
 from perfdata.snapshot.diff.sides import DatabaseSide, FileSide
 from perfdata.snapshot.store import find_snapshot
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from perfdata.postgres.link import Link
@@ -61,7 +61,7 @@ def verify_against(
         present = DatabaseSide(link, saved.manifest, as_superuser=as_superuser)
         differing = _differing_tables(saved, present, report)
     if differing:
-        tables = first([f"{key} ({reason})" for key, reason in differing.items()], 20)
+        tables = join_first([f"{key} ({reason})" for key, reason in differing.items()], 20)
         raise SnapshotDiffersError(
             f"{snapshot.name} and the database differ: {tables}",
             differing,
@@ -78,7 +78,7 @@ def _differing_tables(saved: Side, present: Side, report: Report) -> dict[str, s
         elif key not in saved.columns:
             reasons[key] = "not in the snapshot"
         elif unshared := sorted(set(saved.columns[key]) ^ set(present.columns[key])):
-            reasons[key] = f"only one of them has {first(unshared)}"
+            reasons[key] = f"only one of them has {join_first(unshared)}"
     common = {
         key: columns
         for key, columns in common_columns(saved, present).items()

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from perfdata.config import snapshots_folder
 from perfdata.errors import GuardError, ServerRefusedError
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.link import IDENTIFIER_GRANT
@@ -15,7 +16,6 @@ from perfdata.server.embedded import EmbeddedServer
 from perfdata.server.sockets import remove_temporary_folder
 from perfdata.server.state import Home, orphaned_clusters
 from perfdata.target.guard import check_guard
-from perfdata.templates.clone import orphaned_clones
 from perfdata.templates.databases import (
     MAINTENANCE,
     complete_marks,
@@ -28,7 +28,7 @@ from perfdata.templates.databases import (
     unlock,
 )
 from perfdata.templates.marks import CLONE_PREFIX, UNMARKED_LIMIT, WORK_PREFIX, Kind
-from perfdata.templates.template import replaced_databases, unused_templates
+from perfdata.templates.template import orphaned_clones, replaced_databases, unused_templates
 from perfdata.temporary import find_leftovers, remove_leftover
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _collect_embedded(
 
 def _collect_files(settings: Settings, *, dry: bool) -> Iterator[Removed]:
     home = Home(settings)
-    folders = [settings.home, settings.home / "snapshots"]
+    folders = [settings.home, snapshots_folder(settings.home)]
     if settings.database_url is None:
         cluster = home.cluster(home.read_state()).folder
         folders += {home.folder, cluster}

@@ -20,7 +20,7 @@ from psycopg import sql
 from perfdata.errors import GuardError
 from perfdata.postgres.link import IDENTIFIER_GRANT
 from perfdata.server.embedded import EmbeddedServer
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,11 +61,11 @@ class Location:
         return f"{self.address.spellings[0]}/{self.database}"
 
     def listed(self, entries: Iterable[str]) -> bool:
-        """Tell whether one of the entries matches it."""
+        """Tell whether one of the entries matches the database."""
         return any(_matches(pattern, self.database) for pattern in self._patterns(entries))
 
     def listed_by_name(self, entries: Iterable[str]) -> bool:
-        """Tell whether one of the entries names it in full, without a wildcard."""
+        """Tell whether one of the entries names the database in full, without a wildcard."""
         return self.database in self._patterns(entries)
 
     def updated(self, entry: str) -> str | None:
@@ -153,7 +153,7 @@ def _describe_list(location: Location, settings: Settings) -> str:
     ]
     form = "host:port/database as the client dials it, with port 5432 if none is given"
     wildcards = "wildcards in the database's name only"
-    sentences = [f"The list has {first(entries)}; entries are {form} and {wildcards}"]
+    sentences = [f"The list has {join_first(entries)}; entries are {form} and {wildcards}"]
     updates = [(entry, location.updated(entry)) for entry in settings.allow]
     sentences += [f"{old!r} no longer matches: write {new!r}" for old, new in updates if new]
     if any("@" in entry for entry in settings.allow):

@@ -13,7 +13,7 @@ from perfdata.postgres.connection import make_engine
 from perfdata.progress import Event
 from perfdata.project import Project
 from perfdata.target.migrations import MADE_FROM
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
@@ -71,8 +71,8 @@ def _check_absent(job: Job, connection: Connection, metadata: MetaData) -> None:
     ]
     if present:
         raise MigrationError(
-            f"{first(present)} exist already, and perfdata did not make them from the metadata of "
-            f"project {job.project}",
+            f"{join_first(present)} exist already, and perfdata did not make them from the "
+            f"metadata of project {job.project}",
             remedy="Drop them, and run it again",
         )
 

@@ -103,13 +103,13 @@ def read_history(project: Project | None) -> History:
     if project is None or project.migrations is None:
         return History((), {})
     cached = _histories.get(project.migrations)
-    if cached is not None and cached.stamp == stamp_files(cached.folders):
+    if cached is not None and cached.stamp == hash_file_stats(cached.folders):
         return cached.history
     job = Job("read_history", project.name, migrations=str(project.migrations))
     return _cache(project.migrations, run_job(job))
 
 
-def stamp_files(paths: Iterable[str]) -> str:
+def hash_file_stats(paths: Iterable[str]) -> str:
     """Hash the names, sizes and modification times of files, and of Python files in folders."""
     digest = hashlib.sha256()
     for place in map(Path, paths):

@@ -15,7 +15,7 @@ from perfdata.postgres.connection import make_engine, open_link
 from perfdata.postgres.url import make_url
 from perfdata.progress import Event
 from perfdata.project import Migration
-from perfdata.target.migrations import History, database_heads, stamp_files
+from perfdata.target.migrations import History, database_heads, hash_file_stats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ def read_scripts(job: Job, _report: Report) -> dict[str, Any]:
     """Read and hash a project's migrations.
 
     Returns the fields of a History, and the state of the files before they were read: ``folders``
-    are the places that they come from, ``stamp`` is the stamp_files of these.
+    are the places that they come from, ``stamp`` is the hash_file_stats of these.
     """
     return _read(job, _config(job))
 
@@ -69,7 +69,7 @@ def _read(job: Job, config: Config) -> dict[str, Any]:
 
     directory = ScriptDirectory.from_config(config)
     folders = _folders(job, directory)
-    stamp = stamp_files(folders)
+    stamp = hash_file_stats(folders)
     scripts = {script.revision: script for script in directory.walk_revisions()}
     parents = {revision: _parents(script) for revision, script in scripts.items()}
     migrations = tuple(

@@ -110,7 +110,7 @@ def _tell_rebuild(target: Target, name: str, plan: str, options: RestoreOptions)
 
 def _tell_preview(preview: RestorePreview, *, keep: bool) -> None:
     from perfdata.snapshot.losses import lost_words
-    from perfdata.text import first
+    from perfdata.text import join_first
 
     print("all checks that precede the first change passed")
     if preview.fresh:
@@ -118,7 +118,7 @@ def _tell_preview(preview: RestorePreview, *, keep: bool) -> None:
         print(f"would replace the database with a new one and keep the old one until {command}")
     if preview.lost:
         rows = lost_words(preview.snapshot.manifest)
-        show(f"only the old one would have these {rows}: {first(preview.lost)}")
+        show(f"only the old one would have these {rows}: {join_first(preview.lost)}")
     lines = []
     for table in preview.tables:
         removed = kept = "-"

@@ -222,9 +222,10 @@ def _value(value: str | None) -> str:
 
 
 def compared_with_own(key: CacheKey, name: str, settings: Settings) -> Compared:
-    """Compare a key with the dataset's own snapshot; return why where that is not possible.
+    """Compare a key with the dataset's own snapshot.
 
-    An unreadable snapshot, or one made by hand, does not keep the key from being printed.
+    Returns None without such a snapshot, and the reason as text if the snapshot can't be compared:
+    an unreadable snapshot, or one made by hand, does not keep the key from being printed.
     """
     from perfdata.errors import SnapshotError
     from perfdata.snapshot.store import find_snapshot, snapshot_exists

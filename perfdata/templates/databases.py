@@ -81,7 +81,7 @@ class Database:
 
     @property
     def mark(self) -> Mark | None:
-        """The mark in its comment, None if it is not valid here."""
+        """The mark in the database's comment, None if the mark is not valid here."""
         mark = read_mark(self.comment, self.oid, self.server)
         return mark if mark is not None and mark.fits(self.name) else None
 
@@ -97,7 +97,7 @@ class Database:
 
     @property
     def removable(self) -> bool:
-        """Whether this role may drop it, and it is not protected."""
+        """Whether this role may drop the database, and perfdata.restore does not protect it."""
         return self.droppable and not self.protected
 
     @property
@@ -106,14 +106,14 @@ class Database:
         return self.mark.key if self.mark else ""
 
     def unfinished_for(self, number: int) -> bool:
-        """Tell whether it is unfinished work for the target with this lock number."""
+        """Tell whether the database is unfinished work for the target with this lock number."""
         if self.mark is not None:
             return self.mark.kind is Kind.WORK and lock_number(self.mark.target) == number
         return self.unmarked and self.name.startswith(work_prefix(number))
 
     @property
     def unmarked(self) -> bool:
-        """Whether its process was killed after creating it, before writing the mark."""
+        """Whether the process that created the database was killed before writing the mark."""
         return self.comment is None and self.limit == UNMARKED_LIMIT
 
 
@@ -223,9 +223,9 @@ def drop_database(link: Link, database: Database, *, force: bool) -> None:
         return
     # Only if needed: ALTER of a database whose DROP was interrupted would end the connection.
     if found[0][1]:
-        run_named(link, "ALTER DATABASE {} IS_TEMPLATE false", database.name)
+        execute_with_identifiers(link, "ALTER DATABASE {} IS_TEMPLATE false", database.name)
     drop: LiteralString = "DROP DATABASE {} WITH (FORCE)" if force else "DROP DATABASE {}"
-    run_named(link, drop, database.name)
+    execute_with_identifiers(link, drop, database.name)
 
 
 def unfinished_databases(link: Link, number: int) -> list[Database]:
@@ -262,6 +262,6 @@ def complete_marks(link: Link) -> None:
             write_mark(link, database.name, user_text(database.comment), mark)
 
 
-def run_named(link: Link, statement: LiteralString, *names: str) -> None:
+def execute_with_identifiers(link: Link, statement: LiteralString, *names: str) -> None:
     """Run a statement whose placeholders are identifiers."""
     link.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 from perfdata.errors import GuardError, PerfdataError, ServerRefusedError
 from perfdata.postgres.link import IDENTIFIER_GRANT
 from perfdata.postgres.sessions import without_sessions
-from perfdata.templates.databases import MAINTENANCE, list_databases, run_named, write_mark
+from perfdata.templates.databases import (
+    MAINTENANCE,
+    execute_with_identifiers,
+    list_databases,
+    write_mark,
+)
 from perfdata.templates.marks import Kind, Mark, read_mark, replaced_name, user_text
 from perfdata.templates.properties import apply_properties, read_properties
 
@@ -120,7 +125,7 @@ def swap(
         link.transaction(),
     ):
         # No new session can connect from here on, and none is open at the end.
-        run_named(link, "ALTER DATABASE {} RENAME TO {}", target.name, before)
+        execute_with_identifiers(link, "ALTER DATABASE {} RENAME TO {}", target.name, before)
         # ANALYZE is counted too, so a difference is a reason to keep the copy, not to refuse.
         changed = seen is None or rows_written(link, target.oid) != seen
         wanted = read_properties(link, target.oid)
@@ -128,9 +133,9 @@ def swap(
             raise GuardError(
                 f"perfdata.restore was set in {target.name} meanwhile: it is not replaced"
             )
-        run_named(link, "ALTER DATABASE {} IS_TEMPLATE false", before)
+        execute_with_identifiers(link, "ALTER DATABASE {} IS_TEMPLATE false", before)
         apply_properties(link, new.name, wanted, new.oid)
-        run_named(link, "ALTER DATABASE {} RENAME TO {}", new.name, target.name)
+        execute_with_identifiers(link, "ALTER DATABASE {} RENAME TO {}", new.name, target.name)
         text = user_text(wanted.comment)
         mark = read_mark(wanted.comment, target.oid, link.server_identifier)
         made = mark is not None and mark.kind is Kind.MADE and mark.fits(target.name)

@@ -1,27 +1,38 @@
-"""Templates: finished databases, from which others are cloned."""
+"""Templates: finished databases; and their clones, also those of a test run.
+
+A test run makes clones and drops them at its end. It holds an advisory lock in the maintenance
+database; the lock's number is part of the names of the run's clones. A clone whose lock is free is
+orphaned: its run was killed.
+"""
 
 from __future__ import annotations
 
 import secrets
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
 from perfdata.errors import ServerRefusedError
+from perfdata.postgres.locks import ADVISORY_LOCK
 from perfdata.postgres.sessions import remaining_sessions, without_sessions
 from perfdata.templates.databases import (
     Database,
     database_oid,
+    drop_database,
+    execute_with_identifiers,
     list_databases,
     lock_number,
-    run_named,
     work_prefix,
     write_mark,
 )
-from perfdata.templates.marks import UNMARKED_LIMIT, Kind, Mark, template_name
+from perfdata.templates.marks import CLONE_PREFIX, UNMARKED_LIMIT, Kind, Mark, template_name
+from perfdata.templates.properties import apply_properties, read_properties
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from perfdata.postgres.link import Link
     from perfdata.templates.databases import TargetDatabase
 
@@ -40,6 +51,13 @@ _CLONING = """
 SELECT pg_database_size(%s::oid), EXISTS (SELECT FROM pg_settings
   WHERE name = 'file_copy_method' AND 'clone' = ANY (enumvals))"""
 
+_RUNS = ADVISORY_LOCK + 1
+# After the prefix: eight digits of the target's lock, an underscore, eight of the run's.
+_RUN_AT, _DIGITS = 9, 8
+
+# The only setting of clones whose value is a list of names.
+_LIST = "session_preload_libraries"
+
 
 def find_template(link: Link, key: str, kind: Kind = Kind.TEMPLATE) -> Database | None:
     """Return the finished template of a key that this very role owns."""
@@ -50,10 +68,12 @@ def find_template(link: Link, key: str, kind: Kind = Kind.TEMPLATE) -> Database 
     return None
 
 
-def clone(target: TargetDatabase, source: Database, *, settled: bool = False) -> Database:
+def clone(
+    target: TargetDatabase, source: Database, *, checkpoint_is_cheap: bool = False
+) -> Database:
     """Clone a database into one that accepts no connections, marked as unfinished work.
 
-    ``settled`` says that nothing was loaded recently, so that a checkpoint is cheap.
+    ``checkpoint_is_cheap`` says that nothing was loaded recently, so that a checkpoint is cheap.
     Raises RefusedError, naming them, if sessions are open in the source.
     """
     name = f"{work_prefix(lock_number(target.name))}{secrets.token_hex(6)}"
@@ -61,13 +81,15 @@ def clone(target: TargetDatabase, source: Database, *, settled: bool = False) ->
     with without_sessions(
         target.link, target.conninfo, source.oid, source.name, terminate=terminate
     ):
-        create_clone(target, source, name, settled=settled)
+        create_clone(target, source, name, checkpoint_is_cheap=checkpoint_is_cheap)
     oid = database_oid(target.link, name)
     comment = write_mark(target.link, name, "", Mark(Kind.WORK, oid, target.name))
     return Database.new(target.link, oid, name, comment)
 
 
-def create_clone(target: TargetDatabase, source: Database, name: str, *, settled: bool) -> None:
+def create_clone(
+    target: TargetDatabase, source: Database, name: str, *, checkpoint_is_cheap: bool
+) -> None:
     """Clone a database in the fastest way; the clone accepts no connections and has no mark."""
     link = target.link
     ((size, cloning),) = link.rows(_CLONING, (source.oid,))
@@ -76,7 +98,7 @@ def create_clone(target: TargetDatabase, source: Database, name: str, *, settled
     )
     parts = (sql.Identifier(name), sql.Identifier(source.name))
     limit = sql.Literal(UNMARKED_LIMIT)
-    if size < (0 if target.embedded and settled else _file_copy_bytes(target)):
+    if size < (0 if target.embedded and checkpoint_is_cheap else _file_copy_bytes(target)):
         link.execute(query.format(*parts, sql.SQL("wal_log"), limit))
         return
     copying = query.format(*parts, sql.SQL("file_copy"), limit)
@@ -124,8 +146,10 @@ def seal_template(
         without_sessions(link, target.conninfo, work.oid, work.name, terminate=others),
         link.transaction(),
     ):
-        run_named(link, "ALTER DATABASE {} RENAME TO {}", work.name, name)
-        run_named(link, "ALTER DATABASE {} ALLOW_CONNECTIONS false IS_TEMPLATE true", name)
+        execute_with_identifiers(link, "ALTER DATABASE {} RENAME TO {}", work.name, name)
+        execute_with_identifiers(
+            link, "ALTER DATABASE {} ALLOW_CONNECTIONS false IS_TEMPLATE true", name
+        )
         comment = write_mark(link, name, "", mark)
     return Database.new(link, work.oid, name, comment)
 
@@ -161,3 +185,84 @@ def _marked(found: list[Database], target: str, kind: Kind) -> list[tuple[Mark, 
         and mark.kind is kind
         and mark.target == target
     ]
+
+
+def begin_run(link: Link) -> int:
+    """Take the lock of a new run until the connection closes; return its number."""
+    while True:
+        number = secrets.randbits(31)
+        if link.value("SELECT pg_try_advisory_lock(%s, %s)", (_RUNS, number)):
+            return number
+
+
+def make_clone(
+    target: TargetDatabase, template: Database, run: int, settings: Mapping[str, str]
+) -> Database:
+    """Clone a template for a run, with the target's owner, grants and settings, and ``settings``.
+
+    Raises ServerRefusedError or SchemaError if the role may not set these.
+    """
+    link, number = target.link, lock_number(target.name) & 0xFFFFFFFF
+    name = f"{CLONE_PREFIX}{number:08x}_{run:08x}_{secrets.token_hex(4)}"
+    create_clone(target, template, name, checkpoint_is_cheap=True)
+    oid = database_oid(link, name)
+    mark = Mark(Kind.CLONE, oid, target.name, template.key)
+    made = Database.new(link, oid, name, None)
+    try:
+        write_mark(link, name, "", mark)
+        properties = read_properties(link, target.oid)
+        others = tuple(
+            (role, setting)
+            for role, setting in properties.settings
+            if role or setting.partition("=")[0] not in settings
+        )
+        properties = replace(properties, settings=others, connection_limit=-1, is_template=False)
+        with link.transaction():
+            apply_properties(link, name, properties, oid)
+            link.together([_set(name, setting, value) for setting, value in settings.items()])
+    except BaseException:
+        drop_database(link, made, force=True)
+        raise
+    return made
+
+
+def _set(name: str, setting: str, value: str) -> sql.Composed:
+    values = value.split(", ") if setting == _LIST else [value]
+    return sql.SQL("ALTER DATABASE {} SET {} TO {}").format(
+        sql.Identifier(name),
+        sql.SQL(".").join(map(sql.Identifier, setting.split("."))),
+        sql.SQL(", ").join(sql.Literal(element.strip('"')) for element in values),
+    )
+
+
+def orphaned_clones(link: Link, number: int, own_run: int | None = None) -> list[Database]:
+    """Return the clones for a target (by its lock's number) whose runs were killed.
+
+    This takes the locks of these runs, so that no other process removes the same clones.
+    """
+    return [
+        database
+        for database in list_databases(link)
+        if database.removable
+        and _is_clone(database, number)
+        and _is_orphaned(link, database.name, own_run)
+    ]
+
+
+def _is_clone(database: Database, number: int) -> bool:
+    if not database.name.startswith(f"{CLONE_PREFIX}{number & 0xFFFFFFFF:08x}_"):
+        return False
+    if database.mark is not None:
+        return database.mark.kind is Kind.CLONE
+    return database.unmarked
+
+
+def _is_orphaned(link: Link, name: str, own_run: int | None) -> bool:
+    digits = name.removeprefix(CLONE_PREFIX)[_RUN_AT : _RUN_AT + _DIGITS]
+    try:
+        run = int(digits, 16)
+    except ValueError:
+        return False
+    if run == own_run:
+        return False
+    return bool(link.value("SELECT pg_try_advisory_lock(%s, %s)", (_RUNS, run)))

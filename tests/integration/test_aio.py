@@ -85,7 +85,7 @@ async def test_a_refusal_leaves_the_session_usable(
     async with AsyncSession(engine) as session:
         await restore_snapshot(session, snapshot, settings=settings)
         await session.execute(text("SET LOCAL lock_timeout = '7s'"))
-        with pytest.raises(BoundaryError, match="has the key of a row that stays"):
+        with pytest.raises(BoundaryError, match="same key as an existing row that is kept"):
             await restore_snapshot(session, snapshot, clean_existing=False, settings=settings)
         assert await count(session) == 100
         assert (await session.execute(text("SHOW lock_timeout"))).scalar_one() == "7s"

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
 
     from perfdata.callers import Callers
+    from perfdata.perf.capture.connections import SessionFacts
     from perfdata.perf.capture.counts import RunningCount, StatementCounter
-    from perfdata.perf.capture.sessions import SessionFacts
 
 
 class CursorCounter:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from perfdata.perf.capture.connections import LOADED
 from perfdata.perf.capture.counts import RunningCount, StatementCounter
 from perfdata.perf.capture.plans import from_explain, is_plan
-from perfdata.perf.capture.sessions import LOADED
 from perfdata.perf.capture.statements import explainable
 from perfdata.perf.model import PlanSource
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from perfdata.callers import Callers
+    from perfdata.perf.capture.connections import SessionFacts
     from perfdata.perf.capture.plans import ExecutedPlan
-    from perfdata.perf.capture.sessions import SessionFacts
     from perfdata.perf.model import StatementCount
 
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, WAL, TIMING OFF, FORMAT JSON) "

@@ -276,7 +276,10 @@ def compare_medians(
     there are fewer than FEWEST_ROUNDS.
     """
     if len(one) != len(other) or len(one) < FEWEST_ROUNDS:
-        raise ValueError(f"{len(one)} and {len(other)} rounds, not {FEWEST_ROUNDS} or more pairs")
+        raise ValueError(
+            "a comparison needs the same number of rounds on both sides, at least "
+            f"{FEWEST_ROUNDS}; got {len(one)} and {len(other)}"
+        )
     logs = [math.log(time) for time in one], [math.log(time) for time in other]
     draw = random.Random(seed)  # noqa: S311  reproducible, not cryptographic
     null = sorted(_null_difference(logs, draw) for _ in range(draws))

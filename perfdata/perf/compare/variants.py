@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perfdata.config import SNAPSHOT_SUFFIX, snapshots_folder
 from perfdata.errors import ComparisonError, ConfigError
 
 if TYPE_CHECKING:
@@ -133,9 +134,10 @@ def _name(target: Target) -> str:
 
 def _make_home(home: Path, settings: Settings) -> None:
     """Link the existing snapshots into a variant's home; what it builds is not shared."""
-    (home / "snapshots").mkdir(parents=True)
-    for path in (settings.home / "snapshots").glob("*.zst"):
-        os.link(path, home / "snapshots" / path.name)
+    folder = snapshots_folder(home)
+    folder.mkdir(parents=True)
+    for path in snapshots_folder(settings.home).glob(f"*{SNAPSHOT_SUFFIX}"):
+        os.link(path, folder / path.name)
 
 
 def _make_database(target: Target, name: str, source: str) -> str:

@@ -42,7 +42,7 @@ def is_acceptable(finding: Finding) -> bool:
 
 def remaining_failures(result: ScenarioResult) -> Iterator[str]:
     """Describe the failures that accepting a result does not fix, and what does."""
-    found = [(broken.name, budget(broken)) for broken in broken_budgets(result)]
+    found = [(broken.name, describe_budget(broken)) for broken in broken_budgets(result)]
     limits = ((_LIMITS.get(finding.kind), finding) for finding in result.findings if finding.fails)
     found += [(name, finding.message) for name, finding in limits if name]
     for name, message in found:
@@ -62,9 +62,9 @@ def failure_lines(result: ScenarioResult, root: Path, width: int) -> list[str]:
     failures = [finding for finding in result.findings if finding.fails]
     lines = []
     if broken:
-        lines += [f"{who}: {'; '.join(map(budget, broken))}", *listed(result)]
+        lines += [f"{who}: {'; '.join(map(describe_budget, broken))}", *statement_lines(result)]
     for finding in failures:
-        lines += [f"{who}: {finding.message}", *plans(finding, width)]
+        lines += [f"{who}: {finding.message}", *plan_lines(finding, width)]
     if failures:
         lines += [f"  {cause}" for cause in _causes(result)]
     if any(map(is_acceptable, failures)):
@@ -77,13 +77,13 @@ def _causes(result: ScenarioResult) -> list[str]:
     return [finding.message for finding in result.findings if finding.kind in _CAUSES]
 
 
-def budget(broken: BrokenBudget) -> str:
+def describe_budget(broken: BrokenBudget) -> str:
     """Describe an exceeded budget: ``12 queries, max_queries is 4``."""
     name = broken.name.removeprefix("max_").replace("_mb", " (MiB)").replace("_", " ")
     return f"{broken.found:,} {name}, {broken.name} is {broken.limit:,}"
 
 
-def plans(finding: Finding, width: int) -> list[str]:
+def plan_lines(finding: Finding, width: int) -> list[str]:
     """Show a finding's plans with changed nodes marked, side by side if the width allows.
 
     ``-`` marks a removed node, ``+`` a new one, ``~`` a replaced one.
@@ -118,7 +118,7 @@ def _marked(line: str, mark: str, *, changed: bool) -> str:
     return f"    {mark if changed else ' '} {line}"
 
 
-def listed(result: ScenarioResult) -> list[str]:
+def statement_lines(result: ScenarioResult) -> list[str]:
     """List a result's statements with their counts, most called first."""
     calls = sorted(result.statements, key=lambda sent: (-sent.calls, -sent.rows))
     width = max((len(f"{sent.calls:,}") for sent in calls), default=0)
@@ -166,7 +166,7 @@ def _improved_counters(result: ScenarioResult) -> Iterator[str]:
             yield f"{name} {change(old, new)}"
 
 
-def warnings(results: Sequence[ScenarioResult]) -> Iterator[str]:
+def warning_lines(results: Sequence[ScenarioResult]) -> Iterator[str]:
     """Yield the findings that do not fail: misestimates, and what could not be compared."""
     for result in results:
         for finding in result.findings:

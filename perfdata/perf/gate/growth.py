@@ -63,7 +63,7 @@ def limits(max_growth: float | Mapping[str, float]) -> dict[str, float]:
     return dict(max_growth)
 
 
-def grown(
+def growth_findings(
     points: Sequence[Point],
     max_growth: float | Mapping[str, float],
     not_captured: Sequence[str] = (),

@@ -67,7 +67,7 @@ def change(old: float, new: float) -> str:
 
 
 def _judged(result: ScenarioResult, baseline: Baseline) -> bool:
-    """Return whether both have plans and buffers from the same source."""
+    """Return whether result and baseline have plans and buffers from the same source."""
     source = result.plan_source
     return result.same_layout and source is baseline.plan_source is not PlanSource.NONE
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from perfdata.errors import BudgetExceededError, RegressedError
 from perfdata.perf.gate.advice import failure_lines
 from perfdata.perf.gate.baselines import baseline_path, read_baseline
-from perfdata.perf.gate.growth import exponents, grown, unjudged_block
+from perfdata.perf.gate.growth import exponents, growth_findings, unjudged_block
 from perfdata.perf.gate.regressions import (
     DEFAULT_THRESHOLD,
     Threshold,
@@ -42,7 +42,7 @@ class Judge:
     threshold: Threshold = DEFAULT_THRESHOLD
     width: int = 80
 
-    def judged(self, result: ScenarioResult, points: Sequence[Point] = ()) -> ScenarioResult:
+    def judge(self, result: ScenarioResult, points: Sequence[Point] = ()) -> ScenarioResult:
         """Return the result with its findings.
 
         ``points`` are the scenario's runs on datasets of different sizes; a block has none, and a
@@ -53,7 +53,7 @@ class Judge:
         limit = result.budgets.max_growth
         if limit is not None and points:
             growth = exponents(points)
-            found += grown(points, limit, result.not_captured)
+            found += growth_findings(points, limit, result.not_captured)
         elif limit is not None and result.same_layout:  # else check_result() found the reason
             found.append(unjudged_block())
         if not result.environment:

@@ -133,7 +133,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "seconds": seconds}
+    environment.filters |= {"number": format_number, "seconds": seconds}
     return environment
 
 
@@ -252,7 +252,7 @@ class ScenarioView:
 
     @property
     def trend_chart(self) -> str | None:
-        """The chart of the runs; None if they are too few, or without matplotlib."""
+        """The chart of the runs; None for too few runs, or without matplotlib."""
         if not self.has_trend or not have_charts():
             return None
         title = f"Queries, buffers and median time of {self.result.scenario} by run"
@@ -305,9 +305,9 @@ class StatementView:
 
 
 def _text(value: float | None) -> str | None:
-    return None if value is None else number(value)
+    return None if value is None else format_number(value)
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Format a number with commas, without decimals if it is whole."""
     return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"

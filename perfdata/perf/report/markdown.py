@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from perfdata.perf.gate.advice import failure_lines, notices, warnings
+from perfdata.perf.gate.advice import failure_lines, notices, warning_lines
 from perfdata.perf.model import Verdict, broken_budgets
 from perfdata.perf.report.terminal import counted, seconds
 from perfdata.text import blank_out, make_printable
@@ -41,7 +41,7 @@ def markdown(
     parts = [f"## {_headline(len(results), len(regressed), len(failures))}"]
     if results:
         parts.append("\n".join([_HEAD, *map(_row, results)]))
-    lines = [*notices(results, root), *warnings(results)]
+    lines = [*notices(results, root), *warning_lines(results)]
     if lines:
         parts.append("\n".join(f"- {_WARNING} {_escape(line)}" for line in lines))
     parts += [_details(result, root) for result in regressed]

@@ -26,7 +26,7 @@ _UNLIMITED = 10_000
 _OPTIONAL_COLUMNS = ("memory", "time", "rows", "temp_blocks", "dataset")
 
 
-def table(results: Sequence[ScenarioResult], width: int | None, *, colour: bool) -> str:
+def results_table(results: Sequence[ScenarioResult], width: int | None, *, colour: bool) -> str:
     """Lay out results as a table, in the order in which they were measured.
 
     Counters show their change since the baseline. Without ``colour`` the text contains no escape

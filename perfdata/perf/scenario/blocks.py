@@ -8,9 +8,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import ConfigError
-from perfdata.perf.capture.cursors import captured_cursors
-from perfdata.perf.capture.events import Capture
-from perfdata.perf.capture.sessions import (
+from perfdata.perf.capture.connections import (
     QUESTIONS,
     SWITCHED_OFF,
     SWITCHED_ON,
@@ -18,6 +16,8 @@ from perfdata.perf.capture.sessions import (
     SessionFacts,
     ask,
 )
+from perfdata.perf.capture.cursors import captured_cursors
+from perfdata.perf.capture.events import Capture
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

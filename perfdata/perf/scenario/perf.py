@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from perfdata.callers import Callers
 from perfdata.errors import ConfigError
-from perfdata.perf.capture.sessions import make_engine
+from perfdata.perf.capture.connections import make_engine
 from perfdata.perf.gate.growth import Point
 from perfdata.perf.model import TimeStats
 from perfdata.perf.scenario.blocks import Block

@@ -136,7 +136,7 @@ class Recorder:
                 'own name, perf.measure("…")'
             )
         self._names.add(result.scenario)
-        result = self._judge.judged(result, points)
+        result = self._judge.judge(result, points)
         self._benchmark.extra_info.update(
             dataset=result.dataset, queries=result.queries, rows=result.rows
         )

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from perfdata.errors import ConfigError
-from perfdata.perf.capture.events import Capture
-from perfdata.perf.capture.sessions import (
+from perfdata.perf.capture.connections import (
     QUESTIONS,
     SWITCHED_OFF,
     SWITCHED_ON,
@@ -25,6 +24,7 @@ from perfdata.perf.capture.sessions import (
     make_async_engine,
     make_engine,
 )
+from perfdata.perf.capture.events import Capture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

@@ -126,14 +126,14 @@ def _hash_rows(side: Side, tables: Mapping[str, _Table], buckets: Mapping[str, _
     def take(key: str, lines: list[bytes]) -> None:
         pattern, add = patterns.get(key), buckets[key].add
         for line in lines:
-            row = hashed(line)
+            row = hash64(line)
             if pattern is None:
                 add(row, row)
                 continue
             match = pattern.match(line)
             if match is None:
                 raise SnapshotDamagedError(f"{side.name}: a row of {key} is not an array of texts")
-            add(hashed(b",".join(match.groups())), row)
+            add(hash64(b",".join(match.groups())), row)
 
     side.read({key: table.columns for key, table in tables.items()}, take)
 
@@ -167,7 +167,7 @@ def _rows(
 
     def take(key: str, lines: list[bytes]) -> None:
         for line in lines:
-            if (row := hashed(line)) in wanted[key]:
+            if (row := hash64(line)) in wanted[key]:
                 found[key][row] = dict(zip(columns[key], json.loads(line), strict=True))
 
     side.read({key: columns[key] for key, hashes in wanted.items() if hashes - {None}}, take)
@@ -190,7 +190,7 @@ def _samples(
     return samples
 
 
-def hashed(data: bytes) -> int:
+def hash64(data: bytes) -> int:
     """Hash to 64 bits: two of 10 million rows have the same hash once in 370,000 times."""
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "little", signed=True)
 

@@ -22,7 +22,8 @@ WINDOW_LOG = 23  # of the files that are written; a decompressor holds one windo
 BLOCK_BYTES = 1 << 20
 # More than the head of a table with 1,600 columns can have, whatever their names and types.
 HEAD_MAX_BYTES = 1 << 20
-# A table has 10 to 50 kB at the default statistics target; without them a restore runs ANALYZE.
+# A table's statistics have 10 to 50 kB at the default statistics target. Without statistics in the
+# file, a restore runs ANALYZE.
 STATISTICS_MAX_BYTES = 32 << 20
 # Enough for 3,500 tables of 20 columns. A parsed value takes up to 210 bytes, so that listing
 # stays under 64 MB, of which Python and this package take 36.
@@ -74,7 +75,7 @@ def read_second_frame(path: Path, source: object, size_bytes: int) -> Iterator[b
     decompressor, read_bytes = _decompressor(), 0
     line = io.BytesIO()
     with (
-        damage(path),
+        translating_damage(path),
         decompressor.stream_reader(
             cast("IO[bytes]", source), read_size=BLOCK_BYTES, closefd=False
         ) as stream,
@@ -105,8 +106,8 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 
 
 @contextmanager
-def damage(path: Path) -> Iterator[None]:
-    """Turn the errors of reading a damaged file into SnapshotDamagedError."""
+def translating_damage(path: Path) -> Iterator[None]:
+    """Turn errors in the block, which reads the file at ``path``, into SnapshotDamagedError."""
     try:
         yield
     except OSError as error:

@@ -14,11 +14,11 @@ from perfdata.snapshot.format.frames import (
     BLOCK_BYTES,
     HEAD_MAX_BYTES,
     STATISTICS_MAX_BYTES,
-    damage,
     is_too_large,
     listed_bytes,
     read_first_frame,
     read_second_frame,
+    translating_damage,
 )
 from perfdata.snapshot.format.manifest import FORMAT, Manifest, fingerprint_schema
 
@@ -78,7 +78,7 @@ class SnapshotFile:
         Raises SnapshotDamagedError, SnapshotStaleError for another version of the format, and
         SnapshotError if the file can't be read.
         """
-        with damage(path), path.open("rb") as file:
+        with translating_damage(path), path.open("rb") as file:
             text, offset = read_first_frame(file)
             if is_too_large(text):
                 raise ValueError("its manifest has more values than any that perfdata writes")
@@ -115,7 +115,7 @@ class SnapshotFile:
         """
         body = self.manifest.body
         digest, size = hashlib.sha256(), 0
-        with damage(self.path), self.path.open("rb") as file:
+        with translating_damage(self.path), self.path.open("rb") as file:
             file.seek(self.body_at)
             while chunk := file.read(BLOCK_BYTES):
                 digest.update(chunk)
@@ -134,7 +134,7 @@ class SnapshotFile:
         SnapshotDamagedError, at the end also if the file was replaced after the manifest was read.
         """
         path, body = self.path, self.manifest.body
-        with damage(path), path.open("rb") as file:
+        with translating_damage(path), path.open("rb") as file:
             file.seek(self.body_at)
             hashing = _HashingReader(file)
             lines = _Lines(read_second_frame(path, hashing, body.bytes))
@@ -186,7 +186,7 @@ class TableBody:
     def blocks(self) -> Iterator[bytes]:
         """The rows, in blocks of whole lines; SnapshotDamagedError for anything that is no row."""
         ended = False
-        with damage(self._path):
+        with translating_damage(self._path):
             for block in self._lines.rows():
                 if self._pattern and (ended or self._pattern.fullmatch(block) is None):
                     raise ValueError(
@@ -199,7 +199,7 @@ class TableBody:
 
     def skip(self) -> None:
         """Read past the rows without checking them."""
-        with damage(self._path):
+        with translating_damage(self._path):
             for _ in self._lines.rows():
                 pass
 

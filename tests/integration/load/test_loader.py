@@ -178,7 +178,7 @@ def test_a_restored_table_is_frozen_visible_and_has_statistics(
 def test_rules_are_refused(zoo: Callable[..., Any], empty_url: str) -> None:
     restore = zoo(*PARENT_AND_CHILD)
     run(empty_url, "CREATE RULE keep AS ON DELETE TO child DO INSTEAD NOTHING")
-    with pytest.raises(SchemaError, match="child: keep"):
+    with pytest.raises(SchemaError, match="child: keep; nothing was touched"):
         restore()
 
 
@@ -246,7 +246,7 @@ def test_an_all_rows_snapshot_wants_empty_tables(
     zoo: Callable[..., Any], empty_url: str, settings: Settings
 ) -> None:
     restore = zoo("CREATE TABLE free (a int)", "INSERT INTO free VALUES (1)", all_rows=True)
-    with pytest.raises(RefusedError, match="free has 1 rows"):
+    with pytest.raises(RefusedError, match=r"free has 1 row\b"):
         restore()
     with pytest.raises(RefusedError, match="into empty tables only"):
         restore_snapshot(empty_url, NAME, clean_existing=False, settings=settings)

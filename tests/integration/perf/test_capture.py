@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from perfdata import Settings, open_target
 from perfdata.progress import silent
-from perfdata.snapshot.clones import Clones
+from perfdata.snapshot.perf_clones import Clones
 from perfdata.target.garbage import collect_databases
 from tests.homes import discard_server, project_home
 from tests.integration.databases import run
@@ -458,7 +458,7 @@ def test_zone(perf):
 AS_APPLICATION = """
 @pytest.fixture
 def perf_engine(perf_clone_url):
-    from perfdata.perf.capture.sessions import make_engine
+    from perfdata.perf.capture.connections import make_engine
     engine = make_engine(perf_clone_url.replace("//perfdata@", "//application@"))
     yield engine
     engine.dispose()

@@ -117,7 +117,7 @@ def test_what_is_not_exact_is_told(inner: Pytest) -> None:
 CONNECTS = """
 import asyncio
 import pytest
-from perfdata.perf.capture.sessions import connect_psycopg, connect_psycopg_async, make_engine
+from perfdata.perf.capture.connections import connect_psycopg, connect_psycopg_async, make_engine
 
 pytestmark = pytest.mark.perf(dataset="10_offices")
 URL = "postgresql://u:TOP" + "SECRET@127.0.0.1:1/db"

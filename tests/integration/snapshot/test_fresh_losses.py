@@ -25,7 +25,7 @@ from perfdata.postgres.drivers import PsycopgLink
 from perfdata.progress import silent
 from perfdata.snapshot import fresh as fresh_module
 from perfdata.snapshot import template as template_module
-from perfdata.snapshot.clones import Clones
+from perfdata.snapshot.perf_clones import Clones
 from perfdata.snapshot.template import make_template
 from perfdata.target.garbage import collect_databases
 from perfdata.templates import template as templates

@@ -199,7 +199,7 @@ def test_existing_flagged_rows_are_kept_when_asked(
     assert restored.strategy == "added to what was there"
     assert run(database_url, "SELECT count(*) FROM staffs") == [(51,)]
     before = state(database_url)
-    with pytest.raises(BoundaryError, match="has the key of a row that stays"):
+    with pytest.raises(BoundaryError, match="same key as an existing row that is kept"):
         restore_snapshot(database_url, small, clean_existing=False, settings=settings)
     assert state(database_url) == before
 

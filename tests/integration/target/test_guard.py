@@ -22,7 +22,7 @@ from perfdata.addresses import default_folder
 from perfdata.aio import restore_snapshot as restore_snapshot_async
 from perfdata.libpq import libpq_defaults
 from perfdata.progress import silent
-from perfdata.snapshot.clones import Clones
+from perfdata.snapshot.perf_clones import Clones
 from perfdata.target.garbage import collect_databases
 from tests.integration.databases import mark_owned, run
 from tests.integration.forwarder import forwarder

@@ -28,7 +28,7 @@ OUTSIDE: dict[str, str] = {}
 
 
 def judged(root: Path, one: ScenarioResult) -> ScenarioResult:
-    return Judge(root, root / "tests" / "perf").judged(one)
+    return Judge(root, root / "tests" / "perf").judge(one)
 
 
 def test_what_was_measured_becomes_what_is_compared_with(tmp_path: Path) -> None:

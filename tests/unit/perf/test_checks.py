@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from perfdata import ConfigError, Dataset, Project
-from perfdata.perf.gate.growth import Point, exponents, grown, other_datasets
+from perfdata.perf.gate.growth import Point, exponents, growth_findings, other_datasets
 from perfdata.perf.gate.regressions import Threshold
 from perfdata.perf.gate.verdict import check_result
 from perfdata.perf.model import Budgets, FindingKind, Misestimate, PlanSource
@@ -104,29 +104,29 @@ def test_growth_needs_two_sizes() -> None:
 
 def test_rows_and_buffers_may_grow_with_the_data_and_queries_may_not() -> None:
     n_plus_one = points({"queries": 11, "rows": 60}, {"queries": 101, "rows": 600})
-    one, unknown = grown(n_plus_one, 1.1)
+    one, unknown = growth_findings(n_plus_one, 1.1)
     assert (one.kind, one.fails, one.new) == (FindingKind.GROWTH, True, 0.963)
     assert one.message == (
         "queries grow with exponent 0.96, max_growth is 0.1: 11 on d0, 101 on d1"
     )
     assert (unknown.kind, unknown.fails) == (FindingKind.NOT_COMPARED, False)
-    assert list(grown(n_plus_one, {"queries": 1, "rows": 1})) == []
+    assert list(growth_findings(n_plus_one, {"queries": 1, "rows": 1})) == []
 
 
 def test_buffers_that_grow_where_they_should_not() -> None:
     reads_all = points(
         {"queries": 1, "rows": 1, "buffers": 4}, {"queries": 1, "rows": 1, "buffers": 40}
     )
-    assert [one.message.split()[0] for one in grown(reads_all, 0.5)] == ["buffers"]
-    assert list(grown(reads_all, 1)) == []
+    assert [one.message.split()[0] for one in growth_findings(reads_all, 0.5)] == ["buffers"]
+    assert list(growth_findings(reads_all, 1)) == []
 
 
 def test_growth_of_what_was_not_counted_is_said_to_be_limited_by_nothing() -> None:
     blind = points({"queries": 1, "rows": 1, "buffers": 4}, {"queries": 1, "rows": 1})
-    (one,) = grown(blind, 0.5, ["no LOAD"])
+    (one,) = growth_findings(blind, 0.5, ["no LOAD"])
     assert (one.kind, one.fails) == (FindingKind.NOT_COMPARED, False)
     assert one.message == ("max_growth of buffers could not be judged: not counted on d1 (no LOAD)")
-    assert list(grown(blind, {"queries": 1})) == []
+    assert list(growth_findings(blind, {"queries": 1})) == []
 
 
 def dataset(name: str, offices: int, staff: int = 10) -> Dataset:

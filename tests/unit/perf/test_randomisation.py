@@ -192,5 +192,5 @@ def test_the_same_times_give_the_same_answer() -> None:
 
 @pytest.mark.parametrize(("one", "other"), [(9, 9), (12, 11), (0, 0)])
 def test_too_few_rounds_and_rounds_without_a_pair_are_refused(one: int, other: int) -> None:
-    with pytest.raises(ValueError, match=f"{one} and {other} rounds"):
+    with pytest.raises(ValueError, match=f"at least 10; got {one} and {other}"):
         compare_medians([1.0] * one, [1.0] * other)

@@ -31,7 +31,7 @@ from perfdata.perf.report.results import (
     result_to_json,
     write_results,
 )
-from perfdata.perf.report.terminal import table
+from perfdata.perf.report.terminal import results_table
 from perfdata.pytest_plugin.marker import Marker
 
 ONE = StatementCount("f1", "SELECT a FROM t", 1, 10)
@@ -161,7 +161,7 @@ def test_the_table_has_a_line_for_each_scenario() -> None:
         budgets=Budgets(max_queries=1),
         accepted_counters={"queries": 1_101, "rows": 1_210},
     )
-    shown = table([timed, result(scenario="a_longer_name")], 80, colour=False)
+    shown = results_table([timed, result(scenario="a_longer_name")], 80, colour=False)
     assert shown.splitlines() == [
         "scenario       dataset           queries   rows     time  verdict",
         "report         100_offices  1,201 (+100)  1,210  12.3 ms  regressed",
@@ -171,12 +171,12 @@ def test_the_table_has_a_line_for_each_scenario() -> None:
 
 def test_the_table_in_colour_and_on_a_narrow_terminal() -> None:
     red = result(scenario="a_name_that_is_rather_long", budgets=Budgets(max_queries=1))
-    assert "\x1b[1;31mregressed\x1b[0m" in table([red], 120, colour=True)
-    lines = table([red], 60, colour=False).splitlines()
+    assert "\x1b[1;31mregressed\x1b[0m" in results_table([red], 120, colour=True)
+    lines = results_table([red], 60, colour=False).splitlines()
     assert lines.pop() == "the terminal is too narrow for: time, rows, dataset"
     assert lines[0].split() == ["scenario", "queries", "verdict"]
     assert lines[1].split() == ["a_name_that_is_rather_long", "1,201", "regressed"]
-    *lines, omitted = table([red], 40, colour=False).splitlines()
+    *lines, omitted = results_table([red], 40, colour=False).splitlines()
     assert omitted.startswith("the terminal is too narrow for: ")
     assert max(map(len, lines)) <= 40
     assert "".join(line.split()[0] for line in lines[1:]) == "a_name_that_is_rather_long"
@@ -189,12 +189,12 @@ def test_what_was_counted_besides_has_columns_of_its_own() -> None:
     found = result(
         statements=(spilled,), plan_source=PlanSource.AUTO_EXPLAIN, memory_bytes=3 * 2**20
     )
-    heading = table([found], 120, colour=False).splitlines()[0].split()
+    heading = results_table([found], 120, colour=False).splitlines()[0].split()
     assert heading[4:9] == ["buffers", "temp", "blocks", "memory", "time"]
-    *lines, omitted = table([found], 70, colour=False).splitlines()
+    *lines, omitted = results_table([found], 70, colour=False).splitlines()
     assert "memory" not in lines[0]
     assert "memory" in omitted
-    unlimited = [table([found], None, colour=colour) for colour in (False, True)]
+    unlimited = [results_table([found], None, colour=colour) for colour in (False, True)]
     assert unlimited[0].splitlines()[0].split() == heading
     assert "too narrow" not in "".join(unlimited)
     assert max(map(len, unlimited[1].splitlines())) < 1_000

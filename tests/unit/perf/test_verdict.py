@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perfdata import BaselineError, BudgetExceededError, RegressedError
-from perfdata.perf.gate.advice import accept_command, listed, notices, plans, warnings
+from perfdata.perf.gate.advice import (
+    accept_command,
+    notices,
+    plan_lines,
+    statement_lines,
+    warning_lines,
+)
 from perfdata.perf.gate.baselines import Baseline, write_baseline
 from perfdata.perf.gate.growth import Point
 from perfdata.perf.gate.regressions import Threshold
@@ -34,12 +40,12 @@ def accept(tmp_path: Path, one: ScenarioResult) -> None:
 
 def said(tmp_path: Path, one: ScenarioResult, **given: Any) -> str:
     with pytest.raises(RegressedError) as caught:
-        judge(tmp_path, **given).raise_failure(judge(tmp_path).judged(one))
+        judge(tmp_path, **given).raise_failure(judge(tmp_path).judge(one))
     return str(caught.value)
 
 
 def test_without_a_baseline_there_is_no_verdict_and_no_error(tmp_path: Path) -> None:
-    found = judge(tmp_path).judged(result())
+    found = judge(tmp_path).judge(result())
     assert (found.verdict, found.baseline) == (Verdict.NO_BASELINE, FILE)
     judge(tmp_path).raise_failure(found)
     assert list(tmp_path.iterdir()) == []
@@ -47,7 +53,7 @@ def test_without_a_baseline_there_is_no_verdict_and_no_error(tmp_path: Path) -> 
 
 def test_what_was_accepted_is_ok(tmp_path: Path) -> None:
     accept(tmp_path, result())
-    found = judge(tmp_path).judged(result())
+    found = judge(tmp_path).judge(result())
     assert (found.verdict, found.findings) == (Verdict.OK, ())
     assert found.accepted_counters["buffers"] == 100
     judge(tmp_path).raise_failure(found)
@@ -56,14 +62,14 @@ def test_what_was_accepted_is_ok(tmp_path: Path) -> None:
 def test_another_environment_has_no_baseline(tmp_path: Path) -> None:
     accept(tmp_path, result())
     other = {**result().environment, "postgresql": "17"}
-    found = judge(tmp_path).judged(result(SLOW, environment=other))
+    found = judge(tmp_path).judge(result(SLOW, environment=other))
     assert found.verdict is Verdict.NO_BASELINE
     assert found.baseline.startswith("tests/perf/baselines/pg17/")
 
 
 def test_of_an_unknown_environment_only_the_result_itself_is_judged(tmp_path: Path) -> None:
     repeated = statement(calls=99, sources=(source(99, 99),))
-    found = judge(tmp_path).judged(result(repeated, environment={}))
+    found = judge(tmp_path).judge(result(repeated, environment={}))
     assert (found.verdict, found.baseline) == (Verdict.REGRESSED, "")
 
 
@@ -86,8 +92,8 @@ def test_a_threshold_is_the_judges(tmp_path: Path) -> None:
     accept(tmp_path, result())
     new = result(statement(plans=(plan(*INDEX, buffers=120),)))
     lenient = judge(tmp_path, threshold=Threshold(50, 8))
-    assert lenient.judged(new).verdict is Verdict.OK
-    assert judge(tmp_path).judged(new).verdict is Verdict.REGRESSED
+    assert lenient.judge(new).verdict is Verdict.OK
+    assert judge(tmp_path).judge(new).verdict is Verdict.REGRESSED
 
 
 def test_budgets_come_first_with_the_statements_and_their_error(tmp_path: Path) -> None:
@@ -97,7 +103,7 @@ def test_budgets_come_first_with_the_statements_and_their_error(tmp_path: Path) 
         budgets=Budgets(max_queries=4, max_buffers=50),
     )
     with pytest.raises(BudgetExceededError) as caught:
-        judge(tmp_path).raise_failure(judge(tmp_path).judged(new))
+        judge(tmp_path).raise_failure(judge(tmp_path).judge(new))
     lines = str(caught.value).splitlines()
     assert lines[:2] == [
         "report on 100_offices: 99 queries, max_queries is 4; 100 buffers, max_buffers is 50",
@@ -115,29 +121,29 @@ def test_what_accepting_does_not_mend_names_no_command(tmp_path: Path) -> None:
 def test_growth_is_judged_where_the_scenario_ran_on_other_sizes(tmp_path: Path) -> None:
     points = [Point("s", 100, {"queries": 11}), Point("l", 1_000, {"queries": 101})]
     limited = result(budgets=Budgets(max_growth=1.1))
-    found = judge(tmp_path).judged(limited, points)
+    found = judge(tmp_path).judge(limited, points)
     assert dict(found.growth) == {"queries": 0.963}
     assert found.verdict is Verdict.REGRESSED
-    assert judge(tmp_path).judged(result(), points).growth == {}
+    assert judge(tmp_path).judge(result(), points).growth == {}
 
 
 def test_the_likely_cause_stands_with_what_is_red_and_with_what_is_better(tmp_path: Path) -> None:
     accept(tmp_path, result(data={"dataset": "a1"}))
     cause = "  likely cause: since the baseline was accepted, the dataset 100_offices has changed"
     assert cause in said(tmp_path, result(SLOW, data={"dataset": "b2"}))
-    better = judge(tmp_path).judged(result(statement(rows=5), data={"dataset": "b2"}))
+    better = judge(tmp_path).judge(result(statement(rows=5), data={"dataset": "b2"}))
     _, hint = notices([better], tmp_path)
     assert hint.startswith(cause)
 
 
 def test_a_block_is_not_judged_for_growth_and_that_is_told(tmp_path: Path) -> None:
-    found = judge(tmp_path).judged(result(budgets=Budgets(max_growth=1.1)))
+    found = judge(tmp_path).judge(result(budgets=Budgets(max_growth=1.1)))
     (one,) = found.findings
     assert (one.kind, one.fails) == (FindingKind.NOT_COMPARED, False)
-    (warning,) = warnings([found])
+    (warning,) = warning_lines([found])
     assert "max_growth could not be judged: a block of perf.measure() runs" in warning
     no_clones = result(budgets=Budgets(max_growth=1.1), same_layout=False, not_captured=("no",))
-    (one,) = judge(tmp_path).judged(no_clones).findings
+    (one,) = judge(tmp_path).judge(no_clones).findings
     assert one.message == "max_growth could not be judged: no"
 
 
@@ -145,7 +151,7 @@ def test_growth_that_was_not_captured_is_told_with_the_reason(tmp_path: Path) ->
     points = [Point("s", 100, {"queries": 1}), Point("l", 1_000, {"queries": 1})]
     given = {"plan_source": PlanSource.NONE, "not_captured": ("no LOAD",)}
     blind = result(budgets=Budgets(max_growth={"buffers": 1}), **given)
-    (warning,) = warnings([judge(tmp_path).judged(blind, points)])
+    (warning,) = warning_lines([judge(tmp_path).judge(blind, points)])
     assert "max_growth of buffers could not be judged" in warning
     assert warning.endswith("s and l (no LOAD)")
 
@@ -154,7 +160,7 @@ def test_a_damaged_baseline_is_an_error(tmp_path: Path) -> None:
     accept(tmp_path, result())
     (tmp_path / FILE).write_text("{")
     with pytest.raises(BaselineError, match="damaged"):
-        judge(tmp_path).judged(result())
+        judge(tmp_path).judge(result())
 
 
 def test_the_command_is_one_that_the_project_has(tmp_path: Path) -> None:
@@ -168,7 +174,7 @@ def changed(old: tuple[str, ...], new: tuple[str, ...]) -> Finding:
 
 
 def test_on_a_narrow_terminal_plans_stand_below_each_other() -> None:
-    assert plans(changed(INDEX, SEQ), 40) == [
+    assert plan_lines(changed(INDEX, SEQ), 40) == [
         "    old plan",
         "      Limit",
         "    -   Index Scan using by_name on t",
@@ -177,12 +183,14 @@ def test_on_a_narrow_terminal_plans_stand_below_each_other() -> None:
         "    +   Sort",
         "    +     Seq Scan on t",
     ]
-    assert plans(changed(INDEX, INDEX), 40) == []
-    assert plans(changed((), INDEX), 40) == []
+    assert plan_lines(changed(INDEX, INDEX), 40) == []
+    assert plan_lines(changed((), INDEX), 40) == []
 
 
 def test_a_node_that_went_is_marked_too() -> None:
-    assert plans(changed(("Limit", "  Sort", "    Seq Scan"), ("Limit", "  Seq Scan")), 80)[1:] == [
+    assert plan_lines(changed(("Limit", "  Sort", "    Seq Scan"), ("Limit", "  Seq Scan")), 80)[
+        1:
+    ] == [
         "      Limit        │ Limit",
         "    -   Sort       │",
         "          Seq Scan │   Seq Scan",
@@ -191,15 +199,15 @@ def test_a_node_that_went_is_marked_too() -> None:
 
 def test_a_long_list_of_statements_is_cut() -> None:
     many = result(*(statement(f"SELECT {'x' * n}") for n in range(1, 26)))
-    assert listed(many)[-1] == "  and 5 more statements"
-    assert len(listed(many)) == 21
+    assert statement_lines(many)[-1] == "  and 5 more statements"
+    assert len(statement_lines(many)) == 21
 
 
 def test_what_is_not_red_is_told_with_the_command_that_holds_it(tmp_path: Path) -> None:
     accept(tmp_path, result(statement(calls=5)))
-    better = judge(tmp_path).judged(result())
+    better = judge(tmp_path).judge(result())
     assert better.verdict is Verdict.IMPROVED
-    new = judge(tmp_path).judged(result(scenario="directory"))
+    new = judge(tmp_path).judge(result(scenario="directory"))
     missing, improved = notices([better, new], tmp_path)
     assert missing.startswith("NO BASELINE: directory: ")
     assert missing.endswith("commit: perfdata perf.accept")
@@ -210,7 +218,7 @@ def test_what_is_not_red_is_told_with_the_command_that_holds_it(tmp_path: Path) 
 def test_warnings_are_misestimates_and_what_was_not_compared(tmp_path: Path) -> None:
     accept(tmp_path, result())
     wrong = statement(misestimates=(Misestimate("Seq Scan on t", 1, 5_000),))
-    found = judge(tmp_path).judged(result(wrong, same_layout=False, not_captured=("no clone",)))
-    compared, estimated = warnings([found])
+    found = judge(tmp_path).judge(result(wrong, same_layout=False, not_captured=("no clone",)))
+    compared, estimated = warning_lines([found])
     assert "were not compared with the baseline: no clone" in compared
     assert estimated.startswith("report on 100_offices: misestimate: Seq Scan on t")

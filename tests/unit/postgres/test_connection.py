@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from perfdata import ConfigError, ConnectError, aio
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.url import describe, normalise_url
-from perfdata.text import first
+from perfdata.text import join_first
 
 
 @pytest.mark.parametrize(
@@ -110,5 +110,5 @@ def test_what_is_no_database_is_named() -> None:
 
 
 def test_long_lists_are_cut() -> None:
-    assert first(["a", "b"]) == "a, b"
-    assert first(list(range(1005)), 2) == "0, 1 and 1,003 more"
+    assert join_first(["a", "b"]) == "a, b"
+    assert join_first(list(range(1005)), 2) == "0, 1 and 1,003 more"

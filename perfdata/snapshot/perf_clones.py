@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from perfdata.errors import NoClonesError, RefusedError, ServerRefusedError
-from perfdata.load.maintenance import settle
+from perfdata.load.maintenance import freeze_and_analyse
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.link import run_checks
 from perfdata.snapshot.build import build
-from perfdata.snapshot.losses import refuse_crossing, refuse_requirements
+from perfdata.snapshot.losses import refuse_crossing
 from perfdata.snapshot.options import RestoreOptions
-from perfdata.snapshot.provide import REBUILDABLE, Current, decide, rebuild
+from perfdata.snapshot.provide import REBUILDABLE, Current, decide, rebuild_because
+from perfdata.snapshot.requirements import refuse_dangling_references
 from perfdata.snapshot.template import (
     TemplateRequest,
     check_template_space,
@@ -32,7 +33,6 @@ from perfdata.snapshot.template import (
     request_template,
 )
 from perfdata.target.guard import check_guard
-from perfdata.templates.clone import begin_run, make_clone, orphaned_clones
 from perfdata.templates.databases import (
     TargetDatabase,
     drop_database,
@@ -46,7 +46,13 @@ from perfdata.templates.databases import (
 from perfdata.templates.marks import Kind
 from perfdata.templates.properties import read_properties
 from perfdata.templates.swap import rows_written
-from perfdata.templates.template import find_template, unused_templates
+from perfdata.templates.template import (
+    begin_run,
+    find_template,
+    make_clone,
+    orphaned_clones,
+    unused_templates,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,7 +73,7 @@ _PRELOAD = "session_preload_libraries"
 
 
 @dataclass(frozen=True)
-class Sealed:
+class PreparedTemplate:
     """A template, and what was built (for which reason) or loaded for it.
 
     ``rows`` is None if the template existed already.
@@ -135,7 +141,7 @@ class Clones:
         """Drop a clone by its conninfo; sessions that are still open in it are ended."""
         drop_database(self._database.link, self._made.pop(conninfo), force=True)
 
-    def template(self, name: str) -> Sealed:
+    def template(self, name: str) -> PreparedTemplate:
         """Return the template of a dataset or snapshot; make it if there is none.
 
         A dataset's snapshot that is missing or stale is built first, as by provide_dataset. Raises
@@ -145,15 +151,15 @@ class Clones:
         decision = decide(target, name, options, may_build=True)
         if isinstance(decision, Current):
             try:
-                return self._sealed(decision.snapshot)
+                return self._prepare(decision.snapshot)
             except REBUILDABLE as error:
-                decision = rebuild(target, name, error, may_build=True)
+                decision = rebuild_because(target, name, error, may_build=True)
         built = build(target, name, options, self._report)
         if built.snapshot is None:
             raise NoClonesError(f"{name} was built but not saved")
-        return replace(self._sealed(built.snapshot), built=built, reason=decision.reason)
+        return replace(self._prepare(built.snapshot), built=built, reason=decision.reason)
 
-    def _sealed(self, snapshot: Snapshot) -> Sealed:
+    def _prepare(self, snapshot: Snapshot) -> PreparedTemplate:
         began = time.perf_counter()
         database, file = self._database, snapshot.open()
         lock_target(database.link, database.name, self._report)
@@ -171,7 +177,7 @@ class Clones:
                 write_mark(database.link, template.name, "", used)
         finally:
             unlock(database.link, lock_number(database.name))
-        return Sealed(template, None, "current", rows, time.perf_counter() - began)
+        return PreparedTemplate(template, None, "current", rows, time.perf_counter() - began)
 
     def _examine(self, link: Link, manifest: Manifest, seen: int | None) -> TemplateRequest:
         # Any rows are accepted: they go into perfdata's own clone, not into the target.
@@ -179,7 +185,7 @@ class Clones:
         plan = plan_template(link, manifest, self._target.settings, options)
         try:
             with link.transaction(reading=True):
-                refuse_requirements(plan, manifest)
+                refuse_dangling_references(plan, manifest)
                 refuse_crossing(link, plan)
                 run_checks(link, plan.checks)
                 fingerprint = fingerprint_for(link, plan)
@@ -196,7 +202,13 @@ class Clones:
         _drop_if_possible(database.link, old, force=False)
         check_template_space(database, request, file.manifest)
         template, _ = make_template(
-            database, conninfo, request, file, self._report, kind=Kind.PERF, finish=settle
+            database,
+            conninfo,
+            request,
+            file,
+            self._report,
+            kind=Kind.PERF,
+            finish=freeze_and_analyse,
         )
         return template
 

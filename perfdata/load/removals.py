@@ -12,7 +12,7 @@ from psycopg import sql
 
 from perfdata.errors import BoundaryError, LoadError, RefusedError
 from perfdata.load.plan import Existing
-from perfdata.text import first
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -80,7 +80,11 @@ def plan_removals(
         ]
     found = [(table, *rows[0]) for table, rows in zip(plan.tables, counts, strict=True)]
     if plan.existing is Existing.NONE and any(total for _, _, total in found):
-        full = ", ".join(f"{table.key} has {total:,} rows" for table, _, total in found if total)
+        full = ", ".join(
+            f"{table.key} has {total:,} {'row' if total == 1 else 'rows'}"
+            for table, _, total in found
+            if total
+        )
         raise RefusedError(
             "refused, nothing was touched: a snapshot of all rows is restored into empty tables "
             f"only, and {full}",
@@ -129,7 +133,7 @@ def _more_come(plan: Plan, table: Table, left: int) -> bool:
 
 
 def remove_rows(link: Link, plan: Plan, removals: Iterable[Removal]) -> None:
-    """Delete or truncate the rows that are removed."""
+    """Queue the removal of rows, by DELETE or TRUNCATE: sent with the next statement."""
     for removal in removals:
         if removal.going and not removal.truncate:
             where = plan.selection.where(removal.table)
@@ -138,7 +142,7 @@ def remove_rows(link: Link, plan: Plan, removals: Iterable[Removal]) -> None:
 
 
 def truncate(link: Link, tables: Collection[Table]) -> None:
-    """Truncate tables in one statement, which foreign keys among them permit."""
+    """Queue one TRUNCATE for all tables, which foreign keys among them permit."""
     if tables:
         names = sql.SQL(", ").join(table.only for table in tables)
         link.later(sql.SQL("TRUNCATE {}").format(names))
@@ -147,7 +151,7 @@ def truncate(link: Link, tables: Collection[Table]) -> None:
 def count_unflagged(
     link: Link, plan: Plan, removals: Iterable[Removal]
 ) -> list[tuple[Removal, Deferred]]:
-    """Count the unflagged rows of each table whose loaded rows must have the flag."""
+    """Queue the counts of unflagged rows in the tables whose loaded rows must have the flag."""
 
     def count(table: Table) -> Deferred:
         query = sql.SQL("SELECT count(*) FROM {} WHERE {}")
@@ -161,7 +165,7 @@ def count_unflagged(
 
 
 def check_flags(plan: Plan, counted: Iterable[tuple[Removal, Deferred]]) -> None:
-    """Raise LoadError if loaded rows lack the flag: no later load would remove them."""
+    """Raise LoadError if loaded rows lack the flag, since no later load would remove such rows."""
     for removal, count in counted:
         if extra := count.rows[0][0] - removal.staying:
             raise LoadError(
@@ -204,12 +208,12 @@ def _remedy(children: Collection[Table], selection: Selection) -> str:
     ways = ["Point those rows to rows that stay, or delete them"]
     if flagged := sorted({table.key for table in children if selection.has_flag(table)}):
         ways.append(
-            f"set {selection.flag_column} on those of {first(flagged)} if they are test data"
+            f"set {selection.flag_column} on those of {join_first(flagged)} if they are test data"
         )
     if others := sorted({table.key for table in children if not selection.has_flag(table)}):
         has = "have" if len(others) > 1 else "has"
         ways.append(
-            f"add {first(others)}, which {has} no column {selection.flag_column}, to "
+            f"add {join_first(others)}, which {has} no column {selection.flag_column}, to "
             "[tool.perfdata] whole_tables and create the snapshot again"
         )
     return "; or ".join(ways)
@@ -235,7 +239,7 @@ def _crossing_query(catalog: Catalog, selection: Selection, key: ForeignKey) -> 
 def _describe(catalog: Catalog, key: ForeignKey, rows: Rows) -> str:
     child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
     count = rows[0][1]
-    keys = first([row[0] for row in rows] + [None] * (count - len(rows)), limit=len(rows))
+    keys = join_first([row[0] for row in rows] + [None] * (count - len(rows)), limit=len(rows))
     return f"{child.key} → {parent.key} ({key.name}): {count:,} of {child.key}, e.g. {keys}"
 
 
