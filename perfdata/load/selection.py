@@ -141,7 +141,7 @@ def refuse_hidden_rows(tables: Collection[Table]) -> None:
     """Raise SchemaError if row-level security hides rows of the tables from this role."""
     if hidden := [table.key for table in tables if table.hidden]:
         raise SchemaError(
-            f"row-level security hides rows from this role: {join_first(hidden)}; nothing was "
-            "touched",
-            remedy="Use the tables' owner (unless it is FORCEd), or a role with BYPASSRLS",
+            f"row-level security hides rows from this role: {join_first(hidden)}",
+            remedy="Nothing was touched. Use the tables' owner (unless it is FORCEd), or a role "
+            "with BYPASSRLS",
         )

@@ -80,10 +80,9 @@ def sequences_check(wanted: Collection[str]) -> Check:
         present = {table_key(*row) for rows in answers for row in rows}
         if missing := [key for key in wanted if key not in present]:
             raise SchemaError(
-                f"the snapshot's sequences {', '.join(missing)} are not in the database; nothing "
-                "was touched",
-                remedy="Migrate the database to the snapshot's revision, or create the snapshot "
-                "again",
+                f"the snapshot's sequences {', '.join(missing)} are not in the database",
+                remedy="Nothing was touched. Migrate the database to the snapshot's revision, "
+                "or create the snapshot again",
             )
 
     return Check([_ALL] if wanted else [], judge)

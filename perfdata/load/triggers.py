@@ -156,9 +156,9 @@ class DisabledKeys:
             names = [f"{key.name} of {catalog.by_oid[key.child].key}" for key in others]
             raise SchemaError(
                 "these foreign keys are disabled, and only a superuser could disable them again "
-                f"after the load: {join_first(names)}; nothing was touched",
-                remedy="Enable them (ALTER TABLE … ENABLE TRIGGER ALL), drop them for the load, "
-                "or run it as a superuser",
+                f"after the load: {join_first(names)}",
+                remedy="Nothing was touched. Enable them (ALTER TABLE … ENABLE TRIGGER ALL), "
+                "drop them for the load, or run it as a superuser",
             )
         return kept
 

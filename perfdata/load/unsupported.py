@@ -53,18 +53,18 @@ def refuse_unsupported(rows: Rows) -> None:
     if rules := found.get("rule"):
         raise SchemaError(
             "rules rewrite what is written to these tables, so rows may silently stay or be "
-            f"lost: {join_first(rules)}; nothing was touched",
-            remedy="Disable them for the load (ALTER TABLE … DISABLE RULE)",
+            f"lost: {join_first(rules)}",
+            remedy="Nothing was touched. Disable them for the load (ALTER TABLE … DISABLE RULE)",
         )
     if keys := found.get("extension_key"):
         raise SchemaError(
             "the load can't drop and recreate these, because they tie the tables to an "
-            f"extension's: {join_first(keys)}; nothing was touched",
-            remedy="Drop them for the load",
+            f"extension's: {join_first(keys)}",
+            remedy="Nothing was touched. Drop them for the load",
         )
     if partitions := found.get("foreign"):
         raise SchemaError(
             "these partitions are foreign tables, whose rows are on another server: "
-            f"{join_first(partitions)}; nothing was touched",
-            remedy="Detach them for the load",
+            f"{join_first(partitions)}",
+            remedy="Nothing was touched. Detach them for the load",
         )

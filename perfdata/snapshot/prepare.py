@@ -58,8 +58,8 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
     if manifest.flag_column not in (None, flag):
         raise SchemaError(
             f"snapshot {manifest.name} holds the rows flagged by {manifest.flag_column}, but the "
-            f"flag here is {flag}; nothing was touched",
-            remedy=f"Create it again with {flag}, or set flag_column",
+            f"flag here is {flag}",
+            remedy=f"Nothing was touched. Create it again with {flag}, or set flag_column",
         )
     plan = Plan(
         catalog,
@@ -98,9 +98,8 @@ def _tables(
     if unflagged := [key for key in manifest.stats if key not in selected]:
         raise SchemaError(
             f"snapshot {manifest.name} has rows of {join_first(unflagged)}, which has no column "
-            f"{flag} and is not among its whole tables: they may not be filled; nothing was "
-            "touched",
-            remedy="Build or create it again",
+            f"{flag} and is not among its whole tables: they may not be filled",
+            remedy="Nothing was touched. Build or create it again",
         )
     if clean_existing and not manifest.all_rows:
         return list(selected.values())

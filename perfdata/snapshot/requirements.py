@@ -111,8 +111,9 @@ def _missing_keys(table: Table, requirement: Requirement, flag: str) -> sql.Comp
     if missing := sorted(set(columns) - {column.name for column in table.columns}):
         raise SchemaError(
             f"the snapshot's rows reference {table.key} by {', '.join(missing)}, which no longer "
-            "exists; nothing was touched",
-            remedy="Migrate the database to the snapshot's revision, or create the snapshot again",
+            "exists",
+            remedy="Nothing was touched. Migrate the database to the snapshot's revision, or "
+            "create the snapshot again",
         )
     arrays = [sql.Literal([key[n] for key in requirement.keys]) for n in range(len(columns))]
     names = [sql.Identifier(f"k{n}") for n in range(len(columns))]
