@@ -22,7 +22,7 @@ def test_tests_that_are_only_here_are_said_and_nothing_in_common_is_refused(
     assert code in {0, 1}
     code, out, said = repository.compare("--rev", "HEAD", "--only", "new")
     assert (code, out) == (2, "")
-    assert "no perf test that was asked for is in this tree and in HEAD" in said
+    assert "no selected perf test is in both this tree and HEAD" in said
     assert repository.left() == []
 
 
@@ -37,7 +37,7 @@ def test_a_revision_that_is_older_than_perf_tests_or_unknown_is_refused(
     repository.write("pyproject.toml", PROJECT)
     repository.shop()
     for rev, reason in (
-        ("HEAD~1", "holds perfdata itself, from before there were comparisons"),
+        ("HEAD~1", "contains a perfdata that cannot be compared yet"),
         ("HEAD", "has no [tool.perfdata] in pyproject.toml"),
         ("no_such", "names no commit"),
     ):
