@@ -75,7 +75,7 @@ class Confinement:
     def allows(self, requested: Destination, *, attempt: bool) -> bool:
         """Tell whether a connection can reach the target only.
 
-        ``attempt``: it is one attempt of a list of hosts that was allowed as a whole.
+        ``attempt``: the connection is one attempt on a list of hosts that was allowed as a whole.
         """
         if self.target is None:
             return False

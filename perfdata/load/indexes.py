@@ -1,6 +1,6 @@
 """Indexes in a load: dropped before the rows are loaded, and built after.
 
-This includes the indexes of primary keys and unique constraints: inserting random keys into an
+Indexes of primary keys and unique constraints are included: inserting random keys into an
 index row by row is the most expensive part of a load. Restores with all indexes in place and
 without: 76 and 83 ms at 411 rows, 263 and 221 ms at 32,101, 1.25 and 0.90 s at 321,001, 6.7 and
 4.15 s at 1,605,001.

@@ -34,7 +34,10 @@ class SequenceState(NamedTuple):
 
 
 class _Current(NamedTuple):
-    """A sequence now, and the furthest value within its bounds in the columns that it feeds."""
+    """The present state of a sequence, and the furthest value in the columns that it feeds.
+
+    Values outside the sequence's bounds are not considered.
+    """
 
     last_value: int
     is_called: bool
@@ -98,9 +101,9 @@ def advance_sequences(
 ) -> None:
     """Advance sequences past the values in the columns that they feed.
 
-    These are the sequences that feed one of the tables, and those in ``saved``. None is moved
-    backwards, unless ``anew`` and it feeds no other table: then it starts from its state in
-    ``saved``, or from its start, so that all new databases are equal.
+    The sequences are the ones that feed one of the tables, and the ones in ``saved``. No sequence
+    is moved backwards, except that with ``anew`` a sequence that feeds no other table starts from
+    its state in ``saved``, or from its START value, so that all new databases are equal.
     """
     saved = saved or {}
     names = {}

@@ -147,8 +147,8 @@ class DisabledKeys:
     def kept(self, catalog: Catalog, tables: Collection[Table]) -> list[ForeignKey]:
         """Return the disabled keys that need not be dropped, because they check no loaded row.
 
-        Both their tables are empty, and are truncated and filled together. Only a superuser can
-        disable the others again: raises SchemaError, naming them, for other roles.
+        Both tables of such a key are empty, and are truncated and filled together. Only a superuser
+        can disable the other keys again: raises SchemaError, naming the keys, for other roles.
         """
         kept = [key for key in self._keys if self._can_be_kept(key, catalog, tables)]
         others = [key for key in self._keys if key not in kept]

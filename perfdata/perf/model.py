@@ -129,7 +129,8 @@ class Budgets:
 
     ``max_repeats`` limits how often one line may send a statement with different parameters; the
     parts of a long list count once. ``max_growth`` is an exponent over the number of rows, or a
-    mapping from counters to exponents. These two are reported as findings.
+    mapping from counters to exponents. Exceeding one of these
+    two is reported as a finding.
     """
 
     max_queries: int | None = None

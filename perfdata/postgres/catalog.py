@@ -43,7 +43,7 @@ class Column:
     detail: TypeDetail
 
     def text(self, alias: str | None = None) -> sql.Composed:
-        """Make the expression for a value's text; it calls no user-defined cast."""
+        """Make the expression for a value's text, which calls no user-defined cast."""
         name = sql.Identifier(*([alias, self.name] if alias else [self.name]))
         return sql.SQL(_OUTPUTS[self.output]).format(name)
 

@@ -84,7 +84,7 @@ class Deferred:
 
     @property
     def rows(self) -> Rows:
-        """The statement's rows; it is sent now if nothing has been sent since."""
+        """The statement's rows; a statement that is still queued is sent now."""
         if self.answer is None:
             self._link.flush()
         return self.answer[0] if self.answer else []
@@ -225,8 +225,9 @@ class Link(ABC):
     def execute(self, query: Query, params: Params | None = None) -> int:
         """Run a command and return the number of rows it changed.
 
-        Outside a transaction it runs alone, so that it can be a command that must not be in one. It
-        then has the session's search path: use qualified names and no operators.
+        Outside a transaction the command runs alone, so that it can be one that PostgreSQL forbids
+        in transactions. It then has the session's search path: use qualified names and no
+        operators.
         """
         return self._answers([(query, params)])[0][1]
 
@@ -303,7 +304,7 @@ class Link(ABC):
     def on_safe_path(self) -> Iterator[None]:
         """Run a block with SAFE_PATH in the caller's transaction, then restore its search path.
 
-        Must enclose all work on a joined link. It does nothing for others, whose transactions set
+        Must enclose all work on a joined link. Does nothing on other links, whose transactions set
         the path themselves.
         """
         if not self.joined:

@@ -152,8 +152,8 @@ def read_statistics(link: Link, rows: Mapping[int, int]) -> Statistics | None:
     """Read the statistics of tables and their indexes; None from a server before 18.
 
     ``rows`` are the numbers of rows by table oid. Only for use in a transaction of the link, whose
-    settings decide how values are written. Tables that need ANALYZE are left out: see above, and
-    those of which much has changed since they were last analysed.
+    settings decide how values are written. Left out are tables that the server can't restore
+    (see the module), and tables with many changed rows since their last ANALYZE.
     """
     environment = link.value(_ENVIRONMENT)
     if environment is None:

@@ -215,8 +215,8 @@ class SessionDatabases:
     def _in_place(self, target: Target, name: str) -> Iterator[Dataset]:
         """Lock the target, with a dataset in it, against other perf tests of the same home.
 
-        It is loaded again for another dataset, and after any write on the server: even a write
-        that was rolled back changes the tables' physical layout.
+        The target is loaded again for another dataset, and after any write on the server: even a
+        write that was rolled back changes the tables' physical layout.
         """
         with self._locked():
             if self._loaded != (name, _last_write(target)):

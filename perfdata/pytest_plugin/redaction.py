@@ -40,7 +40,7 @@ _KEPT = {"nodeid", "location", "keywords"}
 class Redaction:
     """The plugin that replaces known passwords with stars.
 
-    Those of PERFDATA_DATABASE_URL and PGPASSWORD are always known.
+    The passwords in PERFDATA_DATABASE_URL and PGPASSWORD are always known.
     """
 
     def __init__(self) -> None:

@@ -90,7 +90,7 @@ def attach_notes(report: pytest.TestReport, config: pytest.Config) -> None:
 def junit_properties(results: Iterable[ScenarioResult]) -> Iterator[tuple[str, object]]:
     """Yield the properties of a test in JUnit's XML: dataset, verdict, counters, median time.
 
-    They are named ``perfdata.SCENARIO.queries`` and so on; unmeasured ones are omitted.
+    The names are ``perfdata.SCENARIO.queries`` and so on; unmeasured counters are omitted.
     """
     for result in results:
         found: dict[str, object] = {

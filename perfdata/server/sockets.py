@@ -60,7 +60,7 @@ class Socket:
     def conninfo(self, database: str) -> str:
         """Return the libpq key=value string of a database, of any name.
 
-        It overrides PGOPTIONS, PGHOSTADDR and the like, which are meant for other servers.
+        The string overrides PGOPTIONS, PGHOSTADDR and the like, which are meant for other servers.
         """
         from psycopg.conninfo import make_conninfo
 

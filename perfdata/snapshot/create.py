@@ -171,7 +171,7 @@ def _write(
 
 
 def _publish(file: IO[bytes], path: Path, options: CreateOptions, settings: Settings) -> None:
-    """Give the complete file its name; without ``replace``, never that of an existing file."""
+    """Give the complete file its name; without ``replace``, no existing file is replaced."""
     check_free(options.name, settings, replace=options.replace)
     if options.replace:
         give_name(file, path)

@@ -118,8 +118,8 @@ def refuse_losses(link: Link, lost: list[str], manifest: Manifest) -> NoReturn:
 def refuse_crossing(link: Link, plan: Plan) -> None:
     """Raise BoundaryError if tables that stay have rows that reference rows which are removed.
 
-    Those are rows that are not test data, and any row referenced by a key that the server does not
-    check.
+    Counted are references to rows that are not test data, and references of any row by a key that
+    the server does not check.
     """
     filled = {table.oid for table in plan.tables}
     keys = [

@@ -50,15 +50,15 @@ def restore_snapshot(
             template that has the snapshot's rows. Owner, grants, settings and comment stay; the
             replaced database is kept under another name. A role that may not do this restores in
             place, and the notes say why.
-        terminate: end the sessions that are open in a database that ``fresh`` replaces. Without
-            it they are named in a RefusedError.
+        terminate: end the sessions that are open in a database that ``fresh`` replaces. If False, a
+            RefusedError names the sessions.
         allow_drift: accept newer migrations and columns if every row still fits.
         rebuild_indexes: drop and rebuild indexes even if the tables hold other rows, which is
             faster from a million rows on. RefusedError while pg_dump reads the database.
         unflagged_rows: accept rows without the flag from the file: whole tables that the setting
             ``whole_tables`` does not name, and all rows although other tables hold rows.
-        as_superuser: let code run that other roles wrote (checks, defaults, index expressions). It
-            may then do whatever the role of this connection may.
+        as_superuser: let code run that other roles wrote (checks, defaults, index expressions). The
+            code may then do whatever the role of this connection may.
         lock_timeout_s: how many seconds to wait for locks; LoadError then names their holders.
         settings: those of the current folder by default.
         report: called with progress.

@@ -88,8 +88,8 @@ def find_snapshot(
 ) -> Snapshot:
     """Return the snapshot of that name.
 
-    Raises SnapshotNotFoundError, SnapshotDamagedError and InvalidNameError. The first suggests the
-    closest name, among those of ``datasets`` too.
+    Raises SnapshotNotFoundError, SnapshotDamagedError and InvalidNameError. SnapshotNotFoundError
+    suggests the closest name, also among ``datasets``.
     """
     settings = settings or Settings.load()
     if snapshot_exists(name, settings):

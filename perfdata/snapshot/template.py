@@ -84,7 +84,8 @@ def connect_target(
     """Connect to a server's maintenance database, over which the target is cloned or replaced.
 
     With ``report``, first wait for other restores that replace the target, and keep later ones
-    waiting: they give its name to another database. Raises NoClonesError if the role can't connect.
+    waiting: a restore gives the target's name to another database. Raises NoClonesError if the role
+    can't connect.
     """
     name = database_name(conninfo)
     with ExitStack() as stack:
@@ -129,7 +130,7 @@ def request_template(
     version: object,
     seen: int | None,
 ) -> TemplateRequest:
-    """Return the template that a target needs; ``version`` is that of how it is made."""
+    """Return the template that a target needs; ``version`` says how templates are made."""
     facts = asdict(manifest)
     for incidental in ("name", "description", "created_at"):
         del facts[incidental]

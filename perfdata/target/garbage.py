@@ -128,10 +128,11 @@ def collect_databases(
 ) -> Collected:
     """Remove orphaned and unfinished databases, replaced ones, and unused templates.
 
-    On the embedded server those of all targets, else those of ``conninfo``'s database, which the
-    guard must allow. Only databases with a valid mark are removed. Kept are the templates last
-    used, databases that perfdata.restore protects and all that belong to them, and, unless
-    ``lost_rows``, replaced databases that have, or may have, rows that the new ones lack.
+    On the embedded server, databases of all targets are removed; elsewhere only databases of the
+    target in ``conninfo``, which the guard must allow. Only databases with a valid mark are
+    removed. Kept are the templates last used, databases that perfdata.restore protects and all that
+    belong to them, and, unless ``lost_rows``, replaced databases that have, or may have, rows that
+    the new ones lack.
 
     Args:
         dry: remove nothing, and return what would be removed.

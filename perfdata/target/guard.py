@@ -114,8 +114,8 @@ def check_guard(link: Link, settings: Settings) -> None:
 def refusal(link: Link, settings: Settings) -> GuardError | None:
     """Return the reason why rows of this database may not be replaced, None if they may.
 
-    They may on the embedded server, known by its system identifier, and in databases listed in
-    PERFDATA_ALLOW or ``[tool.perfdata] allow``. ``perfdata.restore`` forbids it on either.
+    Rows may be replaced on the embedded server, known by its system identifier, and in databases
+    listed in PERFDATA_ALLOW or ``[tool.perfdata] allow``, unless ``perfdata.restore`` is set.
     """
     database, forbidden = link.rows(_FORBIDDEN)[0]
     if forbidden:

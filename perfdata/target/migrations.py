@@ -45,7 +45,7 @@ class History:
     """A project's migrations: parents before children, unrelated ones by revision id.
 
     ``parents`` and ``paths`` are by revision; a path is the same on every machine. ``heads`` are
-    Alembic's: they include a head that another one depends on, which Alembic never writes to a
+    Alembic's, including a head that another head depends on, which Alembic never writes to a
     database's alembic_version.
     """
 

@@ -96,7 +96,7 @@ def _migrations(job: Job) -> Path:
 
 
 def _anchor(migrations: Path) -> Path:
-    """Return the folder that migrations are named relative to: that of alembic.ini or env.py."""
+    """Return the folder that migrations are named relative to: of alembic.ini, or of env.py."""
     return (migrations.parent if migrations.is_file() else migrations).resolve()
 
 

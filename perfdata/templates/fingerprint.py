@@ -96,7 +96,7 @@ def fingerprint_database(
 ) -> str:
     """Hash everything in a database except the rows of the tables that a load fills.
 
-    That is: all definitions, the rows of other tables and of materialised views that the filled
+    Hashed are all definitions, the rows of other tables and of materialised views that the filled
     tables do not feed, and the states of sequences that neither feed the filled tables nor are
     ``moved`` (by key). Returns a sha256 in hexadecimal.
     """

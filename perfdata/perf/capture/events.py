@@ -184,7 +184,7 @@ def around(*, autocommit: bool) -> tuple[str, str, str]:
 
 
 def count_fetched(cursor: Any, count: RunningCount) -> None:
-    """Count a server-side cursor's rows as they are made: it forgets their number when closed."""
+    """Count a server-side cursor's rows as they are fetched: a closed cursor has no count."""
     # A cursor may be executed again: rows count for its last statement only.
     factory = getattr(cursor.row_factory, "plain", cursor.row_factory)
 

@@ -56,10 +56,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class ScenarioSelection:
-    """The tests to compare: those of the scenario ``only``, or all.
+    """The tests to compare: the tests of the scenario ``only``, or all tests.
 
     ``measured`` are the tests that measured the scenario in the last run. If none of them exists,
-    tests are selected whose names contain the scenario's.
+    the tests whose names contain the scenario's are selected.
     """
 
     only: str = ""

@@ -11,7 +11,7 @@ these differences between the trees:
     d* = ((first half - second half of one) - (first half - second half of the other)) / 2
 
 A real difference between the trees is in both halves and cancels out, as does what slows both
-trees in the same rounds. The variance is that of d: the median of half the rounds has twice the
+trees in the same rounds. d* has the variance of d: the median of half the rounds has twice the
 variance, two halves make it four times, and dividing by 2 removes the factor 4. Many such d* form
 the *null distribution*.
 
@@ -21,8 +21,8 @@ slow median. With the medians aligned first, and one tree noisier than the other
 change in a third of unchanged trees, in simulations with 30 rounds; this test does so in 4 to 12
 of 100, for a nominal 5.
 
-A change counts if it is at least 5 %, above the 95th percentile of the null distribution, above
-the difference between two processes of the same tree (A/A), and present in both of these. One
+A change counts if it is at least 5 %, above the 95th percentile of the null distribution, above the
+difference between two processes of the same tree (A/A), and present in both of these processes. One
 process may be faster than another of the same code in all of its rounds, for example by its memory
 layout, which no split of the rounds reveals.
 """

@@ -11,9 +11,10 @@ order after each:
     round   test, seconds                        → round, or enough
     end     test, failed, skipped, timed, results
 
-``errors`` are those of the collection, ``foreign`` the modules imported from elsewhere, ``data`` is
-the digest of the snapshot. ``failed`` and ``skipped`` give the reason or are empty, ``results`` are
-ScenarioCounts, ``timed`` is the scenario that was timed. Every change of this needs a new PROTOCOL.
+``errors`` are pytest's of the collection, ``foreign`` the modules imported from elsewhere, ``data``
+is the digest of the snapshot. ``failed`` and ``skipped`` give the reason or are empty, ``results``
+are ScenarioCounts, ``timed`` is the scenario that was timed. Every change of the events or orders
+needs a new PROTOCOL.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ class RoundTimer:
 def foreign_modules(tree: Path, other: Path | None, project: str) -> Iterator[str]:
     """Yield the application's imported modules that are not from ``tree``.
 
-    They come from ``other`` through an editable install or an absolute import path, or from
+    Such modules come from ``other`` through an editable install or an absolute import path, or from
     site-packages if an installed copy of the project precedes the tree.
     """
     top = project.partition(".")[0]

@@ -109,10 +109,10 @@ def _not_judged(name: str, points: Sequence[Point], not_captured: Sequence[str])
 def other_datasets(
     dataset: Dataset, asked: Iterable[str], project: Project | None
 ) -> tuple[str, ...]:
-    """Return the other datasets that a scenario runs on: those ``asked`` for, or a smaller one.
+    """Return the other datasets that a scenario runs on: the ones ``asked`` for, or a smaller one.
 
-    The latter has the smallest product of parameters among the project's datasets with the same
-    parameters, none of them greater. Raises ConfigError if there is none.
+    The smaller dataset has the smallest product of parameters among the project's datasets with the
+    same parameters, none of them greater. Raises ConfigError if there is none.
     """
     if given := tuple(name for name in dict.fromkeys(asked) if name != dataset.name):
         return given

@@ -33,7 +33,7 @@ _INSERT = re.compile(r"\s*INSERT\b", re.IGNORECASE)
 class Judge:
     """Judges the results of a test.
 
-    ``root`` is the project's folder, ``folder`` that of the test's file, which contains the
+    ``root`` is the project's folder, ``folder`` the folder of the test's file, which contains the
     baselines; ``width`` is the terminal's, in columns.
     """
 

@@ -175,7 +175,7 @@ class Perf:
     def _capture(self, runner: Runner[T]) -> tuple[Capture, T, float]:
         """Return the counted run's capture, return value and duration in seconds.
 
-        That is the first run if it wrote, else the second.
+        The first run is counted if it wrote, else the second.
         """
         facts, warm = runner.facts(), False
         while True:

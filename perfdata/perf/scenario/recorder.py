@@ -70,7 +70,7 @@ class ScenarioOptions:
 class ScenarioDatabase:
     """The database that a scenario runs on, and the source of further clones.
 
-    ``url`` is that of the test's clone. If there are no clones, it is that of the target,
+    ``url`` is the URL of the test's clone. Without clones it is the URL of the target,
     ``databases`` is None and ``no_clones`` gives the reason. ``driver`` is used by the engines of
     coroutine functions; ``data`` is ScenarioResult.data.
     """

@@ -79,7 +79,7 @@ class Runner(ABC, Generic[T]):
 class EventLoop:
     """The event loop on which a test's coroutines run, one after the other.
 
-    It is created when it is first used.
+    The loop is created when it is first used.
     """
 
     def __init__(self) -> None:
