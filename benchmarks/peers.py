@@ -182,7 +182,10 @@ def restore_whole(bench: Bench) -> Pair:
     bench.make("peers_dumped", "template0")
     found: list[float] = []
     aftercare: list[float] = []
-    with timed(loading, "restore_statistics", aftercare), timed(loading, "vacuum_and_analyze", aftercare):
+    with (
+        timed(loading, "restore_statistics", aftercare),
+        timed(loading, "vacuum_and_analyze", aftercare),
+    ):
         with clock(found):
             done = _restore(bench, "peers_restored")
         check_strategy(done, "whole tables")
