@@ -195,6 +195,19 @@ def test_a_snapshot_made_by_hand_is_never_built_over(here: Target) -> None:
     assert count(here, "support_plan_cycles") == 100
 
 
+def test_a_damaged_snapshot_made_by_hand_is_told_and_not_built_again(here: Target) -> None:
+    build_dataset(here, NAME, snapshot=False)
+    path = create_snapshot(here.conninfo, NAME, "by hand", settings=here.settings).path
+    damaged = path.read_bytes()[:-9]
+    path.write_bytes(damaged)
+    with psycopg.connect(here.conninfo) as connection:
+        connection.execute("DELETE FROM support_plan_cycles WHERE id > 1")
+    with pytest.raises(SnapshotDamagedError, match="its body has"):
+        provide_dataset(here, NAME)
+    assert path.read_bytes() == damaged
+    assert count(here, "support_plan_cycles") == 1
+
+
 def test_a_build_replaces_flagged_rows_and_no_others(here: Target) -> None:
     with psycopg.connect(here.conninfo) as connection:
         connection.execute(
