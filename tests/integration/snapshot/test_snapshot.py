@@ -260,6 +260,20 @@ def test_an_idle_connections_own_lock_timeout_is_as_before(loaded: str, settings
         assert connection.execute("SHOW lock_timeout").fetchone() == ("7s",)
 
 
+def test_an_idle_connections_own_lock_timeout_is_as_before_where_the_wait_was_in_vain(
+    loaded: str, settings: Settings
+) -> None:
+    with (
+        psycopg.connect(loaded, autocommit=True) as holder,
+        psycopg.connect(loaded, autocommit=True) as connection,
+    ):
+        holder.execute("SELECT pg_advisory_lock(1885696614)")
+        connection.execute("SET lock_timeout = '7s'")
+        with pytest.raises(LoadError, match="another load or create did not end"):
+            create_snapshot(connection, "timed", settings=settings, lock_timeout_s=0.1)
+        assert connection.execute("SHOW lock_timeout").fetchone() == ("7s",)
+
+
 def test_a_joined_create_lets_nobody_write_between_two_tables(
     loaded: str, settings: Settings
 ) -> None:
