@@ -320,6 +320,16 @@ def test_a_name_that_is_taken_meanwhile_is_not_taken_away(
     assert not list(settings.home.glob("snapshots/.*.tmp"))
 
 
+def test_a_name_that_is_taken_meanwhile_in_another_case_is_refused(
+    loaded: str, settings: Settings
+) -> None:
+    other = settings.home / "snapshots" / "Late.json.zst"
+    with pytest.raises(SnapshotExistsError, match="'Late' already"):
+        create_snapshot(loaded, "late", settings=settings, report=lambda _event: other.touch())
+    other.unlink()
+    assert not other.with_name("late.json.zst").exists()
+
+
 def test_a_required_row_that_is_flagged_itself_is_missing(
     database_url: str, loaded: str, settings: Settings
 ) -> None:
