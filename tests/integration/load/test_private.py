@@ -156,3 +156,22 @@ def test_an_error_of_the_second_connection_ends_the_restore(
         fresh()
     assert state(shop, maintenance) == before
     assert others(maintenance, shop) == {}
+
+
+def test_rows_without_the_flag_end_the_restore(
+    fresh: Callable[..., Restored], shop: str, settings: Settings, maintenance: str
+) -> None:
+    """A file that says that all its rows have it."""
+    run(shop, "DROP TABLE countries CASCADE")
+    before = state(shop, maintenance)
+    run(shop, "INSERT INTO customers VALUES (1000, 'a real one', false)")
+    path = create_snapshot(shop, NAME, all_rows=True, settings=settings, replace=True).path
+    run(shop, "DELETE FROM customers WHERE id = 1000")
+    file = SnapshotFile.open(path)
+    manifest = replace(file.manifest, all_rows=False, flag_column="is_test_data", sequences={})
+    body = path.read_bytes()[file.body_at :]
+    path.write_bytes(manifest_frame(manifest) + body)
+    with pytest.raises(LoadError, match="customers: 1 of the loaded rows have no true"):
+        fresh()
+    assert state(shop, maintenance) == before
+    assert others(maintenance, shop) == {}
