@@ -85,7 +85,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def acceptance(session: nox.Session) -> None:
-    """Compare real revisions, and load what is large; arguments go to pytest."""
+    """Compare revisions, load what is large, run many perf sessions; arguments go to pytest."""
     run_tests(session, "tests/acceptance")
 
 

@@ -1,4 +1,4 @@
-"""A repository for each test; its comparisons run on one server a worker."""
+"""A repository for each comparison, and the fixtures of the integration tests."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from tests.integration.conftest import (
     _clusters_removed,
     databases,
     empty_url,
+    inner,
+    own_home,
     server,
     settings,
     target,
@@ -23,7 +25,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Fixtures of the integration tests.
-__all__ = ["_clusters_removed", "databases", "empty_url", "server", "settings", "target"]
+__all__ = [
+    "_clusters_removed",
+    "databases",
+    "empty_url",
+    "inner",
+    "own_home",
+    "server",
+    "settings",
+    "target",
+]
 
 
 @pytest.fixture(scope="session")
