@@ -115,7 +115,7 @@ class SessionDatabases:
         The previous one is dropped; the caller has closed its connections.
         """
         if self._template_in_use is None:
-            raise ConfigError("no test runs on a clone")
+            raise ConfigError("a fresh clone was asked for outside of a test that runs on a clone")
         self._drop_fresh_clone()
         self._fresh_clone = self._open_clones().make(self._template_in_use)
         return _url(self._fresh_clone)

@@ -233,7 +233,8 @@ def _check_unchanged(file: SnapshotFile) -> None:
 def _check_same(link: Link, request: TemplateRequest) -> Catalog:
     """Return the clone's catalog; raise LoadError if the target changed after it was examined.
 
-    The catalog is needed as a restore that ended meanwhile gave the foreign keys other oids.
+    Its foreign keys may have other oids than those examined: a restore that ended meanwhile has
+    dropped and added them.
     """
     catalog = read_catalog(link)
     if (
