@@ -12,8 +12,8 @@ from perfdata.postgres.connection import open_link
 from perfdata.postgres.url import normalise_url
 from perfdata.project import load_project
 from perfdata.server.binaries import server_major
+from perfdata.snapshot.checks.staleness import key_parts
 from perfdata.snapshot.format.manifest import FORMAT
-from perfdata.snapshot.staleness import key_parts
 from perfdata.snapshot.store import snapshot_path
 
 if TYPE_CHECKING:

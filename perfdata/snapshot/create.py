@@ -31,11 +31,11 @@ from perfdata.postgres.statistics import read_statistics
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.progress import Event, silent
 from perfdata.project import flag_of
+from perfdata.snapshot.checks.requirements import describe_requirements, find_requirements
+from perfdata.snapshot.checks.staleness import key_parts
 from perfdata.snapshot.format.frames import STATISTICS_MAX_BYTES, listed_bytes
 from perfdata.snapshot.format.manifest import Manifest, fingerprint_schema
 from perfdata.snapshot.format.writer import BackgroundCalls, BodyWriter, manifest_frame
-from perfdata.snapshot.requirements import describe_requirements, find_requirements
-from perfdata.snapshot.staleness import key_parts
 from perfdata.snapshot.store import Snapshot, check_free, snapshot_path
 from perfdata.target.migrations import database_heads, read_history
 from perfdata.target.target import project_of

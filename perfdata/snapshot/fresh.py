@@ -18,16 +18,16 @@ from perfdata.postgres.connection import open_link
 from perfdata.postgres.link import run_checks
 from perfdata.postgres.locks import consistent_read, explain_lock_timeout, lock_timeout
 from perfdata.postgres.sessions import refuse_sessions
-from perfdata.snapshot.in_place import log_restore
-from perfdata.snapshot.losses import (
+from perfdata.snapshot.checks.losses import (
     lost_words,
     refuse_crossing,
     refuse_losses,
     rows_lost_by_fresh,
 )
+from perfdata.snapshot.checks.requirements import refuse_dangling_references
+from perfdata.snapshot.in_place import log_restore
 from perfdata.snapshot.options import Restored
 from perfdata.snapshot.prepare import application_name
-from perfdata.snapshot.requirements import refuse_dangling_references
 from perfdata.snapshot.template import (
     TemplateRequest,
     check_clone_space,

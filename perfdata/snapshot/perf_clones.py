@@ -17,10 +17,10 @@ from perfdata.load.maintenance import freeze_and_analyse
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.link import run_checks
 from perfdata.snapshot.build import build
-from perfdata.snapshot.losses import refuse_crossing
+from perfdata.snapshot.checks.losses import refuse_crossing
+from perfdata.snapshot.checks.requirements import refuse_dangling_references
 from perfdata.snapshot.options import RestoreOptions
 from perfdata.snapshot.provide import REBUILDABLE, Current, decide, rebuild_because
-from perfdata.snapshot.requirements import refuse_dangling_references
 from perfdata.snapshot.template import (
     TemplateRequest,
     check_template_space,

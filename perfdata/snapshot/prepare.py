@@ -17,8 +17,8 @@ from perfdata.postgres.link import run_checks
 from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.project import flag_of
-from perfdata.snapshot.drift import Drift
-from perfdata.snapshot.requirements import required_check
+from perfdata.snapshot.checks.drift import Drift
+from perfdata.snapshot.checks.requirements import required_check
 from perfdata.target.guard import check_guard
 from perfdata.target.migrations import read_history
 from perfdata.target.target import project_of

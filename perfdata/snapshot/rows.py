@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from perfdata.errors import RefusedError, SnapshotDamagedError
 from perfdata.load.plan import TableLoad
 from perfdata.postgres.copy import JSON_CSV, csv_blocks
-from perfdata.snapshot.losses import rows_missing_from_file
+from perfdata.snapshot.checks.losses import rows_missing_from_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

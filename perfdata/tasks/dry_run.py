@@ -109,7 +109,7 @@ def _tell_rebuild(target: Target, name: str, plan: str, options: RestoreOptions)
 
 
 def _tell_preview(preview: RestorePreview, *, keep: bool) -> None:
-    from perfdata.snapshot.losses import lost_words
+    from perfdata.snapshot.checks.losses import lost_words
     from perfdata.text import join_first
 
     print("all checks that precede the first change passed")

@@ -250,7 +250,7 @@ def verify(
 ) -> None:
     """Check a snapshot's whole file against its checksums; exit 1 if it is damaged."""
     from perfdata.errors import SnapshotDamagedError, SnapshotDiffersError, SnapshotStaleError
-    from perfdata.snapshot.staleness import check_current, check_flagged
+    from perfdata.snapshot.checks.staleness import check_current, check_flagged
     from perfdata.snapshot.store import find_snapshot
     from perfdata.snapshot.verify import verify_snapshot
 

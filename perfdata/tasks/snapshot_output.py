@@ -115,7 +115,7 @@ def print_snapshot(snapshot: Snapshot) -> None:
 
 def manifest_notes(snapshot: Snapshot) -> list[str]:
     """Return a snapshot's own notes, the tables it leaves out, and the rows it requires."""
-    from perfdata.snapshot.requirements import describe_requirements
+    from perfdata.snapshot.checks.requirements import describe_requirements
 
     manifest = snapshot.manifest
     notes = list(manifest.notes)

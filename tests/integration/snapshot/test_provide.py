@@ -33,7 +33,7 @@ from perfdata import (
     provide_dataset,
 )
 from perfdata.postgres.url import normalise_url
-from perfdata.snapshot.staleness import check_current
+from perfdata.snapshot.checks.staleness import check_current
 from perfdata.target.migrations import migrate, read_history
 from perfdata.tasks.task import configured_project, untouched_target
 from perfdata.welfare import project

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from perfdata.errors import SchemaError, SnapshotStaleError
 from perfdata.postgres.link import Check
 from perfdata.postgres.types import accepts
-from perfdata.snapshot.staleness import compare_migrations
+from perfdata.snapshot.checks.staleness import compare_migrations
 from perfdata.target.migrations import heads_of, version_queries
 from perfdata.text import join_first
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from perfdata.postgres.catalog import Catalog, Column
     from perfdata.postgres.link import Rows
+    from perfdata.snapshot.checks.staleness import MigrationDifferences
     from perfdata.snapshot.format.manifest import Manifest
-    from perfdata.snapshot.staleness import MigrationDifferences
     from perfdata.target.migrations import History
 
 _NOT_NULL = " not null"
