@@ -26,6 +26,7 @@ from perfdata.postgres.copy import TEXT
 from perfdata.postgres.locks import LOCK_TIMEOUT_S, load_lock
 from perfdata.postgres.reflection import read_catalog
 from perfdata.progress import silent
+from perfdata.server.environment import Variables
 from perfdata.snapshot.create import CreateOptions, create, writable_path
 from perfdata.snapshot.options import Built, RestoreOptions
 from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
@@ -98,8 +99,9 @@ def build(
         check_guard(link, settings)
         _check_migrations(link, project, target)
         with load_lock(link, shared=False, timeout_s=options.lock_timeout_s):
-            plan, rows = _plan(link, target, project.flag_column, dataset, options)
-            loaded = load(link, plan, rows, report)
+            plan, rows = _plan(link, target, project, dataset, options)
+            with rows.variables.applied():
+                loaded = load(link, plan, rows, report)
             total = sum(loaded.rows.values())
             logged = log_change(link, f"built dataset {name}", total, "generated")
             saved = None
@@ -126,19 +128,20 @@ def preview_build(target: Target, name: str, options: RestoreOptions) -> None:
     with open_link(target.conninfo) as link:
         check_guard(link, target.settings)
         _check_migrations(link, project, target)
-        preview_load(link, *_plan(link, target, project.flag_column, dataset, options))
+        preview_load(link, *_plan(link, target, project, dataset, options))
 
 
 @dataclass(frozen=True)
 class DatasetRows:
     """The rows that a dataset generates, as a RowSource.
 
-    The dataset's code may connect to no other database than ``conninfo``.
+    The dataset's code may connect to no other database than ``conninfo``, and reads ``variables``.
     """
 
     dataset: Dataset
     selection: Selection
     conninfo: str = field(repr=False)
+    variables: Variables = field(default_factory=Variables)
     statistics: None = None
 
     def check(self, link: Link, plan: Plan) -> None:
@@ -147,7 +150,8 @@ class DatasetRows:
     def tables(self, catalog: Catalog, keys: Collection[str] | None = None) -> Iterator[TableLoad]:
         """Yield the tables in the dataset's order; raise SchemaError for one without the flag."""
         dataset, code = self.dataset, f"dataset {self.dataset.name}"
-        for rows in confine(lambda: dataset.generate(dataset), code, self.conninfo):
+        where = (code, self.conninfo, self.variables.loopback)
+        for rows in confine(lambda: dataset.generate(dataset), *where):
             table = catalog.table(rows.table)
             if not self.selection.has_flag(table):
                 raise SchemaError(
@@ -155,14 +159,15 @@ class DatasetRows:
                     f"{self.selection.flag_column} to tell them from other rows",
                     remedy="Add the column, or leave the table out of the dataset",
                 )
-            blocks = confine(partial(iter, rows.blocks), code, self.conninfo)
+            blocks = confine(partial(iter, rows.blocks), *where)
             if keys is None or table.key in keys:
                 yield TableLoad(table, rows.columns, blocks, TEXT)
 
 
 def _plan(
-    link: Link, target: Target, flag: str, dataset: Dataset, options: RestoreOptions
+    link: Link, target: Target, project: Project, dataset: Dataset, options: RestoreOptions
 ) -> tuple[Plan, DatasetRows]:
+    flag = project.flag_column
     catalog, selection = read_catalog(link), Selection(flag)
     plan = Plan(
         catalog,
@@ -176,7 +181,8 @@ def _plan(
         rebuild_indexes=options.rebuild_indexes,
         as_superuser=options.as_superuser,
     )
-    return plan, DatasetRows(dataset, selection, explicit_conninfo(target.conninfo))
+    conninfo = explicit_conninfo(target.conninfo)
+    return plan, DatasetRows(dataset, selection, conninfo, project.variables(conninfo))
 
 
 def check_replaceable(name: str, settings: Settings, *, replace: bool) -> None:

@@ -105,7 +105,7 @@ def read_history(project: Project | None) -> History:
     cached = _histories.get(project.migrations)
     if cached is not None and cached.stamp == hash_file_stats(cached.folders):
         return cached.history
-    job = Job("read_history", project.name, migrations=str(project.migrations))
+    job = Job.of("read_history", project, migrations=str(project.migrations))
     return _cache(project.migrations, run_job(job))
 
 
@@ -159,11 +159,8 @@ def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[s
     """
     if project.migrations is None:
         raise MigrationError(f"project {project.name} has no migrations")
-    job = Job(
-        "migrate",
-        project.name,
-        migrations=str(project.migrations),
-        conninfo=explicit_conninfo(conninfo),
+    job = Job.of(
+        "migrate", project, explicit_conninfo(conninfo), migrations=str(project.migrations)
     )
     history = _cache(project.migrations, run_job(job, report))
     with open_link(conninfo) as link:
@@ -181,7 +178,7 @@ def tables_digest(project: Project) -> str:
     """Hash the DDL that makes the tables of the project's metadata; cached in this process."""
     key = (tuple(sys.path), project.metadata)
     if key not in _digests:
-        _digests[key] = run_job(Job("hash_tables", project.name, metadata=project.metadata))
+        _digests[key] = run_job(Job.of("hash_tables", project, metadata=project.metadata))
     return _digests[key]
 
 
@@ -194,11 +191,11 @@ def create_tables(
     if the tables were made from other metadata or can't be made, ElsewhereError if the metadata's
     module connects to another database.
     """
-    job = Job(
+    job = Job.of(
         "create_tables",
-        project.name,
+        project,
+        explicit_conninfo(conninfo),
         metadata=project.metadata,
-        conninfo=explicit_conninfo(conninfo),
         stop_command=settings.command("db.stop"),
     )
     _digests[tuple(sys.path), project.metadata] = run_job(job, report)

@@ -88,8 +88,9 @@ def _run(job: Job, report: Report) -> dict[str, object]:
     from perfdata.libpq import clear_environment
 
     clear_environment()  # the conninfo holds all that libpq's variables say about the target
+    os.environ.update(job.variables)
     fix = ENV_PY if job.migrations else ()
-    with confined(job.code, job.conninfo, fix) as confinement:
+    with confined(job.code, job.conninfo, fix, job.loopback) as confinement:
         try:
             return {"answer": TASKS[job.task](job, report)}
         except (Exception, SystemExit) as error:  # noqa: BLE001  a project's code may raise any
@@ -112,7 +113,7 @@ def _failure(job: Job, error: BaseException) -> MigrationError:
     else:
         said = f"{type(error).__name__}: {error}"
     text = f"{job.code} failed: {said}{_place(error)}"
-    return MigrationError(_without_password(text, job.conninfo))
+    return MigrationError(_without_password(_without_password(text, job.conninfo), job.loopback))
 
 
 def _place(error: BaseException) -> str:
