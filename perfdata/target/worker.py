@@ -24,6 +24,7 @@ from perfdata.errors import MigrationError, PerfdataError
 from perfdata.target.job import GRACE_S, Job, error_fields
 from perfdata.target.metadata import create_all, hash_tables
 from perfdata.target.revisions import read_scripts, upgrade
+from perfdata.variables import line_for_missing, message_of, missing_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,9 +112,12 @@ def _failure(job: Job, error: BaseException) -> MigrationError:
     elif isinstance(error, CommandError):
         said = str(error)
     else:
-        said = f"{type(error).__name__}: {error}"
-    text = f"{job.code} failed: {said}{_place(error)}"
-    return MigrationError(_without_password(_without_password(text, job.conninfo), job.loopback))
+        said = message_of(error)
+    text = _without_password(f"{job.code} failed: {said}{_place(error)}", job.conninfo)
+    remedy = ""
+    if names := missing_variables(error):
+        remedy = f"Set {' and '.join(names)} {line_for_missing(names, job.variables)}"
+    return MigrationError(_without_password(text, job.loopback), remedy=remedy)
 
 
 def _place(error: BaseException) -> str:
