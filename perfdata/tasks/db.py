@@ -73,12 +73,16 @@ def status(_context: Context, *, json: bool = False) -> None:
         print_json(facts)
         return
     server_settings: Any = facts.pop("settings")
+    variables: Any = facts.pop("environment")
     if facts.get("socket_url") == facts["url"]:
         facts.pop("socket_url", None)
     print_facts({name: _plain(value) for name, value in facts.items()})
     if server_settings:
         print("\nserver settings")
         print_facts({f"  {name}": value for name, value in server_settings.items()})
+    if variables:
+        print("\nthe application's variables")
+        print_facts({f"  {name}": value for name, value in variables.items()})
 
 
 @task(options={"driver": "a SQLAlchemy URL for asyncpg, psycopg or psycopg2; default: libpq's URL"})
@@ -182,6 +186,7 @@ def _embedded(settings: Settings) -> dict[str, object]:
     from dataclasses import asdict
 
     from perfdata.server.embedded import EmbeddedServer
+    from perfdata.server.environment import application_variables
 
     status = EmbeddedServer(settings).status()
     facts = {
@@ -189,7 +194,9 @@ def _embedded(settings: Settings) -> dict[str, object]:
         "url": status.url() if status.running else None,
         "socket_url": status.socket_url() if status.running else None,
     }
-    return {**facts, **asdict(status)}
+    # Of a server that was never started, they would have to be chosen.
+    variables = application_variables(settings).shown() if status.running else {}
+    return {**facts, **asdict(status), "environment": variables}
 
 
 def _reached(settings: Settings) -> dict[str, object]:
@@ -199,6 +206,7 @@ def _reached(settings: Settings) -> dict[str, object]:
     replaced, None where they may.
     """
     from perfdata.postgres.connection import open_link
+    from perfdata.server.environment import application_variables
     from perfdata.target.guard import locate, refusal
 
     with open_link(settings.database_url) as link:
@@ -214,6 +222,7 @@ def _reached(settings: Settings) -> dict[str, object]:
             "allow_entry": locate(link).entry,
             "refusal": refusal(link, settings),
             "settings": dict(server_settings),
+            "environment": application_variables(settings).shown(),
         }
 
 

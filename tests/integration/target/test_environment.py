@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 from dataclasses import replace
@@ -159,6 +160,18 @@ def test_a_database_given_by_url_is_the_url(shop: EnvShop) -> None:
         done = shop.run(*command, **variables)
         assert done.returncode == 0, done.stderr
     assert shop.tables("given") == ["alembic_version", "items"]
+
+
+def test_the_status_shows_the_variables_without_the_password(shop: EnvShop) -> None:
+    status = json.loads(shop.run("db.status", "--json").stdout)
+    port, host = str(status["port"]), "127.0.0.1"
+    url = f"postgresql://perfdata:***@{host}:{port}/perfdata"
+    expected = {"DATABASE_URL": url, "POSTGRES_SERVER": host, "POSTGRES_PORT": port}
+    assert status["environment"] == expected
+    printed = shop.run("db.status").stdout
+    assert f"the application's variables\n  DATABASE_URL     {url}\n" in printed
+    assert "environment" not in printed
+    assert shop.run("db.url").stdout == f"{shop.server.status().url(password=True)}\n"
 
 
 def connect(driver: str, url: str) -> None:
