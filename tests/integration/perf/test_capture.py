@@ -413,7 +413,7 @@ def test_a_role_that_may_not_clone_restores_in_place_and_says_so(
     inner.write(test_forms=FORMS)
     url = owned("plain", "")
     code, said = inner.run(
-        *("-k", "reader or executemany or psycopg"),
+        *("-k", "reader or executemany or psycopg or pipeline"),
         PERFDATA_DATABASE_URL=url,
         PERFDATA_ALLOW=entry(url),
     )
@@ -428,6 +428,9 @@ def test_a_role_that_may_not_clone_restores_in_place_and_says_so(
         batch = [calls for _, calls, plan in _plans(inner.results()[name]) if "Update" in plan[0]]
         assert batch[0] == (7 if name == "test_executemany" else 2)
     assert inner.results()["test_psycopg"]["time"] is None, "its commits can't be undone"
+    piped = inner.results()["test_pipeline"]
+    assert [(one["calls"], one["rows"]) for one in piped["statements"]] == [(1, 51), (1, 10)]
+    assert _plans(piped) == [], "an EXPLAIN would end the pipeline"
 
 
 def test_a_role_that_may_make_databases_clones_and_asks_explain(
