@@ -1,4 +1,4 @@
-"""The project's perf tests, run by pytest in a process of its own."""
+"""The project's perf tests, run by pytest in a child process."""
 
 from __future__ import annotations
 

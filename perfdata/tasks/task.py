@@ -155,7 +155,7 @@ def discard_output() -> None:
 
 
 def _in_one_line(error: PerfdataError) -> str:
-    """Join a message to one line; statements to copy keep lines of their own."""
+    """Join a message to one line; statements to copy keep their lines."""
     text = options_for_keywords(str(error))
     return text if isinstance(error, (ElsewhereError, PrivilegesError)) else " ".join(text.split())
 
