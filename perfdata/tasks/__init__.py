@@ -4,8 +4,9 @@ A project adds the namespaces to its own tasks.py::
 
     from invoke import Collection
     from perfdata.tasks import dataset, db, perf, snapshot
+    from perfdata.tasks.init import init
 
-    ns = Collection(dataset, db, perf, snapshot)
+    ns = Collection(dataset, db, perf, snapshot, init)
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ def main() -> None:
     from invoke.collection import Collection
 
     from perfdata.tasks import dataset, db, perf, snapshot
+    from perfdata.tasks.init import init
     from perfdata.tasks.program import StrictProgram
 
-    namespace = Collection(dataset, db, perf, snapshot)
+    namespace = Collection(init, dataset, db, perf, snapshot)
     StrictProgram(
         name="perfdata", binary="perfdata", version=version("perfdata"), namespace=namespace
     ).run()
