@@ -14,7 +14,6 @@ from perfdata.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-BUNDLED_PROJECT = "perfdata.welfare:project"
 _KEYS: dict[str, type] = {
     "project": str,
     "home": str,
@@ -25,7 +24,13 @@ _KEYS: dict[str, type] = {
     "whole_tables": list,
 }
 SNAPSHOT_SUFFIX = ".json.zst"
-_VARIABLES = ("PERFDATA_DATABASE_URL", "PERFDATA_HOME", "PERFDATA_PG_BIN", "PERFDATA_ALLOW")
+_VARIABLES = (
+    "PERFDATA_PROJECT",
+    "PERFDATA_DATABASE_URL",
+    "PERFDATA_HOME",
+    "PERFDATA_PG_BIN",
+    "PERFDATA_ALLOW",
+)
 _INTERNAL = {"PERFDATA_COMPARE"}  # set by perf.compare for its own processes
 
 
@@ -36,7 +41,8 @@ class Settings:
     - ``root``: the folder of the pyproject.toml with ``[tool.perfdata]``, else the start folder;
       ``configured`` tells which
     - ``home``: the folder of snapshots, results and the embedded server
-    - ``project``: where the Project is found, as ``package.module:attribute``
+    - ``project``: where the Project is found, as ``package.module:attribute``; None if none is
+      configured
     - ``database_url``: the target; None for the embedded server
     - ``pg_bin``: the folder of PostgreSQL's programs; None for the bundled ones
     - ``allow``: databases whose rows may be deleted, as ``host:port/database`` (wildcards are
@@ -48,7 +54,7 @@ class Settings:
 
     root: Path
     home: Path
-    project: str = BUNDLED_PROJECT
+    project: str | None = None
     database_url: str | None = field(default=None, repr=False)
     pg_bin: Path | None = None
     allow: tuple[str, ...] = ()
@@ -81,7 +87,7 @@ class Settings:
         return cls(
             root=root,
             home=folder("PERFDATA_HOME", "home") or root / ".perfdata",
-            project=table.get("project") or BUNDLED_PROJECT,
+            project=environ.get("PERFDATA_PROJECT") or table.get("project") or None,
             database_url=environ.get("PERFDATA_DATABASE_URL") or table.get("database_url") or None,
             pg_bin=folder("PERFDATA_PG_BIN", "pg_bin"),
             allow=(*allow, *table.get("allow", ())),
@@ -107,6 +113,11 @@ class Settings:
                 "set PERFDATA_HOME to a writable folder"
             ) from error
         return self.home
+
+
+def is_setting(key: str) -> bool:
+    """Tell whether ``[tool.perfdata]`` may have a key."""
+    return key in _KEYS
 
 
 def snapshots_folder(home: Path) -> Path:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from perfdata.dataset import Dataset
 
 FLAG_COLUMN = "is_test_data"
+NO_PROJECT_REMEDY = (
+    "Run: perfdata init, which sets one up, or set project in [tool.perfdata] of pyproject.toml"
+)
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,20 @@ class Project:
         return metadata
 
 
+def find_project(settings: Settings) -> Project | None:
+    """Return the project of the settings (see load_project), None if none is configured."""
+    return load_project(settings) if settings.project else None
+
+
 def load_project(settings: Settings) -> Project:
     """Import the project of the settings; their root is added to the import path.
 
-    Raises ConfigError if it is not found, and ElsewhereError if it connects to a database other
-    than the settings' while it is imported. It cannot connect to the embedded server, which may not
-    be running yet.
+    Raises ConfigError if none is configured or it is not found, and ElsewhereError if it connects
+    to a database other than the settings' while it is imported. It cannot connect to the embedded
+    server, which may not be running yet.
     """
+    if settings.project is None:
+        raise ConfigError(no_project_reason(settings), remedy=NO_PROJECT_REMEDY)
     root = str(settings.root)
     if root not in sys.path:
         sys.path.insert(0, root)
@@ -117,6 +127,15 @@ def load_project(settings: Settings) -> Project:
         migrations=project.migrations and settings.root / project.migrations,
         flag_column=flag_of(project, settings),
     )
+
+
+def no_project_reason(settings: Settings) -> str:
+    """Say where a project was looked for."""
+    if settings.configured:
+        where = f"[tool.perfdata] of {settings.root / 'pyproject.toml'} has no key project"
+    else:
+        where = f"no pyproject.toml at or above {settings.root} has [tool.perfdata]"
+    return f"no project is configured: {where}"
 
 
 def _readable(url: str | None) -> str | None:

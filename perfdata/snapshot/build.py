@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from perfdata.driver_hooks import confine
 from perfdata.errors import (
-    DatasetNotFoundError,
     MigrationError,
     SchemaError,
     SnapshotDamagedError,
@@ -26,6 +25,7 @@ from perfdata.postgres.copy import TEXT
 from perfdata.postgres.locks import LOCK_TIMEOUT_S, load_lock
 from perfdata.postgres.reflection import read_catalog
 from perfdata.progress import silent
+from perfdata.project import load_project
 from perfdata.snapshot.create import CreateOptions, create, writable_path
 from perfdata.snapshot.options import Built, RestoreOptions
 from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
@@ -87,9 +87,9 @@ def build(
     replace: bool = False,
 ) -> Built:
     """Build a dataset (see build_dataset)."""
-    project = _project(target, name)
-    dataset = project.dataset(name)
     settings = target.settings
+    project = load_project(settings)
+    dataset = project.dataset(name)
     if snapshot:
         check_replaceable(name, settings, replace=replace)
         writable_path(name, settings)  # before the rows are loaded
@@ -121,7 +121,7 @@ def build(
 
 def preview_build(target: Target, name: str, options: RestoreOptions) -> None:
     """Make the checks that precede the first change of a build; raise what it would raise."""
-    project = _project(target, name)
+    project = load_project(target.settings)
     dataset = project.dataset(name)
     with open_link(target.conninfo) as link:
         check_guard(link, target.settings)
@@ -207,17 +207,6 @@ def _explain_rows_stay(name: str, target: Target) -> Iterator[None]:
             f"{error.reason}. The rows of {name} are built and in {target.described()}",
             remedy=f"{error.remedy or 'Correct that'}, and build it again",
         ) from error
-
-
-def _project(target: Target, name: str) -> Project:
-    project = target.project
-    if project is None:
-        raise DatasetNotFoundError(
-            f"no dataset is named {name!r}: no [tool.perfdata] project was found, and the bundled "
-            "one is used on the embedded server only",
-            remedy="Set project in [tool.perfdata] of pyproject.toml",
-        )
-    return project
 
 
 def _check_migrations(link: Link, project: Project, target: Target) -> None:

@@ -30,7 +30,7 @@ from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.statistics import read_statistics
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.progress import Event, silent
-from perfdata.project import flag_of
+from perfdata.project import find_project, flag_of
 from perfdata.snapshot.checks.requirements import describe_requirements, find_requirements
 from perfdata.snapshot.checks.staleness import key_parts
 from perfdata.snapshot.format.frames import STATISTICS_MAX_BYTES, listed_bytes
@@ -38,7 +38,6 @@ from perfdata.snapshot.format.manifest import Manifest, fingerprint_schema
 from perfdata.snapshot.format.writer import BackgroundCalls, BodyWriter, manifest_frame
 from perfdata.snapshot.store import Snapshot, check_free, snapshot_path
 from perfdata.target.migrations import database_heads, read_history
-from perfdata.target.target import project_of
 from perfdata.temporary import give_name, temporary_beside
 
 if TYPE_CHECKING:
@@ -194,7 +193,7 @@ def _read(
             "the database's encoding is SQL_ASCII, so its bytes can't be saved as text",
             remedy="Move the data to a database with encoding UTF8",
         )
-    project = project_of(link, settings)
+    project = find_project(settings)
     flag = flag_of(project, settings)
     roles = link.later(OTHER_ROLES)
     catalog = read_catalog(link)

@@ -16,12 +16,11 @@ from perfdata.postgres.catalog import table_key
 from perfdata.postgres.link import run_checks
 from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
-from perfdata.project import flag_of
+from perfdata.project import find_project, flag_of
 from perfdata.snapshot.checks.drift import Drift
 from perfdata.snapshot.checks.requirements import required_check
 from perfdata.target.guard import check_guard
 from perfdata.target.migrations import read_history
-from perfdata.target.target import project_of
 from perfdata.templates.databases import is_owned
 from perfdata.text import join_first
 
@@ -45,7 +44,7 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
     the plan contains.
     """
     check_guard(link, settings)
-    project = project_of(link, settings)
+    project = find_project(settings)
     drift = Drift(manifest, allowed=options.allow_drift)
     with link.transaction(reading=True):
         roles = link.later(OTHER_ROLES)

@@ -34,7 +34,7 @@ def failed(task: Task, **options: str) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "pyproject.toml").write_text("[tool.perfdata]\n")
+    (tmp_path / "pyproject.toml").write_text('[tool.perfdata]\nproject = "perfdata.welfare"\n')
     monkeypatch.delenv("PERFDATA_HOME", raising=False)
     monkeypatch.delenv("PERFDATA_DATABASE_URL", raising=False)
     monkeypatch.chdir(tmp_path)
