@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from perfdata.driver_hooks import confined
@@ -46,6 +46,7 @@ class Project:
       without migrations
     - ``sources``: default ``sources`` of its datasets
     - ``flag_column``: the boolean column that marks test data
+    - ``settings``: those that it was loaded with; load_project sets them
     """
 
     name: str
@@ -55,6 +56,7 @@ class Project:
     tables_from_metadata: bool = False
     sources: tuple[str, ...] = ()
     flag_column: str = FLAG_COLUMN
+    settings: Settings | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the combination of arguments, and pass ``sources`` on to the datasets."""
@@ -126,6 +128,7 @@ def load_project(settings: Settings) -> Project:
         datasets=tuple(replace(dataset, defined_in=module) for dataset in project.datasets),
         migrations=project.migrations and settings.root / project.migrations,
         flag_column=flag_of(project, settings),
+        settings=settings,
     )
 
 

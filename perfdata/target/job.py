@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from perfdata import errors
 from perfdata.errors import MigrationError, PerfdataError
 from perfdata.progress import Event, silent
+from perfdata.target.inputs import Inputs
 
 if TYPE_CHECKING:
     from perfdata.progress import Report
@@ -52,6 +53,11 @@ def run_job(job: Job, report: Report = silent) -> Any:
     Raises ElsewhereError if the project's code connects to anything but the target, and
     MigrationError if it fails in any other way.
     """
+    return run_job_with_inputs(job, report)[0]
+
+
+def run_job_with_inputs(job: Job, report: Report = silent) -> tuple[Any, Inputs]:
+    """Run a job as run_job does; return its answer and what that was made from."""
     python = Path(sys.executable or "")
     if "python" not in python.name.lower():  # a program that embeds Python
         python = Path(sys.prefix, "bin", "python")
@@ -74,7 +80,7 @@ def run_job(job: Job, report: Report = silent) -> Any:
         _end(process)
 
 
-def _follow(process: subprocess.Popen[str], job: Job, report: Report) -> Any:
+def _follow(process: subprocess.Popen[str], job: Job, report: Report) -> tuple[Any, Inputs]:
     if process.stdin is not None and process.stdout is not None:
         with suppress(BrokenPipeError):  # the exit code below says how the child ended
             process.stdin.write(json.dumps(asdict(job)) + "\n")
@@ -86,7 +92,7 @@ def _follow(process: subprocess.Popen[str], job: Job, report: Report) -> Any:
             elif "error" in message:
                 raise error_from(**message["error"])
             else:
-                return message["answer"]
+                return message["answer"], Inputs(**message["inputs"])
     raise MigrationError(
         f"the process that runs {job.code} exited with code {process.wait()} before it was done"
     )

@@ -65,7 +65,8 @@ def open_target(settings: Settings, report: Report = silent) -> Target:
     with _migrate_lock(settings):
         project = target.project
         if project is not None and project.tables_from_metadata:
-            create_tables(target.conninfo, project, target.settings, report)
+            if not _has_tables(target, project):
+                create_tables(target.conninfo, project, target.settings, report)
         elif project is not None and _is_behind(target):
             migrate(target.conninfo, project, report)
     return target
@@ -137,6 +138,13 @@ def _is_behind(target: Target) -> bool:
     if project is None or project.migrations is None:
         return False
     return bool(pending_migrations(target, project))
+
+
+def _has_tables(target: Target, project: Project) -> bool:
+    """Tell whether the tables were made from the present metadata."""
+    with open_link(target.conninfo) as link:
+        made_from = link.value(MADE_FROM)
+    return made_from is not None and made_from == tables_digest(project)
 
 
 def pending_migrations(target: Target, project: Project) -> list[str]:

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from perfdata.driver_hooks import confined
 from perfdata.errors import MigrationError, PerfdataError
+from perfdata.target.inputs import loaded_inputs
 from perfdata.target.job import GRACE_S, Job, error_fields
 from perfdata.target.metadata import create_all, hash_tables
 from perfdata.target.revisions import read_scripts, upgrade
@@ -91,7 +92,8 @@ def _run(job: Job, report: Report) -> dict[str, object]:
     fix = ENV_PY if job.migrations else ()
     with confined(job.code, job.conninfo, fix) as confinement:
         try:
-            return {"answer": TASKS[job.task](job, report)}
+            answer = TASKS[job.task](job, report)
+            return {"inputs": asdict(loaded_inputs(answer)), "answer": answer}
         except (Exception, SystemExit) as error:  # noqa: BLE001  a project's code may raise any
             # A refused connection may surface as something vaguer, such as a pool's time-out.
             found = confinement.refused or error
