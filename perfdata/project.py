@@ -96,9 +96,9 @@ class Project:
 def load_project(settings: Settings) -> Project:
     """Import the project of the settings; their root is added to the import path.
 
-    Raises ConfigError if it is not found, and ElsewhereError if it connects to a database other
-    than the settings' while it is imported. It cannot connect to the embedded server, which may not
-    be running yet.
+    Raises ConfigError if it is not found, ProjectCodeError if its code raises an exception, and
+    ElsewhereError if it connects to a database other than the settings' while it is imported. It
+    cannot connect to the embedded server, which may not be running yet.
     """
     root = str(settings.root)
     if root not in sys.path:
