@@ -32,6 +32,7 @@ _VARIABLES = (
     "PERFDATA_ALLOW",
 )
 _INTERNAL = {"PERFDATA_COMPARE"}  # set by perf.compare for its own processes
+_OUTPUT = {"PERFDATA_TRACEBACK"}  # of tasks, no setting
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Return a warning for each PERFDATA_* variable that is not a setting."""
     warnings = []
     for name in sorted(environ):
-        if name.startswith("PERFDATA_") and name not in {*_VARIABLES, *_INTERNAL}:
+        if name.startswith("PERFDATA_") and name not in {*_VARIABLES, *_INTERNAL, *_OUTPUT}:
             close = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.8)
             hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(_VARIABLES)}"
             warnings.append(f"{name} is not a setting of perfdata; {hint}")

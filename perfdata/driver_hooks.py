@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from perfdata.addresses import SOCKET_FOLDERS, Destination, destination_at, resolve
 from perfdata.config import Settings
-from perfdata.errors import ElsewhereError, ProgramRefusedError, RefusedError
+from perfdata.errors import ElsewhereError, PerfdataError, ProgramRefusedError, RefusedError
 from perfdata.libpq import effective_parameters
+from perfdata.tracebacks import code_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,7 +36,10 @@ _own: ContextVar[bool] = ContextVar("perfdata's own connection", default=False)
 
 
 class Confinement:
-    """A block in which a project's code can connect to one target only (see confined)."""
+    """A block in which a project's code can connect to one target only (see confined).
+
+    Whatever the code raises leaves the block as a PerfdataError.
+    """
 
     def __init__(self, code: str, conninfo: str | None, fix: Sequence[str]) -> None:
         self.code = code
@@ -48,8 +52,17 @@ class Confinement:
         _confinements.append(self)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         _confinements.remove(self)
+        if isinstance(error, (Exception, SystemExit)) and not isinstance(error, PerfdataError):
+            failed = code_error(self.code, error, passwords=self.passwords)
+            raise self.refused or failed from error
+
+    @property
+    def passwords(self) -> list[str]:
+        """The target's password, if it has one; for texts that must not contain it."""
+        password = (self._parameters or {}).get("password")
+        return [password] if password else []
 
     @functools.cached_property
     def target(self) -> Destination | None:
@@ -109,8 +122,8 @@ def confined(code: str, conninfo: str | None, fix: Sequence[str] = ()) -> Confin
     """Return a context manager that refuses connections to anything but the database of a conninfo.
 
     With None it refuses every connection. A refused connection is an ElsewhereError, a program a
-    ProgramRefusedError. ``code`` names the confined code in the error; ``fix`` are lines that say
-    how to change it.
+    ProgramRefusedError, any other exception but KeyboardInterrupt a ProjectCodeError. ``code``
+    names the confined code in the error; ``fix`` are lines that say how to change it.
     """
     return Confinement(code, conninfo, fix)
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from perfdata.dataset import TableRows
 from perfdata.driver_hooks import confine
 from perfdata.errors import (
     MigrationError,
+    ProjectCodeError,
     SchemaError,
     SnapshotDamagedError,
     SnapshotError,
@@ -69,7 +71,8 @@ def build_dataset(
         report: called with progress.
 
     The other arguments are those of restore_snapshot. Raises DatasetNotFoundError,
-    SnapshotExistsError, MigrationError, and what restore_snapshot raises for the database.
+    SnapshotExistsError, MigrationError, ProjectCodeError for an exception of the dataset's code,
+    and what restore_snapshot raises for the database.
     """
     options = RestoreOptions(
         rebuild_indexes=rebuild_indexes, as_superuser=as_superuser, lock_timeout_s=lock_timeout_s
@@ -148,6 +151,7 @@ class DatasetRows:
         """Yield the tables in the dataset's order; raise SchemaError for one without the flag."""
         dataset, code = self.dataset, f"dataset {self.dataset.name}"
         for rows in confine(lambda: dataset.generate(dataset), code, self.conninfo):
+            _check_type(code, rows)
             table = catalog.table(rows.table)
             if not self.selection.has_flag(table):
                 raise SchemaError(
@@ -158,6 +162,11 @@ class DatasetRows:
             blocks = confine(partial(iter, rows.blocks), code, self.conninfo)
             if keys is None or table.key in keys:
                 yield TableLoad(table, rows.columns, blocks, TEXT)
+
+
+def _check_type(code: str, rows: object) -> None:
+    if not isinstance(rows, TableRows):
+        raise ProjectCodeError(f"{code} yields a {type(rows).__name__}, not TableRows")
 
 
 def _plan(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfdata import errors
-from perfdata.errors import MigrationError, PerfdataError
+from perfdata.errors import MigrationError, PerfdataError, ProjectCodeError
 from perfdata.progress import Event, silent
 from perfdata.target.inputs import Inputs
 
@@ -51,7 +51,7 @@ def run_job(job: Job, report: Report = silent) -> Any:
     """Run a job in a child process and return its answer.
 
     Raises ElsewhereError if the project's code connects to anything but the target, and
-    MigrationError if it fails in any other way.
+    MigrationError (of the project's code MigrationFailedError) if it fails in any other way.
     """
     return run_job_with_inputs(job, report)[0]
 
@@ -107,6 +107,10 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.communicate()
 
 
+class ChildTraceback(Exception):  # noqa: N818  the cause of an error
+    """The traceback of an exception in the child process, as text."""
+
+
 def error_fields(error: PerfdataError) -> dict[str, object]:
     """Return an error as plain data; a class of the project's own becomes its nearest of ours."""
     kind = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
@@ -122,4 +126,6 @@ def error_from(kind: str, fields: dict[str, Any]) -> PerfdataError:
     for name, value in fields.items():
         setattr(error, name, tuple(value) if isinstance(value, list) else value)
     error.args = (error.reason,)
+    if isinstance(error, ProjectCodeError):
+        error.__cause__ = ChildTraceback(f"\n{error.traceback}")
     return error

@@ -24,10 +24,12 @@ from perfdata.errors import (
     ElsewhereError,
     PerfdataError,
     PrivilegesError,
+    ProjectCodeError,
     RefusedError,
 )
 from perfdata.tasks.output import options_for_keywords
 from perfdata.temporary import FULL
+from perfdata.tracebacks import VARIABLE as TRACEBACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,6 +141,8 @@ def _exit_codes() -> Iterator[None]:
     try:
         yield
     except PerfdataError as error:
+        if isinstance(error, ProjectCodeError) and os.environ.get(TRACEBACK):
+            print(error.traceback, file=sys.stderr)
         raise Exit(f"error: {_in_one_line(error)}", code=Code.ERROR) from error
     except KeyboardInterrupt:
         raise Exit("interrupted", code=Code.INTERRUPTED) from None
