@@ -21,6 +21,7 @@ from perfdata.postgres.url import describe
 from perfdata.progress import silent
 from perfdata.project import Migration
 from perfdata.target.job import Job, run_job
+from perfdata.templates.provenance import recorded_migration
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -165,7 +166,8 @@ def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[s
         migrations=str(project.migrations),
         conninfo=explicit_conninfo(conninfo),
     )
-    history = _cache(project.migrations, run_job(job, report))
+    with recorded_migration(conninfo):
+        history = _cache(project.migrations, run_job(job, report))
     with open_link(conninfo) as link:
         if history.pending(database_heads(link)):
             raise MigrationError(
