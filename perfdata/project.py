@@ -106,9 +106,9 @@ def find_project(settings: Settings) -> Project | None:
 def load_project(settings: Settings) -> Project:
     """Import the project of the settings; their root is added to the import path.
 
-    Raises ConfigError if none is configured or it is not found, ProjectCodeError if its code raises
-    an exception, and ElsewhereError if it connects to a database other than the settings' while it is
-    imported. It cannot connect to the embedded server, which may not be running yet.
+    Raises ConfigError if none is configured or it is not found, ProjectCodeError if its code
+    raises an exception, and ElsewhereError if it connects to a database other than the settings'
+    while it is imported. It cannot connect to the embedded server, which may not be running yet.
     """
     if settings.project is None:
         raise ConfigError(no_project_reason(settings), remedy=NO_PROJECT_REMEDY)

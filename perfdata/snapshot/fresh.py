@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from perfdata.templates.databases import Database
 
 # The version of how templates are made, part of every key: older templates are not found.
-_VERSION = 6
+_VERSION = 7
 _INSUFFICIENT_PRIVILEGE = "42501"
 
 # Without temporary tables, which only their own session sees.

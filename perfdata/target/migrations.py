@@ -19,6 +19,7 @@ from perfdata.progress import silent
 from perfdata.project import Migration
 from perfdata.target.answers import ask, run
 from perfdata.target.job import Job
+from perfdata.templates.provenance import recorded_migration
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -137,7 +138,8 @@ def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[s
         migrations=str(project.migrations),
         conninfo=explicit_conninfo(conninfo),
     )
-    history = run(job, _reading(project), project.settings, History.from_fields, report)
+    with recorded_migration(conninfo):
+        history = run(job, _reading(project), project.settings, History.from_fields, report)
     with open_link(conninfo) as link:
         if history.pending(database_heads(link)):
             raise MigrationError(

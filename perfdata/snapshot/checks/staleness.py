@@ -96,9 +96,10 @@ def _other_definition(
 
 
 def check_flagged(snapshot: Snapshot) -> None:
-    """Raise SnapshotStaleError if a snapshot holds more than flagged rows."""
+    """Raise SnapshotStaleError if a snapshot holds more than flagged rows or a dataset's own."""
     manifest = snapshot.manifest
-    if manifest.all_rows or manifest.whole_tables:
+    generated = manifest.dataset_fingerprint is not None
+    if manifest.all_rows or (manifest.whole_tables and not generated):
         whole = join_first(manifest.whole_tables) or "its tables"
         raise SnapshotStaleError(
             f"snapshot {snapshot.name} holds every row of {whole}, not only the flagged ones"
