@@ -30,6 +30,7 @@ PerfdataError
 ├── ResultsError              a perf run's results can't be read
 ├── ComparisonError           one side of a comparison did not finish
 ├── BaselineError             a baseline can't be read or written
+├── NotJudgedError            something asked for could not be measured, and the run is strict
 └── RegressedError            a scenario is worse than its baseline, or repeats statements
     └── BudgetExceededError   a scenario exceeds a limit of its marker
 """
@@ -246,6 +247,10 @@ class ComparisonError(PerfdataError):
 
 class BaselineError(PerfdataError):
     """A baseline can't be read or written."""
+
+
+class NotJudgedError(PerfdataError):
+    """Something that a marker or a baseline asks for could not be measured."""
 
 
 class RegressedError(PerfdataError):

@@ -23,6 +23,7 @@ class Verdict(Enum):
     REGRESSED = "regressed"
     UNSTABLE = "unstable"
     NO_BASELINE = "no_baseline"
+    NOT_JUDGED = "not_judged"  # something asked for could not be measured
 
 
 class PlanSource(Enum):
@@ -169,7 +170,8 @@ class FindingKind(Enum):
     MISESTIMATE = "misestimate"
     SETTINGS = "settings"  # the baseline had other settings: the likely cause of other findings
     DATA = "data"  # the dataset or the migrations have changed: likewise
-    NOT_COMPARED = "not_compared"  # could not be judged, with the reason
+    NOT_JUDGED = "not_judged"  # asked for (a budget, the baseline), but could not be measured
+    NOT_COMPARED = "not_compared"  # measured, but the baseline has nothing to compare it with
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,7 @@ class ScenarioResult:
     the project; ``accepted`` tells whether the file exists, ``accepted_counters`` are its
     counters. ``same_layout``: the scenario ran on a fresh clone, so that buffers and plans are
     comparable; otherwise they are shown but not judged, and ``not_captured`` gives the reason.
+    ``incomplete_counters`` names the counters that lack something that was sent.
     """
 
     scenario: str
@@ -215,6 +218,7 @@ class ScenarioResult:
     plan_source: PlanSource = PlanSource.NONE
     same_layout: bool = True
     not_captured: tuple[str, ...] = ()  # one line each: what could not be captured, and why
+    incomplete_counters: tuple[str, ...] = ()
     memory_bytes: int | None = None  # peak of Python's memory above the level before the run
     growth: Mapping[str, float] = field(default_factory=dict)  # counter -> exponent
     baseline: str = ""
@@ -259,9 +263,15 @@ class ScenarioResult:
 
     @property
     def verdict(self) -> Verdict:
-        """REGRESSED if a budget is exceeded or a finding fails, else relative to the baseline."""
+        """The verdict; of several that apply, the one that most needs attention.
+
+        REGRESSED if a budget is exceeded or a finding fails, NOT_JUDGED if something asked for
+        could not be measured, else relative to the baseline.
+        """
         if broken_budgets(self) or any(finding.fails for finding in self.findings):
             return Verdict.REGRESSED
+        if any(finding.kind is FindingKind.NOT_JUDGED for finding in self.findings):
+            return Verdict.NOT_JUDGED
         if not self.accepted:
             return Verdict.NO_BASELINE
         better = {FindingKind.FEWER_QUERIES, FindingKind.FEWER_ROWS, FindingKind.FEWER_BUFFERS}

@@ -63,7 +63,7 @@ _results_key = pytest.StashKey[tuple[Settings, list["ScenarioResult"]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --perf-dataset and --perf-only."""
+    """Add --perf-dataset, --perf-only and --perf-strict."""
     group = parser.getgroup("perfdata")
     group.addoption(
         "--perf-dataset",
@@ -71,6 +71,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run perf tests on this dataset or snapshot instead of their marker's",
     )
     group.addoption("--perf-only", action="store_true", help="run perf tests only")
+    group.addoption(
+        "--perf-strict",
+        action="store_true",
+        help="fail perf tests of which something asked for could not be measured",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -322,7 +327,9 @@ def _judge(request: pytest.FixtureRequest, settings: Settings) -> Judge:
 
     # Without a terminal, as in xdist's workers, the width is COLUMNS, or 80.
     width = request.config.get_terminal_writer().fullwidth
-    return Judge(settings.root, request.path.parent, _marker(request.node).threshold, width)
+    strict = request.config.getoption("--perf-strict")
+    threshold = _marker(request.node).threshold
+    return Judge(settings.root, request.path.parent, threshold, width, strict)
 
 
 def _others(

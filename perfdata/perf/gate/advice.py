@@ -28,6 +28,7 @@ _AGAINST_BASELINE = {
 # Failures that do not depend on the baseline, and the budgets that they exceed.
 _LIMITS = {FindingKind.REPEATED: "max_repeats", FindingKind.GROWTH: "max_growth"}
 _CAUSES = {FindingKind.SETTINGS, FindingKind.DATA}
+_WARNINGS = {FindingKind.MISESTIMATE, FindingKind.NOT_COMPARED, FindingKind.NOT_JUDGED}
 
 
 def accept_command(root: Path, scenario: str = "") -> str:
@@ -139,7 +140,7 @@ def _counts(statement: StatementCount, *, has_plans: bool) -> str:
 
 
 def notices(results: Sequence[ScenarioResult], root: Path) -> Iterator[str]:
-    """Yield notices on scenarios without a baseline and on improved ones."""
+    """Yield notices on scenarios without a baseline, on unjudged and on improved ones."""
     missing = [result for result in results if not result.accepted and result.baseline]
     if missing:
         names = ", ".join(dict.fromkeys(result.scenario for result in missing))
@@ -147,6 +148,10 @@ def notices(results: Sequence[ScenarioResult], root: Path) -> Iterator[str]:
             f"NO BASELINE: {names}: not compared with an accepted run; review the counts, accept "
             f"them and commit: {accept_command(root)}"
         )
+    unjudged = [result for result in results if result.verdict is Verdict.NOT_JUDGED]
+    if unjudged:
+        names = ", ".join(dict.fromkeys(result.scenario for result in unjudged))
+        yield f"NOT JUDGED: {names}: the warnings say what could not be measured, and why"
     for result in results:
         if improved := list(_improved_counters(result)):
             command_line = accept_command(root, result.scenario)
@@ -167,8 +172,20 @@ def _improved_counters(result: ScenarioResult) -> Iterator[str]:
 
 
 def warning_lines(results: Sequence[ScenarioResult]) -> Iterator[str]:
-    """Yield the findings that do not fail: misestimates, and what could not be compared."""
+    """Yield the findings that do not fail: misestimates, and what could not be judged."""
     for result in results:
         for finding in result.findings:
-            if finding.kind in {FindingKind.MISESTIMATE, FindingKind.NOT_COMPARED}:
+            if finding.kind in _WARNINGS:
                 yield f"{result.scenario} on {result.dataset}: {finding.message}"
+
+
+def unjudged_lines(result: ScenarioResult) -> list[str]:
+    """Describe what was asked for and could not be measured, one line each."""
+    who = f"{result.scenario} on {result.dataset}"
+    return [f"{who}: {message}" for message in unjudged_messages(result)]
+
+
+def unjudged_messages(result: ScenarioResult) -> list[str]:
+    """Return the messages on what was asked for and could not be measured."""
+    kind = FindingKind.NOT_JUDGED
+    return [finding.message for finding in result.findings if finding.kind is kind]

@@ -257,9 +257,11 @@ def _not_compared(result: ScenarioResult, baseline: Baseline) -> Iterator[Findin
     no_plans = result.plan_source is PlanSource.NONE or not result.same_layout
     if _judged(result, baseline) or (no_plans and baseline.plan_source is PlanSource.NONE):
         return
+    kind = FindingKind.NOT_JUDGED
     if no_plans:
         why = "; ".join(result.not_captured) or "they could not be captured"
     elif baseline.plan_source is PlanSource.NONE:
+        kind = FindingKind.NOT_COMPARED
         why = "it has none; accept this run, which has them"
     else:
         why = (
@@ -267,4 +269,4 @@ def _not_compared(result: ScenarioResult, baseline: Baseline) -> Iterator[Findin
             f"{baseline.plan_source.value}"
         )
     message = f"buffers and plans were not compared with the baseline: {why}"
-    yield Finding(FindingKind.NOT_COMPARED, fails=False, message=message)
+    yield Finding(kind, fails=False, message=message)

@@ -18,6 +18,7 @@ _COLOURS = {
     Verdict.REGRESSED: "bold red",
     Verdict.UNSTABLE: "yellow",
     Verdict.NO_BASELINE: "yellow",
+    Verdict.NOT_JUDGED: "yellow",
 }
 _COUNTERS = ("queries", "rows", "buffers", "temp_blocks")
 _GAP = 2

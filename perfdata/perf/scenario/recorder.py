@@ -121,6 +121,7 @@ class Recorder:
                 *capture.facts.notes,
                 *sorted(capture.unseen),
             ),
+            incomplete_counters=capture.incomplete_counters,
         )
 
     def record(self, result: ScenarioResult, points: Sequence[Point] = ()) -> None:

@@ -197,7 +197,7 @@ def test_a_changed_dataset_and_other_migrations_are_told_as_the_likely_cause() -
 def test_what_could_not_be_compared_is_told_and_not_red(given: dict[str, object], why: str) -> None:
     other = statement(plans=(plan(*SEQ, buffers=9_000, temp_blocks=9),))
     (one,) = found(result(other, **given))
-    assert (one.kind, one.fails) == (FindingKind.NOT_COMPARED, False)
+    assert (one.kind, one.fails) == (FindingKind.NOT_JUDGED, False)
     assert why in one.message
     red, _ = found(result(statement(calls=2), **given))
     assert red.kind is FindingKind.MORE_QUERIES

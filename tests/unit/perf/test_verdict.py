@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perfdata import BaselineError, BudgetExceededError, RegressedError
+from perfdata import BaselineError, BudgetExceededError, NotJudgedError, RegressedError
 from perfdata.perf.gate.advice import (
     accept_command,
     notices,
@@ -139,12 +139,28 @@ def test_the_likely_cause_stands_with_what_is_red_and_with_what_is_better(tmp_pa
 def test_a_block_is_not_judged_for_growth_and_that_is_told(tmp_path: Path) -> None:
     found = judge(tmp_path).judge(result(budgets=Budgets(max_growth=1.1)))
     (one,) = found.findings
-    assert (one.kind, one.fails) == (FindingKind.NOT_COMPARED, False)
+    assert (one.kind, one.fails) == (FindingKind.NOT_JUDGED, False)
     (warning,) = warning_lines([found])
     assert "max_growth could not be judged: a block of perf.measure() runs" in warning
     no_clones = result(budgets=Budgets(max_growth=1.1), same_layout=False, not_captured=("no",))
     (one,) = judge(tmp_path).judge(no_clones).findings
     assert one.message == "max_growth could not be judged: no"
+
+
+def test_what_was_not_judged_fails_only_where_the_judge_is_strict(tmp_path: Path) -> None:
+    accept(tmp_path, result())
+    blind = {"same_layout": False, "not_captured": ("no CREATEDB",)}
+    found = judge(tmp_path).judge(result(budgets=Budgets(max_buffers=500), **blind))
+    assert found.verdict is Verdict.NOT_JUDGED
+    judge(tmp_path).raise_failure(found)
+    with pytest.raises(NotJudgedError) as caught:
+        judge(tmp_path, strict=True).raise_failure(found)
+    assert str(caught.value).splitlines() == [
+        "report on 100_offices: buffers and plans were not compared with the baseline: no CREATEDB",
+        "report on 100_offices: max_buffers could not be judged: no CREATEDB",
+    ]
+    assert next(notices([found], tmp_path)).startswith("NOT JUDGED: report: the warnings say")
+    judge(tmp_path, strict=True).raise_failure(judge(tmp_path).judge(result()))
 
 
 def test_growth_that_was_not_captured_is_told_with_the_reason(tmp_path: Path) -> None:

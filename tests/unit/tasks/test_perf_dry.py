@@ -49,6 +49,10 @@ def test_a_run_shows_the_command_of_pytest(
         f"would run in {project}: {sys.executable} -m pytest --perf-only --benchmark-quiet "
         "--perf-dataset 10_offices -k renew\n"
     )
+    perf.run(DRY, strict=True)
+    assert capsys.readouterr().out.endswith(
+        "-m pytest --perf-only --benchmark-quiet --perf-strict\n"
+    )
     assert [path.name for path in project.iterdir()] == ["pyproject.toml"]
 
 
