@@ -79,6 +79,7 @@ class Source:
     calls: int
     different: int  # distinct parameter sets among these calls
     parts: int = 0  # of those, further parts of one long list (capture.statements.values_of)
+    loop: str = ""  # the line, in an outer function, that repeated the calls; empty if this one did
 
     def __str__(self) -> str:
         """Write ``file:line in function``, which editors can open."""

@@ -108,10 +108,11 @@ def _is_batch(statement: StatementCount) -> bool:
 
 def _repeat(statement: StatementCount, source: Source, limit: int) -> Finding:
     different = source.different - source.parts
+    loop = f", called in a loop by {source.loop}," if source.loop else ""
     return Finding(
         FindingKind.REPEATED,
         fails=True,
-        message=f"N+1: {source} sent one statement {source.calls:,} times with {different:,} "
+        message=f"N+1: {source}{loop} sent one statement {source.calls:,} times with {different:,} "
         f"different parameters (max_repeats is {limit}): {shorten(statement.text)}",
         statement=statement.text,
         fingerprint=statement.fingerprint,

@@ -197,11 +197,18 @@ class AsyncSessionRunner(SessionRunner[T]):
     """Runs a coroutine function of an AsyncSession, which it opens on a clone's URL."""
 
     def __init__(
-        self, url: str, driver: str, loop: EventLoop, scenario: Callable[[Any], Any]
+        self,
+        url: str,
+        driver: str,
+        loop: EventLoop,
+        scenario: Callable[[Any], Any],
+        session_class: type[AsyncSession] | None = None,
     ) -> None:
         self._loop = loop
         self._engine = make_async_engine(url, driver)
-        self._async_connection, self._async_session = loop.run(_joined_session(self._engine))
+        self._async_connection, self._async_session = loop.run(
+            _joined_session(self._engine, session_class)
+        )
         super().__init__(self._async_session.sync_session, scenario)
 
     def call(self) -> T:
@@ -226,12 +233,15 @@ class AsyncSessionRunner(SessionRunner[T]):
         await self._engine.dispose()
 
 
-async def _joined_session(engine: AsyncEngine) -> tuple[AsyncConnection, AsyncSession]:
+async def _joined_session(
+    engine: AsyncEngine, session_class: type[AsyncSession] | None
+) -> tuple[AsyncConnection, AsyncSession]:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     connection = await engine.connect()
     await connection.begin()
-    return connection, AsyncSession(connection, join_transaction_mode="create_savepoint")
+    kind = session_class or AsyncSession
+    return connection, kind(bind=connection, join_transaction_mode="create_savepoint")
 
 
 class CloneRunner(Runner[T]):
