@@ -116,12 +116,16 @@ class StatementCount:
 
 @dataclass(frozen=True)
 class TimeStats:
-    """The times of a scenario's rounds; ``rounds_s`` lists them in order."""
+    """The times of a scenario's rounds; ``rounds_s`` lists them in order.
+
+    ``fresh_clones`` is the number of rounds that needed a fresh clone, since the one before wrote.
+    """
 
     median_s: float
     min_s: float
     rounds: int
     rounds_s: tuple[float, ...] = ()
+    fresh_clones: int = 0
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ class Perf:
             if runner.can_repeat(wrote=wrote):
                 runner.disable_plans(wrote=wrote)
                 memory = self._memory(runner, duration_s)
-                times = self._time(runner, self._rounds(duration_s))
+                times = self._time(runner, duration_s)
         finally:
             runner.close()
         result = self._recorder.result(_scenario_name(self._options, scenario), capture)
@@ -227,11 +227,14 @@ class Perf:
             )
         self._timed = True
 
-    def _rounds(self, duration_s: float) -> int:
+    def _rounds(self, runner: Runner[Any], duration_s: float) -> int:
+        if runner.needs_clones:  # a clone takes longer than most scenarios
+            return self._options.min_rounds
         wanted = math.ceil(self._options.max_time_s / max(duration_s, 1e-9))
         return max(self._options.min_rounds, min(wanted, _MOST_ROUNDS))
 
-    def _time(self, runner: Runner[Any], rounds: int) -> TimeStats | None:
+    def _time(self, runner: Runner[Any], duration_s: float) -> TimeStats | None:
+        rounds = self._rounds(runner, duration_s)
         try:
             self._benchmark.pedantic(
                 runner.call, setup=runner.begin, teardown=runner.undo, rounds=rounds
@@ -241,7 +244,8 @@ class Perf:
         if self._benchmark.disabled:
             return None
         stats = self._benchmark.stats.stats
-        return TimeStats(stats.median, stats.min, stats.rounds, tuple(stats.data))
+        clones = stats.rounds if runner.needs_clones else 0
+        return TimeStats(stats.median, stats.min, stats.rounds, tuple(stats.data), clones)
 
 
 def is_coroutine_function(scenario: Any) -> bool:

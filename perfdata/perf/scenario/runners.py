@@ -69,6 +69,11 @@ class Runner(ABC, Generic[T]):
         """Return whether the scenario can run again; ``wrote``: the last run did."""
         return True
 
+    @property
+    def needs_clones(self) -> bool:
+        """Whether each run starts on a fresh clone, since the one before wrote."""
+        return False
+
     def disable_plans(self, *, wrote: bool) -> None:
         """Stop the sessions from sending plans; ``wrote`` tells whether the scenario writes."""
 
@@ -287,6 +292,11 @@ class CloneRunner(Runner[T]):
     def can_repeat(self, *, wrote: bool) -> bool:
         """Return whether a fresh clone is available if one is needed."""
         return not wrote or self._databases is not None
+
+    @property
+    def needs_clones(self) -> bool:
+        """Whether the scenario writes; known once plans are disabled."""
+        return self._writes
 
     def call(self) -> T:
         """Run the scenario."""
