@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from perfdata.errors import BudgetExceededError, RegressedError
 from perfdata.perf.gate.advice import failure_lines
 from perfdata.perf.gate.baselines import baseline_path, read_baseline
+from perfdata.perf.gate.excerpts import shorten
 from perfdata.perf.gate.growth import exponents, growth_findings, unjudged_block
 from perfdata.perf.gate.regressions import (
     DEFAULT_THRESHOLD,
     Threshold,
     compare_with_baseline,
-    shorten,
 )
 from perfdata.perf.model import Finding, FindingKind, PlanSource, broken_budgets
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from perfdata.perf.model import ScenarioResult, Source, StatementCount
 
 _INSERT = re.compile(r"\s*INSERT\b", re.IGNORECASE)
+_WARNED_TEXT = 100  # characters of a statement in a warning, which should fit on a line
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _misestimates(result: ScenarioResult) -> Iterator[Finding]:
                 FindingKind.MISESTIMATE,
                 fails=False,
                 message=f"misestimate: {wrong.node} estimated {wrong.estimated:,} rows, returned "
-                f"{wrong.actual:,}: {shorten(statement.text)}",
+                f"{wrong.actual:,}: {shorten(statement.text, _WARNED_TEXT)}",
                 statement=statement.text,
                 fingerprint=statement.fingerprint,
                 old=wrong.estimated,
