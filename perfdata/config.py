@@ -22,6 +22,9 @@ _KEYS: dict[str, type] = {
     "allow": list,
     "flag_column": str,
     "whole_tables": list,
+    "session_class": str,
+    "async_session_class": str,
+    "own_packages": list,
 }
 SNAPSHOT_SUFFIX = ".json.zst"
 _VARIABLES = (
@@ -51,6 +54,9 @@ class Settings:
     - ``flag_column``: overrides the project's
     - ``whole_tables``: tables, wildcards allowed, that a snapshot of flagged rows saves and a
       restore loads with all their rows
+    - ``session_class``, ``async_session_class``: the classes of perf tests' sessions, as
+      ``package.module:Class``; None for SQLAlchemy's
+    - ``own_packages``: installed packages that belong to the application, by import name
     """
 
     root: Path
@@ -62,6 +68,9 @@ class Settings:
     allow_environ: tuple[str, ...] = ()
     flag_column: str | None = None
     whole_tables: tuple[str, ...] = ()
+    session_class: str | None = None
+    async_session_class: str | None = None
+    own_packages: tuple[str, ...] = ()
     configured: bool = True
 
     @classmethod
@@ -95,6 +104,9 @@ class Settings:
             allow_environ=allow,
             flag_column=table.get("flag_column") or None,
             whole_tables=tuple(table.get("whole_tables", ())),
+            session_class=table.get("session_class") or None,
+            async_session_class=table.get("async_session_class") or None,
+            own_packages=tuple(table.get("own_packages", ())),
             configured=configured is not None,
         )
 

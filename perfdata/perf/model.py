@@ -80,6 +80,7 @@ class Source:
     calls: int
     different: int  # distinct parameter sets among these calls
     parts: int = 0  # of those, further parts of one long list (capture.statements.values_of)
+    loop: str = ""  # the line, in an outer function, that repeated the calls; empty if this one did
 
     def __str__(self) -> str:
         """Write ``file:line in function``, which editors can open."""
@@ -116,12 +117,16 @@ class StatementCount:
 
 @dataclass(frozen=True)
 class TimeStats:
-    """The times of a scenario's rounds; ``rounds_s`` lists them in order."""
+    """The times of a scenario's rounds; ``rounds_s`` lists them in order.
+
+    ``fresh_clones`` is the number of rounds that needed a fresh clone, since the one before wrote.
+    """
 
     median_s: float
     min_s: float
     rounds: int
     rounds_s: tuple[float, ...] = ()
+    fresh_clones: int = 0
 
 
 @dataclass(frozen=True)

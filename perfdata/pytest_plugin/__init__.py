@@ -215,12 +215,13 @@ def perf_engine(perf_clone_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def perf_session(perf_engine: Engine) -> Iterator[Session]:
+def perf_session(perfdata_settings: Settings, perf_engine: Engine) -> Iterator[Session]:
     """A Session in a transaction that is rolled back after the test, including its commits."""
-    from sqlalchemy.orm import Session
+    from perfdata.pytest_plugin.session_classes import session_class
 
+    kind = session_class(perfdata_settings)
     with perf_engine.connect() as connection, connection.begin() as transaction:
-        with Session(connection, join_transaction_mode="create_savepoint") as session:
+        with kind(bind=connection, join_transaction_mode="create_savepoint") as session:
             yield session
         transaction.rollback()
 
@@ -241,17 +242,18 @@ def _asyncio_fixtures() -> object:
             self,
             perf_clone_url: str,
             perf_async_driver: str,
+            perfdata_settings: Settings,
         ) -> AsyncIterator[AsyncSession]:
             """An AsyncSession in a transaction that is rolled back after the test."""
-            from sqlalchemy.ext.asyncio import AsyncSession
-
             from perfdata.perf.capture.connections import make_async_engine
+            from perfdata.pytest_plugin.session_classes import async_session_class
 
+            kind = async_session_class(perfdata_settings)
             engine = make_async_engine(perf_clone_url, perf_async_driver)
             async with engine.connect() as connection:
                 transaction = await connection.begin()
                 mode = "create_savepoint"
-                async with AsyncSession(connection, join_transaction_mode=mode) as session:
+                async with kind(bind=connection, join_transaction_mode=mode) as session:
                     yield session
                 await transaction.rollback()
             await engine.dispose()
@@ -269,6 +271,7 @@ def _perf_database(
 ) -> ScenarioDatabase:
     """The database that scenarios run on, and the source of further clones."""
     from perfdata.perf.scenario.recorder import ScenarioDatabase
+    from perfdata.pytest_plugin.session_classes import async_session_class
 
     current = _perf_databases.current
     no_clones = current.no_clones if current else "the project overrides large_dataset"
@@ -278,6 +281,7 @@ def _perf_database(
         None if no_clones else _perf_databases,
         no_clones,
         perf_async_driver,
+        async_session_class(perfdata_settings),
         _perf_databases.data(large_dataset.name) if current else {},
     )
 
@@ -298,7 +302,7 @@ def perf(
     _, results = request.node.stash.setdefault(_results_key, (perfdata_settings, []))
     timer = _comparing(request, perfdata_settings, large_dataset) or benchmark
     others = _others(request, large_dataset, _perf_databases) if _perf_database.databases else ()
-    options = _options(request, large_dataset, others)
+    options = _options(request, perfdata_settings, large_dataset, others)
     judge = _judge(request, perfdata_settings)
     perf_object = Perf(perf_session, timer, options, _perf_database, judge, results)
     yield perf_object
@@ -345,23 +349,25 @@ def _others(
 
 
 def _options(
-    request: pytest.FixtureRequest, dataset: Dataset, others: tuple[str, ...]
+    request: pytest.FixtureRequest, settings: Settings, dataset: Dataset, others: tuple[str, ...]
 ) -> ScenarioOptions:
     from perfdata.perf.scenario.recorder import ScenarioOptions
 
-    item = request.node
-    marker = item.get_closest_marker("benchmark")
-    given = marker.kwargs if marker else {}
+    item, marker = request.node, _marker(request.node)
+    timing = item.get_closest_marker("benchmark")
+    given = timing.kwargs if timing else {}
     default = request.config.getoption
     return ScenarioOptions(
         name=item.name.removeprefix("test_"),
         test=item.nodeid,
         dataset=dataset,
-        budgets=_marker(item).budgets,
+        budgets=marker.budgets,
         min_rounds=int(given.get("min_rounds") or default("benchmark_min_rounds")),
         max_time_s=float(given.get("max_time") or default("benchmark_max_time")),
-        on=_marker(item).on,
-        scenario=_marker(item).name,
+        on=marker.on,
+        keyword=marker.session,
+        own_packages=(*settings.own_packages, *marker.own_packages),
+        scenario=marker.name,
         parameters=item.callspec.id if hasattr(item, "callspec") else "",
         others=others,
     )

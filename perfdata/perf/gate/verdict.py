@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from perfdata.errors import BudgetExceededError, NotJudgedError, RegressedError
 from perfdata.perf.gate.advice import failure_lines, unjudged_lines
 from perfdata.perf.gate.baselines import baseline_path, read_baseline
+from perfdata.perf.gate.excerpts import shorten
 from perfdata.perf.gate.growth import (
     exponents,
     growth_findings,
@@ -20,7 +21,6 @@ from perfdata.perf.gate.regressions import (
     DEFAULT_THRESHOLD,
     Threshold,
     compare_with_baseline,
-    shorten,
 )
 from perfdata.perf.model import Finding, FindingKind, PlanSource, Verdict, broken_budgets
 
@@ -36,6 +36,7 @@ _NO_MEMORY = (
     "writes without a clone; and no other tracemalloc may be active"
 )
 _INSERT = re.compile(r"\s*INSERT\b", re.IGNORECASE)
+_WARNED_TEXT = 100  # characters of a statement in a warning, which should fit on a line
 
 
 @dataclass(frozen=True)
@@ -124,10 +125,11 @@ def _is_batch(statement: StatementCount) -> bool:
 
 def _repeat(statement: StatementCount, source: Source, limit: int) -> Finding:
     different = source.different - source.parts
+    loop = f", called in a loop by {source.loop}," if source.loop else ""
     return Finding(
         FindingKind.REPEATED,
         fails=True,
-        message=f"N+1: {source} sent one statement {source.calls:,} times with {different:,} "
+        message=f"N+1: {source}{loop} sent one statement {source.calls:,} times with {different:,} "
         f"different parameters (max_repeats is {limit}): {shorten(statement.text)}",
         statement=statement.text,
         fingerprint=statement.fingerprint,
@@ -142,7 +144,7 @@ def _misestimates(result: ScenarioResult) -> Iterator[Finding]:
                 FindingKind.MISESTIMATE,
                 fails=False,
                 message=f"misestimate: {wrong.node} estimated {wrong.estimated:,} rows, returned "
-                f"{wrong.actual:,}: {shorten(statement.text)}",
+                f"{wrong.actual:,}: {shorten(statement.text, _WARNED_TEXT)}",
                 statement=statement.text,
                 fingerprint=statement.fingerprint,
                 old=wrong.estimated,

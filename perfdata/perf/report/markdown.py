@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from perfdata.perf.gate.advice import failure_lines, notices, warning_lines
 from perfdata.perf.model import Verdict, broken_budgets
-from perfdata.perf.report.terminal import counted, seconds
+from perfdata.perf.report.terminal import counted, median_time
 from perfdata.text import blank_out, make_printable
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _row(result: ScenarioResult) -> str:
         count("queries"),
         count("rows"),
         count("buffers"),
-        "–" if result.time is None else seconds(result.time.median_s),
+        "–" if result.time is None else median_time(result.time),
         f"{_MARKS.get(result.verdict, _WARNING)} {result.verdict.value}",
     )
     return f"| {' | '.join(cells)} |"

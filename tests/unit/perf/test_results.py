@@ -123,7 +123,8 @@ def test_the_results_file_holds_what_was_found(tmp_path: Path) -> None:
         "wal_records": 0,
     }
     assert found["statements"][2]["plans"][0]["fingerprint"] == plan.fingerprint
-    assert found["time"] == {"median_s": 0.5, "min_s": 0.4, "rounds": 2, "rounds_s": [0.4, 0.6]}
+    times = {"median_s": 0.5, "min_s": 0.4, "rounds": 2, "rounds_s": [0.4, 0.6]}
+    assert found["time"] == {**times, "fresh_clones": 0}
     assert found["statements"][1]["calls"] == 1_200
     assert result_from_json(found) == timed
     read = read_results(path)

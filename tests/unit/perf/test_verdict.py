@@ -118,6 +118,20 @@ def test_what_accepting_does_not_mend_names_no_command(tmp_path: Path) -> None:
     assert "perf.accept" not in said(tmp_path, result(repeated))
 
 
+def test_a_difference_with_an_exceeded_limit_is_not_offered_for_acceptance(tmp_path: Path) -> None:
+    accept(tmp_path, result())
+    repeated = statement("SELECT b FROM t", calls=99, sources=(source(99, 99),))
+    found = said(tmp_path, result(repeated, budgets=Budgets(max_queries=4)))
+    assert "perf.accept" not in found
+    assert found.endswith(
+        "  accepting this does not fix max_queries and max_repeats: change the code, or set "
+        "max_queries and max_repeats in the marker"
+    )
+    red = judge(tmp_path).judge(result(repeated, scenario="new"))
+    assert red.verdict is Verdict.REGRESSED
+    assert list(notices([red], tmp_path)) == [], "accepting would not make it green"
+
+
 def test_growth_is_judged_where_the_scenario_ran_on_other_sizes(tmp_path: Path) -> None:
     points = [Point("s", 100, {"queries": 11}), Point("l", 1_000, {"queries": 101})]
     limited = result(budgets=Budgets(max_growth=1.1))
@@ -238,3 +252,18 @@ def test_warnings_are_misestimates_and_what_was_not_compared(tmp_path: Path) -> 
     compared, estimated = warning_lines([found])
     assert "were not compared with the baseline: no clone" in compared
     assert estimated.startswith("report on 100_offices: misestimate: Seq Scan on t")
+
+
+def test_a_warning_is_one_line_on_the_worst_misestimate(tmp_path: Path) -> None:
+    wrong = [Misestimate(f"Seq Scan on t{n}", 1, 100 * n) for n in (1, 3, 2)]
+    sent = statement(f"SELECT {', '.join(map(str, range(99)))} FROM t", misestimates=tuple(wrong))
+    reason = "CREATE DATABASE needs CREATEDB:\n  ALTER ROLE a CREATEDB"
+    budgets = Budgets(max_buffers=1)
+    given = {"same_layout": False, "not_captured": (reason,), "budgets": budgets}
+    told = list(warning_lines([judge(tmp_path).judge(result(sent, **given))]))
+    assert told == [
+        "report on 100_offices: max_buffers could not be judged: CREATE DATABASE needs CREATEDB: "
+        "ALTER ROLE a CREATEDB",
+        "report on 100_offices: misestimate: Seq Scan on t3 estimated 1 rows, returned 300: SELECT "
+        "0, … FROM t (and 2 more)",
+    ]
