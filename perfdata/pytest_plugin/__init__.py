@@ -24,6 +24,7 @@ module.
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -44,6 +45,7 @@ from perfdata.pytest_plugin.summary import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
+    from contextlib import AbstractContextManager
 
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -122,8 +124,12 @@ def _marker(item: pytest.Item) -> Marker:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a test that passed without anything being checked against its budgets."""
-    result = yield
+    """Fail a test that passed without anything being checked against its budgets.
+
+    With freeze_time the clock stands while the test runs.
+    """
+    with _clock(item):
+        result = yield
     limits = stated_limits(mark.kwargs for mark in item.iter_markers("perf"))
     _, results = item.stash.get(_results_key, (None, []))
     if limits and not results:
@@ -136,6 +142,15 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
             pytrace=False,
         )
     return result
+
+
+def _clock(item: pytest.Item) -> AbstractContextManager[None]:
+    dataset = getattr(item, "funcargs", {}).get("large_dataset")
+    if dataset is None or not _marker(item).freeze_time:
+        return nullcontext()
+    from perfdata.pytest_plugin.clock import stopped_clock
+
+    return stopped_clock(dataset.as_of)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -193,6 +208,10 @@ def large_dataset(
     request: pytest.FixtureRequest, perf_url: str, _perf_databases: SessionDatabases
 ) -> Iterator[Dataset]:
     """The marker's dataset in a clone; it is built and saved if its snapshot is not current."""
+    if _marker(request.node).freeze_time:
+        from perfdata.pytest_plugin.clock import time_machine
+
+        time_machine()  # before a dataset is built
     _perf_databases.use(perf_url)
     with _perf_databases.provided(_marker(request.node).dataset) as dataset:
         yield dataset
@@ -300,6 +319,10 @@ def perf(
     from perfdata.perf.scenario.perf import Perf
 
     _, results = request.node.stash.setdefault(_results_key, (perfdata_settings, []))
+    if _marker(request.node).freeze_time:
+        from perfdata.pytest_plugin.clock import check_timer
+
+        check_timer(benchmark)
     timer = _comparing(request, perfdata_settings, large_dataset) or benchmark
     others = _others(request, large_dataset, _perf_databases) if _perf_database.databases else ()
     options = _options(request, perfdata_settings, large_dataset, others)
@@ -345,7 +368,10 @@ def _others(
     marker = _marker(request.node)
     if marker.budgets.max_growth is None:
         return ()
-    return other_datasets(dataset, marker.growth, databases.project)
+    others = other_datasets(dataset, marker.growth, databases.project)
+    for name in others if marker.freeze_time else ():
+        databases.prepare(name)  # while the clock goes: templates are removed by their age
+    return others
 
 
 def _options(

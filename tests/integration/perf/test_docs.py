@@ -19,5 +19,5 @@ def test_every_example_runs(inner: Pytest) -> None:
     assert code == 0, said
     assert set(inner.results()) == {
         *("test_deadline_alerts", "test_first_page", "test_directory", "test_deactivate_old"),
-        *("test_staff_by_office", "test_rename_office"),
+        *("test_staff_by_office", "test_rename_office", "test_overdue_today"),
     }
