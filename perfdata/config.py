@@ -7,6 +7,7 @@ import os
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import ConfigError
@@ -25,6 +26,14 @@ _KEYS: dict[str, type] = {
     "session_class": str,
     "async_session_class": str,
     "own_packages": list,
+    "environment": dict,
+}
+# What a variable of ``environment`` may say of the target.
+PLACEHOLDERS = ("url", "host", "port", "user", "password", "database")
+_EXPECTED: dict[type, str] = {
+    str: "a string",
+    list: "a list of strings",
+    dict: "a table of strings",
 }
 SNAPSHOT_SUFFIX = ".json.zst"
 _VARIABLES = (
@@ -57,6 +66,8 @@ class Settings:
     - ``session_class``, ``async_session_class``: the classes of perf tests' sessions, as
       ``package.module:Class``; None for SQLAlchemy's
     - ``own_packages``: installed packages that belong to the application, by import name
+    - ``environment``: the variables that the application reads, in whose values PLACEHOLDERS in
+      braces stand for the target's address
     """
 
     root: Path
@@ -71,6 +82,7 @@ class Settings:
     session_class: str | None = None
     async_session_class: str | None = None
     own_packages: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     configured: bool = True
 
     @classmethod
@@ -107,8 +119,14 @@ class Settings:
             session_class=table.get("session_class") or None,
             async_session_class=table.get("async_session_class") or None,
             own_packages=tuple(table.get("own_packages", ())),
+            environment=table.get("environment", {}),
             configured=configured is not None,
         )
+
+    @property
+    def gives_address(self) -> bool:
+        """Whether a variable of ``environment`` has a part of the target's address in it."""
+        return any(_placeholders(value) for value in self.environment.values())
 
     def command(self, task: str) -> str:
         """Return the command that runs a task of this project."""
@@ -178,9 +196,46 @@ def _checked(table: Any, path: Path) -> dict[str, Any]:
             close = difflib.get_close_matches(key, _KEYS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(_KEYS)}"
             raise ConfigError(f"{path}: [tool.perfdata] has no key {key!r}; {hint}")
+        if kind is dict and isinstance(value, dict):
+            _check_environment(value, path)
+            continue
         wrong_item = kind is list and not all(isinstance(item, str) for item in value)
         if not isinstance(value, kind) or wrong_item:
-            expected = "a list of strings" if kind is list else "a string"
+            expected = _EXPECTED[kind]
             actual = type(value).__name__  # not the value, which may contain a password
             raise ConfigError(f"{path}: [tool.perfdata] {key} must be {expected}, not a {actual}")
     return table
+
+
+def _check_environment(variables: Mapping[str, Any], path: Path) -> None:
+    """Raise ConfigError for a variable that can't be set; its value is not shown."""
+    braces = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+    for name, value in variables.items():
+        where = f"{path}: [tool.perfdata] environment.{name}"
+        if not name or "=" in name or "\0" in name or name.startswith("PERFDATA_"):
+            raise ConfigError(f"{where} is not a variable that an application reads")
+        if not isinstance(value, str):
+            raise ConfigError(
+                f"{where} must be a string, not a {type(value).__name__}; there are the "
+                f"placeholders {braces}"
+            )
+        try:
+            unknown = [found for found in _placeholders(value) if found not in PLACEHOLDERS]
+        except ValueError as error:
+            raise ConfigError(
+                f"{where} can't be read ({error}); a brace that is no placeholder is doubled, and "
+                f"the placeholders are {braces}"
+            ) from None
+        if unknown:
+            raise ConfigError(
+                f"{where} has an unknown placeholder {{{unknown[0]}}}; there are {braces}"
+            )
+
+
+def _placeholders(value: str) -> list[str]:
+    """Return the placeholders in a variable's value; raise ValueError for a single brace."""
+    return [
+        name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
+        for _, name, form, conversion in Formatter().parse(value)
+        if name is not None
+    ]

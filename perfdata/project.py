@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from perfdata.driver_hooks import confined
 from perfdata.errors import ConfigError, DatasetNotFoundError
 from perfdata.postgres.url import normalise_url
+from perfdata.server.environment import Variables, application_variables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +85,10 @@ class Project:
         """Return the dataset of that name, or None."""
         return next((dataset for dataset in self.datasets if dataset.name == name), None)
 
+    def variables(self, conninfo: str | None = None) -> Variables:
+        """Return the application's variables for a database, by default that of the settings."""
+        return application_variables(self.settings, conninfo) if self.settings else Variables()
+
     def load_metadata(self) -> MetaData:
         """Import and return the project's SQLAlchemy MetaData; raise ConfigError without one."""
         if self.metadata is None:
@@ -106,9 +111,10 @@ def find_project(settings: Settings) -> Project | None:
 def load_project(settings: Settings) -> Project:
     """Import the project of the settings; their root is added to the import path.
 
-    Raises ConfigError if none is configured or it is not found, ProjectCodeError if its code
-    raises an exception, and ElsewhereError if it connects to a database other than the settings'
-    while it is imported. It cannot connect to the embedded server, which may not be running yet.
+    The variables of ``environment`` are set meanwhile. Raises ConfigError if none is configured or
+    it is not found, ProjectCodeError if its code raises an exception, and ElsewhereError if it
+    connects to a database other than the settings' while it is imported. It cannot connect to the
+    embedded server, which may not be running yet.
     """
     if settings.project is None:
         raise ConfigError(no_project_reason(settings), remedy=NO_PROJECT_REMEDY)
@@ -116,7 +122,8 @@ def load_project(settings: Settings) -> Project:
     if root not in sys.path:
         sys.path.insert(0, root)
     reference = settings.project if ":" in settings.project else f"{settings.project}:project"
-    with confined(f"project {reference}", _readable(settings.database_url)):
+    confinement = confined(f"project {reference}", _readable(settings.database_url))
+    with application_variables(settings).applied(), confinement:
         project = import_object(reference, "[tool.perfdata] project")
     if not isinstance(project, Project):
         raise ConfigError(

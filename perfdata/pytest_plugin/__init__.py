@@ -31,6 +31,7 @@ import pytest
 
 from perfdata.config import Settings
 from perfdata.errors import ConfigError
+from perfdata.pytest_plugin.environment import learn_passwords, set_variables, unset_note
 from perfdata.pytest_plugin.marker import Marker, stated_limits
 from perfdata.pytest_plugin.redaction import REDACTION_PLUGIN, Redaction
 from perfdata.pytest_plugin.summary import (
@@ -80,6 +81,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Set the application's variables before its code is imported."""
+    set_variables(early_config)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and the plugins for the summary and for redaction."""
     config.addinivalue_line(
@@ -87,7 +94,9 @@ def pytest_configure(config: pytest.Config) -> None:
         'perf(dataset="100_offices", max_queries=None, max_rows=None): the dataset and the '
         "budgets of a perf test",
     )
-    config.pluginmanager.register(Redaction(), REDACTION_PLUGIN)
+    redaction = Redaction()
+    learn_passwords(config, redaction)
+    config.pluginmanager.register(redaction, REDACTION_PLUGIN)
     if "PERFDATA_COMPARE" in os.environ:
         from perfdata.perf.compare.participant import PARTICIPANT_PLUGIN, take_part
 
@@ -185,7 +194,10 @@ def _perf_databases(
 ) -> Iterator[SessionDatabases]:
     from perfdata.pytest_plugin.databases import SessionDatabases
 
-    databases = SessionDatabases(perfdata_settings, Announcer(pytestconfig))
+    announcer = Announcer(pytestconfig)
+    if note := unset_note(pytestconfig, perfdata_settings):
+        announcer.line(note)
+    databases = SessionDatabases(perfdata_settings, announcer)
     yield databases
     databases.close()
 

@@ -96,7 +96,7 @@ def build(
         check_guard(link, settings)
         _check_migrations(link, project, target)
         with load_lock(link, shared=False, timeout_s=options.lock_timeout_s):
-            with _planned(link, target, project.flag_column, dataset, options) as (plan, rows):
+            with _planned(link, target, project, dataset, options) as (plan, rows):
                 loaded = load(link, plan, rows, report)
             record_loaded(link, plan, loaded, added=False)
             total = sum(loaded.rows.values())
@@ -125,21 +125,27 @@ def preview_build(target: Target, name: str, options: RestoreOptions) -> None:
     with open_link(target.conninfo) as link:
         check_guard(link, target.settings)
         _check_migrations(link, project, target)
-        with _planned(link, target, project.flag_column, dataset, options) as (plan, rows):
+        with _planned(link, target, project, dataset, options) as (plan, rows):
             preview_load(link, plan, rows)
 
 
 @contextmanager
 def _planned(
-    link: Link, target: Target, flag: str, dataset: Dataset, options: RestoreOptions
+    link: Link, target: Target, project: Project, dataset: Dataset, options: RestoreOptions
 ) -> Iterator[tuple[Plan, DatasetRows]]:
-    """Plan a build; where tables without the flag may be filled, generate the rows for that."""
+    """Plan a build; where tables without the flag may be filled, generate the rows for that.
+
+    The application's variables are set meanwhile.
+    """
     catalog, owned = read_catalog(link), find_owned(link)
+    flag, conninfo = project.flag_column, explicit_conninfo(target.conninfo)
+    variables = project.variables(conninfo)
     rows = DatasetRows(
         dataset,
         Selection(flag),
-        explicit_conninfo(target.conninfo),
+        conninfo,
         adopt=target.settings.command("db.adopt"),
+        loopback=variables.loopback,
     )
     plan = Plan(
         catalog,
@@ -154,9 +160,10 @@ def _planned(
         as_superuser=options.as_superuser,
     )
     if owned is None or len(plan.tables) == len(catalog.tables):
-        yield plan, rows
+        with variables.applied():
+            yield plan, rows
         return
-    with rows.storing(catalog, target.settings) as stored:
+    with variables.applied(), rows.storing(catalog, target.settings) as stored:
         selection = own_selection(link, catalog, stored.whole(catalog), owned.provenance)
         tables = selection.tables(catalog)
         yield (

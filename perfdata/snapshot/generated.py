@@ -63,7 +63,8 @@ class StoredRows:
 class DatasetRows:
     """The rows that a dataset generates, as a RowSource.
 
-    The dataset's code may connect to no other database than ``conninfo``. ``stored`` are the rows
+    The dataset's code may connect to no other database than ``conninfo``, which is ``loopback`` on
+    the embedded server's port. ``stored`` are the rows
     if they were generated already.
     """
 
@@ -71,6 +72,7 @@ class DatasetRows:
     selection: Selection
     conninfo: str = field(repr=False)
     adopt: str
+    loopback: str | None = field(default=None, repr=False)
     stored: StoredRows | None = None
     statistics: None = None
 
@@ -94,10 +96,11 @@ class DatasetRows:
 
     def _generate(self, catalog: Catalog) -> Iterator[TableLoad]:
         dataset, code = self.dataset, f"dataset {self.dataset.name}"
-        for rows in confine(lambda: dataset.generate(dataset), code, self.conninfo):
+        where = (code, self.conninfo, self.loopback)
+        for rows in confine(lambda: dataset.generate(dataset), *where):
             if not isinstance(rows, TableRows):
                 raise ProjectCodeError(f"{code} yields a {type(rows).__name__}, not TableRows")
-            blocks = confine(partial(iter, rows.blocks), code, self.conninfo)
+            blocks = confine(partial(iter, rows.blocks), *where)
             yield TableLoad(catalog.table(rows.table), rows.columns, blocks, TEXT)
 
     def _check_flag(self, load: TableLoad) -> None:

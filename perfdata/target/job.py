@@ -20,7 +20,10 @@ from perfdata.progress import Event, silent
 from perfdata.target.inputs import Inputs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from perfdata.progress import Report
+    from perfdata.project import Project
 
 # How long an interrupted statement may take to end before the child is killed.
 GRACE_S = 5
@@ -31,7 +34,9 @@ class Job:
     """A task of the child process; ``task`` is a key of worker.TASKS.
 
     ``conninfo`` may contain a password; if it is None, the task may connect to no database.
-    ``stop_command`` is the command that stops the embedded server.
+    ``loopback`` is the database's URL on the embedded server's port, ``variables`` are those of the
+    application (see server.environment). ``stop_command`` is the command that stops the embedded
+    server.
     """
 
     task: str
@@ -39,7 +44,22 @@ class Job:
     migrations: str | None = None
     metadata: str | None = None
     conninfo: str | None = field(default=None, repr=False)
+    loopback: str | None = field(default=None, repr=False)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     stop_command: str = ""
+
+    @classmethod
+    def of(cls, task: str, project: Project, conninfo: str | None = None, **fields: Any) -> Job:
+        """Make a job of a project's code, with the variables that it reads."""
+        variables = project.variables(conninfo)
+        return cls(
+            task,
+            project.name,
+            conninfo=conninfo,
+            loopback=variables.loopback if conninfo else None,
+            variables=variables.values,
+            **fields,
+        )
 
     @property
     def code(self) -> str:

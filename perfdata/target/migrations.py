@@ -95,7 +95,7 @@ def read_history(project: Project | None) -> History:
 
 
 def _reading(project: Project) -> Job:
-    return Job("read_history", project.name, migrations=str(project.migrations))
+    return Job.of("read_history", project, migrations=str(project.migrations))
 
 
 def database_heads(link: Link) -> tuple[str, ...]:
@@ -132,11 +132,8 @@ def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[s
     """
     if project.migrations is None:
         raise MigrationError(f"project {project.name} has no migrations")
-    job = Job(
-        "migrate",
-        project.name,
-        migrations=str(project.migrations),
-        conninfo=explicit_conninfo(conninfo),
+    job = Job.of(
+        "migrate", project, explicit_conninfo(conninfo), migrations=str(project.migrations)
     )
     with recorded_migration(conninfo):
         history = run(job, _reading(project), project.settings, History.from_fields, report)
@@ -160,7 +157,7 @@ def tables_digest(project: Project) -> str:
 
 
 def _hashing(project: Project) -> Job:
-    return Job("hash_tables", project.name, metadata=project.metadata)
+    return Job.of("hash_tables", project, metadata=project.metadata)
 
 
 def create_tables(
@@ -172,11 +169,11 @@ def create_tables(
     if the tables were made from other metadata or can't be made, ElsewhereError if the metadata's
     module connects to another database.
     """
-    job = Job(
+    job = Job.of(
         "create_tables",
-        project.name,
+        project,
+        explicit_conninfo(conninfo),
         metadata=project.metadata,
-        conninfo=explicit_conninfo(conninfo),
         stop_command=settings.command("db.stop"),
     )
     run(job, _hashing(project), project.settings, str, report)

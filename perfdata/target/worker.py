@@ -89,8 +89,9 @@ def _run(job: Job, report: Report) -> dict[str, object]:
     from perfdata.libpq import clear_environment
 
     clear_environment()  # the conninfo holds all that libpq's variables say about the target
+    os.environ.update(job.variables)
     fix = ENV_PY if job.migrations else ()
-    with confined(job.code, job.conninfo, fix) as confinement:
+    with confined(job.code, job.conninfo, fix, job.loopback) as confinement:
         try:
             answer = TASKS[job.task](job, report)
             return {"inputs": asdict(loaded_inputs(answer)), "answer": answer}
