@@ -199,6 +199,6 @@ def create_tables(
         project.name,
         metadata=project.metadata,
         conninfo=explicit_conninfo(conninfo),
-        stop_command=settings.command("db.stop"),
+        reset_command=settings.command("db.reset"),
     )
     _digests[tuple(sys.path), project.metadata] = run_job(job, report)

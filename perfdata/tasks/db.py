@@ -16,9 +16,12 @@ from perfdata.tasks.task import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from invoke.context import Context
 
     from perfdata.config import Settings
+    from perfdata.target.disk_usage import DiskUsage
 
 # Settings of somebody else's server that affect the times measured on it.
 _PERFORMANCE_SETTINGS = (
@@ -73,9 +76,13 @@ def status(_context: Context, *, json: bool = False) -> None:
         print_json(facts)
         return
     server_settings: Any = facts.pop("settings")
+    databases: Any = facts.pop("databases", {})
     if facts.get("socket_url") == facts["url"]:
         facts.pop("socket_url", None)
     print_facts({name: _plain(value) for name, value in facts.items()})
+    if any(usage["count"] for usage in databases.values()):
+        print("\ndatabases kept beside it (db.gc names them)")
+        print_facts({f"  {name}": _measured(usage) for name, usage in databases.items()})
     if server_settings:
         print("\nserver settings")
         print_facts({f"  {name}": value for name, value in server_settings.items()})
@@ -104,19 +111,33 @@ def migrate(context: Context) -> None:
     if is_dry(context):
         _tell_migrate(settings)
         return
-    from perfdata.target import migrations
-    from perfdata.target.target import open_target
+    from perfdata.target.migrations import create_tables
+    from perfdata.target.target import migrate_target, open_target
 
     with reporting() as report:
         target = open_target(settings, report)
         project = configured_project(target, "db.migrate")
         if project.tables_from_metadata:
-            migrations.create_tables(target.conninfo, project, settings, report)
+            create_tables(target.conninfo, project, settings, report)
             reached = "has the tables of the project's metadata"
         else:
-            heads = migrations.migrate(target.conninfo, project, report)
+            heads = migrate_target(target, project, report)
             reached = f"is at {', '.join(heads)}"
     print(f"{target.described()} {reached}")
+
+
+@task()
+def reset(context: Context) -> None:
+    """Keep the embedded database under another name, and make a new, migrated one."""
+    from perfdata.target.target import reset_target
+
+    settings = _embedded_settings("db.reset")
+    if is_dry(context):
+        _tell_reset(settings)
+        return
+    with reporting() as report:
+        target = reset_target(settings, report)
+    print(f"{target.described()} is new")
 
 
 @task(
@@ -148,7 +169,7 @@ def gc(context: Context, *, lost_rows: bool = False, json: bool = False) -> None
 
 def _tell_migrate(settings: Settings) -> None:
     from perfdata.target.migrations import read_history
-    from perfdata.target.target import pending_migrations, reachable_target
+    from perfdata.target.target import expected_switch, pending_migrations, reachable_target
 
     target = untouched_target(settings)
     project, name = configured_project(target, "db.migrate"), target.described()
@@ -162,10 +183,29 @@ def _tell_migrate(settings: Settings) -> None:
         revisions = [migration.revision for migration in read_history(project).migrations]
         print(f"would start the server, create {name} if it does not exist, and run those of its")
         print(f"migrations that have not run yet: {', '.join(revisions)}")
+    elif switch := expected_switch(settings):
+        print(f"would switch databases, as {switch.reason}: {switch.outcome}")
     elif waiting := pending_migrations(reachable, project):
         print(f"would migrate {name}: {', '.join(waiting)}")
     else:
         print(f"would run nothing: {name} has all migrations of project {project.name}")
+
+
+def _tell_reset(settings: Settings) -> None:
+    from perfdata.server.aside import has_other_major
+    from perfdata.target.switch import reset_switch
+    from perfdata.target.target import reachable_target
+
+    if has_other_major(settings):
+        print("would set aside the embedded server's data, which another PostgreSQL created,")
+        print("and make a new database")
+        return
+    reachable = reachable_target(settings)
+    if reachable is None:
+        print("would start the embedded server, keep its database, if there is one, under another")
+        print("name, and make a new one")
+        return
+    print(f"would make a new database: {reset_switch(reachable.conninfo).outcome}")
 
 
 def _embedded_settings(task_name: str) -> Settings:
@@ -181,15 +221,28 @@ def _embedded_settings(task_name: str) -> Settings:
 def _embedded(settings: Settings) -> dict[str, object]:
     from dataclasses import asdict
 
+    from perfdata.postgres.connection import open_link
     from perfdata.server.embedded import EmbeddedServer
+    from perfdata.target.disk_usage import measure_databases
+    from perfdata.templates.databases import MAINTENANCE
 
-    status = EmbeddedServer(settings).status()
-    facts = {
+    server = EmbeddedServer(settings)
+    status = server.status()
+    facts: dict[str, object] = {
         "running": status.running,
         "url": status.url() if status.running else None,
         "socket_url": status.socket_url() if status.running else None,
     }
+    if status.running:
+        with open_link(server.conninfo(MAINTENANCE)) as link:
+            facts["databases"] = _usage(measure_databases(link))
     return {**facts, **asdict(status)}
+
+
+def _usage(measured: Mapping[str, DiskUsage]) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return {name: asdict(usage) for name, usage in measured.items()}
 
 
 def _reached(settings: Settings) -> dict[str, object]:
@@ -199,6 +252,7 @@ def _reached(settings: Settings) -> dict[str, object]:
     replaced, None where they may.
     """
     from perfdata.postgres.connection import open_link
+    from perfdata.target.disk_usage import measure_databases
     from perfdata.target.guard import locate, refusal
 
     with open_link(settings.database_url) as link:
@@ -206,6 +260,7 @@ def _reached(settings: Settings) -> dict[str, object]:
             "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS s (name)",
             (list(_PERFORMANCE_SETTINGS),),
         )
+        database = str(link.value("SELECT current_database()"))
         return {
             "running": True,
             "url": untouched_target(settings).described(),
@@ -213,6 +268,7 @@ def _reached(settings: Settings) -> dict[str, object]:
             "identifier": link.server_identifier,
             "allow_entry": locate(link).entry,
             "refusal": refusal(link, settings),
+            "databases": _usage(measure_databases(link, database)),
             "settings": dict(server_settings),
         }
 
@@ -223,6 +279,10 @@ def _parse_port(text: str) -> int:
     if not text.isdecimal() or int(text) not in PORTS:
         raise ConfigError(f"--port must be a number from 1024 to 65535, not {text!r}")
     return int(text)
+
+
+def _measured(usage: Mapping[str, int]) -> str:
+    return f"{usage['count']}, {human_size(usage['size_bytes'])}"
 
 
 def _plain(value: object) -> object:
