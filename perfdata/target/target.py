@@ -17,6 +17,7 @@ from perfdata.project import load_project
 from perfdata.server.aside import set_aside_other_major
 from perfdata.server.cluster import DATABASE
 from perfdata.server.embedded import EmbeddedServer
+from perfdata.target.extensions import explained_extensions
 from perfdata.target.migrations import (
     MADE_FROM,
     create_tables,
@@ -114,9 +115,11 @@ def reset_target(settings: Settings, report: Report = silent) -> Target:
 
 def migrate_target(target: Target, project: Project, report: Report = silent) -> tuple[str, ...]:
     """Migrate a target (see migrate); on the embedded server, record the migrations' hashes."""
-    if target.embedded:
-        _record(target, project)
-    return migrate(target.conninfo, project, report)
+    if not target.embedded:
+        return migrate(target.conninfo, project, report)
+    _record(target, project)
+    with explained_extensions(target.conninfo, target.settings):
+        return migrate(target.conninfo, project, report)
 
 
 def _switch(target: Target, switch: Switch, report: Report) -> None:
@@ -126,16 +129,17 @@ def _switch(target: Target, switch: Switch, report: Report) -> None:
 
 def _upgrade(target: Target, project: Project, report: Report) -> None:
     """Bring a database that fits the project to its present state."""
-    if project.tables_from_metadata:
-        with open_link(target.conninfo) as link:
-            made_from = link.value(MADE_FROM)
-        if made_from is None:
-            create_tables(target.conninfo, project, target.settings, report)
-    elif project.migrations is not None:
+    if project.migrations is not None:
         if pending_migrations(target, project):
             migrate_target(target, project, report)
         else:
             _record(target, project)
+    elif project.tables_from_metadata:
+        with open_link(target.conninfo) as link:
+            made_from = link.value(MADE_FROM)
+        if made_from is None:
+            with explained_extensions(target.conninfo, target.settings):
+                create_tables(target.conninfo, project, target.settings, report)
 
 
 def _record(target: Target, project: Project) -> None:
