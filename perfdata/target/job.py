@@ -35,8 +35,8 @@ class Job:
 
     ``conninfo`` may contain a password; if it is None, the task may connect to no database.
     ``loopback`` is the database's URL on the embedded server's port, ``variables`` are those of the
-    application (see server.environment). ``stop_command`` is the command that stops the embedded
-    server.
+    application (see server.environment). ``reset_command`` is the command that makes a new embedded
+    database.
     """
 
     task: str
@@ -46,7 +46,7 @@ class Job:
     conninfo: str | None = field(default=None, repr=False)
     loopback: str | None = field(default=None, repr=False)
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-    stop_command: str = ""
+    reset_command: str = ""
 
     @classmethod
     def of(cls, task: str, project: Project, conninfo: str | None = None, **fields: Any) -> Job:

@@ -55,8 +55,7 @@ def _check_made_from(job: Job, made_from: str | None, digest: str) -> None:
         raise MigrationError(
             f"the tables were made from other metadata of project {job.project}, and create_all "
             "does not change tables that exist",
-            remedy="Drop the database (on the embedded server: "
-            f"{job.stop_command}, then delete the folder that db.status names)",
+            remedy=f"Drop the database (on the embedded server: {job.reset_command})",
         )
 
 

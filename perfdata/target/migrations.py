@@ -174,6 +174,6 @@ def create_tables(
         project,
         explicit_conninfo(conninfo),
         metadata=project.metadata,
-        stop_command=settings.command("db.stop"),
+        reset_command=settings.command("db.reset"),
     )
     run(job, _hashing(project), project.settings, str, report)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perfdata.errors import ConfigError, MigrationError
-from perfdata.tasks.output import human_size, print_facts, print_json, show
+from perfdata.tasks.output import human_size, print_json, show
 from perfdata.tasks.progress import reporting
 from perfdata.tasks.task import (
     configured_project,
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
     from perfdata.config import Settings
-
-# Settings of somebody else's server that affect the times measured on it.
-_PERFORMANCE_SETTINGS = (
-    "fsync", "synchronous_commit", "full_page_writes", "wal_level", "autovacuum", "jit",
-    "shared_buffers", "max_wal_size",
-)  # fmt: skip
 
 
 @task(
@@ -67,18 +61,13 @@ def stop(context: Context) -> None:
 @task(options={"json": "print JSON"})
 def status(_context: Context, *, json: bool = False) -> None:
     """Show the server in use and its settings."""
-    settings = load_settings()
-    facts = _embedded(settings) if settings.database_url is None else _reached(settings)
+    from perfdata.tasks.db_status import print_status, read_status
+
+    facts = read_status(load_settings())
     if json:
         print_json(facts)
-        return
-    server_settings: Any = facts.pop("settings")
-    if facts.get("socket_url") == facts["url"]:
-        facts.pop("socket_url", None)
-    print_facts({name: _plain(value) for name, value in facts.items()})
-    if server_settings:
-        print("\nserver settings")
-        print_facts({f"  {name}": value for name, value in server_settings.items()})
+    else:
+        print_status(facts)
 
 
 @task(options={"driver": "a SQLAlchemy URL for asyncpg, psycopg or psycopg2; default: libpq's URL"})
@@ -104,19 +93,33 @@ def migrate(context: Context) -> None:
     if is_dry(context):
         _tell_migrate(settings)
         return
-    from perfdata.target import migrations
-    from perfdata.target.target import open_target
+    from perfdata.target.migrations import create_tables
+    from perfdata.target.target import migrate_target, open_target
 
     with reporting() as report:
         target = open_target(settings, report)
         project = configured_project(target, "db.migrate")
         if project.tables_from_metadata:
-            migrations.create_tables(target.conninfo, project, settings, report)
+            create_tables(target.conninfo, project, settings, report)
             reached = "has the tables of the project's metadata"
         else:
-            heads = migrations.migrate(target.conninfo, project, report)
+            heads = migrate_target(target, project, report)
             reached = f"is at {', '.join(heads)}"
     print(f"{target.described()} {reached}")
+
+
+@task()
+def reset(context: Context) -> None:
+    """Keep the embedded database under another name, and make a new, migrated one."""
+    from perfdata.target.target import reset_target
+
+    settings = _embedded_settings("db.reset")
+    if is_dry(context):
+        _tell_reset(settings)
+        return
+    with reporting() as report:
+        target = reset_target(settings, report)
+    print(f"{target.described()} is new")
 
 
 @task(
@@ -148,7 +151,7 @@ def gc(context: Context, *, lost_rows: bool = False, json: bool = False) -> None
 
 def _tell_migrate(settings: Settings) -> None:
     from perfdata.target.migrations import read_history
-    from perfdata.target.target import pending_migrations, reachable_target
+    from perfdata.target.target import expected_switch, pending_migrations, reachable_target
 
     target = untouched_target(settings)
     project, name = configured_project(target, "db.migrate"), target.described()
@@ -162,10 +165,29 @@ def _tell_migrate(settings: Settings) -> None:
         revisions = [migration.revision for migration in read_history(project).migrations]
         print(f"would start the server, create {name} if it does not exist, and run those of its")
         print(f"migrations that have not run yet: {', '.join(revisions)}")
+    elif switch := expected_switch(settings):
+        print(f"would switch databases, as {switch.reason}: {switch.outcome}")
     elif waiting := pending_migrations(reachable, project):
         print(f"would migrate {name}: {', '.join(waiting)}")
     else:
         print(f"would run nothing: {name} has all migrations of project {project.name}")
+
+
+def _tell_reset(settings: Settings) -> None:
+    from perfdata.server.aside import has_other_major
+    from perfdata.target.switch import reset_switch
+    from perfdata.target.target import reachable_target
+
+    if has_other_major(settings):
+        print("would set aside the embedded server's data, which another PostgreSQL created,")
+        print("and make a new database")
+        return
+    reachable = reachable_target(settings)
+    if reachable is None:
+        print("would start the embedded server, keep its database, if there is one, under another")
+        print("name, and make a new one")
+        return
+    print(f"would make a new database: {reset_switch(reachable.conninfo).outcome}")
 
 
 def _embedded_settings(task_name: str) -> Settings:
@@ -178,54 +200,9 @@ def _embedded_settings(task_name: str) -> Settings:
     return settings
 
 
-def _embedded(settings: Settings) -> dict[str, object]:
-    from dataclasses import asdict
-
-    from perfdata.server.embedded import EmbeddedServer
-
-    status = EmbeddedServer(settings).status()
-    facts = {
-        "running": status.running,
-        "url": status.url() if status.running else None,
-        "socket_url": status.socket_url() if status.running else None,
-    }
-    return {**facts, **asdict(status)}
-
-
-def _reached(settings: Settings) -> dict[str, object]:
-    """Return the facts of _embedded about a database given by URL.
-
-    ``allow_entry`` is its entry for the ``allow`` setting; ``refusal`` says why its rows may not be
-    replaced, None where they may.
-    """
-    from perfdata.postgres.connection import open_link
-    from perfdata.target.guard import locate, refusal
-
-    with open_link(settings.database_url) as link:
-        server_settings = link.rows(
-            "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS s (name)",
-            (list(_PERFORMANCE_SETTINGS),),
-        )
-        return {
-            "running": True,
-            "url": untouched_target(settings).described(),
-            "version": link.value("SELECT current_setting('server_version')"),
-            "identifier": link.server_identifier,
-            "allow_entry": locate(link).entry,
-            "refusal": refusal(link, settings),
-            "settings": dict(server_settings),
-        }
-
-
 def _parse_port(text: str) -> int:
     from perfdata.server.sockets import PORTS
 
     if not text.isdecimal() or int(text) not in PORTS:
         raise ConfigError(f"--port must be a number from 1024 to 65535, not {text!r}")
     return int(text)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "-" if value is None else value

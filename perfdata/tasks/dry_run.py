@@ -88,6 +88,7 @@ def tell_restore(
     try:
         target = ready_target(settings)
         if target is None:
+            _tell_switch(settings)
             print(f"{shown}\nnot checked: its server is not running, or it lacks migrations")
             return
         preview = preview_restore(target, name, options, report, may_build=may_build)
@@ -138,10 +139,20 @@ def _check_build(settings: Settings, name: str, options: RestoreOptions) -> None
     from perfdata.target.target import ready_target
 
     try:
-        if (target := ready_target(settings)) is not None:
+        target = ready_target(settings)
+        if target is None:
+            _tell_switch(settings)
+        else:
             preview_build(target, name, options)
     except PerfdataError as error:
         raise would_fail(error) from error
+
+
+def _tell_switch(settings: Settings) -> None:
+    from perfdata.target.target import expected_switch
+
+    if (switch := expected_switch(settings)) is not None:
+        show(f"would first switch databases, as {switch.reason}: {switch.outcome}")
 
 
 def _flagged_rows(target: Target) -> str:

@@ -90,7 +90,7 @@ def create(
 
     check_free(name, settings, replace=replace)
     with reporting() as report:
-        target = open_target(settings, report)
+        target = open_target(settings, report, park=False)
         created = create_snapshot(
             target.conninfo,
             name,
@@ -334,7 +334,7 @@ def diff(
 def _conninfo(settings: Settings, report: Report) -> str:
     from perfdata.target.target import open_target
 
-    return open_target(settings, report).conninfo
+    return open_target(settings, report, park=False).conninfo
 
 
 @task(

@@ -28,6 +28,9 @@ NAME_MAX_BYTES = 63
 _KEY_DIGITS = 32
 _SPAN = 2  # the first and the last number
 _REPLACED = re.compile(r"_before_(\d{8}_\d{6}(?:_\d+)?)\Z")
+# 48 bits of a sha256, and a number where databases are parked at the same state.
+_STATE_DIGITS = 12
+_NUMBER = re.compile(r"_(\d{1,9})\Z", re.ASCII)
 
 
 class Kind(Enum):
@@ -37,6 +40,7 @@ class Kind(Enum):
     WORK = "work"  # unfinished; garbage once its process has ended
     TEMPLATE = "template"  # finished, to be cloned
     BEFORE = "before"  # replaced by a restore, kept until garbage is collected
+    PARKED = "parked"  # the embedded database of other migrations, kept to be used again
     PERF = "perf"  # a template for perf tests
     CLONE = "clone"  # a clone of that, for one test
 
@@ -57,6 +61,7 @@ class Mark:
         first: whether a replaced database was not made by perfdata, or has unique contents.
         lost: the rows of a replaced database, by table, that the new one does not have.
         changed: whether a replaced database may have been written to during the restore.
+        state: a hash of what the tables of a parked database were made from.
         server: the server's system identifier; 0 in marks of earlier versions.
         loads, migrations, filled: which rows perfdata wrote (see load.provenance).
     """
@@ -74,11 +79,12 @@ class Mark:
     loads: Sequence[Sequence[int]] = ()
     migrations: Sequence[Sequence[int]] = ()
     filled: Sequence[str] = ()
+    state: str = ""
 
     @property
     def valid(self) -> bool:
         """Whether every field has its type; users can edit comments."""
-        texts = (self.target, self.key, self.snapshot, self.lost)
+        texts = (self.target, self.key, self.snapshot, self.lost, self.state)
         return (
             all(isinstance(text, str) for text in texts)
             and type(self.used) in {int, float}
@@ -101,6 +107,12 @@ class Mark:
             return name.startswith(_PREFIXES[self.kind])
         if self.kind in {Kind.TEMPLATE, Kind.PERF}:
             return name == template_name(self.key)
+        if self.kind is Kind.PARKED:
+            number = _NUMBER.search(name)
+            return name in {
+                parked_name(self.target, self.state),
+                parked_name(self.target, self.state, int(number[1]) if number else 1),
+            }
         match = _REPLACED.search(name)
         return match is not None and name == replaced_name(self.target, match[1])
 
@@ -161,6 +173,14 @@ def template_name(key: str) -> str:
 
 def replaced_name(target: str, stamp: str) -> str:
     """Return a name for a replaced database: its old one, cut to fit, and a time stamp."""
-    tail = f"_before_{stamp}"
+    return _suffixed(target, f"_before_{stamp}")
+
+
+def parked_name(target: str, state: str, number: int = 1) -> str:
+    """Return the name of a parked database; ``number`` distinguishes those of the same state."""
+    return _suffixed(target, f"_at_{state[:_STATE_DIGITS]}" + (f"_{number}" if number > 1 else ""))
+
+
+def _suffixed(target: str, tail: str) -> str:
     room = NAME_MAX_BYTES - len(tail.encode())
     return target.encode()[:room].decode(errors="ignore") + tail
