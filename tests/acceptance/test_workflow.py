@@ -38,7 +38,7 @@ FLOWS = """op.create_table(
 RUNS = """op.create_table(
         "runs",
         sa.Column("id", sa.Uuid, primary_key=True),
-        sa.Column("flow_id", sa.ForeignKey("flows.id"), nullable=False),
+        sa.Column("flow_id", sa.Uuid, sa.ForeignKey("flows.id"), nullable=False),
         sa.Column("state", sa.String, nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("is_test_data", sa.Boolean, nullable=False, server_default="false"),

@@ -25,14 +25,14 @@ def upgrade() -> None:
     op.create_table(
         "orders",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("customer_id", sa.ForeignKey("customers.id"), nullable=False),
+        sa.Column("customer_id", sa.Integer, sa.ForeignKey("customers.id"), nullable=False),
         sa.Column("ordered_at", sa.DateTime(timezone=True), nullable=False),
     )
     op.create_table(
         "order_lines",
-        sa.Column("order_id", sa.ForeignKey("orders.id"), primary_key=True),
+        sa.Column("order_id", sa.Integer, sa.ForeignKey("orders.id"), primary_key=True),
         sa.Column("position", sa.Integer, primary_key=True),
-        sa.Column("product_id", sa.ForeignKey("products.id"), nullable=False),
+        sa.Column("product_id", sa.Integer, sa.ForeignKey("products.id"), nullable=False),
         sa.Column("quantity", sa.Integer, nullable=False),
     )
 

@@ -21,7 +21,7 @@ def upgrade() -> None:
     op.create_table(
         "tags",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("note_id", sa.ForeignKey("notes.id"), nullable=False),
+        sa.Column("note_id", sa.Integer, sa.ForeignKey("notes.id"), nullable=False),
         sa.Column("name", sa.String, nullable=False),
         sa.Column("is_test_data", sa.Boolean, nullable=False, server_default="false"),
     )
