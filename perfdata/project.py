@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from perfdata.driver_hooks import confined
 from perfdata.errors import ConfigError, DatasetNotFoundError
 from perfdata.postgres.url import normalise_url
+from perfdata.server.environment import Variables, application_variables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from perfdata.dataset import Dataset
 
 FLAG_COLUMN = "is_test_data"
+NO_PROJECT_REMEDY = (
+    "Run: perfdata init, which sets one up, or set project in [tool.perfdata] of pyproject.toml"
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Project:
       without migrations
     - ``sources``: default ``sources`` of its datasets
     - ``flag_column``: the boolean column that marks test data
+    - ``settings``: those that it was loaded with; load_project sets them
     """
 
     name: str
@@ -52,6 +57,7 @@ class Project:
     tables_from_metadata: bool = False
     sources: tuple[str, ...] = ()
     flag_column: str = FLAG_COLUMN
+    settings: Settings | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the combination of arguments, and pass ``sources`` on to the datasets."""
@@ -79,6 +85,10 @@ class Project:
         """Return the dataset of that name, or None."""
         return next((dataset for dataset in self.datasets if dataset.name == name), None)
 
+    def variables(self, conninfo: str | None = None) -> Variables:
+        """Return the application's variables for a database, by default that of the settings."""
+        return application_variables(self.settings, conninfo) if self.settings else Variables()
+
     def load_metadata(self) -> MetaData:
         """Import and return the project's SQLAlchemy MetaData; raise ConfigError without one."""
         if self.metadata is None:
@@ -93,18 +103,27 @@ class Project:
         return metadata
 
 
+def find_project(settings: Settings) -> Project | None:
+    """Return the project of the settings (see load_project), None if none is configured."""
+    return load_project(settings) if settings.project else None
+
+
 def load_project(settings: Settings) -> Project:
     """Import the project of the settings; their root is added to the import path.
 
-    Raises ConfigError if it is not found, and ElsewhereError if it connects to a database other
-    than the settings' while it is imported. It cannot connect to the embedded server, which may not
-    be running yet.
+    The variables of ``environment`` are set meanwhile. Raises ConfigError if none is configured or
+    it is not found, ProjectCodeError if its code raises an exception, and ElsewhereError if it
+    connects to a database other than the settings' while it is imported. It cannot connect to the
+    embedded server, which may not be running yet.
     """
+    if settings.project is None:
+        raise ConfigError(no_project_reason(settings), remedy=NO_PROJECT_REMEDY)
     root = str(settings.root)
     if root not in sys.path:
         sys.path.insert(0, root)
     reference = settings.project if ":" in settings.project else f"{settings.project}:project"
-    with confined(f"project {reference}", _readable(settings.database_url)):
+    confinement = confined(f"project {reference}", _readable(settings.database_url))
+    with application_variables(settings).applied(), confinement:
         project = import_object(reference, "[tool.perfdata] project")
     if not isinstance(project, Project):
         raise ConfigError(
@@ -116,7 +135,17 @@ def load_project(settings: Settings) -> Project:
         datasets=tuple(replace(dataset, defined_in=module) for dataset in project.datasets),
         migrations=project.migrations and settings.root / project.migrations,
         flag_column=flag_of(project, settings),
+        settings=settings,
     )
+
+
+def no_project_reason(settings: Settings) -> str:
+    """Say where a project was looked for."""
+    if settings.configured:
+        where = f"[tool.perfdata] of {settings.root / 'pyproject.toml'} has no key project"
+    else:
+        where = f"no pyproject.toml at or above {settings.root} has [tool.perfdata]"
+    return f"no project is configured: {where}"
 
 
 def _readable(url: str | None) -> str | None:

@@ -109,6 +109,10 @@ class SessionDatabases:
             with self._cloned(prepared.template, _definition(target, name)) as dataset:
                 yield dataset
 
+    def prepare(self, name: str) -> None:
+        """Make a dataset's template now, so that ``clone_of`` only clones it."""
+        self._template(self._opened(), name)
+
     def fresh_clone(self) -> str:
         """Make another clone of the test's dataset, and return its URL.
 

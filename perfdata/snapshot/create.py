@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.statistics import read_statistics
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.progress import Event, silent
-from perfdata.project import flag_of
+from perfdata.project import find_project, flag_of
 from perfdata.snapshot.checks.requirements import describe_requirements, find_requirements
 from perfdata.snapshot.checks.staleness import key_parts
 from perfdata.snapshot.format.frames import STATISTICS_MAX_BYTES, listed_bytes
@@ -38,7 +38,7 @@ from perfdata.snapshot.format.manifest import Manifest, fingerprint_schema
 from perfdata.snapshot.format.writer import BackgroundCalls, BodyWriter, manifest_frame
 from perfdata.snapshot.store import Snapshot, check_free, snapshot_path
 from perfdata.target.migrations import database_heads, read_history
-from perfdata.target.target import project_of
+from perfdata.templates.provenance import find_owned
 from perfdata.temporary import give_name, temporary_beside
 
 if TYPE_CHECKING:
@@ -194,20 +194,15 @@ def _read(
             "the database's encoding is SQL_ASCII, so its bytes can't be saved as text",
             remedy="Move the data to a database with encoding UTF8",
         )
-    project = project_of(link, settings)
+    project = find_project(settings)
     flag = flag_of(project, settings)
     roles = link.later(OTHER_ROLES)
     catalog = read_catalog(link)
-    selection = Selection(None)
-    if not options.all_rows:
-        # A dataset's snapshot only holds the dataset's own rows, and no whole tables.
-        patterns = () if options.dataset else settings.whole_tables
-        selection = Selection(flag, whole_tables(catalog, patterns))
+    selection = _selection(link, catalog, options, settings, flag)
+    options = replace(options, all_rows=selection.all_rows)
     tables = selection.tables(catalog)
     if not tables:
-        raise SchemaError(
-            f"the database has no table{'' if options.all_rows else f' with a column {flag}'}"
-        )
+        raise SchemaError("the database has no table")
     if not options.as_superuser:
         refuse_user_code(link, roles.rows, read=_tables_to_read(catalog, tables))
     check_readable(link, tables, sequences=options.all_rows)
@@ -263,6 +258,25 @@ def _read(
         primary_keys={table.key: list(table.primary_key) for table in tables if table.primary_key},
         body=writer.finish(_statistics(link, tables, selection, stats, report)),
     )
+
+
+def _selection(
+    link: Link, catalog: Catalog, options: CreateOptions, settings: Settings, flag: str
+) -> Selection:
+    """Return the rows to save: all rows too if no table has the flag and none is taken whole."""
+    if options.all_rows:
+        return Selection(None)
+    if options.dataset:
+        # A dataset's snapshot only holds the dataset's own rows.
+        built = options.expected or {}
+        whole = frozenset(key for key in built if not catalog.table(key).has_flag(flag))
+        return Selection(flag, whole)
+    if not (catalog.flagged(flag) or settings.whole_tables):
+        return Selection(None)
+    owned = find_owned(link)
+    filled = owned.provenance.filled if owned else ()
+    present = frozenset(key for key in filled if key in catalog.by_key)
+    return Selection(flag, present | whole_tables(catalog, settings.whole_tables))
 
 
 def _tables_to_read(catalog: Catalog, tables: Sequence[Table]) -> list[Table]:

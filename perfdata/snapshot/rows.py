@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfdata.errors import RefusedError, SnapshotDamagedError
-from perfdata.load.plan import TableLoad
+from perfdata.load.plan import Existing, TableLoad
 from perfdata.postgres.copy import JSON_CSV, csv_blocks
 from perfdata.snapshot.checks.losses import rows_missing_from_file
+from perfdata.snapshot.ownership import refuse_others
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -32,10 +33,14 @@ class SnapshotRows:
         return self.file.statistics
 
     def check(self, link: Link, plan: Plan) -> None:
-        """Raise RefusedError if a whole table holds a row that the snapshot lacks."""
+        """Raise RefusedError if a whole table holds a row that would be lost."""
+        if plan.existing is Existing.NONE:  # no table holds a row
+            return
         manifest = self.file.manifest
-        tables = [plan.catalog.table(key) for key in manifest.whole_tables]
-        if lost := rows_missing_from_file(link, tables, self.file):
+        lost = rows_missing_from_file(link, plan.whole_tables, self.file, plan.selection)
+        if plan.selection.provenance is not None:
+            refuse_others(lost, plan.selection)
+        if lost:
             raise RefusedError(
                 f"refused, nothing was touched: snapshot {manifest.name} has these tables whole, "
                 "and rows that differ from the snapshot's, or are not in it, would be lost: "

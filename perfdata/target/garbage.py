@@ -17,6 +17,7 @@ from perfdata.server.aside import find_set_aside
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.server.sockets import remove_temporary_folder
 from perfdata.server.state import Home, orphaned_clusters
+from perfdata.target.answers import answers_folder
 from perfdata.target.guard import check_guard
 from perfdata.templates.databases import (
     MAINTENANCE,
@@ -124,7 +125,7 @@ def _collect_embedded(
 
 def _collect_files(settings: Settings, *, dry: bool) -> Iterator[Removed]:
     home = Home(settings)
-    folders = [settings.home, snapshots_folder(settings.home)]
+    folders = [settings.home, snapshots_folder(settings.home), answers_folder(settings.home)]
     if settings.database_url is None:
         cluster = home.cluster(home.read_state()).folder
         folders += {home.folder, cluster}

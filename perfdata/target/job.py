@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfdata import errors
-from perfdata.errors import MigrationError, PerfdataError
+from perfdata.errors import MigrationError, PerfdataError, ProjectCodeError
 from perfdata.progress import Event, silent
+from perfdata.target.inputs import Inputs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from perfdata.progress import Report
+    from perfdata.project import Project
 
 # How long an interrupted statement may take to end before the child is killed.
 GRACE_S = 5
@@ -30,7 +34,9 @@ class Job:
     """A task of the child process; ``task`` is a key of worker.TASKS.
 
     ``conninfo`` may contain a password; if it is None, the task may connect to no database.
-    ``reset_command`` is the command that makes a new embedded database.
+    ``loopback`` is the database's URL on the embedded server's port, ``variables`` are those of the
+    application (see server.environment). ``reset_command`` is the command that makes a new embedded
+    database.
     """
 
     task: str
@@ -38,7 +44,22 @@ class Job:
     migrations: str | None = None
     metadata: str | None = None
     conninfo: str | None = field(default=None, repr=False)
+    loopback: str | None = field(default=None, repr=False)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     reset_command: str = ""
+
+    @classmethod
+    def of(cls, task: str, project: Project, conninfo: str | None = None, **fields: Any) -> Job:
+        """Make a job of a project's code, with the variables that it reads."""
+        variables = project.variables(conninfo)
+        return cls(
+            task,
+            project.name,
+            conninfo=conninfo,
+            loopback=variables.loopback if conninfo else None,
+            variables=variables.values,
+            **fields,
+        )
 
     @property
     def code(self) -> str:
@@ -50,8 +71,13 @@ def run_job(job: Job, report: Report = silent) -> Any:
     """Run a job in a child process and return its answer.
 
     Raises ElsewhereError if the project's code connects to anything but the target, and
-    MigrationError if it fails in any other way.
+    MigrationError (of the project's code MigrationFailedError) if it fails in any other way.
     """
+    return run_job_with_inputs(job, report)[0]
+
+
+def run_job_with_inputs(job: Job, report: Report = silent) -> tuple[Any, Inputs]:
+    """Run a job as run_job does; return its answer and what that was made from."""
     python = Path(sys.executable or "")
     if "python" not in python.name.lower():  # a program that embeds Python
         python = Path(sys.prefix, "bin", "python")
@@ -74,7 +100,7 @@ def run_job(job: Job, report: Report = silent) -> Any:
         _end(process)
 
 
-def _follow(process: subprocess.Popen[str], job: Job, report: Report) -> Any:
+def _follow(process: subprocess.Popen[str], job: Job, report: Report) -> tuple[Any, Inputs]:
     if process.stdin is not None and process.stdout is not None:
         with suppress(BrokenPipeError):  # the exit code below says how the child ended
             process.stdin.write(json.dumps(asdict(job)) + "\n")
@@ -86,7 +112,7 @@ def _follow(process: subprocess.Popen[str], job: Job, report: Report) -> Any:
             elif "error" in message:
                 raise error_from(**message["error"])
             else:
-                return message["answer"]
+                return message["answer"], Inputs(**message["inputs"])
     raise MigrationError(
         f"the process that runs {job.code} exited with code {process.wait()} before it was done"
     )
@@ -99,6 +125,10 @@ def _end(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
+
+
+class ChildTraceback(Exception):  # noqa: N818  the cause of an error
+    """The traceback of an exception in the child process, as text."""
 
 
 def error_fields(error: PerfdataError) -> dict[str, object]:
@@ -116,4 +146,6 @@ def error_from(kind: str, fields: dict[str, Any]) -> PerfdataError:
     for name, value in fields.items():
         setattr(error, name, tuple(value) if isinstance(value, list) else value)
     error.args = (error.reason,)
+    if isinstance(error, ProjectCodeError):
+        error.__cause__ = ChildTraceback(f"\n{error.traceback}")
     return error

@@ -5,11 +5,8 @@ The project's code runs in a child process (see job): nothing here imports Alemb
 
 from __future__ import annotations
 
-import hashlib
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
@@ -20,7 +17,9 @@ from perfdata.postgres.reflection import IS_VERSION_TABLE, VERSION_TABLE
 from perfdata.postgres.url import describe
 from perfdata.progress import silent
 from perfdata.project import Migration
-from perfdata.target.job import Job, run_job
+from perfdata.target.answers import ask, run
+from perfdata.target.job import Job
+from perfdata.templates.provenance import recorded_migration
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -46,19 +45,22 @@ class History:
 
     ``parents`` and ``paths`` are by revision; a path is the same on every machine. ``heads`` are
     Alembic's, including a head that another head depends on, which Alembic never writes to a
-    database's alembic_version.
+    database's alembic_version. ``files`` are the other files that migrations may read, such as SQL:
+    the SHA-256 of each by its path.
     """
 
     migrations: tuple[Migration, ...]
     parents: Mapping[str, Sequence[str]]
     paths: Mapping[str, str] = field(default_factory=dict)
     heads: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> History:
         """Make a history of the fields that asdict returned."""
         migrations = tuple(Migration(**migration) for migration in fields["migrations"])
-        return cls(migrations, fields["parents"], fields["paths"], tuple(fields["heads"]))
+        heads = tuple(fields["heads"])
+        return cls(migrations, fields["parents"], fields["paths"], heads, fields["files"])
 
     def pending(self, heads: Iterable[str]) -> list[str]:
         """Return the revisions that have not run in a database at ``heads``."""
@@ -82,47 +84,18 @@ class History:
         return (*known, *(Migration(revision, None) for revision in unknown))
 
 
-class _Cached(NamedTuple):
-    """A history, and the state of the files that it was read from."""
-
-    history: History
-    folders: Sequence[str]
-    stamp: str
-
-
-_histories: dict[Path, _Cached] = {}
-# By import path and name of the metadata: a process imports a module once.
-_digests: dict[tuple[tuple[str, ...], str | None], str] = {}
-
-
 def read_history(project: Project | None) -> History:
     """Read and hash a project's migrations; without any the history is empty.
 
-    The result is cached until one of the files changes.
+    A history that was read before is used while its files are unchanged (see answers).
     """
     if project is None or project.migrations is None:
         return History((), {})
-    cached = _histories.get(project.migrations)
-    if cached is not None and cached.stamp == hash_file_stats(cached.folders):
-        return cached.history
-    job = Job("read_history", project.name, migrations=str(project.migrations))
-    return _cache(project.migrations, run_job(job))
+    return ask(_reading(project), project.settings, History.from_fields)
 
 
-def hash_file_stats(paths: Iterable[str]) -> str:
-    """Hash the names, sizes and modification times of files, and of Python files in folders."""
-    digest = hashlib.sha256()
-    for place in map(Path, paths):
-        for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
-            stat = path.stat()
-            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
-    return digest.hexdigest()
-
-
-def _cache(migrations: Path, answer: Mapping[str, Any]) -> History:
-    cached = _Cached(History.from_fields(answer), answer["folders"], answer["stamp"])
-    _histories[migrations] = cached
-    return cached.history
+def _reading(project: Project) -> Job:
+    return Job.of("read_history", project, migrations=str(project.migrations))
 
 
 def database_heads(link: Link) -> tuple[str, ...]:
@@ -159,13 +132,11 @@ def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[s
     """
     if project.migrations is None:
         raise MigrationError(f"project {project.name} has no migrations")
-    job = Job(
-        "migrate",
-        project.name,
-        migrations=str(project.migrations),
-        conninfo=explicit_conninfo(conninfo),
+    job = Job.of(
+        "migrate", project, explicit_conninfo(conninfo), migrations=str(project.migrations)
     )
-    history = _cache(project.migrations, run_job(job, report))
+    with recorded_migration(conninfo):
+        history = run(job, _reading(project), project.settings, History.from_fields, report)
     with open_link(conninfo) as link:
         if history.pending(database_heads(link)):
             raise MigrationError(
@@ -178,11 +149,15 @@ def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[s
 
 
 def tables_digest(project: Project) -> str:
-    """Hash the DDL that makes the tables of the project's metadata; cached in this process."""
-    key = (tuple(sys.path), project.metadata)
-    if key not in _digests:
-        _digests[key] = run_job(Job("hash_tables", project.name, metadata=project.metadata))
-    return _digests[key]
+    """Hash the DDL that makes the tables of the project's metadata.
+
+    A digest that was made before is used while the project's modules are unchanged (see answers).
+    """
+    return ask(_hashing(project), project.settings, str)
+
+
+def _hashing(project: Project) -> Job:
+    return Job.of("hash_tables", project, metadata=project.metadata)
 
 
 def create_tables(
@@ -194,11 +169,11 @@ def create_tables(
     if the tables were made from other metadata or can't be made, ElsewhereError if the metadata's
     module connects to another database.
     """
-    job = Job(
+    job = Job.of(
         "create_tables",
-        project.name,
+        project,
+        explicit_conninfo(conninfo),
         metadata=project.metadata,
-        conninfo=explicit_conninfo(conninfo),
         reset_command=settings.command("db.reset"),
     )
-    _digests[tuple(sys.path), project.metadata] = run_job(job, report)
+    run(job, _hashing(project), project.settings, str, report)

@@ -15,7 +15,8 @@ from perfdata.postgres.connection import make_engine, open_link
 from perfdata.postgres.url import make_url
 from perfdata.progress import Event
 from perfdata.project import Migration
-from perfdata.target.migrations import History, database_heads, hash_file_stats
+from perfdata.target.inputs import has_literal_identifiers, hash_file, list_files
+from perfdata.target.migrations import History, database_heads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
     from perfdata.target.job import Job
 
+_ALEMBICS = {".ini", ".mako", ".md", ".py", ".pyc", ".pyi", ".rst"}
+
 
 def read_scripts(job: Job, _report: Report) -> dict[str, Any]:
     """Read and hash a project's migrations.
 
-    Returns the fields of a History, and the state of the files before they were read: ``folders``
-    are the places that they come from, ``stamp`` is the hash_file_stats of these.
+    Returns the fields of a History, and the ``inputs`` that it was read from (see Inputs).
     """
     return _read(job, _config(job))
 
@@ -69,7 +71,7 @@ def _read(job: Job, config: Config) -> dict[str, Any]:
 
     directory = ScriptDirectory.from_config(config)
     folders = _folders(job, directory)
-    stamp = hash_file_stats(folders)
+    listed = list_files(folders)
     scripts = {script.revision: script for script in directory.walk_revisions()}
     parents = {revision: _parents(script) for revision, script in scripts.items()}
     migrations = tuple(
@@ -78,14 +80,36 @@ def _read(job: Job, config: Config) -> dict[str, Any]:
     )
     anchors = (_anchor(_migrations(job)), Path(directory.dir).resolve())
     paths = {key: _portable(Path(script.path), anchors) for key, script in scripts.items()}
-    history = History(migrations, parents, paths, tuple(sorted(directory.get_heads())))
-    return asdict(history) | {"folders": folders, "stamp": stamp}
+    files = _other_files(listed, anchors)
+    history = History(migrations, parents, paths, tuple(sorted(directory.get_heads())), files)
+    fixed = all(has_literal_identifiers(script.path) for script in scripts.values())
+    return asdict(history) | {"inputs": {"folders": folders, "listed": listed, "fixed": fixed}}
 
 
 def _folders(job: Job, directory: ScriptDirectory) -> list[str]:
-    """Return alembic.ini, if there is one, and the folders with scripts."""
+    """Return alembic.ini, if there is one, and the folders with scripts.
+
+    Of a script folder that is the whole project's only env.py counts.
+    """
     versions = directory._version_locations  # noqa: SLF001  ``versions`` omits folders that don't exist yet
-    return sorted({str(Path(path).resolve()) for path in (_migrations(job), *versions)})
+    scripts = Path(directory.dir)
+    if (scripts / "pyproject.toml").exists():
+        scripts /= "env.py"
+    migrations = _migrations(job)
+    own = [migrations] if migrations.is_file() else []
+    return sorted({str(Path(path).resolve()) for path in (*own, scripts, *versions)})
+
+
+def _other_files(listed: Sequence[str], anchors: Sequence[Path]) -> dict[str, str]:
+    """Hash the files that revisions may read, such as SQL: those that are no part of Alembic's."""
+    paths = [path for path in map(Path, listed) if not _is_alembics(path)]
+    hashed = ((_portable(path, anchors), hash_file(str(path))) for path in paths)
+    return {name: digest for name, digest in sorted(hashed) if digest is not None}
+
+
+def _is_alembics(path: Path) -> bool:
+    """Tell whether a file is code, a template, a setting or a text about them."""
+    return path.suffix in _ALEMBICS or path.stem.upper() == "README"
 
 
 def _migrations(job: Job) -> Path:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 from psycopg import sql
 
-from perfdata.config import BUNDLED_PROJECT
 from perfdata.errors import MigrationError
 from perfdata.postgres.connection import connect, database_name, open_link
 from perfdata.postgres.url import describe, normalise_url
 from perfdata.progress import silent
-from perfdata.project import load_project
+from perfdata.project import find_project
 from perfdata.server.aside import set_aside_other_major
 from perfdata.server.cluster import DATABASE
 from perfdata.server.embedded import EmbeddedServer
@@ -51,28 +50,12 @@ class Target:
 
     @property
     def project(self) -> Project | None:
-        """The project whose database this is (see project_of)."""
-        return _project(self.settings, embedded=self.embedded)
+        """The project of the settings, None if none is configured."""
+        return find_project(self.settings)
 
     def described(self) -> str:
         """Name the database for people, without a password."""
         return f"{DATABASE} on the embedded server" if self.embedded else describe(self.conninfo)
-
-
-def project_of(link: Link, settings: Settings) -> Project | None:
-    """Return the project whose database this is.
-
-    None for a database given by URL if no project is configured: the bundled project applies to
-    the embedded server only.
-    """
-    return _project(settings, embedded=EmbeddedServer(settings).owns(link))
-
-
-def _project(settings: Settings, *, embedded: bool) -> Project | None:
-    bundled_by_default = not settings.configured and settings.project == BUNDLED_PROJECT
-    if bundled_by_default and not embedded:
-        return None
-    return load_project(settings)
 
 
 def open_target(settings: Settings, report: Report = silent, *, park: bool = True) -> Target:

@@ -237,13 +237,6 @@ def unfinished_databases(link: Link, number: int) -> list[Database]:
     ]
 
 
-def is_owned(link: Link) -> bool:
-    """Tell whether perfdata owns the database of a link, and may replace it."""
-    ((oid, name, comment),) = link.rows(_CURRENT)
-    mark = read_mark(comment, oid, link.server_identifier)
-    return mark is not None and mark.kind is Kind.MADE and mark.fits(name)
-
-
 def is_target(link: Link, target: TargetDatabase) -> bool:
     """Tell whether a link is to the target; through a pooler it may be to another database."""
     ((oid, name, _),) = link.rows(_CURRENT)

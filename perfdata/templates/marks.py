@@ -10,6 +10,10 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _BEGINS = "perfdata: "
 # New databases have this connection limit until their comment is set. With the name, it identifies
@@ -22,6 +26,7 @@ CLONE_PREFIX = "perfdata_clone_"
 NAME_MAX_BYTES = 63
 # 128 bits of a sha256, which makes a name of 50 bytes.
 _KEY_DIGITS = 32
+_SPAN = 2  # the first and the last number
 _REPLACED = re.compile(r"_before_(\d{8}_\d{6}(?:_\d+)?)\Z")
 # 48 bits of a sha256, and a number where databases are parked at the same state.
 _STATE_DIGITS = 12
@@ -58,6 +63,7 @@ class Mark:
         changed: whether a replaced database may have been written to during the restore.
         state: a hash of what the tables of a parked database were made from.
         server: the server's system identifier; 0 in marks of earlier versions.
+        loads, migrations, filled: which rows perfdata wrote (see load.provenance).
     """
 
     kind: Kind
@@ -70,6 +76,9 @@ class Mark:
     lost: str = ""
     changed: bool = False
     server: int = 0
+    loads: Sequence[Sequence[int]] = ()
+    migrations: Sequence[Sequence[int]] = ()
+    filled: Sequence[str] = ()
     state: str = ""
 
     @property
@@ -82,6 +91,9 @@ class Mark:
             and isinstance(self.first, bool)
             and isinstance(self.changed, bool)
             and type(self.oid) is type(self.server) is int
+            and _all(self.filled, str)
+            and _are_spans(self.loads)
+            and _are_spans(self.migrations)
         )
 
     def fits(self, name: str) -> bool:
@@ -103,6 +115,18 @@ class Mark:
             }
         match = _REPLACED.search(name)
         return match is not None and name == replaced_name(self.target, match[1])
+
+
+def _all(values: object, kind: type) -> bool:
+    """Tell whether values from a comment are a list whose members are of a type."""
+    return isinstance(values, (list, tuple)) and all(type(value) is kind for value in values)
+
+
+def _are_spans(values: object) -> bool:
+    """Tell whether values from a comment are a list of first and last numbers."""
+    return isinstance(values, (list, tuple)) and all(
+        _all(span, int) and len(span) == _SPAN for span in values
+    )
 
 
 def parse_mark(comment: str | None) -> Mark | None:

@@ -27,6 +27,7 @@ from perfdata.perf.compare.differences import FEWEST_ROUNDS, Comparison
 from perfdata.perf.compare.variants import PREFIX, VariantFactory, drop_databases, git_environment
 from perfdata.perf.report.results import read_results, results_path
 from perfdata.progress import Event, silent
+from perfdata.project import NO_PROJECT_REMEDY, no_project_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +74,8 @@ def compare_revision(
         ]
         processes = {}
         for variant in variants:
-            module = (theirs if variant.name == "rev" else settings).project.partition(":")[0]
+            own = theirs if variant.name == "rev" else settings
+            module = (own.project or "").partition(":")[0]
             process = running(variant, repository.top, project=module, dataset=dataset)
             processes[variant.name] = stack.enter_context(process)
         coordinator = Coordinator(processes, rounds, limits or Limits(), report)
@@ -98,11 +100,8 @@ def check_comparison(
 def _check(settings: Settings, rounds: int | None) -> None:
     if os.name == "nt":
         raise ConfigError("comparisons need Unix sockets, and do not run on Windows yet")
-    if not settings.configured:
-        raise ConfigError(
-            f"no pyproject.toml at or above {settings.root} has [tool.perfdata], which names the "
-            "project to compare"
-        )
+    if settings.project is None:
+        raise ConfigError(no_project_reason(settings), remedy=NO_PROJECT_REMEDY)
     if rounds is not None and not FEWEST_ROUNDS <= rounds <= _MOST_ROUNDS:
         raise ConfigError(
             f"the number of rounds must be from {FEWEST_ROUNDS} to {_MOST_ROUNDS:,}, not {rounds}; "
@@ -122,9 +121,9 @@ def _settings_of(tree: Path, repository: Repository, ours: Settings, label: str)
                 "perfdata/perf/compare): choose a later revision"
             )
     theirs = Settings.load(root) if root.is_dir() else None
-    if theirs is None or not theirs.configured or theirs.root != root.resolve():
+    if theirs is None or theirs.project is None or theirs.root != root.resolve():
         where = root.relative_to(tree) / "pyproject.toml"
-        raise ConfigError(f"{label} has no [tool.perfdata] in {where}, so no project to compare")
+        raise ConfigError(f"{label} has no [tool.perfdata] in {where} with a project to compare")
     return theirs
 
 

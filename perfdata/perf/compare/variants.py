@@ -115,9 +115,12 @@ class VariantFactory:
         migrates = project and (project.migrations is not None or project.tables_from_metadata)
         source = self._database(like) if like else "" if migrates else _name(self.target)
         conninfo = _make_database(self.target, self._database(name), source)
-        with open_link(conninfo) as link:
+        # An application that reads its address from ``environment`` may not understand a socket.
+        url = project.variables(conninfo).loopback if project else None
+        url = url or make_url(conninfo)
+        with open_link(url) as link:
             allow = locate(link).entry
-        variant = Variant(name, label, tree, root, home, make_url(conninfo), allow)
+        variant = Variant(name, label, tree, root, home, url, allow)
         if not source:
             _migrate(variant, self.origin)
         return variant

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perfdata.progress import Event
-    from perfdata.server.embedded import ServerStatus
+    from perfdata.server.status import ServerStatus
 
 OLD_BINARIES = Path("/usr/lib/postgresql/15/bin")
 needs_15 = pytest.mark.skipif(

@@ -125,6 +125,11 @@ def test_the_key_is_the_same_wherever_the_project_lies(shop: Path, tmp_path: Pat
         ("shop_rows.py", True),
         ("README.md", False),
         ("migrations/env.py", False),
+        ("migrations/script.py.mako", False),
+        ("migrations/versions/__init__.py", False),
+        ("migrations/README", False),
+        ("migrations/seed.sql", True),
+        ("billing/versions/prices.csv", True),
         ("web.py", False),
     ],
 )

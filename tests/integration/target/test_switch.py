@@ -31,7 +31,8 @@ from perfdata.postgres.drivers import PsycopgLink
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.target.garbage import collect_garbage
 from perfdata.target.target import reset_target
-from perfdata.tasks import StrictProgram, dataset, db, snapshot
+from perfdata.tasks import dataset, db, snapshot
+from perfdata.tasks.program import StrictProgram
 from perfdata.templates.databases import mark_made
 from perfdata.templates.marks import Kind, parse_mark
 from tests.homes import discard_server

@@ -331,7 +331,7 @@ def test_an_exception_of_env_py_is_one_line_with_its_place_and_no_password(
     with pytest.raises(MigrationError) as caught:
         migrate(url, write_project(folder, body))
     line = len(ENV.format(body=body).splitlines())
-    said = str(caught.value)
+    said = caught.value.reason
     assert said.startswith("the migrations of project shop failed: ValueError: no such tenant in ")
     assert said.endswith(f" ({folder / 'migrations' / 'env.py'}, line {line})")
     assert "perfdata:***@" in said
