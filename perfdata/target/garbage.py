@@ -254,7 +254,7 @@ def _unique_rows(database: Database) -> str:
     if mark is None:
         return ""
     if mark.kind is Kind.PARKED:
-        return f"is taken back as {mark.target} with its migrations, and may have rows of its own"
+        return "is parked, and may have rows that no other database has"
     if mark.lost:
         return f"has rows that {mark.target} does not have: {mark.lost}"
     if mark.changed:
@@ -275,7 +275,7 @@ def _garbage(link: Link, number: int) -> Iterator[tuple[Database, str]]:
         for database in replaced_databases(found, target):
             yield database, f"was replaced by a restore of {target}"
         for database in parked_databases(found, target):
-            yield database, f"was parked, as {target} went on with other migrations"
+            yield database, f"a parked database of {target}"
         for kind in (Kind.TEMPLATE, Kind.PERF):
             for database in unused_templates(found, target, kind):
                 yield database, f"a template of {target} that is no longer used"

@@ -98,9 +98,7 @@ def record_migrations(link: Link, database: str, project: Project) -> None:
 
     Recorded before they run: of those that fail, no hash is ever looked at.
     """
-    hashes = _hashes(read_history(project).migrations)
-    if hashes == _parsed(link.value(_RECORDED)):
-        return
+    hashes = origin_of(project).recorded
     link.execute(
         sql.SQL("ALTER DATABASE {} SET perfdata.migrations = {}").format(
             sql.Identifier(database), sql.Literal(json.dumps(hashes))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from perfdata.postgres.connection import database_name, open_link
 from perfdata.progress import Event
 from perfdata.target.guard import check_guard
-from perfdata.target.origin import origin_of, read_origin
+from perfdata.target.origin import origin_of
 from perfdata.templates.databases import list_databases, lock_target, maintenance_link
 from perfdata.templates.marks import Kind
 from perfdata.templates.parking import free_name, park
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from perfdata.config import Settings
     from perfdata.progress import Report
     from perfdata.project import Project
+    from perfdata.target.origin import Origin
     from perfdata.templates.databases import Database
 
 
@@ -51,29 +52,27 @@ class Switch:
         return f"keeps {self.database} as {self.kept} and {instead}"
 
 
-def needed_switch(conninfo: str, project: Project) -> Switch | None:
+def needed_switch(conninfo: str, origin: Origin, project: Project) -> Switch | None:
     """Return the switch that the project's present state requires; None if there is none.
 
-    Nothing is changed.
+    ``origin`` is the database's. Nothing is changed.
     """
-    name = database_name(conninfo)
+    reason = origin.difference(project)
+    if not reason:
+        return None
+    name, wanted = database_name(conninfo), origin_of(project).state
     with open_link(conninfo) as link:
-        origin = read_origin(link)
-        reason = origin.difference(project)
-        if not reason:
-            return None
-        wanted = origin_of(project).state
         back = _find_parked(list_databases(link), name, wanted)
         kept = free_name(link, name, origin.state)
     return Switch(name, reason, origin.state, kept, wanted, back.name if back else None)
 
 
-def reset_switch(conninfo: str) -> Switch:
+def reset_switch(conninfo: str, origin: Origin) -> Switch:
     """Return the switch to a new database, whatever the present one is."""
     name = database_name(conninfo)
     with open_link(conninfo) as link:
-        state = read_origin(link).state
-        return Switch(name, "reset", state, free_name(link, name, state))
+        kept = free_name(link, name, origin.state)
+    return Switch(name, "reset", origin.state, kept)
 
 
 def make_switch(conninfo: str, switch: Switch, settings: Settings, report: Report) -> None:
@@ -93,7 +92,7 @@ def make_switch(conninfo: str, switch: Switch, settings: Settings, report: Repor
         size = link.value("SELECT pg_size_pretty(pg_database_size(%s::oid))", (database.oid,))
         parked = park(link, database, switch.state, back)
     report(Event(f"parked the database {name} as {parked} ({size}): {switch.reason}"))
-    report(Event(f"took back {back.name} as {name}" if back else f"creating a new {name}"))
+    report(Event(f"took back {back.name} as {name}" if back else f"creating a new database {name}"))
 
 
 def _find_parked(databases: list[Database], target: str, state: str | None) -> Database | None:

@@ -25,7 +25,7 @@ from perfdata.target.migrations import (
     read_history,
     tables_digest,
 )
-from perfdata.target.origin import record_migrations
+from perfdata.target.origin import origin_of, read_origin, record_migrations
 from perfdata.target.switch import make_switch, needed_switch, reset_switch
 from perfdata.templates.databases import complete_marks, mark_made
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.project import Project
+    from perfdata.target.origin import Origin
     from perfdata.target.switch import Switch
 
 _DATABASE = "SELECT oid FROM pg_database WHERE datname = %s"
@@ -73,12 +74,14 @@ def open_target(settings: Settings, report: Report = silent, *, park: bool = Tru
     with _migrate_lock(settings):
         project = target.project
         if project is not None:
-            switch = needed_switch(target.conninfo, project)
+            origin = _read_origin(target)
+            switch = needed_switch(target.conninfo, origin, project)
             if switch is not None and not park:
                 raise _needs_switch(target, switch)
             if switch is not None:
                 _switch(target, switch, report)
-            _upgrade(target, project, report)
+                origin = _read_origin(target)
+            _upgrade(target, origin, project, report)
     return target
 
 
@@ -92,7 +95,7 @@ def reset_target(settings: Settings, report: Report = silent) -> Target:
     with _migrate_lock(settings):
         target = reachable_target(settings)
         if target is not None:
-            _switch(target, reset_switch(target.conninfo), report)
+            _switch(target, expected_reset(target), report)
     return open_target(settings, report)
 
 
@@ -110,19 +113,21 @@ def _switch(target: Target, switch: Switch, report: Report) -> None:
     _create_database(EmbeddedServer(target.settings, report))
 
 
-def _upgrade(target: Target, project: Project, report: Report) -> None:
-    """Bring a database that fits the project to its present state."""
+def _upgrade(target: Target, origin: Origin, project: Project, report: Report) -> None:
+    """Bring a database that needs no switch to the project's present state."""
     if project.migrations is not None:
-        if pending_migrations(target, project):
+        if read_history(project).pending(origin.heads):
             migrate_target(target, project, report)
-        else:
+        elif origin.recorded != origin_of(project).recorded:
             _record(target, project)
-    elif project.tables_from_metadata:
-        with open_link(target.conninfo) as link:
-            made_from = link.value(MADE_FROM)
-        if made_from is None:
-            with explained_extensions(target.conninfo, target.settings):
-                create_tables(target.conninfo, project, target.settings, report)
+    elif project.tables_from_metadata and origin.tables is None:
+        with explained_extensions(target.conninfo, target.settings):
+            create_tables(target.conninfo, project, target.settings, report)
+
+
+def _read_origin(target: Target) -> Origin:
+    with open_link(target.conninfo) as link:
+        return read_origin(link)
 
 
 def _record(target: Target, project: Project) -> None:
@@ -169,7 +174,7 @@ def expected_switch(settings: Settings) -> Switch | None:
     target = reachable_target(settings)
     if target is None or not target.embedded or target.project is None:
         return None
-    return needed_switch(target.conninfo, target.project)
+    return needed_switch(target.conninfo, _read_origin(target), target.project)
 
 
 def reachable_target(settings: Settings) -> Target | None:
@@ -186,6 +191,11 @@ def reachable_target(settings: Settings) -> Target | None:
     target = Target(settings, server.conninfo(DATABASE), embedded=True)
     with open_link(server.conninfo("postgres")) as link:
         return target if link.rows(_DATABASE, (DATABASE,)) else None
+
+
+def expected_reset(target: Target) -> Switch:
+    """Return the switch that reset_target would make on a target that is reachable."""
+    return reset_switch(target.conninfo, _read_origin(target))
 
 
 def _migrate_lock(settings: Settings) -> FileLock:
@@ -210,9 +220,10 @@ def _is_behind(target: Target) -> bool:
     project = target.project
     if project is None:
         return False
-    if needed_switch(target.conninfo, project) is not None:
+    origin = _read_origin(target)
+    if needed_switch(target.conninfo, origin, project) is not None:
         return True
-    return project.migrations is not None and bool(pending_migrations(target, project))
+    return bool(read_history(project).pending(origin.heads))
 
 
 def pending_migrations(target: Target, project: Project) -> list[str]:

@@ -175,8 +175,7 @@ def _tell_migrate(settings: Settings) -> None:
 
 def _tell_reset(settings: Settings) -> None:
     from perfdata.server.aside import has_other_major
-    from perfdata.target.switch import reset_switch
-    from perfdata.target.target import reachable_target
+    from perfdata.target.target import expected_reset, reachable_target
 
     if has_other_major(settings):
         print("would set aside the embedded server's data, which another PostgreSQL created,")
@@ -187,7 +186,7 @@ def _tell_reset(settings: Settings) -> None:
         print("would start the embedded server, keep its database, if there is one, under another")
         print("name, and make a new one")
         return
-    print(f"would make a new database: {reset_switch(reachable.conninfo).outcome}")
+    print(f"would make a new database: {expected_reset(reachable).outcome}")
 
 
 def _embedded_settings(task_name: str) -> Settings:

@@ -211,7 +211,7 @@ def test_a_switch_and_back_keeps_every_row(shop: Shop) -> None:
     (parked,) = shop.parked()
     assert shop.said[0].startswith(f"parked the database perfdata as {parked} (")
     assert shop.said[0].endswith("it is at migration main_2, which project shop does not have")
-    assert shop.said[1] == "creating a new perfdata"
+    assert shop.said[1] == "creating a new database perfdata"
     assert columns(url) == ["id", "is_test_data", "feature"]
     assert run(make_conninfo(url, dbname=parked), "SELECT * FROM customers") == [(7, False, "mine")]
     run(url, "INSERT INTO customers VALUES (8, false, 'theirs')")
@@ -451,7 +451,7 @@ def test_what_is_parked_is_listed_measured_and_removed_only_on_request(shop: Sho
     assert "parked     1, " in shown.stdout
     kept = collect_garbage(shop.settings)
     assert kept.removed == ()
-    assert any(line.startswith(f"{parked}: is taken back as perfdata") for line in kept.left)
+    assert any(line.startswith(f"{parked}: is parked, and may have rows") for line in kept.left)
     assert shop.parked() == [parked]
     done = collect_garbage(shop.settings, lost_rows=True)
     assert [removed.name for removed in done.removed] == [parked]
