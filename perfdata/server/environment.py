@@ -8,6 +8,7 @@ runs, because a project may read its variables when it is imported.
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -38,6 +39,14 @@ class Variables:
 
     values: Mapping[str, str] = field(repr=False, default_factory=dict)
     loopback: str | None = field(repr=False, default=None)
+    password: str = field(repr=False, default="")
+
+    def shown(self) -> dict[str, str]:
+        """Return the values for people, without the password."""
+        if not self.password:
+            return dict(self.values)
+        secret = "|".join(map(re.escape, (quote(self.password, safe=""), self.password)))
+        return {name: re.sub(secret, "***", value) for name, value in self.values.items()}
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -66,7 +75,8 @@ def application_variables(settings: Settings, conninfo: str | None = None) -> Va
     database = _embedded_database(settings, conninfo)
     address = _given(settings, conninfo) if database is None else _embedded(settings, database)
     values = {name: value.format(**address) for name, value in settings.environment.items()}
-    return Variables(values, None if database is None else address["url"])
+    loopback = None if database is None else address["url"]
+    return Variables(values, loopback, address["password"])
 
 
 def _embedded_database(settings: Settings, conninfo: str | None) -> str | None:

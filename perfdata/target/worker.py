@@ -116,7 +116,14 @@ def _failure(job: Job, error: BaseException, passwords: list[str]) -> ProjectCod
         said = str(error.orig)
     elif isinstance(error, CommandError):
         said = str(error)
-    return code_error(job.code, error, said=said, passwords=passwords, kind=MigrationFailedError)
+    return code_error(
+        job.code,
+        error,
+        said=said,
+        passwords=passwords,
+        present=job.variables,
+        kind=MigrationFailedError,
+    )
 
 
 if __name__ == "__main__":

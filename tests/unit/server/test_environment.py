@@ -116,6 +116,13 @@ def test_text_around_a_placeholder_and_doubled_braces(tmp_path: Path) -> None:
     assert found == {"A": "postgresql+asyncpg://127.0.0.1/{x}", "B": "{}", "C": "plain"}
 
 
+def test_what_is_shown_has_no_password(tmp_path: Path) -> None:
+    url = "postgresql://shop:p%40ss@db.example/shop"
+    shown = application_variables(settings_of(tmp_path, url)).shown()
+    assert (shown["URL"], shown["PASSWORD"]) == ("postgresql://shop:***@db.example/shop", "***")
+    assert application_variables(settings_of(tmp_path, A="{host}")).shown() == {"A": "127.0.0.1"}
+
+
 def test_without_a_placeholder_no_port_is_chosen(tmp_path: Path) -> None:
     assert application_variables(settings_of(tmp_path, B="{{}}")) == Variables({"B": "{}"})
     assert not (tmp_path / "home").exists()
