@@ -30,7 +30,8 @@ class Job:
     """A task of the child process; ``task`` is a key of worker.TASKS.
 
     ``conninfo`` may contain a password; if it is None, the task may connect to no database.
-    ``stop_command`` is the command that stops the embedded server.
+    ``stop_command`` is the command that stops the embedded server. ``revisions`` are those to
+    migrate to; without any, the heads.
     """
 
     task: str
@@ -39,6 +40,7 @@ class Job:
     metadata: str | None = None
     conninfo: str | None = field(default=None, repr=False)
     stop_command: str = ""
+    revisions: tuple[str, ...] = ()
 
     @property
     def code(self) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.store import Snapshot
 
+_DATASET = "dataset "  # how the names of the parts that the dataset decides begin
+
 
 def key_parts(project: Project, dataset: Dataset) -> dict[str, str]:
     """Return everything that decides the rows of a dataset's snapshot, by name, in a fixed order.
@@ -25,6 +27,11 @@ def key_parts(project: Project, dataset: Dataset) -> dict[str, str]:
     Migrations come in the order in which they run, each with its hash and path. For a project that
     makes its tables from metadata, a hash of their DDL follows.
     """
+    own = {f"{_DATASET}{name}": part for name, part in dataset.fingerprint_parts().items()}
+    return _schema_parts(project) | own
+
+
+def _schema_parts(project: Project) -> dict[str, str]:
     history = read_history(project)
     parts = {"format": FORMAT}
     for migration in history.migrations:
@@ -32,7 +39,13 @@ def key_parts(project: Project, dataset: Dataset) -> dict[str, str]:
         parts[f"migration {migration.revision}"] = f"{migration.sha256} {path}"
     if project.tables_from_metadata:
         parts["tables"] = tables_digest(project)
-    return parts | {f"dataset {name}": part for name, part in dataset.fingerprint_parts().items()}
+    return parts
+
+
+def upgraded_key_parts(manifest: Manifest, project: Project) -> dict[str, str]:
+    """Return a snapshot's key parts with the project's present migrations; none for one without."""
+    own = {name: part for name, part in manifest.key_parts.items() if name.startswith(_DATASET)}
+    return _schema_parts(project) | own if own else {}
 
 
 def check_current(
