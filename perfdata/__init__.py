@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         list_snapshots,
         snapshot_exists,
     )
+    from perfdata.snapshot.upgrade import Upgraded, upgrade_snapshot
     from perfdata.snapshot.verify import verify_snapshot
     from perfdata.target.target import Target, open_target
 
@@ -87,6 +88,7 @@ _MODULES = {
     "TableDifference": "perfdata.snapshot.diff.difference",
     "TableRows": "perfdata.dataset",
     "Target": "perfdata.target.target",
+    "Upgraded": "perfdata.snapshot.upgrade",
     "append_rows": "perfdata.load.loader",
     "build_dataset": "perfdata.snapshot.build",
     "cache_key": "perfdata.snapshot.cache_key",
@@ -99,6 +101,7 @@ _MODULES = {
     "provide_dataset": "perfdata.snapshot.provide",
     "restore_snapshot": "perfdata.snapshot.restore",
     "snapshot_exists": "perfdata.snapshot.store",
+    "upgrade_snapshot": "perfdata.snapshot.upgrade",
     "verify_snapshot": "perfdata.snapshot.verify",
 }
 
@@ -152,6 +155,7 @@ __all__ = [
     "TableDifference",
     "TableRows",
     "Target",
+    "Upgraded",
     "UserCodeError",
     "append_rows",
     "build_dataset",
@@ -165,6 +169,7 @@ __all__ = [
     "provide_dataset",
     "restore_snapshot",
     "snapshot_exists",
+    "upgrade_snapshot",
     "verify_snapshot",
 ]
 

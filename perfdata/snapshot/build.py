@@ -22,9 +22,9 @@ from perfdata.postgres.locks import LOCK_TIMEOUT_S, load_lock
 from perfdata.postgres.reflection import read_catalog
 from perfdata.progress import silent
 from perfdata.project import load_project
-from perfdata.snapshot.create import CreateOptions, create, writable_path
+from perfdata.snapshot.create import create, writable_path
 from perfdata.snapshot.generated import DatasetRows
-from perfdata.snapshot.options import Built, RestoreOptions
+from perfdata.snapshot.options import Built, CreateOptions, RestoreOptions
 from perfdata.snapshot.ownership import own_selection, record_loaded
 from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
 from perfdata.target.audit import log_change

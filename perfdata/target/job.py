@@ -36,7 +36,7 @@ class Job:
     ``conninfo`` may contain a password; if it is None, the task may connect to no database.
     ``loopback`` is the database's URL on the embedded server's port, ``variables`` are those of the
     application (see server.environment). ``reset_command`` is the command that makes a new embedded
-    database.
+    database. ``revisions`` are those to migrate to; without any, the heads.
     """
 
     task: str
@@ -47,6 +47,7 @@ class Job:
     loopback: str | None = field(default=None, repr=False)
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     reset_command: str = ""
+    revisions: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, task: str, project: Project, conninfo: str | None = None, **fields: Any) -> Job:

@@ -68,6 +68,17 @@ class History:
         revisions = (migration.revision for migration in self.migrations)
         return [revision for revision in revisions if revision not in applied]
 
+    def missing(self, revisions: Iterable[str], heads: Iterable[str]) -> list[str]:
+        """Return those of ``revisions`` that have not run in a database at ``heads``."""
+        pending = self.pending(heads)
+        return [revision for revision in revisions if revision in pending]
+
+    def heads_of(self, revisions: Iterable[str]) -> tuple[str, ...]:
+        """Return those of ``revisions`` that none of them has as a parent, in their order."""
+        listed = list(revisions)
+        parents = {parent for revision in listed for parent in self.parents.get(revision, ())}
+        return tuple(revision for revision in listed if revision not in parents)
+
     def applied(self, heads: Iterable[str]) -> tuple[Migration, ...]:
         """Return the migrations that have run in a database at ``heads``.
 
@@ -123,8 +134,10 @@ def heads_of(answers: Iterable[Rows]) -> tuple[str, ...]:
     return tuple(sorted({row[0] for rows in answers for row in rows}))
 
 
-def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[str, ...]:
-    """Bring a database to the project's newest migrations; return their heads.
+def migrate(
+    conninfo: str, project: Project, report: Report = silent, *, revisions: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Bring a database to the project's newest migrations, or to ``revisions``; return the heads.
 
     The project's env.py runs them: on ``config.attributes["connection"]``, or on the
     ``sqlalchemy.url`` that is set for it. Raises MigrationError if the project has none or one of
@@ -133,12 +146,16 @@ def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[s
     if project.migrations is None:
         raise MigrationError(f"project {project.name} has no migrations")
     job = Job.of(
-        "migrate", project, explicit_conninfo(conninfo), migrations=str(project.migrations)
+        "migrate",
+        project,
+        explicit_conninfo(conninfo),
+        migrations=str(project.migrations),
+        revisions=revisions,
     )
     with recorded_migration(conninfo):
         history = run(job, _reading(project), project.settings, History.from_fields, report)
     with open_link(conninfo) as link:
-        if history.pending(database_heads(link)):
+        if history.missing(revisions or history.heads, database_heads(link)):
             raise MigrationError(
                 f"the migrations of project {project.name} ran in another database than "
                 f"{describe(conninfo)}",

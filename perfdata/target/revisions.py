@@ -39,7 +39,7 @@ def read_scripts(job: Job, _report: Report) -> dict[str, Any]:
 
 
 def upgrade(job: Job, report: Report) -> dict[str, Any]:
-    """Bring a database to the heads; return what read_scripts does.
+    """Bring a database to the heads, or to the job's revisions; return what read_scripts does.
 
     The project's env.py runs the migrations, on ``config.attributes["connection"]`` or on the
     ``sqlalchemy.url`` that is set for it here.
@@ -50,17 +50,19 @@ def upgrade(job: Job, report: Report) -> dict[str, Any]:
     config = _config(job)
     answer = _read(job, config)
     history = History.from_fields(answer)
+    wanted = job.revisions or history.heads
     with open_link(conninfo) as link:
-        if history.pending(database_heads(link)):
-            report(Event(f"migrating to {', '.join(history.heads)}"))
+        if history.missing(wanted, database_heads(link)):
+            report(Event(f"migrating to {', '.join(wanted)}"))
     engine = make_engine(conninfo)
     try:
         with engine.connect() as connection:
             config.attributes["connection"] = connection
             url = make_url(conninfo, "psycopg")
             config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
-            command.upgrade(config, "heads")
-            connection.commit()
+            for revision in job.revisions or ("heads",):
+                command.upgrade(config, revision)
+                connection.commit()
     finally:
         engine.dispose()
     return answer

@@ -27,6 +27,7 @@ from perfdata.tasks.snapshot_output import (
     print_snapshots,
     snapshot_facts,
 )
+from perfdata.tasks.snapshot_upgrade import upgrade  # noqa: F401  a task of this namespace
 from perfdata.tasks.task import (
     AS_SUPERUSER,
     LOCK_TIMEOUT,

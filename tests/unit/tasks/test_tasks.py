@@ -179,7 +179,8 @@ def test_the_tasks_are_those_of_the_design() -> None:
         "db.gc", "db.migrate", "db.reset", "db.start", "db.status", "db.stop", "db.url",
         "perf.accept", "perf.compare", "perf.report", "perf.run",
         "snapshot.create", "snapshot.delete", "snapshot.diff", "snapshot.exists", "snapshot.info",
-        "snapshot.key", "snapshot.list", "snapshot.restore", "snapshot.verify",
+        "snapshot.key", "snapshot.list", "snapshot.restore", "snapshot.upgrade",
+        "snapshot.verify",
     ]  # fmt: skip
 
 
