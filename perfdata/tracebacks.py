@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 VARIABLE = "PERFDATA_TRACEBACK"
+_REMEDY = f"{VARIABLE}=1 shows the traceback"
 _URL_PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s@]+@")
 _SQL_PASSWORD = re.compile(r"(\bPASSWORD\s+)'(?:[^']|'')*'", re.IGNORECASE)
 
@@ -54,21 +55,23 @@ def raised_by_perfdata(error: BaseException) -> bool:
 def code_error(
     code: str,
     error: BaseException,
-    *,
     said: str = "",
+    *,
+    remedy: str = "",
     passwords: Iterable[str] = (),
     kind: type[ProjectCodeError] = ProjectCodeError,
 ) -> ProjectCodeError:
     """Make the error for an exception of a project's code, without the passwords.
 
-    ``code`` names the code; ``said`` replaces the exception's class and message.
+    ``code`` names the code; ``said`` replaces the exception's class and message. ``remedy``
+    precedes how to see the traceback.
     """
     passwords = list(passwords)
     reason = f"{code} failed: {said or describe_exception(error)}{describe_line(error)}"
     text = "".join(traceback.format_exception(error))
     return kind(
         without_passwords(reason, passwords),
-        remedy=f"{VARIABLE}=1 shows the traceback",
+        remedy=f"{remedy}. {_REMEDY}" if remedy else _REMEDY,
         traceback=without_passwords(text, passwords),
     )
 

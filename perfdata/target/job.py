@@ -30,7 +30,7 @@ class Job:
     """A task of the child process; ``task`` is a key of worker.TASKS.
 
     ``conninfo`` may contain a password; if it is None, the task may connect to no database.
-    ``stop_command`` is the command that stops the embedded server.
+    ``program`` runs perfdata's tasks (see Settings.command). ``revisions`` are to be stamped.
     """
 
     task: str
@@ -38,7 +38,8 @@ class Job:
     migrations: str | None = None
     metadata: str | None = None
     conninfo: str | None = field(default=None, repr=False)
-    stop_command: str = ""
+    program: str = "perfdata"
+    revisions: tuple[str, ...] = ()
 
     @property
     def code(self) -> str:

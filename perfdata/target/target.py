@@ -81,7 +81,7 @@ def open_target(settings: Settings, report: Report = silent) -> Target:
         return target
     with _migrate_lock(settings):
         project = target.project
-        if project is not None and project.tables_from_metadata:
+        if project is not None and project.has_only_metadata:
             create_tables(target.conninfo, project, target.settings, report)
         elif project is not None and _is_behind(target):
             migrate(target.conninfo, project, report)
