@@ -5,6 +5,7 @@ For the worker only. Alembic calls env.py and the scripts beside it the migratio
 
 from __future__ import annotations
 
+import ast
 import io
 import logging
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfdata.driver_hooks import confined
-from perfdata.errors import ProjectCodeError, RefusedError
+from perfdata.errors import MigrationError, ProjectCodeError, RefusedError
 from perfdata.postgres.connection import make_engine, open_link
 from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.url import make_url
@@ -70,15 +71,22 @@ class Environment:
     def locate(self) -> None:
         """Run env.py without a database if it may set the folders of the revisions.
 
-        It runs in Alembic's offline mode; where it connects nevertheless it has come far enough.
+        It runs in Alembic's offline mode. Where it connects nevertheless, the folders must be set
+        by then; otherwise MigrationError is raised.
         """
-        if not self._may_set_locations() and any(self.directory.walk_revisions()):
+        sets_locations = _sets_locations(Path(self.directory.dir, "env.py"))
+        if not sets_locations and any(self.directory.walk_revisions()):
             return
         try:
             with confined(self.job.code, None):
                 self._run_offline()
-        except RefusedError:
-            pass
+        except RefusedError as error:
+            if sets_locations and self._locations() == self._configured:
+                raise MigrationError(
+                    f"the env.py of project {self.job.project} connects to a database before it "
+                    f"sets {_LOCATIONS}, so the folders of the revisions are unknown without one",
+                    remedy="Set them at its beginning",
+                ) from error
         except ProjectCodeError:
             if self._locations() == self._configured:
                 raise
@@ -100,13 +108,6 @@ class Environment:
         ):
             self.directory.run_env()
 
-    def _may_set_locations(self) -> bool:
-        env = Path(self.directory.dir, "env.py")
-        if not env.is_file():
-            return False
-        files = (env, *directly_imported(env))
-        return any(_LOCATIONS.encode() in file.read_bytes() for file in files)
-
     def _locations(self) -> tuple[list[str], list[str]]:
         """Return the folders of the script directory, and those of the configuration."""
         listed = self.config.get_version_locations_list() or []
@@ -125,6 +126,29 @@ class Environment:
         vars(directory).pop("_version_locations", None)  # computed from the folders before
         directory.revision_map = RevisionMap(directory._load_revisions)  # noqa: SLF001  as ScriptDirectory does
         self._configured = self._locations()
+
+
+def _sets_locations(env: Path) -> bool:
+    """Tell whether env.py, or a module that it imports, seems to set version_locations."""
+    if not env.is_file():
+        return False
+    return any(_mentions_locations(path) for path in (env, *directly_imported(env)))
+
+
+def _mentions_locations(path: Path) -> bool:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except SyntaxError:
+        return False  # running it raises the error
+    return any(
+        getattr(node, "attr", None) == _LOCATIONS  # context.script.version_locations
+        or (
+            isinstance(node, ast.Call)  # config.set_main_option("version_locations", …)
+            and getattr(node.func, "attr", "").startswith("set_")
+            and any(getattr(argument, "value", None) == _LOCATIONS for argument in node.args)
+        )
+        for node in ast.walk(tree)
+    )
 
 
 @contextmanager
