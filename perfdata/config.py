@@ -158,7 +158,12 @@ def snapshots_folder(home: Path) -> Path:
 
 def command(root: Path, task: str) -> str:
     """Return the command that runs a task: invoke if the project has a tasks.py, else perfdata."""
-    return f"{'invoke' if (root / 'tasks.py').is_file() else 'perfdata'} {task}"
+    return f"{program(root)} {task}"
+
+
+def program(root: Path) -> str:
+    """Return the program that runs the tasks of the project in a folder."""
+    return "invoke" if (root / "tasks.py").is_file() else "perfdata"
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:

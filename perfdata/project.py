@@ -43,8 +43,9 @@ class Project:
       root
     - ``metadata``: the SQLAlchemy MetaData, as ``package.module:Base.metadata``; imported when
       needed
-    - ``tables_from_metadata``: create the tables with ``metadata.create_all``, for a project
-      without migrations
+    - ``tables_from_metadata``: create the tables with ``metadata.create_all``. With ``migrations``
+      only in a database without tables, which is then stamped with their newest revision; later
+      revisions run as migrations
     - ``sources``: default ``sources`` of its datasets
     - ``flag_column``: the boolean column that marks test data
     - ``settings``: those that it was loaded with; load_project sets them
@@ -61,16 +62,19 @@ class Project:
 
     def __post_init__(self) -> None:
         """Check the combination of arguments, and pass ``sources`` on to the datasets."""
-        if self.tables_from_metadata and (self.metadata is None or self.migrations is not None):
-            raise ConfigError(
-                f"project {self.name}: tables_from_metadata needs metadata, and no migrations"
-            )
+        if self.tables_from_metadata and self.metadata is None:
+            raise ConfigError(f"project {self.name}: tables_from_metadata needs metadata")
         if self.sources:
             datasets = tuple(
                 dataset if dataset.sources else replace(dataset, sources=self.sources)
                 for dataset in self.datasets
             )
             object.__setattr__(self, "datasets", datasets)
+
+    @property
+    def has_only_metadata(self) -> bool:
+        """Whether the metadata alone makes the tables, and no migration changes them."""
+        return self.tables_from_metadata and self.migrations is None
 
     def dataset(self, name: str) -> Dataset:
         """Return the dataset of that name; DatasetNotFoundError suggests the closest name."""
@@ -90,7 +94,10 @@ class Project:
         return application_variables(self.settings, conninfo) if self.settings else Variables()
 
     def load_metadata(self) -> MetaData:
-        """Import and return the project's SQLAlchemy MetaData; raise ConfigError without one."""
+        """Import and return the project's SQLAlchemy MetaData.
+
+        Raises ConfigError if there is none, or if it has no table.
+        """
         if self.metadata is None:
             raise ConfigError(f"project {self.name} names no metadata")
         metadata = import_object(self.metadata, "metadata")
@@ -99,6 +106,12 @@ class Project:
         if not isinstance(metadata, MetaData):
             raise ConfigError(
                 f"metadata {self.metadata!r} is a {type(metadata).__name__}, not a MetaData"
+            )
+        if not metadata.tables:
+            raise ConfigError(
+                f"metadata {self.metadata!r} has no table after {self.metadata.partition(':')[0]} "
+                "was imported",
+                remedy="Import the modules of the models there, or name a module that does",
             )
         return metadata
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 VARIABLE = "PERFDATA_TRACEBACK"
+_REMEDY = f"{VARIABLE}=1 shows the traceback"
 _URL_PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s@]+@")
 _SQL_PASSWORD = re.compile(r"(\bPASSWORD\s+)'(?:[^']|'')*'", re.IGNORECASE)
 
@@ -55,8 +56,9 @@ def raised_by_perfdata(error: BaseException) -> bool:
 def code_error(
     code: str,
     error: BaseException,
-    *,
     said: str = "",
+    *,
+    remedy: str = "",
     passwords: Iterable[str] = (),
     present: Collection[str] = (),
     kind: type[ProjectCodeError] = ProjectCodeError,
@@ -64,17 +66,17 @@ def code_error(
     """Make the error for an exception of a project's code, without the passwords.
 
     ``code`` names the code; ``said`` replaces the exception's class and message; ``present`` are
-    the names in the setting ``environment``. The remedy names the variables that are missing.
+    the names in the setting ``environment``. ``remedy`` precedes how to see the traceback; without
+    one, the variables that are missing do.
     """
     passwords = list(passwords)
     reason = f"{code} failed: {said or describe_exception(error)}{describe_line(error)}"
     text = "".join(traceback.format_exception(error))
-    remedy = f"{VARIABLE}=1 shows the traceback"
-    if names := missing_variables(error):
+    if not remedy and (names := missing_variables(error)):
         remedy = f"Set {' and '.join(names)} {line_for_missing(names, present)}"
     return kind(
         without_passwords(reason, passwords),
-        remedy=remedy,
+        remedy=f"{remedy}. {_REMEDY}" if remedy else _REMEDY,
         traceback=without_passwords(text, passwords),
     )
 

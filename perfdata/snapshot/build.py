@@ -203,7 +203,7 @@ def _explain_rows_stay(name: str, target: Target) -> Iterator[None]:
 
 
 def _check_migrations(link: Link, project: Project, target: Target) -> None:
-    if project.tables_from_metadata:
+    if project.has_only_metadata:
         check_tables(link, project, target)
     if missing := read_history(project).pending(database_heads(link)):
         raise MigrationError(

@@ -24,13 +24,14 @@ from perfdata.templates.provenance import recorded_migration
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from perfdata.config import Settings
     from perfdata.postgres.link import AnyQuery, Link, Rows
     from perfdata.progress import Report
     from perfdata.project import Project
 
 # The digest of the metadata that a database's tables were made from, or null.
 MADE_FROM = "SELECT nullif(current_setting('perfdata.tables', true), '')"
+# The statements of that metadata, packed (see target/ddl.py), or null.
+MADE_BY = "SELECT nullif(current_setting('perfdata.ddl', true), '')"
 _VERSIONS = f"""
 SELECT n.nspname, c.relname, false,
   CASE WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN quote_ident(current_user) END
@@ -140,8 +141,11 @@ def migrate(
     """Bring a database to the project's newest migrations, or to ``revisions``; return the heads.
 
     The project's env.py runs them: on ``config.attributes["connection"]``, or on the
-    ``sqlalchemy.url`` that is set for it. Raises MigrationError if the project has none or one of
-    them fails, ElsewhereError if env.py connects to another database.
+    ``sqlalchemy.url`` that is set for it. With ``tables_from_metadata``, a database without a
+    revision gets the tables of the metadata and is stamped with the heads.
+
+    Raises MigrationError if the project has none, MigrationFailedError if one of them fails,
+    ElsewhereError if env.py connects to another database.
     """
     if project.migrations is None:
         raise MigrationError(f"project {project.name} has no migrations")
@@ -150,19 +154,25 @@ def migrate(
         project,
         explicit_conninfo(conninfo),
         migrations=str(project.migrations),
+        metadata=project.metadata if project.tables_from_metadata and not revisions else None,
         revisions=revisions,
     )
     with recorded_migration(conninfo):
         history = run(job, _reading(project), project.settings, History.from_fields, report)
     with open_link(conninfo) as link:
         if history.missing(revisions or history.heads, database_heads(link)):
-            raise MigrationError(
-                f"the migrations of project {project.name} ran in another database than "
-                f"{describe(conninfo)}",
-                remedy="Its env.py must use config.attributes['connection'], or the "
-                "sqlalchemy.url of its config",
-            )
+            raise elsewhere(project, conninfo)
     return history.heads
+
+
+def elsewhere(project: Project, conninfo: str) -> MigrationError:
+    """Make the error for an env.py that left the target as it was."""
+    return MigrationError(
+        f"the migrations of project {project.name} ran in another database than "
+        f"{describe(conninfo)}",
+        remedy="Its env.py must use config.attributes['connection'], or the sqlalchemy.url of its "
+        "config",
+    )
 
 
 def tables_digest(project: Project) -> str:
@@ -177,20 +187,17 @@ def _hashing(project: Project) -> Job:
     return Job.of("hash_tables", project, metadata=project.metadata)
 
 
-def create_tables(
-    conninfo: str, project: Project, settings: Settings, report: Report = silent
-) -> None:
+def create_tables(conninfo: str, project: Project, report: Report = silent) -> None:
     """Make the tables of the project's metadata, in one transaction.
 
-    The DDL's hash is kept in a setting of the database, ``perfdata.tables``. Raises MigrationError
-    if the tables were made from other metadata or can't be made, ElsewhereError if the metadata's
-    module connects to another database.
+    The DDL and its hash are kept in settings of the database, ``perfdata.ddl`` and
+    ``perfdata.tables``. Raises MigrationError if the tables were made from other metadata or can't
+    be made, ElsewhereError if the metadata's module connects to another database.
     """
     job = Job.of(
         "create_tables",
         project,
         explicit_conninfo(conninfo),
         metadata=project.metadata,
-        reset_command=settings.command("db.reset"),
     )
     run(job, _hashing(project), project.settings, str, report)

@@ -52,7 +52,7 @@ class Origin:
         """Return why the database can't be brought to the project's present state, or ""."""
         if project.migrations is not None:
             return self._other_migrations(project)
-        return self._other_tables(project) if project.tables_from_metadata else ""
+        return self._other_tables(project) if project.has_only_metadata else ""
 
     def _other_migrations(self, project: Project) -> str:
         if self.tables is not None and not self.heads:
@@ -89,7 +89,7 @@ def read_origin(link: Link) -> Origin:
 def origin_of(project: Project) -> Origin:
     """Return the origin that a database has once it is at the project's present state."""
     if project.migrations is None:
-        return Origin(tables=tables_digest(project) if project.tables_from_metadata else None)
+        return Origin(tables=tables_digest(project) if project.has_only_metadata else None)
     return Origin(recorded=_hashes(read_history(project).migrations))
 
 

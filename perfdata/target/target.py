@@ -120,9 +120,9 @@ def _upgrade(target: Target, origin: Origin, project: Project, report: Report) -
             migrate_target(target, project, report)
         elif origin.recorded != origin_of(project).recorded:
             _record(target, project)
-    elif project.tables_from_metadata and origin.tables is None:
+    elif project.has_only_metadata and origin.tables is None:
         with explained_extensions(target.conninfo, target.settings):
-            create_tables(target.conninfo, project, target.settings, report)
+            create_tables(target.conninfo, project, report)
 
 
 def _read_origin(target: Target) -> Origin:

@@ -16,6 +16,8 @@ from perfdata.tasks.task import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from invoke.context import Context
 
     from perfdata.config import Settings
@@ -99,8 +101,8 @@ def migrate(context: Context) -> None:
     with reporting() as report:
         target = open_target(settings, report)
         project = configured_project(target, "db.migrate")
-        if project.tables_from_metadata:
-            create_tables(target.conninfo, project, settings, report)
+        if project.has_only_metadata:
+            create_tables(target.conninfo, project, report)
             reached = "has the tables of the project's metadata"
         else:
             heads = migrate_target(target, project, report)
@@ -120,6 +122,35 @@ def reset(context: Context) -> None:
     with reporting() as report:
         target = reset_target(settings, report)
     print(f"{target.described()} is new")
+
+
+@task(
+    options={
+        "revision": "the newest revision that the database has, heads for the project's newest, "
+        "base for none; several with commas between them"
+    },
+    required={"revision": "heads"},
+)
+def stamp(context: Context, *, revision: str = "") -> None:
+    """Record which migrations the database has, without running them."""
+    from perfdata.target.stamp import preview_stamp, stamp_revision
+    from perfdata.target.target import start_target
+
+    settings = load_settings()
+    if is_dry(context):
+        target = untouched_target(settings)
+        previewed = preview_stamp(target, revision)
+        state = "the present metadata" if previewed.metadata else _revisions(previewed.now)
+        print(f"would stamp {target.described()}: {state}")
+        return
+    with reporting() as report:
+        target = start_target(settings, report)
+        done = stamp_revision(target, revision, report)
+    if done.metadata:
+        print(f"{target.described()} has the tables of the project's metadata")
+        return
+    before = f" (it was at {_revisions(done.before)})" if done.before != done.now else ""
+    print(f"{target.described()} is stamped: {_revisions(done.now)}{before}")
 
 
 @task(
@@ -149,13 +180,17 @@ def gc(context: Context, *, lost_rows: bool = False, json: bool = False) -> None
     print(f"{freed} {human_size(done.size_bytes)}")
 
 
+def _revisions(revisions: Sequence[str]) -> str:
+    return ", ".join(revisions) or "no revision"
+
+
 def _tell_migrate(settings: Settings) -> None:
     from perfdata.target.migrations import read_history
     from perfdata.target.target import expected_switch, pending_migrations, reachable_target
 
     target = untouched_target(settings)
     project, name = configured_project(target, "db.migrate"), target.described()
-    if project.tables_from_metadata:
+    if project.has_only_metadata:
         print(f"would create the missing tables of the project's metadata in {name}")
         return
     if project.migrations is None:
@@ -168,7 +203,10 @@ def _tell_migrate(settings: Settings) -> None:
     elif switch := expected_switch(settings):
         print(f"would switch databases, as {switch.reason}: {switch.outcome}")
     elif waiting := pending_migrations(reachable, project):
-        print(f"would migrate {name}: {', '.join(waiting)}")
+        if project.tables_from_metadata and len(waiting) == len(read_history(project).migrations):
+            print(f"would create the tables of the project's metadata in {name}, and stamp it")
+        else:
+            print(f"would migrate {name}: {', '.join(waiting)}")
     else:
         print(f"would run nothing: {name} has all migrations of project {project.name}")
 

@@ -144,7 +144,7 @@ def test_metadata_is_imported_with_the_variables(
     assert tables_digest(reading)
     with pytest.raises(ElsewhereError, match="none, as this code is given no database"):
         tables_digest(connecting_too)
-    create_tables(shop.server.conninfo("from_metadata"), connecting_too, shop.settings)
+    create_tables(shop.server.conninfo("from_metadata"), connecting_too)
     assert shop.tables("from_metadata") == ["127.0.0.1"]
 
 
