@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import ConfigError, MigrationError
-from perfdata.tasks.output import human_size, print_facts, print_json, show
+from perfdata.tasks.output import human_size, print_facts, print_json, print_notes, show
 from perfdata.tasks.progress import reporting
 from perfdata.tasks.task import (
     configured_project,
@@ -25,6 +25,12 @@ _PERFORMANCE_SETTINGS = (
     "fsync", "synchronous_commit", "full_page_writes", "wal_level", "autovacuum", "jit",
     "shared_buffers", "max_wal_size",
 )  # fmt: skip
+
+_ADOPTED = (
+    "tables without the flag are replaced while they hold only what perfdata loads from now on",
+    "a restore that would lose other rows is refused; with --fresh it replaces the whole database",
+    "and keeps the old one until db.gc --lost-rows",
+)
 
 
 @task(
@@ -117,6 +123,39 @@ def migrate(context: Context) -> None:
             heads = migrations.migrate(target.conninfo, project, report)
             reached = f"is at {', '.join(heads)}"
     print(f"{target.described()} {reached}")
+
+
+@task(
+    options={
+        "name": "the database's full name, as db.status prints it: host:port/database",
+        "release": "undo it: the database is not perfdata's any longer",
+    },
+    required={"name": "127.0.0.1:5432/shop_perf"},
+)
+def adopt(context: Context, *, name: str = "", release: bool = False) -> None:
+    """Mark a database as perfdata's own, so that tables need no flag and --fresh may replace it."""
+    from perfdata.postgres.connection import open_link
+    from perfdata.target.adoption import adopt_database, release_database
+    from perfdata.target.guard import refusal
+
+    settings, dry = load_settings(), is_dry(context)
+    if settings.database_url is None:
+        raise ConfigError(
+            "the embedded server's database is perfdata's own already: set PERFDATA_DATABASE_URL "
+            "to the database that you mean"
+        )
+    with open_link(settings.database_url) as link:
+        change = release_database if release else adopt_database
+        changed, refused = change(link, name, dry=dry), refusal(link, settings)
+    if not changed:
+        show(f"nothing to do: perfdata {'does not own' if release else 'owns'} {name}")
+        return
+    verb = "release" if release else "adopt"
+    show(f"would {verb} {name}" if dry else f"{verb}{'d' if release else 'ed'} {name}")
+    if not release:
+        print_notes(_ADOPTED)
+        print_notes([f"undo it with {settings.command('db.adopt')} --name {name} --release"])
+        print_notes([f"its rows may not be replaced yet: {refused.remedy}"] if refused else [])
 
 
 @task(
