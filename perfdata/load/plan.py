@@ -50,8 +50,8 @@ class TableLoad:
 class RowSource(Protocol):
     """The source of a load's rows.
 
-    Implemented by SnapshotRows (snapshot/rows.py), which reads a snapshot file, and DatasetRows
-    (snapshot/build.py), which generates a dataset.
+    Implemented in snapshot/rows.py by SnapshotRows, which reads a snapshot file, and DatasetRows,
+    which generates a dataset.
     """
 
     @property

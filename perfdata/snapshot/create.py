@@ -20,7 +20,7 @@ from perfdata.errors import (
     SnapshotError,
 )
 from perfdata.load.privileges import check_readable
-from perfdata.load.selection import Selection, uncovered_notes, whole_tables
+from perfdata.load.selection import Selection, uncovered_notes
 from perfdata.load.sequences import read_sequences
 from perfdata.load.views import populated_views
 from perfdata.postgres.catalog import json_rows
@@ -31,6 +31,7 @@ from perfdata.postgres.statistics import read_statistics
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.progress import Event, silent
 from perfdata.project import find_project, flag_of
+from perfdata.snapshot.checks.ownership import saved_selection
 from perfdata.snapshot.checks.requirements import describe_requirements, find_requirements
 from perfdata.snapshot.format.frames import STATISTICS_MAX_BYTES, listed_bytes
 from perfdata.snapshot.format.manifest import Manifest, fingerprint_schema
@@ -39,7 +40,6 @@ from perfdata.snapshot.format.writer import BackgroundCalls, BodyWriter, manifes
 from perfdata.snapshot.options import CreateOptions
 from perfdata.snapshot.store import Snapshot, check_free, snapshot_path
 from perfdata.target.migrations import database_heads, read_history
-from perfdata.templates.provenance import find_owned
 from perfdata.temporary import give_name, temporary_beside
 
 if TYPE_CHECKING:
@@ -182,7 +182,15 @@ def _read(
     flag = flag_of(project, settings)
     roles = link.later(OTHER_ROLES)
     catalog = read_catalog(link)
-    selection = _selection(link, catalog, options, settings, flag)
+    if options.all_rows:
+        selection = Selection(None)
+    elif options.older is not None:
+        whole = frozenset(catalog.by_key).intersection(options.older.whole_tables)
+        selection = Selection(flag, whole)
+    elif options.dataset:  # its snapshot only holds the dataset's own rows
+        selection = Selection(flag).with_unflagged(catalog, options.expected or ())
+    else:
+        selection = saved_selection(link, catalog, flag, settings.whole_tables)
     options = replace(options, all_rows=selection.all_rows)
     tables = selection.tables(catalog)
     if not tables:
@@ -238,27 +246,6 @@ def _read(
         body=writer.finish(_statistics(link, tables, selection, stats, report)),
         **options.provenance(project),
     )
-
-
-def _selection(
-    link: Link, catalog: Catalog, options: CreateOptions, settings: Settings, flag: str
-) -> Selection:
-    """Return the rows to save: all rows too if no table has the flag and none is taken whole."""
-    if options.all_rows:
-        return Selection(None)
-    if options.older is not None:
-        return Selection(flag, frozenset(catalog.by_key).intersection(options.older.whole_tables))
-    if options.dataset:
-        # A dataset's snapshot only holds the dataset's own rows.
-        built = options.expected or {}
-        whole = frozenset(key for key in built if not catalog.table(key).has_flag(flag))
-        return Selection(flag, whole)
-    if not (catalog.flagged(flag) or settings.whole_tables):
-        return Selection(None)
-    owned = find_owned(link)
-    filled = owned.provenance.filled if owned else ()
-    present = frozenset(key for key in filled if key in catalog.by_key)
-    return Selection(flag, present | whole_tables(catalog, settings.whole_tables))
 
 
 def _tables_to_read(catalog: Catalog, tables: Sequence[Table]) -> list[Table]:

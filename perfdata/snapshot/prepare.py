@@ -18,8 +18,8 @@ from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.project import find_project, flag_of
 from perfdata.snapshot.checks.drift import Drift
+from perfdata.snapshot.checks.ownership import own_selection
 from perfdata.snapshot.checks.requirements import required_check
-from perfdata.snapshot.ownership import own_selection
 from perfdata.target.guard import check_guard
 from perfdata.target.migrations import read_history
 from perfdata.templates.provenance import find_owned
@@ -139,25 +139,26 @@ def _refuse_unflagged(
 ) -> None:
     """Raise RefusedError if a file has unflagged rows that nothing here allows.
 
-    The setting ``whole_tables`` allows whole tables. A fresh database, and one that perfdata owns,
-    may have tables whole that lack the flag, and a snapshot of all rows, which is otherwise allowed
-    if no other table holds a row. ``roles`` are the rows of OTHER_ROLES, as tables outside the plan
-    are read.
+    The setting ``whole_tables`` allows whole tables. Tables without the flag may come whole into a
+    database that perfdata owns, and into a fresh one from the snapshot of a dataset. A snapshot of
+    all rows is allowed in both, and if no other table holds a row. ``roles`` are the rows of
+    OTHER_ROLES, as tables outside the plan are read.
     """
     allowed = matching_keys(manifest.whole_tables, settings.whole_tables)
-    own = options.fresh or plan.owned
+    generated = manifest.dataset_fingerprint is not None
     whole = [key for key in manifest.whole_tables if key not in allowed]
-    if own:
+    if plan.owned or (options.fresh and generated):
         whole = [key for key in whole if plan.selection.has_flag(plan.catalog.table(key))]
     if whole:
         raise RefusedError(
             f"refused, nothing was touched: snapshot {manifest.name} has every row of "
             f"{join_first(whole)}, not only flagged ones, and [tool.perfdata] whole_tables does "
             "not name that here",
-            remedy="Name it there, or restore with unflagged_rows=True; or use a database that "
-            f"perfdata owns: fresh=True makes one, {settings.command('db.adopt')} marks this one",
+            remedy="Name it there, or restore with unflagged_rows=True"
+            f"{' or fresh=True' if generated else ''}, or mark the database as perfdata's "
+            f"({settings.command('db.adopt')})",
         )
-    if not manifest.all_rows or own:
+    if not manifest.all_rows or options.fresh or plan.owned:
         return
     others = [table for table in plan.catalog.tables if table.key not in manifest.stats]
     if not plan.as_superuser:

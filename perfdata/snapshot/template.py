@@ -20,8 +20,8 @@ from perfdata.postgres.connection import database_name
 from perfdata.postgres.link import run_checks
 from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
+from perfdata.snapshot.checks.ownership import filled_tables
 from perfdata.snapshot.format.reader import SnapshotFile
-from perfdata.snapshot.ownership import filled_tables
 from perfdata.snapshot.prepare import prepare
 from perfdata.snapshot.rows import SnapshotRows
 from perfdata.templates.databases import (

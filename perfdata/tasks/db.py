@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perfdata.errors import ConfigError, MigrationError
-from perfdata.tasks.output import human_size, print_json, show
+from perfdata.tasks.output import human_size, print_json, print_notes, show
 from perfdata.tasks.progress import reporting
 from perfdata.tasks.task import (
     configured_project,
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
     from perfdata.config import Settings
+
+_ADOPTED = (
+    "tables without the flag are replaced while they hold only what perfdata loads from now on",
+    "a restore that would lose other rows is refused; with --fresh it replaces the whole database",
+    "and keeps the old one until db.gc --lost-rows",
+)
 
 
 @task(
@@ -151,6 +157,39 @@ def stamp(context: Context, *, revision: str = "") -> None:
         return
     before = f" (it was at {_revisions(done.before)})" if done.before != done.now else ""
     print(f"{target.described()} is stamped: {_revisions(done.now)}{before}")
+
+
+@task(
+    options={
+        "name": "the database's full name, as db.status prints it: host:port/database",
+        "release": "undo it: the database is not perfdata's any longer",
+    },
+    required={"name": "127.0.0.1:5432/shop_perf"},
+)
+def adopt(context: Context, *, name: str = "", release: bool = False) -> None:
+    """Mark a database as perfdata's own, so that tables need no flag and --fresh may replace it."""
+    from perfdata.postgres.connection import open_link
+    from perfdata.target.adoption import adopt_database, release_database
+    from perfdata.target.guard import refusal
+
+    settings, dry = load_settings(), is_dry(context)
+    if settings.database_url is None:
+        raise ConfigError(
+            "the embedded server's database is perfdata's own already: set PERFDATA_DATABASE_URL "
+            "to the database that you mean"
+        )
+    with open_link(settings.database_url) as link:
+        change = release_database if release else adopt_database
+        changed, refused = change(link, name, dry=dry), refusal(link, settings)
+    if not changed:
+        show(f"nothing to do: perfdata {'does not own' if release else 'owns'} {name}")
+        return
+    verb = "release" if release else "adopt"
+    show(f"would {verb} {name}" if dry else f"{verb}{'d' if release else 'ed'} {name}")
+    if not release:
+        print_notes(_ADOPTED)
+        print_notes([f"undo it with {settings.command('db.adopt')} --name {name} --release"])
+        print_notes([f"its rows may not be replaced yet: {refused.remedy}"] if refused else [])
 
 
 @task(
