@@ -15,7 +15,6 @@ from perfdata.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-BUNDLED_PROJECT = "perfdata.welfare:project"
 _KEYS: dict[str, type] = {
     "project": str,
     "home": str,
@@ -24,6 +23,9 @@ _KEYS: dict[str, type] = {
     "allow": list,
     "flag_column": str,
     "whole_tables": list,
+    "session_class": str,
+    "async_session_class": str,
+    "own_packages": list,
     "environment": dict,
 }
 # What a variable of ``environment`` may say of the target.
@@ -34,8 +36,15 @@ _EXPECTED: dict[type, str] = {
     dict: "a table of strings",
 }
 SNAPSHOT_SUFFIX = ".json.zst"
-_VARIABLES = ("PERFDATA_DATABASE_URL", "PERFDATA_HOME", "PERFDATA_PG_BIN", "PERFDATA_ALLOW")
+_VARIABLES = (
+    "PERFDATA_PROJECT",
+    "PERFDATA_DATABASE_URL",
+    "PERFDATA_HOME",
+    "PERFDATA_PG_BIN",
+    "PERFDATA_ALLOW",
+)
 _INTERNAL = {"PERFDATA_COMPARE"}  # set by perf.compare for its own processes
+_OUTPUT = {"PERFDATA_TRACEBACK"}  # of tasks, no setting
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,8 @@ class Settings:
     - ``root``: the folder of the pyproject.toml with ``[tool.perfdata]``, else the start folder;
       ``configured`` tells which
     - ``home``: the folder of snapshots, results and the embedded server
-    - ``project``: where the Project is found, as ``package.module:attribute``
+    - ``project``: where the Project is found, as ``package.module:attribute``; None if none is
+      configured
     - ``database_url``: the target; None for the embedded server
     - ``pg_bin``: the folder of PostgreSQL's programs; None for the bundled ones
     - ``allow``: databases whose rows may be deleted, as ``host:port/database`` (wildcards are
@@ -53,19 +63,25 @@ class Settings:
     - ``flag_column``: overrides the project's
     - ``whole_tables``: tables, wildcards allowed, that a snapshot of flagged rows saves and a
       restore loads with all their rows
+    - ``session_class``, ``async_session_class``: the classes of perf tests' sessions, as
+      ``package.module:Class``; None for SQLAlchemy's
+    - ``own_packages``: installed packages that belong to the application, by import name
     - ``environment``: the variables that the application reads, in whose values PLACEHOLDERS in
       braces stand for the target's address
     """
 
     root: Path
     home: Path
-    project: str = BUNDLED_PROJECT
+    project: str | None = None
     database_url: str | None = field(default=None, repr=False)
     pg_bin: Path | None = None
     allow: tuple[str, ...] = ()
     allow_environ: tuple[str, ...] = ()
     flag_column: str | None = None
     whole_tables: tuple[str, ...] = ()
+    session_class: str | None = None
+    async_session_class: str | None = None
+    own_packages: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     configured: bool = True
 
@@ -93,13 +109,16 @@ class Settings:
         return cls(
             root=root,
             home=folder("PERFDATA_HOME", "home") or root / ".perfdata",
-            project=table.get("project") or BUNDLED_PROJECT,
+            project=environ.get("PERFDATA_PROJECT") or table.get("project") or None,
             database_url=environ.get("PERFDATA_DATABASE_URL") or table.get("database_url") or None,
             pg_bin=folder("PERFDATA_PG_BIN", "pg_bin"),
             allow=(*allow, *table.get("allow", ())),
             allow_environ=allow,
             flag_column=table.get("flag_column") or None,
             whole_tables=tuple(table.get("whole_tables", ())),
+            session_class=table.get("session_class") or None,
+            async_session_class=table.get("async_session_class") or None,
+            own_packages=tuple(table.get("own_packages", ())),
             environment=table.get("environment", {}),
             configured=configured is not None,
         )
@@ -127,6 +146,11 @@ class Settings:
         return self.home
 
 
+def is_setting(key: str) -> bool:
+    """Tell whether ``[tool.perfdata]`` may have a key."""
+    return key in _KEYS
+
+
 def snapshots_folder(home: Path) -> Path:
     """Return the folder of the snapshots in a home folder."""
     return home / "snapshots"
@@ -134,14 +158,19 @@ def snapshots_folder(home: Path) -> Path:
 
 def command(root: Path, task: str) -> str:
     """Return the command that runs a task: invoke if the project has a tasks.py, else perfdata."""
-    return f"{'invoke' if (root / 'tasks.py').is_file() else 'perfdata'} {task}"
+    return f"{program(root)} {task}"
+
+
+def program(root: Path) -> str:
+    """Return the program that runs the tasks of the project in a folder."""
+    return "invoke" if (root / "tasks.py").is_file() else "perfdata"
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Return a warning for each PERFDATA_* variable that is not a setting."""
     warnings = []
     for name in sorted(environ):
-        if name.startswith("PERFDATA_") and name not in {*_VARIABLES, *_INTERNAL}:
+        if name.startswith("PERFDATA_") and name not in {*_VARIABLES, *_INTERNAL, *_OUTPUT}:
             close = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.8)
             hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(_VARIABLES)}"
             warnings.append(f"{name} is not a setting of perfdata; {hint}")

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from perfdata.dataset import Dataset
 
 FLAG_COLUMN = "is_test_data"
+NO_PROJECT_REMEDY = (
+    "Run: perfdata init, which sets one up, or set project in [tool.perfdata] of pyproject.toml"
+)
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,12 @@ class Project:
       root
     - ``metadata``: the SQLAlchemy MetaData, as ``package.module:Base.metadata``; imported when
       needed
-    - ``tables_from_metadata``: create the tables with ``metadata.create_all``, for a project
-      without migrations
+    - ``tables_from_metadata``: create the tables with ``metadata.create_all``. With ``migrations``
+      only in a database without tables, which is then stamped with their newest revision; later
+      revisions run as migrations
     - ``sources``: default ``sources`` of its datasets
     - ``flag_column``: the boolean column that marks test data
-
-    load_project sets ``settings``.
+    - ``settings``: those that it was loaded with; load_project sets them
     """
 
     name: str
@@ -59,16 +62,19 @@ class Project:
 
     def __post_init__(self) -> None:
         """Check the combination of arguments, and pass ``sources`` on to the datasets."""
-        if self.tables_from_metadata and (self.metadata is None or self.migrations is not None):
-            raise ConfigError(
-                f"project {self.name}: tables_from_metadata needs metadata, and no migrations"
-            )
+        if self.tables_from_metadata and self.metadata is None:
+            raise ConfigError(f"project {self.name}: tables_from_metadata needs metadata")
         if self.sources:
             datasets = tuple(
                 dataset if dataset.sources else replace(dataset, sources=self.sources)
                 for dataset in self.datasets
             )
             object.__setattr__(self, "datasets", datasets)
+
+    @property
+    def has_only_metadata(self) -> bool:
+        """Whether the metadata alone makes the tables, and no migration changes them."""
+        return self.tables_from_metadata and self.migrations is None
 
     def dataset(self, name: str) -> Dataset:
         """Return the dataset of that name; DatasetNotFoundError suggests the closest name."""
@@ -88,7 +94,10 @@ class Project:
         return application_variables(self.settings, conninfo) if self.settings else Variables()
 
     def load_metadata(self) -> MetaData:
-        """Import and return the project's SQLAlchemy MetaData; raise ConfigError without one."""
+        """Import and return the project's SQLAlchemy MetaData.
+
+        Raises ConfigError if there is none, or if it has no table.
+        """
         if self.metadata is None:
             raise ConfigError(f"project {self.name} names no metadata")
         metadata = import_object(self.metadata, "metadata")
@@ -98,16 +107,30 @@ class Project:
             raise ConfigError(
                 f"metadata {self.metadata!r} is a {type(metadata).__name__}, not a MetaData"
             )
+        if not metadata.tables:
+            raise ConfigError(
+                f"metadata {self.metadata!r} has no table after {self.metadata.partition(':')[0]} "
+                "was imported",
+                remedy="Import the modules of the models there, or name a module that does",
+            )
         return metadata
+
+
+def find_project(settings: Settings) -> Project | None:
+    """Return the project of the settings (see load_project), None if none is configured."""
+    return load_project(settings) if settings.project else None
 
 
 def load_project(settings: Settings) -> Project:
     """Import the project of the settings; their root is added to the import path.
 
-    The variables of ``environment`` are set meanwhile. Raises ConfigError if it is not found, and
-    ElsewhereError if it connects to a database other than the settings' while it is imported. It
-    cannot connect to the embedded server, which may not be running yet.
+    The variables of ``environment`` are set meanwhile. Raises ConfigError if none is configured or
+    it is not found, ProjectCodeError if its code raises an exception, and ElsewhereError if it
+    connects to a database other than the settings' while it is imported. It cannot connect to the
+    embedded server, which may not be running yet.
     """
+    if settings.project is None:
+        raise ConfigError(no_project_reason(settings), remedy=NO_PROJECT_REMEDY)
     root = str(settings.root)
     if root not in sys.path:
         sys.path.insert(0, root)
@@ -127,6 +150,15 @@ def load_project(settings: Settings) -> Project:
         flag_column=flag_of(project, settings),
         settings=settings,
     )
+
+
+def no_project_reason(settings: Settings) -> str:
+    """Say where a project was looked for."""
+    if settings.configured:
+        where = f"[tool.perfdata] of {settings.root / 'pyproject.toml'} has no key project"
+    else:
+        where = f"no pyproject.toml at or above {settings.root} has [tool.perfdata]"
+    return f"no project is configured: {where}"
 
 
 def _readable(url: str | None) -> str | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 # Installed packages are left out: values that rows take from them belong in ``pools``.
-_INSTALLED = {"site-packages", "dist-packages"}
+INSTALLED = {"site-packages", "dist-packages"}
 _PERFDATA = "perfdata"  # left out in a checkout too: the cache key's format covers it
 
 
@@ -44,10 +44,16 @@ def imported_sources(module: str) -> dict[str, str]:
         if name in files or (path := _module_file(name)) is None:
             continue
         other = name.partition(".")[0]
-        if other == top or (other != _PERFDATA and not _INSTALLED.intersection(path.parts)):
+        if other == top or (other != _PERFDATA and not INSTALLED.intersection(path.parts)):
             files[name] = path
             waiting += _imports(name, path)
     return {name: _hash([files[name]]) for name in sorted(files)}
+
+
+def directly_imported(path: Path) -> list[Path]:
+    """Return the files of the modules that a source file imports, but for installed ones."""
+    files = map(_module_file, _imports("", path))
+    return [file for file in files if file and not INSTALLED.intersection(file.parts)]
 
 
 def _files(module: str) -> list[Path]:
@@ -78,7 +84,7 @@ def _hash(files: list[Path]) -> str:
 
 def _module_file(name: str) -> Path | None:
     top, _, rest = name.partition(".")
-    for folder in _folders(top):
+    for folder in top_level_folders(top):
         base = folder.joinpath(top, *rest.split(".")) if rest else folder / top
         for path in (base.with_name(f"{base.name}.py"), base / "__init__.py"):
             if path.is_file():
@@ -87,7 +93,7 @@ def _module_file(name: str) -> Path | None:
 
 
 @cache
-def _folders(top: str) -> tuple[Path, ...]:
+def top_level_folders(top: str) -> tuple[Path, ...]:
     """Return the folders that contain a top-level module or package, without importing it."""
     if not top or top in sys.stdlib_module_names:
         return ()

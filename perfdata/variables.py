@@ -42,12 +42,11 @@ def missing_variables(error: BaseException) -> list[str]:
 
 
 def message_of(error: BaseException) -> str:
-    """Return an exception's class and message; of pydantic's, without the values that it shows."""
-    kind = type(error).__name__
+    """Return an exception's message; of pydantic's errors, without the values that they show."""
     if not _is_validation(error):
-        return f"{kind}: {error}"
+        return str(error)
     lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]  # type: ignore[attr-defined]
-    return f"{kind}: {'; '.join(lines)}"
+    return "; ".join(lines)
 
 
 def line_for_missing(names: Iterable[str], present: Collection[str]) -> str:

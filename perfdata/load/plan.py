@@ -50,8 +50,8 @@ class TableLoad:
 class RowSource(Protocol):
     """The source of a load's rows.
 
-    Implemented by SnapshotRows (snapshot/rows.py), which reads a snapshot file, and DatasetRows
-    (snapshot/build.py), which generates a dataset.
+    Implemented in snapshot/rows.py by SnapshotRows, which reads a snapshot file, and DatasetRows,
+    which generates a dataset.
     """
 
     @property
@@ -115,6 +115,11 @@ class Plan:
         return [k for k in self.catalog.foreign_keys if k.child in oids or k.parent in oids]
 
     @property
+    def whole_tables(self) -> list[Table]:
+        """The tables that are replaced whole."""
+        return [table for table in self.tables if self.selection.takes_whole(table)]
+
+    @property
     def tables_read(self) -> list[Table]:
         """The tables that the load reads: those touched, and those that share their sequences."""
         oids = {table.oid for table in self.tables}
@@ -142,8 +147,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The result of a load: number of rows by table key, and messages for users."""
+    """The result of a load.
+
+    Attributes:
+        rows: number of rows by table key.
+        notes: messages for users.
+        transactions: those that filled whole tables of an owned database (see Provenance).
+    """
 
     rows: dict[str, int]
     strategy: Strategy
     notes: tuple[str, ...]
+    transactions: Sequence[tuple[int, int]] = ()

@@ -15,10 +15,12 @@ from perfdata.errors import ConnectError, LoadError, NoClonesError
 from perfdata.load.disk_space import disk_space_check, mb, rows_bytes
 from perfdata.load.plan import Existing
 from perfdata.load.private import load_private, open_private
+from perfdata.load.provenance import loading_transactions
 from perfdata.postgres.connection import database_name
 from perfdata.postgres.link import run_checks
 from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
+from perfdata.snapshot.checks.ownership import filled_tables
 from perfdata.snapshot.format.reader import SnapshotFile
 from perfdata.snapshot.prepare import prepare
 from perfdata.snapshot.rows import SnapshotRows
@@ -213,7 +215,17 @@ def make_template(
                 notes = load_private(database, plan, SnapshotRows(file), executor, report)
                 if finish is not None:
                     finish(database.link)
-            template = seal_template(target, work, request.key, manifest.body.sha256, kind)
+                # Nobody else wrote into the template while it was filled.
+                numbers = loading_transactions(database.link, plan.whole_tables)
+            template = seal_template(
+                target,
+                work,
+                request.key,
+                manifest.body.sha256,
+                kind,
+                loads=[(numbers[0], numbers[-1])] if numbers else [],
+                filled=[] if manifest.all_rows else filled_tables(plan, manifest.stats),
+            )
         except BaseException:
             drop_database(target.link, work, force=True)
             raise

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfdata import errors
-from perfdata.errors import MigrationError, PerfdataError
+from perfdata.config import program
+from perfdata.errors import MigrationError, PerfdataError, ProjectCodeError
 from perfdata.progress import Event, silent
+from perfdata.target.inputs import Inputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +36,8 @@ class Job:
 
     ``conninfo`` may contain a password; if it is None, the task may connect to no database.
     ``loopback`` is the database's URL on the embedded server's port, ``variables`` are those of the
-    application (see server.environment). ``stop_command`` is the command that stops the embedded
-    server.
+    application (see server.environment). ``program`` runs perfdata's tasks (see Settings.command).
+    ``revisions`` are those to migrate to, or to be stamped; without any, the heads.
     """
 
     task: str
@@ -45,18 +47,20 @@ class Job:
     conninfo: str | None = field(default=None, repr=False)
     loopback: str | None = field(default=None, repr=False)
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-    stop_command: str = ""
+    program: str = "perfdata"
+    revisions: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, task: str, project: Project, conninfo: str | None = None, **fields: Any) -> Job:
         """Make a job of a project's code, with the variables that it reads."""
-        variables = project.variables(conninfo)
+        variables, settings = project.variables(conninfo), project.settings
         return cls(
             task,
             project.name,
             conninfo=conninfo,
             loopback=variables.loopback if conninfo else None,
             variables=variables.values,
+            program=program(settings.root) if settings else "perfdata",
             **fields,
         )
 
@@ -70,8 +74,13 @@ def run_job(job: Job, report: Report = silent) -> Any:
     """Run a job in a child process and return its answer.
 
     Raises ElsewhereError if the project's code connects to anything but the target, and
-    MigrationError if it fails in any other way.
+    MigrationError (of the project's code MigrationFailedError) if it fails in any other way.
     """
+    return run_job_with_inputs(job, report)[0]
+
+
+def run_job_with_inputs(job: Job, report: Report = silent) -> tuple[Any, Inputs]:
+    """Run a job as run_job does; return its answer and what that was made from."""
     python = Path(sys.executable or "")
     if "python" not in python.name.lower():  # a program that embeds Python
         python = Path(sys.prefix, "bin", "python")
@@ -94,7 +103,7 @@ def run_job(job: Job, report: Report = silent) -> Any:
         _end(process)
 
 
-def _follow(process: subprocess.Popen[str], job: Job, report: Report) -> Any:
+def _follow(process: subprocess.Popen[str], job: Job, report: Report) -> tuple[Any, Inputs]:
     if process.stdin is not None and process.stdout is not None:
         with suppress(BrokenPipeError):  # the exit code below says how the child ended
             process.stdin.write(json.dumps(asdict(job)) + "\n")
@@ -106,7 +115,7 @@ def _follow(process: subprocess.Popen[str], job: Job, report: Report) -> Any:
             elif "error" in message:
                 raise error_from(**message["error"])
             else:
-                return message["answer"]
+                return message["answer"], Inputs(**message["inputs"])
     raise MigrationError(
         f"the process that runs {job.code} exited with code {process.wait()} before it was done"
     )
@@ -119,6 +128,10 @@ def _end(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
+
+
+class ChildTraceback(Exception):  # noqa: N818  the cause of an error
+    """The traceback of an exception in the child process, as text."""
 
 
 def error_fields(error: PerfdataError) -> dict[str, object]:
@@ -136,4 +149,6 @@ def error_from(kind: str, fields: dict[str, Any]) -> PerfdataError:
     for name, value in fields.items():
         setattr(error, name, tuple(value) if isinstance(value, list) else value)
     error.args = (error.reason,)
+    if isinstance(error, ProjectCodeError):
+        error.__cause__ = ChildTraceback(f"\n{error.traceback}")
     return error

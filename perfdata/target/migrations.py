@@ -5,11 +5,8 @@ The project's code runs in a child process (see job): nothing here imports Alemb
 
 from __future__ import annotations
 
-import hashlib
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
@@ -20,18 +17,21 @@ from perfdata.postgres.reflection import IS_VERSION_TABLE, VERSION_TABLE
 from perfdata.postgres.url import describe
 from perfdata.progress import silent
 from perfdata.project import Migration
-from perfdata.target.job import Job, run_job
+from perfdata.target.answers import ask, run
+from perfdata.target.job import Job
+from perfdata.templates.provenance import recorded_migration
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from perfdata.config import Settings
     from perfdata.postgres.link import AnyQuery, Link, Rows
     from perfdata.progress import Report
     from perfdata.project import Project
 
 # The digest of the metadata that a database's tables were made from, or null.
 MADE_FROM = "SELECT nullif(current_setting('perfdata.tables', true), '')"
+# The statements of that metadata, packed (see target/ddl.py), or null.
+MADE_BY = "SELECT nullif(current_setting('perfdata.ddl', true), '')"
 _VERSIONS = f"""
 SELECT n.nspname, c.relname, false,
   CASE WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN quote_ident(current_user) END
@@ -46,25 +46,39 @@ class History:
 
     ``parents`` and ``paths`` are by revision; a path is the same on every machine. ``heads`` are
     Alembic's, including a head that another head depends on, which Alembic never writes to a
-    database's alembic_version.
+    database's alembic_version. ``files`` are the other files that migrations may read, such as SQL:
+    the SHA-256 of each by its path.
     """
 
     migrations: tuple[Migration, ...]
     parents: Mapping[str, Sequence[str]]
     paths: Mapping[str, str] = field(default_factory=dict)
     heads: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> History:
         """Make a history of the fields that asdict returned."""
         migrations = tuple(Migration(**migration) for migration in fields["migrations"])
-        return cls(migrations, fields["parents"], fields["paths"], tuple(fields["heads"]))
+        heads = tuple(fields["heads"])
+        return cls(migrations, fields["parents"], fields["paths"], heads, fields["files"])
 
     def pending(self, heads: Iterable[str]) -> list[str]:
         """Return the revisions that have not run in a database at ``heads``."""
         applied = {migration.revision for migration in self.applied(heads)}
         revisions = (migration.revision for migration in self.migrations)
         return [revision for revision in revisions if revision not in applied]
+
+    def missing(self, revisions: Iterable[str], heads: Iterable[str]) -> list[str]:
+        """Return those of ``revisions`` that have not run in a database at ``heads``."""
+        pending = self.pending(heads)
+        return [revision for revision in revisions if revision in pending]
+
+    def heads_of(self, revisions: Iterable[str]) -> tuple[str, ...]:
+        """Return those of ``revisions`` that none of them has as a parent, in their order."""
+        listed = list(revisions)
+        parents = {parent for revision in listed for parent in self.parents.get(revision, ())}
+        return tuple(revision for revision in listed if revision not in parents)
 
     def applied(self, heads: Iterable[str]) -> tuple[Migration, ...]:
         """Return the migrations that have run in a database at ``heads``.
@@ -82,47 +96,18 @@ class History:
         return (*known, *(Migration(revision, None) for revision in unknown))
 
 
-class _Cached(NamedTuple):
-    """A history, and the state of the files that it was read from."""
-
-    history: History
-    folders: Sequence[str]
-    stamp: str
-
-
-_histories: dict[Path, _Cached] = {}
-# By import path and name of the metadata: a process imports a module once.
-_digests: dict[tuple[tuple[str, ...], str | None], str] = {}
-
-
 def read_history(project: Project | None) -> History:
     """Read and hash a project's migrations; without any the history is empty.
 
-    The result is cached until one of the files changes.
+    A history that was read before is used while its files are unchanged (see answers).
     """
     if project is None or project.migrations is None:
         return History((), {})
-    cached = _histories.get(project.migrations)
-    if cached is not None and cached.stamp == hash_file_stats(cached.folders):
-        return cached.history
-    job = Job.of("read_history", project, migrations=str(project.migrations))
-    return _cache(project.migrations, run_job(job))
+    return ask(_reading(project), project.settings, History.from_fields)
 
 
-def hash_file_stats(paths: Iterable[str]) -> str:
-    """Hash the names, sizes and modification times of files, and of Python files in folders."""
-    digest = hashlib.sha256()
-    for place in map(Path, paths):
-        for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
-            stat = path.stat()
-            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
-    return digest.hexdigest()
-
-
-def _cache(migrations: Path, answer: Mapping[str, Any]) -> History:
-    cached = _Cached(History.from_fields(answer), answer["folders"], answer["stamp"])
-    _histories[migrations] = cached
-    return cached.history
+def _reading(project: Project) -> Job:
+    return Job.of("read_history", project, migrations=str(project.migrations))
 
 
 def database_heads(link: Link) -> tuple[str, ...]:
@@ -150,52 +135,69 @@ def heads_of(answers: Iterable[Rows]) -> tuple[str, ...]:
     return tuple(sorted({row[0] for rows in answers for row in rows}))
 
 
-def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[str, ...]:
-    """Bring a database to the project's newest migrations; return their heads.
+def migrate(
+    conninfo: str, project: Project, report: Report = silent, *, revisions: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Bring a database to the project's newest migrations, or to ``revisions``; return the heads.
 
     The project's env.py runs them: on ``config.attributes["connection"]``, or on the
-    ``sqlalchemy.url`` that is set for it. Raises MigrationError if the project has none or one of
-    them fails, ElsewhereError if env.py connects to another database.
+    ``sqlalchemy.url`` that is set for it. With ``tables_from_metadata``, a database without a
+    revision gets the tables of the metadata and is stamped with the heads.
+
+    Raises MigrationError if the project has none, MigrationFailedError if one of them fails,
+    ElsewhereError if env.py connects to another database.
     """
     if project.migrations is None:
         raise MigrationError(f"project {project.name} has no migrations")
     job = Job.of(
-        "migrate", project, explicit_conninfo(conninfo), migrations=str(project.migrations)
+        "migrate",
+        project,
+        explicit_conninfo(conninfo),
+        migrations=str(project.migrations),
+        metadata=project.metadata if project.tables_from_metadata and not revisions else None,
+        revisions=revisions,
     )
-    history = _cache(project.migrations, run_job(job, report))
+    with recorded_migration(conninfo):
+        history = run(job, _reading(project), project.settings, History.from_fields, report)
     with open_link(conninfo) as link:
-        if history.pending(database_heads(link)):
-            raise MigrationError(
-                f"the migrations of project {project.name} ran in another database than "
-                f"{describe(conninfo)}",
-                remedy="Its env.py must use config.attributes['connection'], or the "
-                "sqlalchemy.url of its config",
-            )
+        if history.missing(revisions or history.heads, database_heads(link)):
+            raise elsewhere(project, conninfo)
     return history.heads
 
 
+def elsewhere(project: Project, conninfo: str) -> MigrationError:
+    """Make the error for an env.py that left the target as it was."""
+    return MigrationError(
+        f"the migrations of project {project.name} ran in another database than "
+        f"{describe(conninfo)}",
+        remedy="Its env.py must use config.attributes['connection'], or the sqlalchemy.url of its "
+        "config",
+    )
+
+
 def tables_digest(project: Project) -> str:
-    """Hash the DDL that makes the tables of the project's metadata; cached in this process."""
-    key = (tuple(sys.path), project.metadata)
-    if key not in _digests:
-        _digests[key] = run_job(Job.of("hash_tables", project, metadata=project.metadata))
-    return _digests[key]
+    """Hash the DDL that makes the tables of the project's metadata.
+
+    A digest that was made before is used while the project's modules are unchanged (see answers).
+    """
+    return ask(_hashing(project), project.settings, str)
 
 
-def create_tables(
-    conninfo: str, project: Project, settings: Settings, report: Report = silent
-) -> None:
+def _hashing(project: Project) -> Job:
+    return Job.of("hash_tables", project, metadata=project.metadata)
+
+
+def create_tables(conninfo: str, project: Project, report: Report = silent) -> None:
     """Make the tables of the project's metadata, in one transaction.
 
-    The DDL's hash is kept in a setting of the database, ``perfdata.tables``. Raises MigrationError
-    if the tables were made from other metadata or can't be made, ElsewhereError if the metadata's
-    module connects to another database.
+    The DDL and its hash are kept in settings of the database, ``perfdata.ddl`` and
+    ``perfdata.tables``. Raises MigrationError if the tables were made from other metadata or can't
+    be made, ElsewhereError if the metadata's module connects to another database.
     """
     job = Job.of(
         "create_tables",
         project,
         explicit_conninfo(conninfo),
         metadata=project.metadata,
-        stop_command=settings.command("db.stop"),
     )
-    _digests[tuple(sys.path), project.metadata] = run_job(job, report)
+    run(job, _hashing(project), project.settings, str, report)

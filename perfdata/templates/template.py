@@ -31,7 +31,7 @@ from perfdata.templates.marks import CLONE_PREFIX, UNMARKED_LIMIT, Kind, Mark, t
 from perfdata.templates.properties import apply_properties, read_properties
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from perfdata.postgres.link import Link
     from perfdata.templates.databases import TargetDatabase
@@ -135,11 +135,21 @@ def open_work(link: Link, work: Database) -> None:
 
 
 def seal_template(
-    target: TargetDatabase, work: Database, key: str, snapshot: str, kind: Kind = Kind.TEMPLATE
+    target: TargetDatabase,
+    work: Database,
+    key: str,
+    snapshot: str,
+    kind: Kind = Kind.TEMPLATE,
+    *,
+    loads: Sequence[Sequence[int]] = (),
+    filled: Sequence[str] = (),
 ) -> Database:
-    """Make a finished database the template of a key, in one transaction."""
+    """Make a finished database the template of a key, in one transaction.
+
+    ``loads`` and ``filled`` tell which rows were loaded (see Mark).
+    """
     link, name = target.link, template_name(key)
-    mark = Mark(kind, work.oid, target.name, key, snapshot, time.time())
+    mark = Mark(kind, work.oid, target.name, key, snapshot, time.time(), loads=loads, filled=filled)
     # Our own sessions are closed and end by themselves; other sessions are terminated.
     others = bool(remaining_sessions(link, work.oid))
     with (
@@ -172,6 +182,13 @@ def replaced_databases(found: list[Database], target: str) -> list[Database]:
     """Return the databases that restores of a target have replaced, oldest first."""
     marked = _marked(found, target, Kind.BEFORE)
     marked.sort(key=lambda pair: (pair[0].used, pair[1].name))
+    return [database for _, database in marked]
+
+
+def parked_databases(found: list[Database], target: str) -> list[Database]:
+    """Return the parked databases of a target, the last used first."""
+    marked = _marked(found, target, Kind.PARKED)
+    marked.sort(key=lambda pair: (-pair[0].used, pair[1].name))
     return [database for _, database in marked]
 
 

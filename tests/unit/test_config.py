@@ -8,6 +8,8 @@ import pytest
 import perfdata
 from perfdata import ConfigError, Settings
 from perfdata.config import unknown_variables
+from perfdata.project import find_project, load_project
+from tests.projects import no_project
 
 
 def write(folder: Path, text: str) -> Path:
@@ -27,11 +29,24 @@ def test_the_nearest_pyproject_with_the_table_is_the_root(tmp_path: Path) -> Non
     assert third.home == tmp_path / ".perfdata"
 
 
-def test_without_a_table_the_bundled_project_is_there(tmp_path: Path) -> None:
+def test_without_a_table_there_is_no_project(tmp_path: Path) -> None:
+    """The bundled one is used only where it is named."""
     settings = Settings.load(tmp_path, {})
     assert settings.configured is False
-    assert settings.project == "perfdata.welfare:project"
+    assert settings.project is None
     assert settings.root == tmp_path
+    assert find_project(settings) is None
+    with pytest.raises(ConfigError) as caught:
+        load_project(settings)
+    assert str(caught.value) == no_project(tmp_path)
+    unnamed = Settings.load(write(tmp_path, "[tool.perfdata]\n"), {})
+    with pytest.raises(ConfigError, match=r"\.toml has no key project\. Run: perfdata init"):
+        load_project(unnamed)
+
+
+def test_the_environment_can_name_the_bundled_project(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path, {"PERFDATA_PROJECT": "perfdata.welfare"})
+    assert load_project(settings).name == "welfare"
 
 
 def test_the_flag_and_the_tables_to_take_whole_are_named(tmp_path: Path) -> None:
@@ -76,8 +91,8 @@ def test_a_variable_that_is_no_setting_is_named_with_the_near_one() -> None:
     assert unknown_variables(environ) == []
     assert unknown_variables({**environ, "PERFDATA_DATABSE_URL": "x", "PERFDATA_QUIET": "1"}) == [
         "PERFDATA_DATABSE_URL is not a setting of perfdata; did you mean PERFDATA_DATABASE_URL?",
-        "PERFDATA_QUIET is not a setting of perfdata; there are: PERFDATA_DATABASE_URL, "
-        "PERFDATA_HOME, PERFDATA_PG_BIN, PERFDATA_ALLOW",
+        "PERFDATA_QUIET is not a setting of perfdata; there are: PERFDATA_PROJECT, "
+        "PERFDATA_DATABASE_URL, PERFDATA_HOME, PERFDATA_PG_BIN, PERFDATA_ALLOW",
     ]
 
 

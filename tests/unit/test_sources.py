@@ -39,9 +39,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         path.write_text(text)
     before = set(sys.modules)
     monkeypatch.syspath_prepend(tmp_path)
-    sources._folders.cache_clear()
+    sources.top_level_folders.cache_clear()
     yield tmp_path
-    sources._folders.cache_clear()
+    sources.top_level_folders.cache_clear()
     for name in set(sys.modules) - before:
         del sys.modules[name]
 
@@ -85,7 +85,7 @@ def test_a_change_in_what_is_imported_is_another_fingerprint(
     assert (dataset.fingerprint() != before) is differs
 
 
-def test_other_folders_of_the_import_path_count_but_what_is_installed_does_not(
+def test_othertop_level_folders_of_the_import_path_count_but_what_is_installed_does_not(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     src = root / "src"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfdata.errors import SnapshotStaleError
+from perfdata.project import Migration
 from perfdata.snapshot.format.manifest import FORMAT
 from perfdata.target.migrations import read_history, tables_digest
 from perfdata.text import join_first
@@ -14,25 +15,42 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from perfdata.dataset import Dataset
-    from perfdata.project import Migration, Project
+    from perfdata.project import Project
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.store import Snapshot
+    from perfdata.target.migrations import History
+
+_FILE = "file "  # a part of the key is named so
+
+_DATASET = "dataset "  # how the names of the parts that the dataset decides begin
 
 
 def key_parts(project: Project, dataset: Dataset) -> dict[str, str]:
     """Return everything that decides the rows of a dataset's snapshot, by name, in a fixed order.
 
-    Migrations come in the order in which they run, each with its hash and path. For a project that
-    makes its tables from metadata, a hash of their DDL follows.
+    Migrations come in the order in which they run, each with its hash and path, then the files that
+    they may read. For a project that makes its tables from metadata, a hash of their DDL follows.
     """
+    own = {f"{_DATASET}{name}": part for name, part in dataset.fingerprint_parts().items()}
+    return _schema_parts(project) | own
+
+
+def _schema_parts(project: Project) -> dict[str, str]:
     history = read_history(project)
     parts = {"format": FORMAT}
     for migration in history.migrations:
         path = history.paths[migration.revision]
         parts[f"migration {migration.revision}"] = f"{migration.sha256} {path}"
+    parts |= {f"{_FILE}{path}": digest for path, digest in history.files.items()}
     if project.tables_from_metadata:
         parts["tables"] = tables_digest(project)
-    return parts | {f"dataset {name}": part for name, part in dataset.fingerprint_parts().items()}
+    return parts
+
+
+def upgraded_key_parts(manifest: Manifest, project: Project) -> dict[str, str]:
+    """Return a snapshot's key parts with the project's present migrations; none for one without."""
+    own = {name: part for name, part in manifest.key_parts.items() if name.startswith(_DATASET)}
+    return _schema_parts(project) | own if own else {}
 
 
 def check_current(
@@ -47,13 +65,28 @@ def check_current(
     manifest = snapshot.manifest
     if reason := _other_definition(snapshot.name, manifest, project, by_hand=by_hand):
         raise SnapshotStaleError(f"snapshot {snapshot.name} {reason}")
-    found = compare_migrations(manifest.migrations, read_history(project).migrations)
+    found = compare_migrations(*_migrations_and_files(manifest, read_history(project)))
     if differences := found.describe("the project", allow_newer=allow_newer):
         none = "" if project.migrations else f"; project {project.name} has no migrations"
         raise SnapshotStaleError(
             f"snapshot {snapshot.name} was made with other migrations ({differences}{none})",
             remedy="Build or create it again",
         )
+
+
+def _migrations_and_files(
+    manifest: Manifest, history: History
+) -> tuple[list[Migration], list[Migration]]:
+    """Return what a snapshot and a project have, with the files that migrations may read.
+
+    Only a snapshot that was built from a dataset lists these files.
+    """
+    ours, theirs = list(manifest.migrations), list(history.migrations)
+    if manifest.key_parts:
+        parts = manifest.key_parts.items()
+        ours += [Migration(name, digest) for name, digest in parts if name.startswith(_FILE)]
+        theirs += [Migration(f"{_FILE}{path}", digest) for path, digest in history.files.items()]
+    return ours, theirs
 
 
 def _other_definition(
@@ -76,9 +109,10 @@ def _other_definition(
 
 
 def check_flagged(snapshot: Snapshot) -> None:
-    """Raise SnapshotStaleError if a snapshot holds more than flagged rows."""
+    """Raise SnapshotStaleError if a snapshot holds more than flagged rows or a dataset's own."""
     manifest = snapshot.manifest
-    if manifest.all_rows or manifest.whole_tables:
+    generated = manifest.dataset_fingerprint is not None
+    if manifest.all_rows or (manifest.whole_tables and not generated):
         whole = join_first(manifest.whole_tables) or "its tables"
         raise SnapshotStaleError(
             f"snapshot {snapshot.name} holds every row of {whole}, not only the flagged ones"

@@ -24,6 +24,7 @@ def test_every_example_runs(inner: Pytest) -> None:
     assert code == 0, said
     assert set(inner.results()) == {
         *("test_deadline_alerts", "test_first_page", "test_directory", "test_deactivate_old"),
+        *("test_staff_by_office", "test_rename_office", "test_overdue_today"),
         *("test_staff_by_office", "test_rename_office", "test_get_offices"),
         *("test_count_offices", "test_one_office[newest]", "test_one_office[oldest]"),
     }

@@ -332,7 +332,7 @@ def test_an_exception_of_env_py_is_one_line_with_its_place_and_no_password(
     with pytest.raises(MigrationError) as caught:
         migrate(url, write_project(folder, body))
     line = len(ENV.format(body=body).splitlines())
-    said = str(caught.value)
+    said = caught.value.reason
     assert said.startswith("the migrations of project shop failed: ValueError: no such tenant in ")
     assert said.endswith(f" ({folder / 'migrations' / 'env.py'}, line {line})")
     assert "perfdata:***@" in said
@@ -416,12 +416,12 @@ def test_metadata_that_connects_elsewhere_when_imported_is_refused(
     strayed = Project(name="shop", metadata="strayed:metadata", tables_from_metadata=True)
     stayed = Project(name="shop", metadata="stayed:metadata", tables_from_metadata=True)
     with pytest.raises(ElsewhereError, match=r"(?s)strayed\.py, line 4.*to: .*/test_") as caught:
-        create_tables(places.target, strayed, Settings.load())
+        create_tables(places.target, strayed)
     assert "run_migrations_online" not in str(caught.value)
     assert tables(places.target) == set()
     with pytest.raises(ElsewhereError, match="none, as this code is given no database"):
         tables_digest(strayed)
-    create_tables(places.target, stayed, Settings.load())
+    create_tables(places.target, stayed)
     assert tables(places.target) == {"made"}
 
 
