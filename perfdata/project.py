@@ -66,6 +66,11 @@ class Project:
             )
             object.__setattr__(self, "datasets", datasets)
 
+    @property
+    def makes_tables(self) -> bool:
+        """Whether the project can make its tables in an empty database."""
+        return self.migrations is not None or self.tables_from_metadata
+
     def dataset(self, name: str) -> Dataset:
         """Return the dataset of that name; DatasetNotFoundError suggests the closest name."""
         if (dataset := self.find_dataset(name)) is not None:

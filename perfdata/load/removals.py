@@ -74,10 +74,7 @@ def plan_removals(
     Raises RefusedError if the plan requires empty tables and some have rows.
     """
     if plan.existing is Existing.ALL:
-        return [
-            Removal(table, 0, 0, truncate=True, rebuild=_more_come(plan, table, 0))
-            for table in plan.tables
-        ]
+        return [_emptied(plan, table, plan.staying.get(table.key, 0)) for table in plan.tables]
     found = [(table, *rows[0]) for table, rows in zip(plan.tables, counts, strict=True)]
     if plan.existing is Existing.NONE and any(total for _, _, total in found):
         full = ", ".join(
@@ -112,6 +109,11 @@ def plan_removals(
 def _replaced_whole(plan: Plan, table: Table) -> bool:
     """Tell whether a table is replaced whole, in a load that replaces flagged rows."""
     return not plan.selection.all_rows and plan.selection.takes_whole(table)
+
+
+def _emptied(plan: Plan, table: Table, staying: int) -> Removal:
+    rebuild = _more_come(plan, table, staying)
+    return Removal(table, staying, 0, truncate=not staying, rebuild=rebuild)
 
 
 def _removal(

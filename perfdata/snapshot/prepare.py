@@ -45,6 +45,16 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
     the plan contains.
     """
     check_guard(link, settings)
+    return plan_restore(link, manifest, settings, options, owned=is_owned(link))
+
+
+def plan_restore(
+    link: Link, manifest: Manifest, settings: Settings, options: RestoreOptions, *, owned: bool
+) -> Plan:
+    """Check that a snapshot fits a database, and return the plan of its load (see prepare).
+
+    ``owned`` tells whether perfdata owns the database. The caller has asked the guard.
+    """
     project = project_of(link, settings)
     drift = Drift(manifest, allowed=options.allow_drift)
     with link.transaction(reading=True):
@@ -72,7 +82,7 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
         populated=manifest.populated_views,
         lock_timeout_s=options.lock_timeout_s,
         notes=drift.notes(),
-        owned=is_owned(link),
+        owned=owned,
         rebuild_indexes=options.rebuild_indexes,
         application_name=application_name(manifest.name),
         columns=manifest.schema,

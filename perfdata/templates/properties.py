@@ -14,7 +14,7 @@ from psycopg import sql
 from perfdata.errors import SchemaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from perfdata.postgres.link import Link
 
@@ -112,6 +112,12 @@ def apply_properties(link: Link, name: str, wanted: Properties, oid: int) -> Non
         raise SchemaError(
             f"the {' and '.join(missing)} of {wanted.name} can't be set on another database"
         )
+
+
+def apply_settings(link: Link, name: str, settings: Iterable[tuple[str | None, str]]) -> None:
+    """Set a new database's settings, given like those of Properties."""
+    database = sql.Identifier(name)
+    link.together([_set_statement(database, role, setting) for role, setting in settings])
 
 
 def _grant_statements(database: sql.Identifier, wanted: Properties) -> Iterator[sql.Composed]:
