@@ -76,6 +76,11 @@ class Project:
         """Whether the metadata alone makes the tables, and no migration changes them."""
         return self.tables_from_metadata and self.migrations is None
 
+    @property
+    def makes_tables(self) -> bool:
+        """Whether the project can make its tables in an empty database."""
+        return self.migrations is not None or self.tables_from_metadata
+
     def dataset(self, name: str) -> Dataset:
         """Return the dataset of that name; DatasetNotFoundError suggests the closest name."""
         if (dataset := self.find_dataset(name)) is not None:

@@ -45,6 +45,21 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
     the plan contains.
     """
     check_guard(link, settings)
+    return plan_restore(link, manifest, settings, options)
+
+
+def plan_restore(
+    link: Link,
+    manifest: Manifest,
+    settings: Settings,
+    options: RestoreOptions,
+    *,
+    private: bool = False,
+) -> Plan:
+    """Check that a snapshot fits a database, and return the plan of its load (see prepare).
+
+    The caller has asked the guard, or the database is ``private``: nobody else uses it yet.
+    """
     project = find_project(settings)
     drift = Drift(manifest, allowed=options.allow_drift)
     with link.transaction(reading=True):
@@ -83,7 +98,7 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
         populated=manifest.populated_views,
         lock_timeout_s=options.lock_timeout_s,
         notes=drift.notes(),
-        owned=owned is not None,
+        owned=private or owned is not None,
         rebuild_indexes=options.rebuild_indexes,
         application_name=application_name(manifest.name),
         columns=manifest.schema,

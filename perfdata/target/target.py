@@ -142,6 +142,17 @@ def _needs_switch(target: Target, switch: Switch) -> MigrationError:
     )
 
 
+def make_tables(conninfo: str, project: Project, report: Report = silent) -> None:
+    """Make the project's tables in a database, or bring them up to date.
+
+    Raises what migrate and create_tables raise.
+    """
+    if project.has_only_metadata:
+        create_tables(conninfo, project, report)
+    else:
+        migrate(conninfo, project, report)
+
+
 def start_target(settings: Settings, report: Report = silent) -> Target:
     """Return the database of the settings, which accepts connections; nothing is migrated.
 
