@@ -26,7 +26,10 @@ _KEYS: dict[str, type] = {
 }
 SNAPSHOT_SUFFIX = ".json.zst"
 _VARIABLES = ("PERFDATA_DATABASE_URL", "PERFDATA_HOME", "PERFDATA_PG_BIN", "PERFDATA_ALLOW")
-_INTERNAL = {"PERFDATA_COMPARE"}  # set by perf.compare for its own processes
+# Set for the command of Migrations: the URL of the database that it is to migrate.
+TARGET_VARIABLE = "PERFDATA_TARGET_URL"
+# Set by perfdata for other processes: PERFDATA_COMPARE by perf.compare.
+_INTERNAL = {"PERFDATA_COMPARE", TARGET_VARIABLE}
 
 
 @dataclass(frozen=True)

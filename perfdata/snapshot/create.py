@@ -232,7 +232,7 @@ def _read(
     schema = {
         table.key: {column.name: column.described() for column in table.stored} for table in tables
     }
-    dataset = options.dataset
+    dataset, history = options.dataset, read_history(project)
     return Manifest(
         name=options.name,
         description=options.description or (dataset.description if dataset else ""),
@@ -244,7 +244,7 @@ def _read(
         server_version=version,
         server_encoding=encoding,
         schema_fingerprint=fingerprint_schema(schema),
-        migrations=read_history(project).applied(database_heads(link)),
+        migrations=history.applied(database_heads(link, history)),
         dataset_fingerprint=dataset.fingerprint() if dataset else None,
         key_parts=key_parts(project, dataset) if project and dataset else {},
         requires=requires,

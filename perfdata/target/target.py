@@ -171,7 +171,7 @@ def pending_migrations(target: Target, project: Project) -> list[str]:
     """
     history = read_history(project)
     with open_link(target.conninfo) as link:
-        heads = database_heads(link)
+        heads = database_heads(link, history)
     unknown = [
         migration.revision for migration in history.applied(heads) if migration.sha256 is None
     ]
