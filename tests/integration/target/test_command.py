@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from tests.integration.inner import Pytest
+from tests.integration.inner import Pytest, entry
 from tests.processes import run_script
 
 if TYPE_CHECKING:
@@ -139,6 +139,12 @@ def test_a_command_that_fails_or_migrates_another_database_is_found_out(shop: Pa
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE other")
     other = url.replace("/perfdata?", "/other?")
+    perfdata(shop, "dataset.build", "--name", "some")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP TABLE schema_migrations, shop_customer")
+    target = {"PERFDATA_DATABASE_URL": url, "PERFDATA_ALLOW": entry(url)}
+    said = perfdata(shop, "snapshot.restore", "--name", "some", code=2, **target)
+    assert "no migration has run in the database. Run: perfdata db.migrate" in said
     said = perfdata(shop, "db.migrate", code=2, OTHER=other)
     assert "python run_sql.py db succeeded, but in perfdata on" not in said
     assert "does not return db/001_customers.sql, db/002_index.sql" in said
