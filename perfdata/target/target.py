@@ -127,7 +127,7 @@ def _upgrade(target: Target, origin: Origin, project: Project, report: Report) -
 
 def _read_origin(target: Target) -> Origin:
     with open_link(target.conninfo) as link:
-        return read_origin(link)
+        return read_origin(link, target.project)
 
 
 def _record(target: Target, project: Project) -> None:
@@ -244,7 +244,7 @@ def pending_migrations(target: Target, project: Project) -> list[str]:
     """
     history = read_history(project)
     with open_link(target.conninfo) as link:
-        heads = database_heads(link)
+        heads = database_heads(link, history)
     unknown = [
         migration.revision for migration in history.applied(heads) if migration.sha256 is None
     ]
