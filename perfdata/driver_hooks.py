@@ -21,7 +21,7 @@ from perfdata.config import Settings
 from perfdata.errors import ElsewhereError, PerfdataError, ProgramRefusedError, RefusedError
 from perfdata.libpq import effective_parameters
 from perfdata.tracebacks import code_error
-from perfdata.variables import line_for_connection
+from perfdata.variables import line_for_connection, read_dotenv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -115,8 +115,9 @@ class Confinement:
             lines = ["Connect when migrations run or rows are made, not when a module is imported"]
         else:
             target = self.target.described
-            present = Settings.load().environment
-            line = line_for_connection(driver, requested.database, present, os.environ)
+            settings = Settings.load()
+            present, environ = settings.environment, {**read_dotenv(settings.root), **os.environ}
+            line = line_for_connection(driver, requested.database, present, environ)
             first = f"{'Or set' if self.fix else 'Set'} the variable that its address comes from"
             lines = [*self.fix, f"{first}, {line}"]
         error = ElsewhereError(

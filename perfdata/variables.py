@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
+    from pathlib import Path
 
 DATABASE_URL = "DATABASE_URL"
 # Words that make a variable the database's: REDIS_URL and SMTP_HOST are not.
@@ -20,6 +21,7 @@ _PLACEHOLDERS = {
     "PASSWORD": "{password}", "PASS": "{password}",
     "NAME": "{database}", "DB": "{database}", "DATABASE": "{database}",
 }  # fmt: skip
+_NO_ADDRESS = "a value"
 _PARTS = "{user}:{password}@{host}:{port}/{database}"
 _SETTINGS_MODULES = ("pydantic_settings", "pydantic.env_settings")
 
@@ -55,17 +57,32 @@ def line_for_missing(names: Iterable[str], present: Collection[str]) -> str:
 def line_for_connection(
     driver: str, database: str, present: Collection[str], environ: Mapping[str, str]
 ) -> str:
-    """Return the line for the variable that a refused connection's address came from.
+    """Return the line for the variables that a refused connection's address came from.
 
-    That is one with a PostgreSQL URL of this database; where there is none, DATABASE_URL.
+    These are one with a PostgreSQL URL of this database, else those with the address's parts, else
+    DATABASE_URL.
     """
-    for name, value in environ.items():
+    others = {name: value for name, value in environ.items() if name not in present}
+    for name, value in others.items():
         found = re.match(r"postgres(?:ql)?(\+\w+)?://[^?]*/([^?]*)", value)
-        if found and found[2] == database and name not in present:
+        if found and found[2] == database:
             text = f"postgresql{found[1]}://{_PARTS}" if found[1] else "{url}"
             return _line({name: text}, present)
+    parts = {name: _value(name) for name in others if _value(name) not in {"{url}", _NO_ADDRESS}}
+    if "{host}" in parts.values():
+        return _line(parts, present)
     text = "{url}" if driver == "psycopg2" else f"postgresql+{driver}://{_PARTS}"
     return _line({"NAME" if DATABASE_URL in present else DATABASE_URL: text}, present)
+
+
+def read_dotenv(folder: Path) -> dict[str, str]:
+    """Return the variables in a folder's .env; none if there is no file that can be read."""
+    try:
+        text = (folder / ".env").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    lines = re.findall(r"^\s*(?:export\s+)?(\w+)\s*=\s*(.*?)\s*$", text, re.MULTILINE | re.ASCII)
+    return {name: value.strip("'\"") for name, value in lines}
 
 
 def _line(variables: Mapping[str, str], present: Collection[str]) -> str:
@@ -84,7 +101,7 @@ def _value(name: str) -> str:
     words = name.upper().removeprefix("PG").split("_") if name.startswith("PG") else None
     words = ["PG", *words] if words else name.upper().split("_")
     known = _PLACEHOLDERS.get(words[-1])
-    return known if known and _DATABASE.intersection(words) else "a value"
+    return known if known and _DATABASE.intersection(words) else _NO_ADDRESS
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

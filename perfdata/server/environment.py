@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from perfdata.errors import ConfigError
 from perfdata.server.cluster import DATABASE, SUPERUSER
+from perfdata.server.ports import login
 from perfdata.server.state import Home
 
 if TYPE_CHECKING:
@@ -43,10 +44,14 @@ class Variables:
 
     def shown(self) -> dict[str, str]:
         """Return the values for people, without the password."""
+        return {name: self.redacted(value) for name, value in self.values.items()}
+
+    def redacted(self, text: str) -> str:
+        """Return a text with stars in place of the password."""
         if not self.password:
-            return dict(self.values)
-        secret = "|".join(map(re.escape, (quote(self.password, safe=""), self.password)))
-        return {name: re.sub(secret, "***", value) for name, value in self.values.items()}
+            return text
+        forms = (quote(self.password, safe=""), self.password)
+        return re.sub("|".join(map(re.escape, forms)), "***", text)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -95,12 +100,12 @@ def _embedded_database(settings: Settings, conninfo: str | None) -> str | None:
 def _embedded(settings: Settings, database: str) -> dict[str, str]:
     home = Home(settings)
     try:
-        port, password = home.login()
+        port, password = login(home)
     except OSError as error:
         raise home.explain(error) from error
-    login = f"{SUPERUSER}:{quote(password, safe='')}"
+    user = f"{SUPERUSER}:{quote(password, safe='')}"
     return {
-        "url": f"postgresql://{login}@{_LOOPBACK}:{port}/{quote(database, safe='')}",
+        "url": f"postgresql://{user}@{_LOOPBACK}:{port}/{quote(database, safe='')}",
         "host": _LOOPBACK,
         "port": str(port),
         "user": SUPERUSER,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,7 +13,11 @@ from perfdata.variables import (
     line_for_missing,
     message_of,
     missing_variables,
+    read_dotenv,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def caught(raising: str) -> BaseException:
@@ -128,3 +133,23 @@ def test_the_line_for_a_refused_connection_names_the_variable_that_it_came_from(
     }
     line = line_for_connection(driver, database, {"PRESENT": "{url}"}, environ)
     assert line.rpartition(", add: ")[2] == added
+
+
+def test_a_dotenv_names_the_parts_of_an_address(tmp_path: Path) -> None:
+    """And of their values nothing is told."""
+    assert read_dotenv(tmp_path) == {}
+    (tmp_path / ".env").write_text(
+        "# of a template\nPROJECT_NAME=shop\nexport POSTGRES_SERVER='localhost'\n"
+        'POSTGRES_PORT=5432\nPOSTGRES_DB = "app"\nPOSTGRES_USER=postgres\n'
+        "POSTGRES_PASSWORD=changethis\nSMTP_HOST=\n"
+    )
+    environ = read_dotenv(tmp_path)
+    assert (environ["POSTGRES_SERVER"], environ["POSTGRES_DB"]) == ("localhost", "app")
+    line = line_for_connection("psycopg", "app", (), environ).partition(": ")[2]
+    assert tomllib.loads(line)["environment"] == {
+        "POSTGRES_SERVER": "{host}",
+        "POSTGRES_PORT": "{port}",
+        "POSTGRES_DB": "{database}",
+        "POSTGRES_USER": "{user}",
+        "POSTGRES_PASSWORD": "{password}",
+    }

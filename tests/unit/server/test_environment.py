@@ -14,6 +14,7 @@ import pytest
 
 from perfdata import ConfigError, Settings
 from perfdata.server.environment import Variables, application_variables
+from perfdata.server.ports import login
 from perfdata.server.state import Home
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def test_the_port_of_the_last_start_is_taken_first(tmp_path: Path) -> None:
     home = Home(settings)
     with home.locked():
         home.write_state(replace(home.read_state(), port=23456))
-    assert home.login()[0] == 23456
+    assert login(home)[0] == 23456
 
 
 @pytest.mark.parametrize(
