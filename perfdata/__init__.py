@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from perfdata.load.loader import append_rows
     from perfdata.perf.scenario.perf import Perf
     from perfdata.progress import Event, Report
-    from perfdata.project import Migration, Project
+    from perfdata.project import Migration, Migrations, Project
     from perfdata.snapshot.build import build_dataset
     from perfdata.snapshot.cache_key import CacheKey, cache_key
     from perfdata.snapshot.create import create_snapshot
@@ -78,6 +78,7 @@ _MODULES = {
     "Event": "perfdata.progress",
     "Manifest": "perfdata.snapshot.format.manifest",
     "Migration": "perfdata.project",
+    "Migrations": "perfdata.project",
     "Perf": "perfdata.perf.scenario.perf",
     "Project": "perfdata.project",
     "Provided": "perfdata.snapshot.options",
@@ -126,6 +127,7 @@ __all__ = [
     "Migration",
     "MigrationError",
     "MigrationFailedError",
+    "Migrations",
     "NoClonesError",
     "NotJudgedError",
     "Perf",

@@ -14,6 +14,7 @@ from perfdata.postgres.url import normalise_url
 from perfdata.server.environment import Variables, application_variables
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from sqlalchemy import MetaData
@@ -36,11 +37,40 @@ class Migration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Migrations:
+    """Migrations of another tool than Alembic, such as Django, Flyway, dbmate or SQL files.
+
+    - ``command``: migrates the database that its environment names, as PERFDATA_TARGET_URL and in
+      libpq's variables; it runs in the settings' root, ``python`` being this Python
+    - ``files``: the migrations, as one or more patterns relative to that root
+    - ``applied``: a query of one column that returns what a database has, one row a file: its
+      path, name or version. Tables need their schema, as in ``public.schema_migrations``
+
+    perfdata can't keep the command to the target: it checks afterwards that every file is applied
+    there.
+    """
+
+    command: Sequence[str]
+    files: str | Sequence[str]
+    applied: str
+
+    def __post_init__(self) -> None:
+        """Check that nothing is empty, and that the command is no single string."""
+        if isinstance(self.command, str) or not self.command:
+            raise ConfigError(
+                f"Migrations(command={self.command!r}) must be a list, such as "
+                '["python", "manage.py", "migrate"]'
+            )
+        if not self.files or not self.applied.strip():
+            raise ConfigError("Migrations needs files and applied, which is a query")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Project:
     """An application's datasets and how its tables are made.
 
     - ``migrations``: an ``alembic.ini`` or the folder with ``env.py``, relative to the settings'
-      root
+      root; for another tool, Migrations
     - ``metadata``: the SQLAlchemy MetaData, as ``package.module:Base.metadata``; imported when
       needed
     - ``tables_from_metadata``: create the tables with ``metadata.create_all``. With ``migrations``
@@ -53,7 +83,7 @@ class Project:
 
     name: str
     datasets: tuple[Dataset, ...] = ()
-    migrations: Path | None = None
+    migrations: Path | Migrations | None = None
     metadata: str | None = None
     tables_from_metadata: bool = False
     sources: tuple[str, ...] = ()
@@ -75,6 +105,11 @@ class Project:
     def has_only_metadata(self) -> bool:
         """Whether the metadata alone makes the tables, and no migration changes them."""
         return self.tables_from_metadata and self.migrations is None
+
+    @property
+    def makes_tables(self) -> bool:
+        """Whether the project can make its tables in an empty database."""
+        return self.migrations is not None or self.tables_from_metadata
 
     def dataset(self, name: str) -> Dataset:
         """Return the dataset of that name; DatasetNotFoundError suggests the closest name."""
@@ -146,7 +181,7 @@ def load_project(settings: Settings) -> Project:
     return replace(
         project,
         datasets=tuple(replace(dataset, defined_in=module) for dataset in project.datasets),
-        migrations=project.migrations and settings.root / project.migrations,
+        migrations=_anchored(project.migrations, settings),
         flag_column=flag_of(project, settings),
         settings=settings,
     )
@@ -159,6 +194,12 @@ def no_project_reason(settings: Settings) -> str:
     else:
         where = f"no pyproject.toml at or above {settings.root} has [tool.perfdata]"
     return f"no project is configured: {where}"
+
+
+def _anchored(migrations: Path | Migrations | None, settings: Settings) -> Path | Migrations | None:
+    if migrations is None or isinstance(migrations, Migrations):
+        return migrations
+    return settings.root / migrations
 
 
 def _readable(url: str | None) -> str | None:

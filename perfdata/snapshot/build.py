@@ -246,7 +246,8 @@ def _explain_rows_stay(name: str, target: Target) -> Iterator[None]:
 def _check_migrations(link: Link, project: Project, target: Target) -> None:
     if project.has_only_metadata:
         check_tables(link, project, target)
-    if missing := read_history(project).pending(database_heads(link)):
+    history = read_history(project)
+    if missing := history.pending(database_heads(link, history)):
         raise MigrationError(
             f"{target.described()} lacks migrations {', '.join(missing)} of project {project.name}",
             remedy=f"Run: {target.settings.command('db.migrate')}",

@@ -219,6 +219,7 @@ def _read(
     schema = {
         table.key: {column.name: column.described() for column in table.stored} for table in tables
     }
+    history = read_history(project)
     return Manifest(
         name=options.name,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -228,7 +229,7 @@ def _read(
         server_version=version,
         server_encoding=encoding,
         schema_fingerprint=fingerprint_schema(schema),
-        migrations=read_history(project).applied(database_heads(link)),
+        migrations=history.applied(database_heads(link, history)),
         requires=requires,
         left_out=[table.key for table in catalog.tables if table not in tables],
         whole_tables=sorted(selection.whole),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.errors import RefusedError, SchemaError
+from perfdata.errors import MigrationError, RefusedError, SchemaError
 from perfdata.load.disk_space import rows_space_check
 from perfdata.load.loader import refuse_code_of_load
 from perfdata.load.plan import Existing, Plan
@@ -21,7 +21,7 @@ from perfdata.snapshot.checks.drift import Drift
 from perfdata.snapshot.checks.ownership import own_selection
 from perfdata.snapshot.checks.requirements import required_check
 from perfdata.target.guard import check_guard
-from perfdata.target.migrations import read_history
+from perfdata.target.migrations import database_heads, read_history
 from perfdata.templates.provenance import find_owned
 from perfdata.text import join_first
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from perfdata.postgres.link import Link, Rows
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.options import RestoreOptions
+    from perfdata.target.migrations import History
 
 
 def application_name(name: str) -> str:
@@ -45,12 +46,29 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
     the plan contains.
     """
     check_guard(link, settings)
+    return plan_restore(link, manifest, settings, options)
+
+
+def plan_restore(
+    link: Link,
+    manifest: Manifest,
+    settings: Settings,
+    options: RestoreOptions,
+    *,
+    private: bool = False,
+) -> Plan:
+    """Check that a snapshot fits a database, and return the plan of its load (see prepare).
+
+    The caller has asked the guard, or the database is ``private``: nobody else uses it yet.
+    """
     project = find_project(settings)
     drift = Drift(manifest, allowed=options.allow_drift)
+    history = read_history(project)
+    _check_query(link, history, settings)
     with link.transaction(reading=True):
         roles = link.later(OTHER_ROLES)
         catalog = read_catalog(link)
-        migrations = drift.migrations_check(read_history(project), catalog)
+        migrations = drift.migrations_check(history, catalog)
         disk_space = rows_space_check(link, manifest.body.bytes, manifest.rows)
         run_checks(link, [migrations, sequences_check(manifest.sequences), disk_space])
     drift.check_schema(catalog)
@@ -83,7 +101,7 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
         populated=manifest.populated_views,
         lock_timeout_s=options.lock_timeout_s,
         notes=drift.notes(),
-        owned=owned is not None,
+        owned=private or owned is not None,
         rebuild_indexes=options.rebuild_indexes,
         application_name=application_name(manifest.name),
         columns=manifest.schema,
@@ -94,6 +112,19 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
     if not options.unflagged_rows:
         _refuse_unflagged(link, roles.rows, plan, manifest, settings, options)
     return plan
+
+
+def _check_query(link: Link, history: History, settings: Settings) -> None:
+    """Raise MigrationError if another tool than Alembic has applied nothing.
+
+    Its table may be missing then, which would end the transaction of the other checks.
+    """
+    if history.query is not None and not database_heads(link, history):
+        raise MigrationError(
+            "refused, nothing was touched: by the query of Migrations(applied=…), no migration "
+            "has run in the database",
+            remedy=f"Run: {settings.command('db.migrate')}",
+        )
 
 
 def selection_of(manifest: Manifest) -> Selection:

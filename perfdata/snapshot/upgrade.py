@@ -18,7 +18,7 @@ from perfdata.postgres.connection import conninfo_of, open_link
 from perfdata.postgres.locks import LOCK_TIMEOUT_S
 from perfdata.postgres.reflection import read_catalog
 from perfdata.progress import Event, silent
-from perfdata.project import load_project
+from perfdata.project import Migrations, load_project
 from perfdata.snapshot.checks.staleness import compare_migrations
 from perfdata.snapshot.create import create, writable_path
 from perfdata.snapshot.in_place import restore_in_place
@@ -108,6 +108,12 @@ def plan_upgrade(name: str, settings: Settings) -> UpgradePlan:
         raise MigrationError(
             f"project {project.name} has no migrations: there is nothing to upgrade {name} with",
             remedy="Build or create it again",
+        )
+    if isinstance(project.migrations, Migrations):
+        raise MigrationError(
+            f"the migrations of project {project.name} are run by its command, which can't stop at "
+            f"those of snapshot {name}",
+            remedy="Restore it with allow_drift=True if its rows still fit, and create it again",
         )
     history = read_history(project)
     found = compare_migrations(snapshot.manifest.migrations, history.migrations)

@@ -6,20 +6,24 @@ The project's code runs in a child process (see job): nothing here imports Alemb
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
+from perfdata.config import TARGET_VARIABLE
 from perfdata.errors import MigrationError, PrivilegesError
 from perfdata.postgres.catalog import VersionTable
 from perfdata.postgres.connection import explicit_conninfo, open_link
 from perfdata.postgres.reflection import IS_VERSION_TABLE, VERSION_TABLE
 from perfdata.postgres.url import describe
-from perfdata.progress import silent
-from perfdata.project import Migration
+from perfdata.progress import Event, silent
+from perfdata.project import Migration, Migrations
 from perfdata.target.answers import ask, run
+from perfdata.target.command import AppliedQuery, hash_files, run_command
 from perfdata.target.job import Job
 from perfdata.templates.provenance import recorded_migration
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -47,7 +51,8 @@ class History:
     ``parents`` and ``paths`` are by revision; a path is the same on every machine. ``heads`` are
     Alembic's, including a head that another head depends on, which Alembic never writes to a
     database's alembic_version. ``files`` are the other files that migrations may read, such as SQL:
-    the SHA-256 of each by its path.
+    the SHA-256 of each by its path. ``query`` is set for another tool than Alembic: the files are
+    then the migrations, in natural order.
     """
 
     migrations: tuple[Migration, ...]
@@ -55,6 +60,7 @@ class History:
     paths: Mapping[str, str] = field(default_factory=dict)
     heads: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    query: AppliedQuery | None = None
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> History:
@@ -103,24 +109,51 @@ def read_history(project: Project | None) -> History:
     """
     if project is None or project.migrations is None:
         return History((), {})
+    if isinstance(project.migrations, Migrations):
+        return _files_history(project.migrations, _root(project))
     return ask(_reading(project), project.settings, History.from_fields)
+
+
+def _files_history(migrations: Migrations, root: Path) -> History:
+    """Return the history of another tool, whose files are all that is known of it."""
+    hashes = hash_files(migrations, root)
+    return History(
+        tuple(Migration(file, digest) for file, digest in hashes.items()),
+        dict.fromkeys(hashes, ()),
+        {file: file for file in hashes},
+        (list(hashes)[-1],),
+        query=AppliedQuery(migrations.applied, tuple(hashes)),
+    )
+
+
+def _root(project: Project) -> Path:
+    return project.settings.root if project.settings else Path.cwd()
 
 
 def _reading(project: Project) -> Job:
     return Job.of("read_history", project, migrations=str(project.migrations))
 
 
-def database_heads(link: Link) -> tuple[str, ...]:
-    """Return the revisions in a database's alembic_version, sorted; none if there is no table."""
+def database_heads(link: Link, history: History | None = None) -> tuple[str, ...]:
+    """Return the revisions in a database's alembic_version, sorted; none if there is no table.
+
+    For a history of another tool, the files that its query returns.
+    """
+    if history is not None and history.query is not None:
+        return history.query.revisions(link)
     tables = [VersionTable(*row) for row in link.rows(_VERSIONS, (VERSION_TABLE,))]
     return heads_of(link.together(version_queries(tables)))
 
 
-def version_queries(tables: Collection[VersionTable]) -> list[AnyQuery]:
-    """Make the queries for the revisions in Alembic's tables.
+def version_queries(
+    tables: Collection[VersionTable], history: History | None = None
+) -> list[AnyQuery]:
+    """Make the queries for the revisions in Alembic's tables, or of another tool's history.
 
     Raises PrivilegesError, with the GRANT lines, for tables that the role may not read.
     """
+    if history is not None and history.query is not None:
+        return [history.query.statement]
     if closed := [table for table in tables if table.denied is not None]:
         raise PrivilegesError(
             f"refused, nothing was touched: role {closed[0].denied} may not read which migrations "
@@ -130,8 +163,10 @@ def version_queries(tables: Collection[VersionTable]) -> list[AnyQuery]:
     return [sql.SQL("SELECT version_num FROM {}").format(table.only) for table in tables]
 
 
-def heads_of(answers: Iterable[Rows]) -> tuple[str, ...]:
+def heads_of(answers: Iterable[Rows], history: History | None = None) -> tuple[str, ...]:
     """Return the revisions in the answers to version_queries, sorted."""
+    if history is not None and history.query is not None:
+        return history.query.revisions_of(row[0] for rows in answers for row in rows)
     return tuple(sorted({row[0] for rows in answers for row in rows}))
 
 
@@ -142,13 +177,16 @@ def migrate(
 
     The project's env.py runs them: on ``config.attributes["connection"]``, or on the
     ``sqlalchemy.url`` that is set for it. With ``tables_from_metadata``, a database without a
-    revision gets the tables of the metadata and is stamped with the heads.
+    revision gets the tables of the metadata and is stamped with the heads. Those of another tool
+    are run by its command.
 
     Raises MigrationError if the project has none, MigrationFailedError if one of them fails,
     ElsewhereError if env.py connects to another database.
     """
     if project.migrations is None:
         raise MigrationError(f"project {project.name} has no migrations")
+    if isinstance(project.migrations, Migrations):
+        return _migrate_by_command(conninfo, project, project.migrations, report)
     job = Job.of(
         "migrate",
         project,
@@ -173,6 +211,28 @@ def elsewhere(project: Project, conninfo: str) -> MigrationError:
         remedy="Its env.py must use config.attributes['connection'], or the sqlalchemy.url of its "
         "config",
     )
+
+
+def _migrate_by_command(
+    conninfo: str, project: Project, migrations: Migrations, report: Report
+) -> tuple[str, ...]:
+    history = read_history(project)
+    with open_link(conninfo) as link:
+        if history.pending(database_heads(link, history)):
+            report(Event(f"migrating to {history.heads[0]}: {' '.join(migrations.command)}"))
+    explicit = explicit_conninfo(conninfo)
+    with recorded_migration(conninfo):
+        run_command(migrations, _root(project), explicit, project.variables(explicit).values)
+    with open_link(conninfo) as link:
+        pending = history.pending(database_heads(link, history))
+    if pending:
+        raise MigrationError(
+            f"{' '.join(migrations.command)} succeeded, but in {describe(conninfo)} the query of "
+            f"Migrations(applied=…) does not return {join_first(pending)}",
+            remedy=f"The command must migrate the database of {TARGET_VARIABLE}; the query must "
+            "name tables with their schema, and return a file's path, name or version",
+        )
+    return history.heads
 
 
 def tables_digest(project: Project) -> str:

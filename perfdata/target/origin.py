@@ -31,7 +31,7 @@ class Origin:
     """What a database's tables were made from.
 
     Attributes:
-        heads: the revisions in its alembic_version.
+        heads: the revisions in its alembic_version, or what another tool has applied.
         recorded: the hashes of the migrations, by revision, that the project had when perfdata last
             migrated the database; empty if an earlier version or somebody else migrated it.
         tables: the digest of the metadata, None if the tables were not made from metadata.
@@ -80,10 +80,11 @@ class Origin:
         return ""
 
 
-def read_origin(link: Link) -> Origin:
-    """Read the origin of a database's tables."""
+def read_origin(link: Link, project: Project | None) -> Origin:
+    """Read the origin of a database's tables, where the project's tool keeps it."""
     (recorded,), (made_from,) = link.together([_RECORDED, MADE_FROM])
-    return Origin(database_heads(link), _parsed(recorded[0]), made_from[0])
+    heads = database_heads(link, read_history(project))
+    return Origin(heads, _parsed(recorded[0]), made_from[0])
 
 
 def origin_of(project: Project) -> Origin:

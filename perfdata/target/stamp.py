@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from perfdata.errors import MigrationError
 from perfdata.postgres.connection import explicit_conninfo, open_link
 from perfdata.progress import silent
+from perfdata.project import Migrations
 from perfdata.target.job import Job, run_job
 from perfdata.target.migrations import History, database_heads, elsewhere
 
@@ -76,6 +77,11 @@ def _project(target: Target) -> Project:
         name = f"project {project.name} names" if project else "no project is configured, so"
         raise MigrationError(
             f"{name} no migrations", remedy="Name them in its Project(migrations=…)"
+        )
+    if isinstance(project.migrations, Migrations):
+        raise MigrationError(
+            f"the migrations of project {project.name} are not Alembic's",
+            remedy="Record with their own tool which of them the database has",
         )
     return project
 

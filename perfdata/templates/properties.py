@@ -14,7 +14,7 @@ from psycopg import sql
 from perfdata.errors import SchemaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from perfdata.postgres.link import Link
 
@@ -120,6 +120,12 @@ def copy_own_settings(link: Link, source_oid: int, name: str) -> None:
     settings = read_properties(link, source_oid).settings
     own = [pair for pair in settings if pair[0] is None and pair[1].startswith(_OWN)]
     link.together([_set_statement(sql.Identifier(name), *pair) for pair in own])
+
+
+def apply_settings(link: Link, name: str, settings: Iterable[tuple[str | None, str]]) -> None:
+    """Set a new database's settings, given like those of Properties."""
+    database = sql.Identifier(name)
+    link.together([_set_statement(database, role, setting) for role, setting in settings])
 
 
 def _grant_statements(database: sql.Identifier, wanted: Properties) -> Iterator[sql.Composed]:

@@ -48,7 +48,7 @@ class Drift:
         """
 
         def judge(heads: Sequence[Rows]) -> None:
-            database_heads = heads_of(heads)
+            database_heads = heads_of(heads, history)
             found = compare_migrations(self._manifest.migrations, history.applied(database_heads))
             self._newer = found.newer
             if differences := found.describe("the database", allow_newer=self._allowed):
@@ -58,7 +58,7 @@ class Drift:
                     remedy=f"No row was touched{self._remedy(found, database_heads, catalog)}",
                 )
 
-        return Check(version_queries(catalog.versions), judge)
+        return Check(version_queries(catalog.versions, history), judge)
 
     def _remedy(self, found: MigrationDifferences, heads: Sequence[str], catalog: Catalog) -> str:
         """Return the remedy for other migrations; a database is never downgraded."""
@@ -68,7 +68,8 @@ class Drift:
                 "snapshot again"
             )
         stays = (
-            f", and the database stays at {join_first(heads)}. Build or create the snapshot again"
+            f", and the database stays at {join_first(heads)}. Upgrade the snapshot "
+            f"(snapshot.upgrade --name {self._manifest.name}), or build or create it again"
         )
         if incompatible := self._compare(catalog)[0]:
             return f"{stays}: its rows no longer fit ({join_first(incompatible)})"
