@@ -120,6 +120,12 @@ class Callers:
         return start > 0 and any(parts[start:][: len(own)] == own for own in self._own)
 
 
+def calling_line() -> str:
+    """Return the running line of the project's code: `` (app/db.py, line 3)``, or ``""``."""
+    caller = Callers(Path.cwd()).find()
+    return f" ({caller.file}, line {caller.line})" if caller else ""
+
+
 def _mark(frame: FrameType) -> FrameMark | None:
     if frame.f_trace is None:
         frame.f_trace = FrameMark()
