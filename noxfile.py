@@ -85,13 +85,13 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def acceptance(session: nox.Session) -> None:
-    """Compare revisions, load what is large, run many perf sessions; arguments go to pytest."""
+    """Run whole perf sessions and applications, compare revisions; arguments go to pytest."""
     run_tests(session, "tests/acceptance")
 
 
 @nox.session(python=PYTHONS)
 def faults(session: nox.Session) -> None:
-    """Break each statement, fill the disk, forge the files; arguments go to pytest."""
+    """Break statements, fill the disk, forge files, connect elsewhere; arguments go to pytest."""
     run_tests(session, "tests/faults")
 
 

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
         InvalidNameError,
         LoadError,
         MigrationError,
+        MigrationFailedError,
         NoClonesError,
+        NotJudgedError,
         PerfdataError,
         PrivilegesError,
         ProgramRefusedError,
+        ProjectCodeError,
         RefusedError,
         RegressedError,
         ResultsError,
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
         list_snapshots,
         snapshot_exists,
     )
+    from perfdata.snapshot.upgrade import Upgraded, upgrade_snapshot
     from perfdata.snapshot.verify import verify_snapshot
     from perfdata.target.target import Target, open_target
 
@@ -85,6 +89,7 @@ _MODULES = {
     "TableDifference": "perfdata.snapshot.diff.difference",
     "TableRows": "perfdata.dataset",
     "Target": "perfdata.target.target",
+    "Upgraded": "perfdata.snapshot.upgrade",
     "append_rows": "perfdata.load.loader",
     "build_dataset": "perfdata.snapshot.build",
     "cache_key": "perfdata.snapshot.cache_key",
@@ -97,6 +102,7 @@ _MODULES = {
     "provide_dataset": "perfdata.snapshot.provide",
     "restore_snapshot": "perfdata.snapshot.restore",
     "snapshot_exists": "perfdata.snapshot.store",
+    "upgrade_snapshot": "perfdata.snapshot.upgrade",
     "verify_snapshot": "perfdata.snapshot.verify",
 }
 
@@ -120,13 +126,16 @@ __all__ = [
     "Manifest",
     "Migration",
     "MigrationError",
+    "MigrationFailedError",
     "Migrations",
     "NoClonesError",
+    "NotJudgedError",
     "Perf",
     "PerfdataError",
     "PrivilegesError",
     "ProgramRefusedError",
     "Project",
+    "ProjectCodeError",
     "Provided",
     "RefusedError",
     "RegressedError",
@@ -148,6 +157,7 @@ __all__ = [
     "TableDifference",
     "TableRows",
     "Target",
+    "Upgraded",
     "UserCodeError",
     "append_rows",
     "build_dataset",
@@ -161,6 +171,7 @@ __all__ = [
     "provide_dataset",
     "restore_snapshot",
     "snapshot_exists",
+    "upgrade_snapshot",
     "verify_snapshot",
 ]
 

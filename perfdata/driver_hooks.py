@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from perfdata.addresses import SOCKET_FOLDERS, Destination, destination_at, resolve
 from perfdata.config import Settings
-from perfdata.errors import ElsewhereError, ProgramRefusedError, RefusedError
+from perfdata.errors import ElsewhereError, PerfdataError, ProgramRefusedError, RefusedError
 from perfdata.libpq import effective_parameters
+from perfdata.tracebacks import code_error
+from perfdata.variables import line_for_connection, read_dotenv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,26 +37,47 @@ _own: ContextVar[bool] = ContextVar("perfdata's own connection", default=False)
 
 
 class Confinement:
-    """A block in which a project's code can connect to one target only (see confined)."""
+    """A block in which a project's code can connect to one target only (see confined).
 
-    def __init__(self, code: str, conninfo: str | None, fix: Sequence[str]) -> None:
+    Whatever the code raises leaves the block as a PerfdataError.
+    """
+
+    def __init__(
+        self, code: str, conninfo: str | None, fix: Sequence[str], loopback: str | None
+    ) -> None:
         self.code = code
         self.fix = fix
         self.refused: ElsewhereError | None = None  # the first one
         self._parameters = _target_parameters(conninfo)
+        self._loopback = _target_parameters(loopback)
 
     def __enter__(self) -> Self:
         _install()
         _confinements.append(self)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         _confinements.remove(self)
+        if isinstance(error, (Exception, SystemExit)) and not isinstance(error, PerfdataError):
+            present = Settings.load().environment
+            failed = code_error(self.code, error, passwords=self.passwords, present=present)
+            raise self.refused or failed from error
+
+    @property
+    def passwords(self) -> list[str]:
+        """The target's passwords, for texts that must not contain them."""
+        found = ((each or {}).get("password") for each in (self._parameters, self._loopback))
+        return [password for password in found if password]
 
     @functools.cached_property
     def target(self) -> Destination | None:
         """The target's addresses, resolved only when something connects."""
         return None if self._parameters is None else resolve(self._parameters)
+
+    @functools.cached_property
+    def loopback(self) -> Destination | None:
+        """The target on the embedded server's port, where the application is given that."""
+        return None if self._loopback is None else resolve(self._loopback)
 
     @functools.cached_property
     def answering(self) -> frozenset[str] | None:
@@ -79,23 +102,29 @@ class Confinement:
         """
         if self.target is None:
             return False
+        if self.loopback is not None and self.loopback.same(requested):
+            return True
         return self.target.same(requested) or (
             self.target.includes(requested) and (attempt or requested.places == self.answering)
         )
 
     def refuse(self, requested: Destination, driver: str) -> ElsewhereError:
         """Make the error, with both addresses and the lines that fix it."""
-        target = self.target.described if self.target else "none, as this code is given no database"
-        variable = (
-            f"{'Or set' if self.fix else 'Set'} the variable that its address comes from, such as "
-            f"DATABASE_URL, to what `{Settings.load().command('db.url')} --driver {driver}` prints "
-            "(as an option of alembic.ini with each % doubled)."
-        )
+        if self.target is None:
+            target = "none, as this code is given no database"
+            lines = ["Connect when migrations run or rows are made, not when a module is imported"]
+        else:
+            target = self.target.described
+            settings = Settings.load()
+            present, environ = settings.environment, {**read_dotenv(settings.root), **os.environ}
+            line = line_for_connection(driver, requested.database, present, environ)
+            first = f"{'Or set' if self.fix else 'Set'} the variable that its address comes from"
+            lines = [*self.fix, f"{first}, {line}"]
         error = ElsewhereError(
             f"refused before it was opened: a connection of {self.code}{_line()}\n"
             f"  to:     {requested.described}\n"
             f"  target: {target}",
-            [*self.fix, variable],
+            lines,
         )
         self.refused = self.refused or error
         return error
@@ -105,20 +134,25 @@ class Confinement:
 _confinements: list[Confinement] = []
 
 
-def confined(code: str, conninfo: str | None, fix: Sequence[str] = ()) -> Confinement:
+def confined(
+    code: str, conninfo: str | None, fix: Sequence[str] = (), loopback: str | None = None
+) -> Confinement:
     """Return a context manager that refuses connections to anything but the database of a conninfo.
 
     With None it refuses every connection. A refused connection is an ElsewhereError, a program a
-    ProgramRefusedError. ``code`` names the confined code in the error; ``fix`` are lines that say
-    how to change it.
+    ProgramRefusedError, any other exception but KeyboardInterrupt a ProjectCodeError. ``code``
+    names the confined code in the error; ``fix`` are lines that say how to change it. ``loopback``
+    is the URL of the same database on a port of 127.0.0.1.
     """
-    return Confinement(code, conninfo, fix)
+    return Confinement(code, conninfo, fix, loopback)
 
 
-def confine(make: Callable[[], Iterable[T]], code: str, conninfo: str) -> Iterator[T]:
+def confine(
+    make: Callable[[], Iterable[T]], code: str, conninfo: str, loopback: str | None = None
+) -> Iterator[T]:
     """Yield the items that a project's code makes, confining it while it makes each of them."""
     # One for all items: reading the target's parameters takes 0.1 ms, and each row may be an item.
-    confinement = confined(code, conninfo)
+    confinement = confined(code, conninfo, loopback=loopback)
     with confinement:
         iterator = iter(make())
     while True:

@@ -7,7 +7,9 @@ PerfdataError
 ├── ConnectError              the database can't be reached
 ├── ServerError               the embedded server can't be run
 ├── ServerRefusedError        the server refused a statement
+├── ProjectCodeError          a project's code raised an exception
 ├── MigrationError            migrations are missing, behind or broken
+│   └── MigrationFailedError  a migration raised an exception; also a ProjectCodeError
 ├── SnapshotError
 │   ├── SnapshotNotFoundError
 │   ├── SnapshotExistsError
@@ -28,6 +30,7 @@ PerfdataError
 ├── ResultsError              a perf run's results can't be read
 ├── ComparisonError           one side of a comparison did not finish
 ├── BaselineError             a baseline can't be read or written
+├── NotJudgedError            something asked for could not be measured, and the run is strict
 └── RegressedError            a scenario is worse than its baseline, or repeats statements
     └── BudgetExceededError   a scenario exceeds a limit of its marker
 """
@@ -85,6 +88,22 @@ class ServerError(PerfdataError):
 
 class MigrationError(PerfdataError):
     """Migrations are missing, behind or broken."""
+
+
+class ProjectCodeError(PerfdataError):
+    """A project's code raised an exception.
+
+    ``traceback`` is its traceback as text, without passwords. ``__cause__`` is the exception, or a
+    ChildTraceback if the code ran in a child process.
+    """
+
+    def __init__(self, reason: str | None = None, *, remedy: str = "", traceback: str = "") -> None:
+        super().__init__(reason, remedy=remedy)
+        self.traceback = make_printable(traceback)
+
+
+class MigrationFailedError(MigrationError, ProjectCodeError):
+    """A migration, or the code that makes tables from metadata, raised an exception."""
 
 
 class SnapshotError(PerfdataError):
@@ -228,6 +247,10 @@ class ComparisonError(PerfdataError):
 
 class BaselineError(PerfdataError):
     """A baseline can't be read or written."""
+
+
+class NotJudgedError(PerfdataError):
+    """Something that a marker or a baseline asks for could not be measured."""
 
 
 class RegressedError(PerfdataError):

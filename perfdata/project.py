@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from perfdata.driver_hooks import confined
 from perfdata.errors import ConfigError, DatasetNotFoundError
 from perfdata.postgres.url import normalise_url
+from perfdata.server.environment import Variables, application_variables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from perfdata.dataset import Dataset
 
 FLAG_COLUMN = "is_test_data"
+NO_PROJECT_REMEDY = (
+    "Run: perfdata init, which sets one up, or set project in [tool.perfdata] of pyproject.toml"
+)
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,9 @@ class Project:
       root; for another tool, Migrations
     - ``metadata``: the SQLAlchemy MetaData, as ``package.module:Base.metadata``; imported when
       needed
-    - ``tables_from_metadata``: create the tables with ``metadata.create_all``, for a project
-      without migrations
+    - ``tables_from_metadata``: create the tables with ``metadata.create_all``. With ``migrations``
+      only in a database without tables, which is then stamped with their newest revision; later
+      revisions run as migrations
     - ``sources``: default ``sources`` of its datasets
     - ``flag_column``: the boolean column that marks test data
     - ``settings``: those that it was loaded with; load_project sets them
@@ -87,16 +92,24 @@ class Project:
 
     def __post_init__(self) -> None:
         """Check the combination of arguments, and pass ``sources`` on to the datasets."""
-        if self.tables_from_metadata and (self.metadata is None or self.migrations is not None):
-            raise ConfigError(
-                f"project {self.name}: tables_from_metadata needs metadata, and no migrations"
-            )
+        if self.tables_from_metadata and self.metadata is None:
+            raise ConfigError(f"project {self.name}: tables_from_metadata needs metadata")
         if self.sources:
             datasets = tuple(
                 dataset if dataset.sources else replace(dataset, sources=self.sources)
                 for dataset in self.datasets
             )
             object.__setattr__(self, "datasets", datasets)
+
+    @property
+    def has_only_metadata(self) -> bool:
+        """Whether the metadata alone makes the tables, and no migration changes them."""
+        return self.tables_from_metadata and self.migrations is None
+
+    @property
+    def makes_tables(self) -> bool:
+        """Whether the project can make its tables in an empty database."""
+        return self.migrations is not None or self.tables_from_metadata
 
     def dataset(self, name: str) -> Dataset:
         """Return the dataset of that name; DatasetNotFoundError suggests the closest name."""
@@ -111,8 +124,15 @@ class Project:
         """Return the dataset of that name, or None."""
         return next((dataset for dataset in self.datasets if dataset.name == name), None)
 
+    def variables(self, conninfo: str | None = None) -> Variables:
+        """Return the application's variables for a database, by default that of the settings."""
+        return application_variables(self.settings, conninfo) if self.settings else Variables()
+
     def load_metadata(self) -> MetaData:
-        """Import and return the project's SQLAlchemy MetaData; raise ConfigError without one."""
+        """Import and return the project's SQLAlchemy MetaData.
+
+        Raises ConfigError if there is none, or if it has no table.
+        """
         if self.metadata is None:
             raise ConfigError(f"project {self.name} names no metadata")
         metadata = import_object(self.metadata, "metadata")
@@ -122,21 +142,36 @@ class Project:
             raise ConfigError(
                 f"metadata {self.metadata!r} is a {type(metadata).__name__}, not a MetaData"
             )
+        if not metadata.tables:
+            raise ConfigError(
+                f"metadata {self.metadata!r} has no table after {self.metadata.partition(':')[0]} "
+                "was imported",
+                remedy="Import the modules of the models there, or name a module that does",
+            )
         return metadata
+
+
+def find_project(settings: Settings) -> Project | None:
+    """Return the project of the settings (see load_project), None if none is configured."""
+    return load_project(settings) if settings.project else None
 
 
 def load_project(settings: Settings) -> Project:
     """Import the project of the settings; their root is added to the import path.
 
-    Raises ConfigError if it is not found, and ElsewhereError if it connects to a database other
-    than the settings' while it is imported. It cannot connect to the embedded server, which may not
-    be running yet.
+    The variables of ``environment`` are set meanwhile. Raises ConfigError if none is configured or
+    it is not found, ProjectCodeError if its code raises an exception, and ElsewhereError if it
+    connects to a database other than the settings' while it is imported. It cannot connect to the
+    embedded server, which may not be running yet.
     """
+    if settings.project is None:
+        raise ConfigError(no_project_reason(settings), remedy=NO_PROJECT_REMEDY)
     root = str(settings.root)
     if root not in sys.path:
         sys.path.insert(0, root)
     reference = settings.project if ":" in settings.project else f"{settings.project}:project"
-    with confined(f"project {reference}", _readable(settings.database_url)):
+    confinement = confined(f"project {reference}", _readable(settings.database_url))
+    with application_variables(settings).applied(), confinement:
         project = import_object(reference, "[tool.perfdata] project")
     if not isinstance(project, Project):
         raise ConfigError(
@@ -150,6 +185,15 @@ def load_project(settings: Settings) -> Project:
         flag_column=flag_of(project, settings),
         settings=settings,
     )
+
+
+def no_project_reason(settings: Settings) -> str:
+    """Say where a project was looked for."""
+    if settings.configured:
+        where = f"[tool.perfdata] of {settings.root / 'pyproject.toml'} has no key project"
+    else:
+        where = f"no pyproject.toml at or above {settings.root} has [tool.perfdata]"
+    return f"no project is configured: {where}"
 
 
 def _anchored(migrations: Path | Migrations | None, settings: Settings) -> Path | Migrations | None:

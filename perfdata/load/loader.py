@@ -23,6 +23,7 @@ from perfdata.load.indexes import refuse_dumps
 from perfdata.load.maintenance import deletion_of, vacuum_and_analyze
 from perfdata.load.plan import Existing, Loaded, Strategy
 from perfdata.load.privileges import check_emptying, check_privileges, privileges_query
+from perfdata.load.provenance import loading_transactions
 from perfdata.load.publications import Publications, publications_query
 from perfdata.load.removals import (
     check_boundary,
@@ -95,6 +96,7 @@ def load(link: Link, plan: Plan, source: RowSource, report: Report) -> Loaded:
             advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=False)
             check_flags(plan, unflagged)
             view_notes = refresh_views(link, views, plan.populated)
+        numbers = loading_transactions(link, plan.whole_tables) if plan.owned else ()
         restored = frozenset[int]()
         if source.statistics is not None:
             truncated = [removal.table for removal in removals if removal.truncate]
@@ -105,7 +107,7 @@ def load(link: Link, plan: Plan, source: RowSource, report: Report) -> Loaded:
     notes = [*plan.notes, *reader_notes, *dropped.notes, *view_notes]
     if not link.joined:
         notes += vacuum_and_analyze(link, plan, rows, source.statistics, restored, deletion)
-    return Loaded(rows, _strategy(plan, removals), tuple(notes))
+    return Loaded(rows, _strategy(plan, removals), tuple(notes), [(n, n) for n in numbers])
 
 
 def append_rows(database: object, tables: Iterable[TableRows]) -> dict[str, int]:

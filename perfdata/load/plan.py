@@ -50,8 +50,8 @@ class TableLoad:
 class RowSource(Protocol):
     """The source of a load's rows.
 
-    Implemented by SnapshotRows (snapshot/rows.py), which reads a snapshot file, and DatasetRows
-    (snapshot/build.py), which generates a dataset.
+    Implemented in snapshot/rows.py by SnapshotRows, which reads a snapshot file, and DatasetRows,
+    which generates a dataset.
     """
 
     @property
@@ -76,6 +76,8 @@ class Plan:
         catalog: the tables when the load was planned; the load refuses to run if they changed.
         tables: the tables that may be filled, in foreign-key order.
         existing: what happens to existing rows.
+        staying: the number of unflagged rows, by table key, that stay although all others are
+            removed (``Existing.ALL``, in a private database).
         selection: the rows that are loaded and replaced.
         counts: expected number of rows by table key, if known; any other number is an error.
         checks: checks to make with the locks held, before the first change.
@@ -96,6 +98,7 @@ class Plan:
     existing: Existing
     selection: Selection
     counts: Mapping[str, int] | None = None
+    staying: Mapping[str, int] = field(default_factory=dict)
     checks: Sequence[Check] = ()
     sequences: Mapping[str, SequenceState] = field(default_factory=dict)
     populated: Collection[str] = ()
@@ -113,6 +116,11 @@ class Plan:
         """The foreign keys from or to the tables."""
         oids = {table.oid for table in self.tables}
         return [k for k in self.catalog.foreign_keys if k.child in oids or k.parent in oids]
+
+    @property
+    def whole_tables(self) -> list[Table]:
+        """The tables that are replaced whole."""
+        return [table for table in self.tables if self.selection.takes_whole(table)]
 
     @property
     def tables_read(self) -> list[Table]:
@@ -142,8 +150,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The result of a load: number of rows by table key, and messages for users."""
+    """The result of a load.
+
+    Attributes:
+        rows: number of rows by table key.
+        notes: messages for users.
+        transactions: those that filled whole tables of an owned database (see Provenance).
+    """
 
     rows: dict[str, int]
     strategy: Strategy
     notes: tuple[str, ...]
+    transactions: Sequence[tuple[int, int]] = ()

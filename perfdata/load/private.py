@@ -68,7 +68,7 @@ class PrivateDatabase:
 def open_private(conninfo: str, search_path: str) -> Iterator[PrivateDatabase]:
     """Connect to a database that nobody uses yet.
 
-    User code runs with ``search_path``, since a clone has no settings of its own. Event triggers
+    User code runs with ``search_path``, since a clone does not inherit settings. Event triggers
     are disabled if the role can do that (a superuser, from PostgreSQL 17). Raises ConnectError.
     """
     with open_link(conninfo) as link, explain_rollback():
@@ -145,7 +145,7 @@ def _fills(plan: Plan, dropped: DroppedConstraints) -> dict[str, _Fill]:
     return {
         table.key: _Fill(
             rows=(plan.counts or {}).get(table.key, 0),
-            truncate=table.oid not in tied,
+            truncate=table.oid not in tied and table.key not in plan.staying,
             indexes=indexes.get((table.schema, table.name), []),
         )
         for table in plan.tables

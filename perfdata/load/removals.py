@@ -46,18 +46,21 @@ class Removal:
 
 
 def count_queries(plan: Plan) -> list[AnyQuery]:
-    """Make the queries that count each table's staying rows, and all rows."""
+    """Make the queries that count each table's real rows, and all rows.
+
+    Every row of a whole table counts as real unless its provenance is known.
+    """
     if plan.existing is Existing.ALL:
         return []
     count = sql.SQL("SELECT count(*) FILTER (WHERE {}), count(*) FROM {}")
-    return [count.format(_staying(plan, table), table.only) for table in plan.tables]
+    return [count.format(_real(plan, table), table.only) for table in plan.tables]
 
 
-def _staying(plan: Plan, table: Table) -> sql.Composable:
+def _real(plan: Plan, table: Table) -> sql.Composable:
     selection = plan.selection
-    if plan.existing is Existing.NONE or selection.all_rows:
+    if selection.takes_whole(table) and selection.provenance is None:
         return sql.SQL("true")
-    return sql.SQL("false") if selection.takes_whole(table) else selection.unflagged(table)
+    return selection.real(table)
 
 
 def plan_removals(
@@ -74,10 +77,7 @@ def plan_removals(
     Raises RefusedError if the plan requires empty tables and some have rows.
     """
     if plan.existing is Existing.ALL:
-        return [
-            Removal(table, 0, 0, truncate=True, rebuild=_more_come(plan, table, 0))
-            for table in plan.tables
-        ]
+        return [_emptied(plan, table, plan.staying.get(table.key, 0)) for table in plan.tables]
     found = [(table, *rows[0]) for table, rows in zip(plan.tables, counts, strict=True)]
     if plan.existing is Existing.NONE and any(total for _, _, total in found):
         full = ", ".join(
@@ -90,34 +90,30 @@ def plan_removals(
             f"only, and {full}",
             remedy="Empty them, or replace the whole database with fresh=True",
         )
-    real = {
-        table.oid
-        for table, staying, total in found
-        if staying or (_replaced_whole(plan, table) and total)
-    }
-    read = real if plan.owned else {table.oid for table, _, _ in found if real}
+    filled = {table.oid for table, real, _ in found if real}
+    read = filled if plan.owned else {table.oid for table, _, _ in found if filled}
     return [
         _removal(
             plan,
             table,
-            staying,
+            0 if plan.selection.takes_whole(table) else real,
             total,
             read=table.oid in read,
             published=table.oid in published,
         )
-        for table, staying, total in found
+        for table, real, total in found
     ]
 
 
-def _replaced_whole(plan: Plan, table: Table) -> bool:
-    """Tell whether a table is replaced whole, in a load that replaces flagged rows."""
-    return not plan.selection.all_rows and plan.selection.takes_whole(table)
+def _emptied(plan: Plan, table: Table, staying: int) -> Removal:
+    rebuild = _more_come(plan, table, staying)
+    return Removal(table, staying, 0, truncate=not staying, rebuild=rebuild)
 
 
 def _removal(
     plan: Plan, table: Table, staying: int, total: int, *, read: bool, published: bool
 ) -> Removal:
-    keeps = plan.existing is Existing.KEEP and not _replaced_whole(plan, table)
+    keeps = plan.existing is Existing.KEEP and not plan.selection.takes_whole(table)
     # The primary key of a published table may be the replica identity that deletes need.
     may_rebuild = not published and (plan.rebuild_indexes or (plan.owned and not read))
     rebuild = may_rebuild and _more_come(plan, table, total if keeps else staying)
@@ -179,20 +175,22 @@ def check_boundary(link: Link, plan: Plan, removals: Iterable[Removal]) -> None:
     """Raise BoundaryError if an unflagged row references a flagged one that would be removed.
 
     A cascade would delete or change such a row, or its reference would be broken. In tables that
-    are replaced whole, only flagged rows count: the snapshot may lack them, but not the others.
+    are replaced whole, only flagged rows count: the snapshot may lack them, but not the others. In
+    tables that are only emptied, and by keys that the server does not check, all rows count.
     """
     catalog, selection = plan.catalog, plan.selection
     by_oid = {removal.table.oid: removal for removal in removals}
-    emptied = {
-        oid
-        for oid, removal in by_oid.items()
-        if removal.going
-        and (not selection.takes_whole(removal.table) or selection.has_flag(removal.table))
-    }
+    emptied = {oid for oid, removal in by_oid.items() if removal.going}
     flagged = {oid for oid, removal in by_oid.items() if not removal.staying}
-    keys = [k for k in catalog.foreign_keys if k.parent in emptied and k.child not in flagged]
-    answers = link.together([_crossing_query(catalog, selection, key) for key in keys])
-    crossing = [(key, rows) for key, rows in zip(keys, answers, strict=True) if rows]
+    keys = [
+        (key, goes)
+        for key in catalog.foreign_keys
+        if key.parent in emptied and key.child not in flagged
+        if (goes := _going(plan, key)) is not None
+    ]
+    queries = [_crossing_query(catalog, selection, key, goes) for key, goes in keys]
+    answers = link.together(queries)
+    crossing = [(key, rows) for (key, _), rows in zip(keys, answers, strict=True) if rows]
     if crossing:
         found = [_describe(catalog, key, rows) for key, rows in crossing]
         children = [catalog.by_oid[key.child] for key, _ in crossing]
@@ -219,9 +217,24 @@ def _remedy(children: Collection[Table], selection: Selection) -> str:
     return "; or ".join(ways)
 
 
-def _crossing_query(catalog: Catalog, selection: Selection, key: ForeignKey) -> sql.Composed:
-    """Make the query for unflagged rows that reference flagged ones by a key."""
-    child, parent = catalog.by_oid[key.child], catalog.by_oid[key.parent]
+def _going(plan: Plan, key: ForeignKey) -> sql.Composable | None:
+    """Return the condition for referenced rows (alias p) that a load may remove for good.
+
+    None if only the key itself, which is checked at the end, can tell.
+    """
+    selection, parent = plan.selection, plan.catalog.by_oid[key.parent]
+    if selection.takes_whole(parent) and selection.provenance is not None:
+        comes_back = plan.counts is None or parent.key in plan.counts
+        if key.unchecked or not comes_back:
+            return sql.SQL("true")
+    return selection.flagged(parent, "p") if selection.has_flag(parent) else None
+
+
+def _crossing_query(
+    catalog: Catalog, selection: Selection, key: ForeignKey, goes: sql.Composable
+) -> sql.Composed:
+    """Make the query for unflagged rows that reference rows which go by a key."""
+    child = catalog.by_oid[key.child]
     return sql.SQL(
         "SELECT {keys}, count(*) OVER () FROM {child} c JOIN {parent} p ON {join} "
         "WHERE {stays} AND {goes} LIMIT {limit}"
@@ -231,7 +244,7 @@ def _crossing_query(catalog: Catalog, selection: Selection, key: ForeignKey) -> 
         parent=key.referenced.only,
         join=key.join(catalog, "c", "p"),
         stays=selection.unflagged(child, "c"),
-        goes=selection.flagged(parent, "p"),
+        goes=goes,
         limit=sql.Literal(_SAMPLES),
     )
 

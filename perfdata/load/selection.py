@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from perfdata.text import join_first
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from perfdata.load.provenance import Provenance
     from perfdata.postgres.catalog import Catalog, Table
     from perfdata.postgres.link import Link
 
@@ -41,11 +42,13 @@ ORDER BY 1, 2, 3"""
 class Selection:
     """The flagged rows, and every row of the tables whose keys are in ``whole``.
 
-    If ``flag_column`` is None, every row of every table.
+    If ``flag_column`` is None, every row of every table. ``provenance`` tells which rows of a whole
+    table are perfdata's own; it is known in databases that perfdata owns.
     """
 
     flag_column: str | None
     whole: Collection[str] = frozenset()
+    provenance: Provenance | None = None
 
     @property
     def all_rows(self) -> bool:
@@ -59,6 +62,11 @@ class Selection:
     def has_flag(self, table: Table) -> bool:
         """Tell whether a table has the flag column."""
         return self.flag_column is not None and table.has_flag(self.flag_column)
+
+    def with_unflagged(self, catalog: Catalog, keys: Iterable[str]) -> Selection:
+        """Add those of the tables that lack the flag."""
+        unflagged = {key for key in keys if not self.has_flag(catalog.table(key))}
+        return replace(self, whole=frozenset({*self.whole, *unflagged}))
 
     def tables(self, catalog: Catalog) -> tuple[Table, ...]:
         """Return the tables that have selected rows, in foreign-key order."""
@@ -78,6 +86,13 @@ class Selection:
             return sql.SQL("false")
         # The bare column, so that PostgreSQL can use partial indexes.
         return sql.Identifier(*([alias] if alias else []), self.flag_column)
+
+    def real(self, table: Table) -> sql.Composable:
+        """Make the condition for a table's unflagged rows, except perfdata's own."""
+        unflagged = self.unflagged(table)
+        if self.provenance is None or not self.takes_whole(table):
+            return unflagged
+        return sql.SQL("{} AND NOT {}").format(unflagged, self.provenance.written())
 
     def unflagged(self, table: Table, alias: str | None = None) -> sql.Composable:
         """Make the condition for a table's unflagged rows; true without a flag column."""

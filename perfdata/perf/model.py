@@ -23,6 +23,7 @@ class Verdict(Enum):
     REGRESSED = "regressed"
     UNSTABLE = "unstable"
     NO_BASELINE = "no_baseline"
+    NOT_JUDGED = "not_judged"  # something asked for could not be measured
 
 
 class PlanSource(Enum):
@@ -79,6 +80,7 @@ class Source:
     calls: int
     different: int  # distinct parameter sets among these calls
     parts: int = 0  # of those, further parts of one long list (capture.statements.values_of)
+    loop: str = ""  # the line, in an outer function, that repeated the calls; empty if this one did
 
     def __str__(self) -> str:
         """Write ``file:line in function``, which editors can open."""
@@ -115,12 +117,16 @@ class StatementCount:
 
 @dataclass(frozen=True)
 class TimeStats:
-    """The times of a scenario's rounds; ``rounds_s`` lists them in order."""
+    """The times of a scenario's rounds; ``rounds_s`` lists them in order.
+
+    ``fresh_clones`` is the number of rounds that needed a fresh clone, since the one before wrote.
+    """
 
     median_s: float
     min_s: float
     rounds: int
     rounds_s: tuple[float, ...] = ()
+    fresh_clones: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,7 +175,8 @@ class FindingKind(Enum):
     MISESTIMATE = "misestimate"
     SETTINGS = "settings"  # the baseline had other settings: the likely cause of other findings
     DATA = "data"  # the dataset or the migrations have changed: likewise
-    NOT_COMPARED = "not_compared"  # could not be judged, with the reason
+    NOT_JUDGED = "not_judged"  # asked for (a budget, the baseline), but could not be measured
+    NOT_COMPARED = "not_compared"  # measured, but the baseline has nothing to compare it with
 
 
 @dataclass(frozen=True)
@@ -201,6 +208,7 @@ class ScenarioResult:
     the project; ``accepted`` tells whether the file exists, ``accepted_counters`` are its
     counters. ``same_layout``: the scenario ran on a fresh clone, so that buffers and plans are
     comparable; otherwise they are shown but not judged, and ``not_captured`` gives the reason.
+    ``incomplete_counters`` names the counters that lack something that was sent.
     """
 
     scenario: str
@@ -215,6 +223,7 @@ class ScenarioResult:
     plan_source: PlanSource = PlanSource.NONE
     same_layout: bool = True
     not_captured: tuple[str, ...] = ()  # one line each: what could not be captured, and why
+    incomplete_counters: tuple[str, ...] = ()
     memory_bytes: int | None = None  # peak of Python's memory above the level before the run
     growth: Mapping[str, float] = field(default_factory=dict)  # counter -> exponent
     baseline: str = ""
@@ -259,9 +268,15 @@ class ScenarioResult:
 
     @property
     def verdict(self) -> Verdict:
-        """REGRESSED if a budget is exceeded or a finding fails, else relative to the baseline."""
+        """The verdict; of several that apply, the one that most needs attention.
+
+        REGRESSED if a budget is exceeded or a finding fails, NOT_JUDGED if something asked for
+        could not be measured, else relative to the baseline.
+        """
         if broken_budgets(self) or any(finding.fails for finding in self.findings):
             return Verdict.REGRESSED
+        if any(finding.kind is FindingKind.NOT_JUDGED for finding in self.findings):
+            return Verdict.NOT_JUDGED
         if not self.accepted:
             return Verdict.NO_BASELINE
         better = {FindingKind.FEWER_QUERIES, FindingKind.FEWER_ROWS, FindingKind.FEWER_BUFFERS}

@@ -268,7 +268,7 @@ class Link(ABC):
 
     @contextmanager
     def _own_transaction(self) -> Iterator[None]:
-        # The driver's own transaction would send BEGIN in a round trip of its own.
+        # The driver's own transaction would send BEGIN in a separate round trip.
         self.later("BEGIN")
         self._begun = True
         try:

@@ -125,7 +125,7 @@ class _Terminator:
             while not self._done.wait(_POLL_S):
                 if self._link.value(_BLOCKED, (self._oid,)):
                     self._terminate_sessions()
-        except PerfdataError as error:  # the waiting statement then fails with an error of its own
+        except PerfdataError as error:  # the waiting statement then fails with its own error
             self.refused.append(str(error))
 
     def _terminate_sessions(self) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from perfdata.postgres.link import Rows
 
-# A type's definition as text, in which the labels of each enum are a tuple of their own.
+# A type's definition as text, in which the labels of each enum are a nested tuple.
 TypeDetail = tuple["str | tuple[str, ...]", ...]
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")

@@ -3,7 +3,7 @@
 A project's conftest may override each fixture:
 
     perfdata_settings  (session)  the Settings of the current folder
-    perf_url           (session)  the database whose schema is cloned, as a URL on psycopg
+    perf_url           (session)  the database on whose server clones are made, a URL on psycopg
     perf_async_driver  (session)  the driver for coroutine functions: psycopg or asyncpg
     large_dataset                 the marker's dataset, in the test's own clone
     perf_clone_url                that clone, as a SQLAlchemy URL on psycopg
@@ -24,12 +24,14 @@ module.
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from perfdata.config import Settings
 from perfdata.errors import ConfigError
+from perfdata.pytest_plugin.environment import learn_passwords, set_variables, unset_note
 from perfdata.pytest_plugin.marker import Marker, stated_limits
 from perfdata.pytest_plugin.redaction import REDACTION_PLUGIN, Redaction
 from perfdata.pytest_plugin.summary import (
@@ -44,6 +46,7 @@ from perfdata.pytest_plugin.summary import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
+    from contextlib import AbstractContextManager
 
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -63,7 +66,7 @@ _results_key = pytest.StashKey[tuple[Settings, list["ScenarioResult"]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --perf-dataset and --perf-only."""
+    """Add --perf-dataset, --perf-only and --perf-strict."""
     group = parser.getgroup("perfdata")
     group.addoption(
         "--perf-dataset",
@@ -71,6 +74,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run perf tests on this dataset or snapshot instead of their marker's",
     )
     group.addoption("--perf-only", action="store_true", help="run perf tests only")
+    group.addoption(
+        "--perf-strict",
+        action="store_true",
+        help="fail perf tests of which something asked for could not be measured",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Set the application's variables before its code is imported."""
+    set_variables(early_config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -80,7 +94,9 @@ def pytest_configure(config: pytest.Config) -> None:
         'perf(dataset="100_offices", max_queries=None, max_rows=None): the dataset and the '
         "budgets of a perf test",
     )
-    config.pluginmanager.register(Redaction(), REDACTION_PLUGIN)
+    redaction = Redaction()
+    learn_passwords(config, redaction)
+    config.pluginmanager.register(redaction, REDACTION_PLUGIN)
     if "PERFDATA_COMPARE" in os.environ:
         from perfdata.perf.compare.participant import PARTICIPANT_PLUGIN, take_part
 
@@ -117,8 +133,12 @@ def _marker(item: pytest.Item) -> Marker:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a test that passed without anything being checked against its budgets."""
-    result = yield
+    """Fail a test that passed without anything being checked against its budgets.
+
+    With freeze_time the clock stands while the test runs.
+    """
+    with _clock(item):
+        result = yield
     limits = stated_limits(mark.kwargs for mark in item.iter_markers("perf"))
     _, results = item.stash.get(_results_key, (None, []))
     if limits and not results:
@@ -131,6 +151,15 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
             pytrace=False,
         )
     return result
+
+
+def _clock(item: pytest.Item) -> AbstractContextManager[None]:
+    dataset = getattr(item, "funcargs", {}).get("large_dataset")
+    if dataset is None or not _marker(item).freeze_time:
+        return nullcontext()
+    from perfdata.pytest_plugin.clock import stopped_clock
+
+    return stopped_clock(dataset.as_of)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -165,7 +194,10 @@ def _perf_databases(
 ) -> Iterator[SessionDatabases]:
     from perfdata.pytest_plugin.databases import SessionDatabases
 
-    databases = SessionDatabases(perfdata_settings, Announcer(pytestconfig))
+    announcer = Announcer(pytestconfig)
+    if note := unset_note(pytestconfig, perfdata_settings):
+        announcer.line(note)
+    databases = SessionDatabases(perfdata_settings, announcer)
     yield databases
     databases.close()
 
@@ -188,6 +220,10 @@ def large_dataset(
     request: pytest.FixtureRequest, perf_url: str, _perf_databases: SessionDatabases
 ) -> Iterator[Dataset]:
     """The marker's dataset in a clone; it is built and saved if its snapshot is not current."""
+    if _marker(request.node).freeze_time:
+        from perfdata.pytest_plugin.clock import time_machine
+
+        time_machine()  # before a dataset is built
     _perf_databases.use(perf_url)
     with _perf_databases.provided(_marker(request.node).dataset) as dataset:
         yield dataset
@@ -210,12 +246,13 @@ def perf_engine(perf_clone_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def perf_session(perf_engine: Engine) -> Iterator[Session]:
+def perf_session(perfdata_settings: Settings, perf_engine: Engine) -> Iterator[Session]:
     """A Session in a transaction that is rolled back after the test, including its commits."""
-    from sqlalchemy.orm import Session
+    from perfdata.pytest_plugin.session_classes import session_class
 
+    kind = session_class(perfdata_settings)
     with perf_engine.connect() as connection, connection.begin() as transaction:
-        with Session(connection, join_transaction_mode="create_savepoint") as session:
+        with kind(bind=connection, join_transaction_mode="create_savepoint") as session:
             yield session
         transaction.rollback()
 
@@ -236,17 +273,18 @@ def _asyncio_fixtures() -> object:
             self,
             perf_clone_url: str,
             perf_async_driver: str,
+            perfdata_settings: Settings,
         ) -> AsyncIterator[AsyncSession]:
             """An AsyncSession in a transaction that is rolled back after the test."""
-            from sqlalchemy.ext.asyncio import AsyncSession
-
             from perfdata.perf.capture.connections import make_async_engine
+            from perfdata.pytest_plugin.session_classes import async_session_class
 
+            kind = async_session_class(perfdata_settings)
             engine = make_async_engine(perf_clone_url, perf_async_driver)
             async with engine.connect() as connection:
                 transaction = await connection.begin()
                 mode = "create_savepoint"
-                async with AsyncSession(connection, join_transaction_mode=mode) as session:
+                async with kind(bind=connection, join_transaction_mode=mode) as session:
                     yield session
                 await transaction.rollback()
             await engine.dispose()
@@ -264,6 +302,7 @@ def _perf_database(
 ) -> ScenarioDatabase:
     """The database that scenarios run on, and the source of further clones."""
     from perfdata.perf.scenario.recorder import ScenarioDatabase
+    from perfdata.pytest_plugin.session_classes import async_session_class
 
     current = _perf_databases.current
     no_clones = current.no_clones if current else "the project overrides large_dataset"
@@ -273,6 +312,7 @@ def _perf_database(
         None if no_clones else _perf_databases,
         no_clones,
         perf_async_driver,
+        async_session_class(perfdata_settings),
         _perf_databases.data(large_dataset.name) if current else {},
     )
 
@@ -291,9 +331,13 @@ def perf(
     from perfdata.perf.scenario.perf import Perf
 
     _, results = request.node.stash.setdefault(_results_key, (perfdata_settings, []))
+    if _marker(request.node).freeze_time:
+        from perfdata.pytest_plugin.clock import check_timer
+
+        check_timer(benchmark)
     timer = _comparing(request, perfdata_settings, large_dataset) or benchmark
     others = _others(request, large_dataset, _perf_databases) if _perf_database.databases else ()
-    options = _options(request, large_dataset, others)
+    options = _options(request, perfdata_settings, large_dataset, others)
     judge = _judge(request, perfdata_settings)
     perf_object = Perf(perf_session, timer, options, _perf_database, judge, results)
     yield perf_object
@@ -322,7 +366,9 @@ def _judge(request: pytest.FixtureRequest, settings: Settings) -> Judge:
 
     # Without a terminal, as in xdist's workers, the width is COLUMNS, or 80.
     width = request.config.get_terminal_writer().fullwidth
-    return Judge(settings.root, request.path.parent, _marker(request.node).threshold, width)
+    strict = request.config.getoption("--perf-strict")
+    threshold = _marker(request.node).threshold
+    return Judge(settings.root, request.path.parent, threshold, width, strict)
 
 
 def _others(
@@ -334,27 +380,32 @@ def _others(
     marker = _marker(request.node)
     if marker.budgets.max_growth is None:
         return ()
-    return other_datasets(dataset, marker.growth, databases.project)
+    others = other_datasets(dataset, marker.growth, databases.project)
+    for name in others if marker.freeze_time else ():
+        databases.prepare(name)  # while the clock goes: templates are removed by their age
+    return others
 
 
 def _options(
-    request: pytest.FixtureRequest, dataset: Dataset, others: tuple[str, ...]
+    request: pytest.FixtureRequest, settings: Settings, dataset: Dataset, others: tuple[str, ...]
 ) -> ScenarioOptions:
     from perfdata.perf.scenario.recorder import ScenarioOptions
 
-    item = request.node
-    marker = item.get_closest_marker("benchmark")
-    given = marker.kwargs if marker else {}
+    item, marker = request.node, _marker(request.node)
+    timing = item.get_closest_marker("benchmark")
+    given = timing.kwargs if timing else {}
     default = request.config.getoption
     return ScenarioOptions(
         name=item.name.removeprefix("test_"),
         test=item.nodeid,
         dataset=dataset,
-        budgets=_marker(item).budgets,
+        budgets=marker.budgets,
         min_rounds=int(given.get("min_rounds") or default("benchmark_min_rounds")),
         max_time_s=float(given.get("max_time") or default("benchmark_max_time")),
-        on=_marker(item).on,
-        scenario=_marker(item).name,
+        on=marker.on,
+        keyword=marker.session,
+        own_packages=(*settings.own_packages, *marker.own_packages),
+        scenario=marker.name,
         parameters=item.callspec.id if hasattr(item, "callspec") else "",
         others=others,
     )

@@ -2,7 +2,10 @@
 
     dataset          the dataset, or a snapshot without one (default "100_offices")
     on               what the scenario receives: "session" (default), "engine" or "psycopg"
+    session          the keyword argument by which it receives that (default: the first argument)
     name             the scenario's name (default: its function's, else the test's)
+    freeze_time      whether the clock stands at the dataset's as_of during the test
+    own_packages     installed packages that belong to the application, added to the settings'
     max_…            the budgets (perfdata.perf.model.Budgets)
     growth           the names of other datasets, for max_growth
     buffers_percent  buffers may exceed the baseline by this percentage (default 2)
@@ -38,7 +41,10 @@ class Marker:
     dataset: str = DEFAULT_DATASET
     budgets: Budgets = field(default_factory=Budgets)
     on: str = TARGETS[0]
+    session: str = ""
     name: str | None = None
+    freeze_time: bool = False
+    own_packages: tuple[str, ...] = ()
     growth: tuple[str, ...] = ()
     threshold: Threshold = field(default_factory=Threshold)
 
@@ -63,8 +69,8 @@ class Marker:
             for part in ("percent", "blocks")
             if f"buffers_{part}" in merged
         }
-        if "growth" in merged:
-            merged["growth"] = _names(merged["growth"])
+        for name in {"growth", "own_packages"} & merged.keys():
+            merged[name] = _names(merged[name])
         return cls(budgets=Budgets(**budgets), threshold=Threshold(**allowed), **merged)
 
     def on_dataset(self, name: str) -> Marker:
@@ -96,6 +102,14 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+def _is_identifier(value: object) -> bool:
+    return isinstance(value, str) and value.isidentifier()
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
 def _are_names(value: object) -> bool:
     return _is_name(value) or (
         isinstance(value, (tuple, list)) and bool(value) and all(map(_is_name, value))
@@ -120,7 +134,10 @@ _COUNT = (_is_count, "an integer of at least 0")
 _VALIDATORS: dict[str, tuple[Callable[[object], bool], str]] = {
     "dataset": (_is_name, "a name"),
     "on": (TARGETS.__contains__, f"one of {', '.join(map(repr, TARGETS))}"),
+    "session": (_is_identifier, "the name of a keyword argument"),
     "name": (_is_name, "a name"),
+    "freeze_time": (_is_flag, "True or False"),
+    "own_packages": (_are_names, "a package's name or a tuple of names"),
     "growth": (_are_names, "a dataset's name or a tuple of names"),
     "buffers_percent": (_is_number, "a number of at least 0"),
     "buffers_blocks": _COUNT,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perfdata.config import Settings
-from perfdata.errors import ConfigError, PerfdataError, RegressedError
-from perfdata.perf.gate.advice import notices, warning_lines
+from perfdata.errors import ConfigError, NotJudgedError, PerfdataError, RegressedError
+from perfdata.perf.gate.advice import notices, unjudged_messages, warning_lines
 from perfdata.perf.gate.baselines import orphaned_baselines
 from perfdata.perf.model import ScenarioResult, Verdict
 from perfdata.perf.report.history import append_history
@@ -90,7 +90,8 @@ def attach_notes(report: pytest.TestReport, config: pytest.Config) -> None:
 def junit_properties(results: Iterable[ScenarioResult]) -> Iterator[tuple[str, object]]:
     """Yield the properties of a test in JUnit's XML: dataset, verdict, counters, median time.
 
-    The names are ``perfdata.SCENARIO.queries`` and so on; unmeasured counters are omitted.
+    The names are ``perfdata.SCENARIO.queries`` and so on; unmeasured counters are omitted, and
+    ``.not_judged`` says what could not be judged.
     """
     for result in results:
         found: dict[str, object] = {
@@ -102,6 +103,8 @@ def junit_properties(results: Iterable[ScenarioResult]) -> Iterator[tuple[str, o
             found["median_s"] = result.time.median_s
         if result.memory_bytes is not None:
             found["memory_bytes"] = result.memory_bytes
+        if messages := unjudged_messages(result):
+            found["not_judged"] = "; ".join(messages)
         for name, value in found.items():
             yield f"perfdata.{result.scenario}.{name}", value
 
@@ -114,7 +117,8 @@ def shortened_error(
     Regressions, and errors of fixtures, show no lines. Returns None for other errors.
     """
     error = found.value
-    if isinstance(error, PerfdataError if call.when == "setup" else RegressedError):
+    verdicts = (RegressedError, NotJudgedError)
+    if isinstance(error, PerfdataError if call.when == "setup" else verdicts):
         return found.getrepr(style="value", chain=False)
     if isinstance(error, PerfdataError) and is_perf:
         # The message includes the cause; only an exception that the test was handling is chained.
@@ -181,8 +185,15 @@ class Summary:
         results = [result_from_json(document) for document in attached["results"]]
         self._results |= {(result.test, result.scenario): result for result in results}
         self._failures.pop(report.nodeid, None)
-        if report.failed and not any(r.verdict is Verdict.REGRESSED for r in results):
+        if report.failed and not any(map(self._fails, results)):
             self._failures[report.nodeid] = _tail(report)
+
+    def _fails(self, result: ScenarioResult) -> bool:
+        """Tell whether a result fails its test."""
+        strict = self._config.getoption("--perf-strict")
+        return result.verdict is Verdict.REGRESSED or (
+            strict and result.verdict is Verdict.NOT_JUDGED
+        )
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the run's files, and the job summary on GitHub."""

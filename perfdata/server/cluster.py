@@ -113,10 +113,10 @@ class Cluster:
         if found not in (None, major):
             raise ServerError(
                 f"the embedded server's data in {self.data} were created by PostgreSQL {found}, "
-                f"but the installed version is {major}. To create them again, run "
-                f"`{settings.command('db.stop')}`, remove the folder {self.data}, and repeat the "
-                f"command (snapshots are kept, in {settings.home / 'snapshots'}). To keep them, "
-                f"set PERFDATA_PG_BIN to the programs of PostgreSQL {found}"
+                f"but the installed version is {major}",
+                remedy=f"`{settings.command('db.reset')}` sets them aside and makes a new database "
+                f"(snapshots stay). To use them, set PERFDATA_PG_BIN to the programs of PostgreSQL "
+                f"{found}",
             )
 
     def postmaster(self) -> tuple[int, str] | None:

@@ -11,22 +11,15 @@ import os
 import signal
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from perfdata.errors import ServerError
 from perfdata.progress import Event, silent
 from perfdata.server.binaries import Binaries, find_binaries, identity, make_runnable, server_major
-from perfdata.server.cluster import (
-    DATABASE,
-    RESERVE_BYTES,
-    SOCKET_PORT,
-    SUPERUSER,
-    create_reserve,
-    release_reserve,
-)
+from perfdata.server.cluster import RESERVE_BYTES, create_reserve, release_reserve
+from perfdata.server.ports import is_free, keep_port, login
 from perfdata.server.postmaster import (
     ServerInfo,
     find_postmaster,
@@ -39,6 +32,7 @@ from perfdata.server.postmaster import (
 )
 from perfdata.server.sockets import Socket, check_port, remove_temporary_folder
 from perfdata.server.state import Home, State, boot_id
+from perfdata.server.status import ServerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,42 +41,6 @@ if TYPE_CHECKING:
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.server.cluster import Cluster
-
-
-@dataclass(frozen=True)
-class ServerStatus:
-    """The status of the embedded server; ``settings`` are those in effect, empty if it is stopped.
-
-    ``socket`` and ``data`` are folders. ``port`` is that on 127.0.0.1, if any, and connections to
-    it need the password in ``password_file``.
-    """
-
-    running: bool
-    version: str | None
-    pid: int | None
-    socket: Path
-    data: Path
-    log: Path
-    port: int | None
-    password_file: Path | None
-    settings: dict[str, str] = field(default_factory=dict)
-
-    def url(self, database: str = DATABASE, *, password: bool = False) -> str:
-        """Return libpq's URL of a database: over the port if there is one, else over the socket.
-
-        It holds the password only if ``password`` is true.
-        """
-        if self.port is None:
-            return self.socket_url(database)
-        name, secret = quote(database, safe=""), ""
-        if password and self.password_file is not None:
-            secret = ":" + quote(self.password_file.read_text(encoding="ascii"), safe="")
-        return f"postgresql://{SUPERUSER}{secret}@127.0.0.1:{self.port}/{name}"
-
-    def socket_url(self, database: str = DATABASE) -> str:
-        """Return libpq's URL over the socket, with the port number that is in its name."""
-        name, folder = quote(database, safe=""), quote(str(self.socket), safe="")
-        return f"postgresql://{SUPERUSER}@/{name}?host={folder}&port={self.port or SOCKET_PORT}"
 
 
 class EmbeddedServer:
@@ -97,14 +55,18 @@ class EmbeddedServer:
     def start(self, port: int | None = None) -> ServerStatus:
         """Start the server unless it runs; create its cluster if there is none.
 
-        With a ``port`` it also listens on 127.0.0.1. A running server is restarted if it does not
-        listen on that port, or if its programs were removed or replaced. Raises ServerError.
+        With a ``port`` it also listens on 127.0.0.1; where ``environment`` gives the application
+        its address, it always does, by default on the port of ports.login. A running server is
+        restarted if it does not listen on that port, or if its programs were removed or replaced.
+        Raises ServerError.
         """
         if os.name == "nt":
             raise ServerError(
                 "the embedded server does not support Windows yet: set PERFDATA_DATABASE_URL"
             )
         with self._explained_errors():
+            if port is None and self._settings.gives_address:
+                port, _ = login(self._home)
             status = self._running(port)
             if status is not None:
                 create_reserve(status.data.parent)
@@ -224,6 +186,11 @@ class EmbeddedServer:
         if created:
             cluster.delete()
             cluster.create(binaries)
+        if port and state.port not in (None, port) and not is_free(state.port):
+            self._say(
+                f"port {state.port} of 127.0.0.1 is taken by another process: the embedded server "
+                f"listens on port {port} from now on"
+            )
         state = self._launch(state, cluster, binaries, port)
         info = self._read_info(state)
         if info is None:
@@ -293,6 +260,7 @@ class EmbeddedServer:
         self._home.write_state(state)
         start_postmaster(cluster, binaries, self._home.log)
         if port is not None:
+            keep_port(self._home, port)
             set_password(Socket(folder, port), self._home.password())
         return state
 

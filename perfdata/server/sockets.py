@@ -72,6 +72,15 @@ class Socket:
             **_override_environment(),
         )
 
+    def answers(self) -> bool:
+        """Tell whether a process listens."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            try:
+                client.connect(os.fspath(self.path))
+            except OSError:
+                return False
+        return True
+
     def listener(self) -> int | None:
         """Return the id of the process that listens, as the kernel reports it.
 

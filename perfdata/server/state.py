@@ -81,6 +81,7 @@ class Home:
         self.folder = settings.home / "server"
         self.log = self.folder / "server.log"
         self.password_file = self.folder / "password"
+        self.port_file = self.folder / "port"
         self._state = self.folder / "state.json"
         self._lock = self.folder / "lock"
         self._mark = self.folder / "perfdata"

@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from perfdata.driver_hooks import confine
 from perfdata.errors import (
-    DatasetNotFoundError,
     MigrationError,
-    SchemaError,
+    NoClonesError,
     SnapshotDamagedError,
     SnapshotError,
     SnapshotExistsError,
     SnapshotStaleError,
 )
 from perfdata.load.loader import load, preview_load
-from perfdata.load.plan import Existing, Plan, TableLoad
+from perfdata.load.plan import Existing, Plan
 from perfdata.load.selection import Selection
 from perfdata.postgres.connection import explicit_conninfo, open_link
-from perfdata.postgres.copy import TEXT
 from perfdata.postgres.locks import LOCK_TIMEOUT_S, load_lock
 from perfdata.postgres.reflection import read_catalog
 from perfdata.progress import silent
-from perfdata.snapshot.create import CreateOptions, create, writable_path
-from perfdata.snapshot.options import Built, RestoreOptions
+from perfdata.project import load_project
+from perfdata.snapshot.checks.ownership import own_selection, record_loaded
+from perfdata.snapshot.create import create, writable_path
+from perfdata.snapshot.options import Built, CreateOptions, RestoreOptions
+from perfdata.snapshot.rows import DatasetRows
+from perfdata.snapshot.scratch import scratch_clone
 from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
 from perfdata.target.audit import log_change
 from perfdata.target.guard import check_guard
 from perfdata.target.migrations import database_heads, read_history
 from perfdata.target.target import check_tables
-from perfdata.templates.databases import is_owned
+from perfdata.templates.provenance import find_owned
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
     from perfdata.config import Settings
     from perfdata.dataset import Dataset
-    from perfdata.postgres.catalog import Catalog
+    from perfdata.load.plan import Loaded
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.project import Project
@@ -69,7 +69,8 @@ def build_dataset(
         report: called with progress.
 
     The other arguments are those of restore_snapshot. Raises DatasetNotFoundError,
-    SnapshotExistsError, MigrationError, and what restore_snapshot raises for the database.
+    SnapshotExistsError, MigrationError, ProjectCodeError for an exception of the dataset's code,
+    and what restore_snapshot raises for the database.
     """
     options = RestoreOptions(
         rebuild_indexes=rebuild_indexes, as_superuser=as_superuser, lock_timeout_s=lock_timeout_s
@@ -86,32 +87,29 @@ def build(
     snapshot: bool = True,
     replace: bool = False,
 ) -> Built:
-    """Build a dataset (see build_dataset)."""
-    project = _project(target, name)
-    dataset = project.dataset(name)
+    """Build a dataset (see build_dataset); with ``fresh``, without changing the database."""
     settings = target.settings
+    project = load_project(settings)
+    dataset = project.dataset(name)
     if snapshot:
         check_replaceable(name, settings, replace=replace)
         writable_path(name, settings)  # before the rows are loaded
     began = time.perf_counter()
+    if options.fresh:
+        with suppress(NoClonesError):  # the restore into a fresh database says why
+            return _build_aside(target, project, dataset, options, report)
     with open_link(target.conninfo) as link:
         check_guard(link, settings)
         _check_migrations(link, project, target)
         with load_lock(link, shared=False, timeout_s=options.lock_timeout_s):
-            plan, rows = _plan(link, target, project.flag_column, dataset, options)
-            loaded = load(link, plan, rows, report)
+            with _planned(link, target, project, dataset, options) as (plan, rows):
+                loaded = load(link, plan, rows, report)
+            record_loaded(link, plan, loaded, added=False)
             total = sum(loaded.rows.values())
             logged = log_change(link, f"built dataset {name}", total, "generated")
             saved = None
             if snapshot:
-                create_options = CreateOptions(
-                    name=name,
-                    dataset=dataset,
-                    replace=True,
-                    expected=loaded.rows,
-                    as_superuser=options.as_superuser,
-                    lock_timeout_s=options.lock_timeout_s,
-                )
+                create_options = _create_options(dataset, loaded, options)
                 with _explain_rows_stay(name, target):
                     saved = create(link, create_options, settings, report)
     duration_s = time.perf_counter() - began
@@ -119,64 +117,100 @@ def build(
     return Built(name, loaded.rows, loaded.strategy.value, duration_s, notes, saved)
 
 
+def _build_aside(
+    target: Target, project: Project, dataset: Dataset, options: RestoreOptions, report: Report
+) -> Built:
+    """Build a dataset's snapshot in a scratch database; the target's rows stay as they are."""
+    began = time.perf_counter()
+    with ExitStack() as stack:
+        with open_link(target.conninfo) as link:
+            check_guard(link, target.settings)
+            _check_migrations(link, project, target)
+            planned = _planned(link, target, project, dataset, options, Existing.ALL)
+            plan, rows = stack.enter_context(planned)
+        scratch = scratch_clone(
+            target.conninfo, target.settings, report, terminate=options.terminate
+        )
+        link = stack.enter_context(scratch)
+        loaded = load(link, plan, rows, report)
+        saved = create(link, _create_options(dataset, loaded, options), target.settings, report)
+    duration_s = time.perf_counter() - began
+    return Built(dataset.name, loaded.rows, loaded.strategy.value, duration_s, loaded.notes, saved)
+
+
+def _create_options(dataset: Dataset, loaded: Loaded, options: RestoreOptions) -> CreateOptions:
+    return CreateOptions(
+        name=dataset.name,
+        dataset=dataset,
+        replace=True,
+        expected=loaded.rows,
+        as_superuser=options.as_superuser,
+        lock_timeout_s=options.lock_timeout_s,
+    )
+
+
 def preview_build(target: Target, name: str, options: RestoreOptions) -> None:
     """Make the checks that precede the first change of a build; raise what it would raise."""
-    project = _project(target, name)
+    project = load_project(target.settings)
     dataset = project.dataset(name)
+    existing = Existing.ALL if options.fresh else Existing.REPLACE
     with open_link(target.conninfo) as link:
         check_guard(link, target.settings)
         _check_migrations(link, project, target)
-        preview_load(link, *_plan(link, target, project.flag_column, dataset, options))
+        planned = _planned(link, target, project, dataset, options, existing)
+        with planned as (plan, rows):
+            preview_load(link, plan, rows)
 
 
-@dataclass(frozen=True)
-class DatasetRows:
-    """The rows that a dataset generates, as a RowSource.
+@contextmanager
+def _planned(
+    link: Link,
+    target: Target,
+    project: Project,
+    dataset: Dataset,
+    options: RestoreOptions,
+    existing: Existing = Existing.REPLACE,
+) -> Iterator[tuple[Plan, DatasetRows]]:
+    """Plan a build; where tables without the flag may be filled, generate the rows for that.
 
-    The dataset's code may connect to no other database than ``conninfo``.
+    The application's variables are set meanwhile. ``Existing.ALL`` is for a scratch database only.
     """
-
-    dataset: Dataset
-    selection: Selection
-    conninfo: str = field(repr=False)
-    statistics: None = None
-
-    def check(self, link: Link, plan: Plan) -> None:
-        """Do nothing: a build only replaces flagged rows."""
-
-    def tables(self, catalog: Catalog, keys: Collection[str] | None = None) -> Iterator[TableLoad]:
-        """Yield the tables in the dataset's order; raise SchemaError for one without the flag."""
-        dataset, code = self.dataset, f"dataset {self.dataset.name}"
-        for rows in confine(lambda: dataset.generate(dataset), code, self.conninfo):
-            table = catalog.table(rows.table)
-            if not self.selection.has_flag(table):
-                raise SchemaError(
-                    f"dataset {dataset.name} has rows for {rows.table}, which has no column "
-                    f"{self.selection.flag_column} to tell them from other rows",
-                    remedy="Add the column, or leave the table out of the dataset",
-                )
-            blocks = confine(partial(iter, rows.blocks), code, self.conninfo)
-            if keys is None or table.key in keys:
-                yield TableLoad(table, rows.columns, blocks, TEXT)
-
-
-def _plan(
-    link: Link, target: Target, flag: str, dataset: Dataset, options: RestoreOptions
-) -> tuple[Plan, DatasetRows]:
-    catalog, selection = read_catalog(link), Selection(flag)
+    catalog, owned = read_catalog(link), find_owned(link)
+    flag, conninfo = project.flag_column, explicit_conninfo(target.conninfo)
+    variables = project.variables(conninfo)
+    rows = DatasetRows(
+        dataset,
+        Selection(flag),
+        conninfo,
+        adopt=target.settings.command("db.adopt"),
+        loopback=variables.loopback,
+    )
     plan = Plan(
         catalog,
         catalog.flagged(flag),
-        Existing.REPLACE,
-        selection,
-        owned=is_owned(link),
+        existing,
+        rows.selection,
+        owned=owned is not None,
         sealed=True,
         application_name=f"perfdata build {dataset.name}",
         lock_timeout_s=options.lock_timeout_s,
         rebuild_indexes=options.rebuild_indexes,
         as_superuser=options.as_superuser,
     )
-    return plan, DatasetRows(dataset, selection, explicit_conninfo(target.conninfo))
+    own = owned is not None or existing is Existing.ALL
+    if not own or len(plan.tables) == len(catalog.tables):
+        with variables.applied():
+            yield plan, rows
+        return
+    with variables.applied(), rows.storing(catalog, target.settings) as stored:
+        selection = rows.selection.with_unflagged(catalog, stored.counts or ())
+        if owned:
+            selection = own_selection(link, catalog, selection, owned.provenance)
+        tables = selection.tables(catalog)
+        yield (
+            replace(plan, tables=tables, selection=selection, counts=stored.counts),
+            replace(stored, selection=selection),
+        )
 
 
 def check_replaceable(name: str, settings: Settings, *, replace: bool) -> None:
@@ -209,19 +243,8 @@ def _explain_rows_stay(name: str, target: Target) -> Iterator[None]:
         ) from error
 
 
-def _project(target: Target, name: str) -> Project:
-    project = target.project
-    if project is None:
-        raise DatasetNotFoundError(
-            f"no dataset is named {name!r}: no [tool.perfdata] project was found, and the bundled "
-            "one is used on the embedded server only",
-            remedy="Set project in [tool.perfdata] of pyproject.toml",
-        )
-    return project
-
-
 def _check_migrations(link: Link, project: Project, target: Target) -> None:
-    if project.tables_from_metadata:
+    if project.has_only_metadata:
         check_tables(link, project, target)
     history = read_history(project)
     if missing := history.pending(database_heads(link, history)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from perfdata.errors import (
     SnapshotError,
 )
 from perfdata.load.privileges import check_readable
-from perfdata.load.selection import Selection, uncovered_notes, whole_tables
+from perfdata.load.selection import Selection, uncovered_notes
 from perfdata.load.sequences import read_sequences
 from perfdata.load.views import populated_views
 from perfdata.postgres.catalog import json_rows
@@ -30,22 +30,22 @@ from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.statistics import read_statistics
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.progress import Event, silent
-from perfdata.project import flag_of
+from perfdata.project import find_project, flag_of
+from perfdata.snapshot.checks.ownership import saved_selection
 from perfdata.snapshot.checks.requirements import describe_requirements, find_requirements
-from perfdata.snapshot.checks.staleness import key_parts
 from perfdata.snapshot.format.frames import STATISTICS_MAX_BYTES, listed_bytes
 from perfdata.snapshot.format.manifest import Manifest, fingerprint_schema
+from perfdata.snapshot.format.reader import SnapshotFile
 from perfdata.snapshot.format.writer import BackgroundCalls, BodyWriter, manifest_frame
+from perfdata.snapshot.options import CreateOptions
 from perfdata.snapshot.store import Snapshot, check_free, snapshot_path
 from perfdata.target.migrations import database_heads, read_history
-from perfdata.target.target import project_of
 from perfdata.temporary import give_name, temporary_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from perfdata.dataset import Dataset
     from perfdata.postgres.catalog import Catalog, Table
     from perfdata.postgres.link import Link
     from perfdata.postgres.statistics import Statistics
@@ -55,24 +55,6 @@ if TYPE_CHECKING:
 # A row is too long if the server reports "program limit exceeded", or an internal error for memory
 # that it would allocate at once.
 _LIMIT_EXCEEDED, _TOO_LARGE = "54000", "invalid memory alloc request size"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CreateOptions:
-    """The options of create_snapshot, and those of a build.
-
-    A build sets ``dataset``, and ``expected`` to the number of rows that it loaded by table.
-    """
-
-    name: str
-    description: str = ""
-    all_rows: bool = False
-    replace: bool = False
-    strict: bool = False
-    as_superuser: bool = False
-    lock_timeout_s: float = LOCK_TIMEOUT_S
-    dataset: Dataset | None = None
-    expected: Mapping[str, int] | None = None
 
 
 def create_snapshot(
@@ -160,6 +142,8 @@ def _write(
         shutil.copyfileobj(body_file, whole_file, 1 << 20)
         whole_file.flush()
         os.fsync(whole_file.fileno())
+        if options.older is not None:  # the file that it replaces can't be made again
+            SnapshotFile.open(path.parent / whole_file.name).check()
         _publish(whole_file, path, options, settings)
     if os.name == "posix":  # elsewhere a folder can't be opened
         folder = os.open(path.parent, os.O_RDONLY)
@@ -194,20 +178,23 @@ def _read(
             "the database's encoding is SQL_ASCII, so its bytes can't be saved as text",
             remedy="Move the data to a database with encoding UTF8",
         )
-    project = project_of(link, settings)
+    project = find_project(settings)
     flag = flag_of(project, settings)
     roles = link.later(OTHER_ROLES)
     catalog = read_catalog(link)
-    selection = Selection(None)
-    if not options.all_rows:
-        # A dataset's snapshot only holds the dataset's own rows, and no whole tables.
-        patterns = () if options.dataset else settings.whole_tables
-        selection = Selection(flag, whole_tables(catalog, patterns))
+    if options.all_rows:
+        selection = Selection(None)
+    elif options.older is not None:
+        whole = frozenset(catalog.by_key).intersection(options.older.whole_tables)
+        selection = Selection(flag, whole)
+    elif options.dataset:  # its snapshot only holds the dataset's own rows
+        selection = Selection(flag).with_unflagged(catalog, options.expected or ())
+    else:
+        selection = saved_selection(link, catalog, flag, settings.whole_tables)
+    options = replace(options, all_rows=selection.all_rows)
     tables = selection.tables(catalog)
     if not tables:
-        raise SchemaError(
-            f"the database has no table{'' if options.all_rows else f' with a column {flag}'}"
-        )
+        raise SchemaError("the database has no table")
     if not options.as_superuser:
         refuse_user_code(link, roles.rows, read=_tables_to_read(catalog, tables))
     check_readable(link, tables, sequences=options.all_rows)
@@ -232,21 +219,17 @@ def _read(
     schema = {
         table.key: {column.name: column.described() for column in table.stored} for table in tables
     }
-    dataset, history = options.dataset, read_history(project)
+    history = read_history(project)
     return Manifest(
         name=options.name,
-        description=options.description or (dataset.description if dataset else ""),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         stats=stats,
-        as_of=dataset.as_of.isoformat() if dataset else None,
         all_rows=options.all_rows,
         flag_column=None if options.all_rows else flag,
         server_version=version,
         server_encoding=encoding,
         schema_fingerprint=fingerprint_schema(schema),
         migrations=history.applied(database_heads(link, history)),
-        dataset_fingerprint=dataset.fingerprint() if dataset else None,
-        key_parts=key_parts(project, dataset) if project and dataset else {},
         requires=requires,
         left_out=[table.key for table in catalog.tables if table not in tables],
         whole_tables=sorted(selection.whole),
@@ -262,6 +245,7 @@ def _read(
         },
         primary_keys={table.key: list(table.primary_key) for table in tables if table.primary_key},
         body=writer.finish(_statistics(link, tables, selection, stats, report)),
+        **options.provenance(project),
     )
 
 

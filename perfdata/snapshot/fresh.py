@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from perfdata.templates.databases import Database
 
 # The version of how templates are made, part of every key: older templates are not found.
-_VERSION = 6
+_VERSION = 7
 _INSUFFICIENT_PRIVILEGE = "42501"
 
 # Without temporary tables, which only their own session sees.
@@ -202,7 +202,7 @@ def _kept_notes(
 
 
 def _remove_superfluous(target: TargetDatabase, template: Database | None) -> Iterator[str]:
-    """Remove this target's old databases that hold nothing of use; yield notes about them.
+    """Remove this target's old databases that hold nothing unique; yield notes about them.
 
     ``template`` is in use; None if one is about to be made. The first database that was replaced
     stays, as its rows may be nowhere else (see swap): only db.gc removes it.
@@ -227,4 +227,4 @@ def _remove_superfluous(target: TargetDatabase, template: Database | None) -> It
         else:
             removed.append(database.name)
     if removed:
-        yield f"removed, as they held nothing of use: {', '.join(removed)}"
+        yield f"removed, since nothing in them was unique: {', '.join(removed)}"

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from perfdata.load.loader import load
+from perfdata.snapshot.checks.ownership import record_loaded
 from perfdata.snapshot.options import Restored
 from perfdata.snapshot.prepare import prepare
 from perfdata.snapshot.rows import SnapshotRows
@@ -28,6 +29,7 @@ def restore_in_place(
     manifest = file.manifest
     plan = prepare(link, manifest, settings, options)
     loaded = load(link, plan, SnapshotRows(file), report)
+    record_loaded(link, plan, loaded, added=not options.clean_existing)
     duration_s = time.perf_counter() - began
     notes = (*loaded.notes, *log_restore(link, manifest, loaded.strategy.value))
     return Restored(manifest.name, loaded.rows, loaded.strategy.value, duration_s, notes)

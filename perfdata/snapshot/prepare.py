@@ -16,13 +16,13 @@ from perfdata.postgres.catalog import table_key
 from perfdata.postgres.link import run_checks
 from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
-from perfdata.project import flag_of
+from perfdata.project import find_project, flag_of
 from perfdata.snapshot.checks.drift import Drift
+from perfdata.snapshot.checks.ownership import own_selection
 from perfdata.snapshot.checks.requirements import required_check
 from perfdata.target.guard import check_guard
 from perfdata.target.migrations import database_heads, read_history
-from perfdata.target.target import project_of
-from perfdata.templates.databases import is_owned
+from perfdata.templates.provenance import find_owned
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
@@ -46,7 +46,22 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
     the plan contains.
     """
     check_guard(link, settings)
-    project = project_of(link, settings)
+    return plan_restore(link, manifest, settings, options)
+
+
+def plan_restore(
+    link: Link,
+    manifest: Manifest,
+    settings: Settings,
+    options: RestoreOptions,
+    *,
+    private: bool = False,
+) -> Plan:
+    """Check that a snapshot fits a database, and return the plan of its load (see prepare).
+
+    The caller has asked the guard, or the database is ``private``: nobody else uses it yet.
+    """
+    project = find_project(settings)
     drift = Drift(manifest, allowed=options.allow_drift)
     history = read_history(project)
     _check_query(link, history, settings)
@@ -64,18 +79,29 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
             f"flag here is {flag}",
             remedy=f"Nothing was touched. Create it again with {flag}, or set flag_column",
         )
+    owned = find_owned(link)
+    selection = selection_of(manifest)
+    if owned is not None and options.clean_existing:
+        selection = own_selection(
+            link,
+            catalog,
+            selection,
+            owned.provenance,
+            required=[requirement.table for requirement in manifest.requires],
+            roles=None if options.as_superuser else roles.rows,
+        )
     plan = Plan(
         catalog,
-        _tables(manifest, catalog, flag, clean_existing=options.clean_existing),
-        _existing(manifest, clean_existing=options.clean_existing),
-        selection_of(manifest),
+        _tables(manifest, catalog, selection, flag, clean_existing=options.clean_existing),
+        _existing(manifest, selection, clean_existing=options.clean_existing),
+        selection,
         manifest.stats,
         checks=(migrations, required_check(catalog, manifest.requires, flag)),
         sequences={key: SequenceState(*state) for key, state in manifest.sequences.items()},
         populated=manifest.populated_views,
         lock_timeout_s=options.lock_timeout_s,
         notes=drift.notes(),
-        owned=is_owned(link),
+        owned=private or owned is not None,
         rebuild_indexes=options.rebuild_indexes,
         application_name=application_name(manifest.name),
         columns=manifest.schema,
@@ -107,10 +133,10 @@ def selection_of(manifest: Manifest) -> Selection:
 
 
 def _tables(
-    manifest: Manifest, catalog: Catalog, flag: str, *, clean_existing: bool
+    manifest: Manifest, catalog: Catalog, selection: Selection, flag: str, *, clean_existing: bool
 ) -> list[Table]:
     """Return the tables to fill, and with ``clean_existing`` those to empty too."""
-    selected = {table.key: table for table in selection_of(manifest).tables(catalog)}
+    selected = {table.key: table for table in selection.tables(catalog)}
     if unflagged := [key for key in manifest.stats if key not in selected]:
         raise SchemaError(
             f"snapshot {manifest.name} has rows of {join_first(unflagged)}, which has no column "
@@ -122,8 +148,8 @@ def _tables(
     return [selected[key] for key in manifest.stats]
 
 
-def _existing(manifest: Manifest, *, clean_existing: bool) -> Existing:
-    if not manifest.all_rows:
+def _existing(manifest: Manifest, selection: Selection, *, clean_existing: bool) -> Existing:
+    if not manifest.all_rows or selection.provenance is not None:
         return Existing.REPLACE if clean_existing else Existing.KEEP
     if not clean_existing:
         raise RefusedError(
@@ -144,17 +170,24 @@ def _refuse_unflagged(
 ) -> None:
     """Raise RefusedError if a file has unflagged rows that nothing here allows.
 
-    The setting ``whole_tables`` allows whole tables. A snapshot of all rows is allowed in a fresh
-    database, in one that perfdata created, and if no other table holds a row. ``roles`` are the
-    rows of OTHER_ROLES, as tables outside the plan are read.
+    The setting ``whole_tables`` allows whole tables. Tables without the flag may come whole into a
+    database that perfdata owns, and into a fresh one from the snapshot of a dataset. A snapshot of
+    all rows is allowed in both, and if no other table holds a row. ``roles`` are the rows of
+    OTHER_ROLES, as tables outside the plan are read.
     """
     allowed = matching_keys(manifest.whole_tables, settings.whole_tables)
-    if whole := [key for key in manifest.whole_tables if key not in allowed]:
+    generated = manifest.dataset_fingerprint is not None
+    whole = [key for key in manifest.whole_tables if key not in allowed]
+    if plan.owned or (options.fresh and generated):
+        whole = [key for key in whole if plan.selection.has_flag(plan.catalog.table(key))]
+    if whole:
         raise RefusedError(
             f"refused, nothing was touched: snapshot {manifest.name} has every row of "
             f"{join_first(whole)}, not only flagged ones, and [tool.perfdata] whole_tables does "
             "not name that here",
-            remedy="Name it there, or restore with unflagged_rows=True",
+            remedy="Name it there, or restore with unflagged_rows=True"
+            f"{' or fresh=True' if generated else ''}, or mark the database as perfdata's "
+            f"({settings.command('db.adopt')})",
         )
     if not manifest.all_rows or options.fresh or plan.owned:
         return

@@ -18,6 +18,7 @@ from perfdata.errors import (
     SnapshotNotFoundError,
 )
 from perfdata.progress import Event, silent
+from perfdata.project import NO_PROJECT_REMEDY, no_project_reason
 from perfdata.snapshot.format.reader import SnapshotFile
 
 if TYPE_CHECKING:
@@ -98,10 +99,11 @@ def find_snapshot(
     closest = difflib.get_close_matches(name.lower(), [other.lower() for other in names], n=1)
     similar = [other for other in names if other.lower() in closest]
     hint = f"did you mean {similar[0]}?" if similar else f"there are: {', '.join(names) or 'none'}"
-    if not settings.configured:
-        hint = f"{hint}. No [tool.perfdata] was found from {settings.root} up"
+    remedy = ""
+    if settings.project is None:
+        hint, remedy = f"{hint}; {no_project_reason(settings)}", NO_PROJECT_REMEDY
     what = "snapshot or dataset" if datasets else "snapshot"
-    raise SnapshotNotFoundError(f"no {what} is named {name!r}; {hint}")
+    raise SnapshotNotFoundError(f"no {what} is named {name!r}; {hint}", remedy=remedy)
 
 
 def _read(name: str, settings: Settings) -> Snapshot:

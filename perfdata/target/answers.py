@@ -90,15 +90,14 @@ def answers_folder(home: Path) -> Path:
 
 
 def _key(job: Job) -> tuple[object, ...]:
-    return (job.task, job.migrations, job.metadata, *sys.path)
+    return (job.task, job.migrations, job.metadata, *job.variables.items(), *sys.path)
 
 
 def _path(job: Job, settings: Settings) -> Path:
-    """Return the file of an answer: its name is a hash of what decides it and is no file.
-
-    ``environment`` belongs here, as the project's code may read those variables.
-    """
-    parts = [_FORMAT, job.task, job.migrations, job.metadata, sys.prefix, sys.version]
+    """Return the file of an answer: its name is a hash of what decides it and is no file."""
+    environment = sorted(settings.environment.items())  # the project's code may read them
+    code = [job.task, job.migrations, job.metadata]
+    parts = [_FORMAT, *code, environment, sys.prefix, sys.version]
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return answers_folder(settings.home) / f"{digest[:16]}.json"
 

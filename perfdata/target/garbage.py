@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from perfdata.postgres.connection import open_link
 from perfdata.postgres.link import IDENTIFIER_GRANT
 from perfdata.postgres.url import normalise_url
 from perfdata.progress import silent
+from perfdata.server.aside import find_set_aside
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.server.sockets import remove_temporary_folder
 from perfdata.server.state import Home, orphaned_clusters
@@ -29,7 +31,12 @@ from perfdata.templates.databases import (
     unlock,
 )
 from perfdata.templates.marks import CLONE_PREFIX, UNMARKED_LIMIT, WORK_PREFIX, Kind
-from perfdata.templates.template import orphaned_clones, replaced_databases, unused_templates
+from perfdata.templates.template import (
+    orphaned_clones,
+    parked_databases,
+    replaced_databases,
+    unused_templates,
+)
 from perfdata.temporary import find_leftovers, remove_leftover
 
 if TYPE_CHECKING:
@@ -42,6 +49,7 @@ if TYPE_CHECKING:
 
 _FILE = "temporary file of a process that was killed"
 _SOCKETS = "socket folder of a process that was killed"
+_SET_ASIDE = "data of another PostgreSQL version, set aside by db.reset"
 _UNFINISHED = "left by a restore that was killed"
 _ORPHANED = "left by a perf run that was killed"
 _LOCK_DIGITS = 8
@@ -78,13 +86,22 @@ def collect_garbage(
     For the databases and arguments see collect_databases. Unless ``dry``, the embedded server is
     started, with the reserved disk space released in case its disk is full.
     """
-    files = tuple(_collect_files(settings, dry=dry))
+    files = [*_collect_files(settings, dry=dry)]
+    kept = []
+    if settings.database_url is None:
+        for folder, size in find_set_aside(settings):
+            if not lost_rows:
+                kept.append(f"{folder}: {_SET_ASIDE}; db.gc --lost-rows removes it")
+                continue
+            files.append(Removed(str(folder), _SET_ASIDE, size))
+            if not dry:
+                shutil.rmtree(folder)
     if settings.database_url is not None:
         conninfo = normalise_url(settings.database_url)
         found = collect_databases(conninfo, settings, dry=dry, lost_rows=lost_rows)
     else:
         found = _collect_embedded(settings, report, dry=dry, lost_rows=lost_rows)
-    return Collected((*files, *found.removed), found.left)
+    return Collected((*files, *found.removed), (*kept, *found.left))
 
 
 def _collect_embedded(
@@ -132,8 +149,8 @@ def collect_databases(
     On the embedded server, databases of all targets are removed; elsewhere only databases of the
     target in ``conninfo``, which the guard must allow. Only databases with a valid mark are
     removed. Kept are the templates last used, databases that perfdata.restore protects and all that
-    belong to them, and, unless ``lost_rows``, replaced databases that have, or may have, rows that
-    the new ones lack.
+    belong to them, and, unless ``lost_rows``, parked databases and replaced ones that have, or may
+    have, rows that the new ones lack.
 
     Args:
         dry: remove nothing, and return what would be removed.
@@ -232,10 +249,12 @@ def _why_kept(database: Database, number: int) -> str:
 
 
 def _unique_rows(database: Database) -> str:
-    """Return which rows a replaced database has, or may have, that the new one lacks, or ""."""
+    """Return which rows a database has, or may have, that no other one has, or ""."""
     mark = database.mark
     if mark is None:
         return ""
+    if mark.kind is Kind.PARKED:
+        return "is parked, and may have rows that no other database has"
     if mark.lost:
         return f"has rows that {mark.target} does not have: {mark.lost}"
     if mark.changed:
@@ -255,6 +274,8 @@ def _garbage(link: Link, number: int) -> Iterator[tuple[Database, str]]:
     for target in sorted(name for name in targets if lock_number(name) == number):
         for database in replaced_databases(found, target):
             yield database, f"was replaced by a restore of {target}"
+        for database in parked_databases(found, target):
+            yield database, f"a parked database of {target}"
         for kind in (Kind.TEMPLATE, Kind.PERF):
             for database in unused_templates(found, target, kind):
                 yield database, f"a template of {target} that is no longer used"

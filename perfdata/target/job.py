@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfdata import errors
-from perfdata.errors import MigrationError, PerfdataError
+from perfdata.config import program
+from perfdata.errors import MigrationError, PerfdataError, ProjectCodeError
 from perfdata.progress import Event, silent
 from perfdata.target.inputs import Inputs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from perfdata.progress import Report
+    from perfdata.project import Project
 
 # How long an interrupted statement may take to end before the child is killed.
 GRACE_S = 5
@@ -31,7 +35,9 @@ class Job:
     """A task of the child process; ``task`` is a key of worker.TASKS.
 
     ``conninfo`` may contain a password; if it is None, the task may connect to no database.
-    ``stop_command`` is the command that stops the embedded server.
+    ``loopback`` is the database's URL on the embedded server's port, ``variables`` are those of the
+    application (see server.environment). ``program`` runs perfdata's tasks (see Settings.command).
+    ``revisions`` are those to migrate to, or to be stamped; without any, the heads.
     """
 
     task: str
@@ -39,7 +45,24 @@ class Job:
     migrations: str | None = None
     metadata: str | None = None
     conninfo: str | None = field(default=None, repr=False)
-    stop_command: str = ""
+    loopback: str | None = field(default=None, repr=False)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    program: str = "perfdata"
+    revisions: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, task: str, project: Project, conninfo: str | None = None, **fields: Any) -> Job:
+        """Make a job of a project's code, with the variables that it reads."""
+        variables, settings = project.variables(conninfo), project.settings
+        return cls(
+            task,
+            project.name,
+            conninfo=conninfo,
+            loopback=variables.loopback if conninfo else None,
+            variables=variables.values,
+            program=program(settings.root) if settings else "perfdata",
+            **fields,
+        )
 
     @property
     def code(self) -> str:
@@ -51,7 +74,7 @@ def run_job(job: Job, report: Report = silent) -> Any:
     """Run a job in a child process and return its answer.
 
     Raises ElsewhereError if the project's code connects to anything but the target, and
-    MigrationError if it fails in any other way.
+    MigrationError (of the project's code MigrationFailedError) if it fails in any other way.
     """
     return run_job_with_inputs(job, report)[0]
 
@@ -107,6 +130,10 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.communicate()
 
 
+class ChildTraceback(Exception):  # noqa: N818  the cause of an error
+    """The traceback of an exception in the child process, as text."""
+
+
 def error_fields(error: PerfdataError) -> dict[str, object]:
     """Return an error as plain data; a class of the project's own becomes its nearest of ours."""
     kind = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
@@ -122,4 +149,6 @@ def error_from(kind: str, fields: dict[str, Any]) -> PerfdataError:
     for name, value in fields.items():
         setattr(error, name, tuple(value) if isinstance(value, list) else value)
     error.args = (error.reason,)
+    if isinstance(error, ProjectCodeError):
+        error.__cause__ = ChildTraceback(f"\n{error.traceback}")
     return error

@@ -22,18 +22,20 @@ from perfdata.project import Migration, Migrations
 from perfdata.target.answers import ask, run
 from perfdata.target.command import AppliedQuery, hash_files, run_command
 from perfdata.target.job import Job
+from perfdata.templates.provenance import recorded_migration
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from perfdata.config import Settings
     from perfdata.postgres.link import AnyQuery, Link, Rows
     from perfdata.progress import Report
     from perfdata.project import Project
 
 # The digest of the metadata that a database's tables were made from, or null.
 MADE_FROM = "SELECT nullif(current_setting('perfdata.tables', true), '')"
+# The statements of that metadata, packed (see target/ddl.py), or null.
+MADE_BY = "SELECT nullif(current_setting('perfdata.ddl', true), '')"
 _VERSIONS = f"""
 SELECT n.nspname, c.relname, false,
   CASE WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN quote_ident(current_user) END
@@ -72,6 +74,17 @@ class History:
         applied = {migration.revision for migration in self.applied(heads)}
         revisions = (migration.revision for migration in self.migrations)
         return [revision for revision in revisions if revision not in applied]
+
+    def missing(self, revisions: Iterable[str], heads: Iterable[str]) -> list[str]:
+        """Return those of ``revisions`` that have not run in a database at ``heads``."""
+        pending = self.pending(heads)
+        return [revision for revision in revisions if revision in pending]
+
+    def heads_of(self, revisions: Iterable[str]) -> tuple[str, ...]:
+        """Return those of ``revisions`` that none of them has as a parent, in their order."""
+        listed = list(revisions)
+        parents = {parent for revision in listed for parent in self.parents.get(revision, ())}
+        return tuple(revision for revision in listed if revision not in parents)
 
     def applied(self, heads: Iterable[str]) -> tuple[Migration, ...]:
         """Return the migrations that have run in a database at ``heads``.
@@ -118,7 +131,7 @@ def _root(project: Project) -> Path:
 
 
 def _reading(project: Project) -> Job:
-    return Job("read_history", project.name, migrations=str(project.migrations))
+    return Job.of("read_history", project, migrations=str(project.migrations))
 
 
 def database_heads(link: Link, history: History | None = None) -> tuple[str, ...]:
@@ -157,34 +170,47 @@ def heads_of(answers: Iterable[Rows], history: History | None = None) -> tuple[s
     return tuple(sorted({row[0] for rows in answers for row in rows}))
 
 
-def migrate(conninfo: str, project: Project, report: Report = silent) -> tuple[str, ...]:
-    """Bring a database to the project's newest migrations; return their heads.
+def migrate(
+    conninfo: str, project: Project, report: Report = silent, *, revisions: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Bring a database to the project's newest migrations, or to ``revisions``; return the heads.
 
     The project's env.py runs them: on ``config.attributes["connection"]``, or on the
-    ``sqlalchemy.url`` that is set for it. Those of another tool are run by its command. Raises
-    MigrationError if the project has none or one of them fails, ElsewhereError if env.py connects
-    to another database.
+    ``sqlalchemy.url`` that is set for it. With ``tables_from_metadata``, a database without a
+    revision gets the tables of the metadata and is stamped with the heads. Those of another tool
+    are run by its command.
+
+    Raises MigrationError if the project has none, MigrationFailedError if one of them fails,
+    ElsewhereError if env.py connects to another database.
     """
     if project.migrations is None:
         raise MigrationError(f"project {project.name} has no migrations")
     if isinstance(project.migrations, Migrations):
         return _migrate_by_command(conninfo, project, project.migrations, report)
-    job = Job(
+    job = Job.of(
         "migrate",
-        project.name,
+        project,
+        explicit_conninfo(conninfo),
         migrations=str(project.migrations),
-        conninfo=explicit_conninfo(conninfo),
+        metadata=project.metadata if project.tables_from_metadata and not revisions else None,
+        revisions=revisions,
     )
-    history = run(job, _reading(project), project.settings, History.from_fields, report)
+    with recorded_migration(conninfo):
+        history = run(job, _reading(project), project.settings, History.from_fields, report)
     with open_link(conninfo) as link:
-        if history.pending(database_heads(link)):
-            raise MigrationError(
-                f"the migrations of project {project.name} ran in another database than "
-                f"{describe(conninfo)}",
-                remedy="Its env.py must use config.attributes['connection'], or the "
-                "sqlalchemy.url of its config",
-            )
+        if history.missing(revisions or history.heads, database_heads(link)):
+            raise elsewhere(project, conninfo)
     return history.heads
+
+
+def elsewhere(project: Project, conninfo: str) -> MigrationError:
+    """Make the error for an env.py that left the target as it was."""
+    return MigrationError(
+        f"the migrations of project {project.name} ran in another database than "
+        f"{describe(conninfo)}",
+        remedy="Its env.py must use config.attributes['connection'], or the sqlalchemy.url of its "
+        "config",
+    )
 
 
 def _migrate_by_command(
@@ -194,8 +220,9 @@ def _migrate_by_command(
     with open_link(conninfo) as link:
         if history.pending(database_heads(link, history)):
             report(Event(f"migrating to {history.heads[0]}: {' '.join(migrations.command)}"))
-    # Where the settings' ``environment`` belongs: variables that the application reads.
-    run_command(migrations, _root(project), explicit_conninfo(conninfo), {})
+    explicit = explicit_conninfo(conninfo)
+    with recorded_migration(conninfo):
+        run_command(migrations, _root(project), explicit, project.variables(explicit).values)
     with open_link(conninfo) as link:
         pending = history.pending(database_heads(link, history))
     if pending:
@@ -217,23 +244,20 @@ def tables_digest(project: Project) -> str:
 
 
 def _hashing(project: Project) -> Job:
-    return Job("hash_tables", project.name, metadata=project.metadata)
+    return Job.of("hash_tables", project, metadata=project.metadata)
 
 
-def create_tables(
-    conninfo: str, project: Project, settings: Settings, report: Report = silent
-) -> None:
+def create_tables(conninfo: str, project: Project, report: Report = silent) -> None:
     """Make the tables of the project's metadata, in one transaction.
 
-    The DDL's hash is kept in a setting of the database, ``perfdata.tables``. Raises MigrationError
-    if the tables were made from other metadata or can't be made, ElsewhereError if the metadata's
-    module connects to another database.
+    The DDL and its hash are kept in settings of the database, ``perfdata.ddl`` and
+    ``perfdata.tables``. Raises MigrationError if the tables were made from other metadata or can't
+    be made, ElsewhereError if the metadata's module connects to another database.
     """
-    job = Job(
+    job = Job.of(
         "create_tables",
-        project.name,
+        project,
+        explicit_conninfo(conninfo),
         metadata=project.metadata,
-        conninfo=explicit_conninfo(conninfo),
-        stop_command=settings.command("db.stop"),
     )
     run(job, _hashing(project), project.settings, str, report)

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 from psycopg import sql
 
-from perfdata.config import BUNDLED_PROJECT
 from perfdata.errors import MigrationError
-from perfdata.postgres.connection import connect, open_link
+from perfdata.postgres.connection import connect, database_name, open_link
 from perfdata.postgres.url import describe, normalise_url
 from perfdata.progress import silent
-from perfdata.project import load_project
+from perfdata.project import find_project
+from perfdata.server.aside import set_aside_other_major
 from perfdata.server.cluster import DATABASE
 from perfdata.server.embedded import EmbeddedServer
+from perfdata.target.extensions import explained_extensions
 from perfdata.target.migrations import (
     MADE_FROM,
     create_tables,
@@ -24,6 +25,8 @@ from perfdata.target.migrations import (
     read_history,
     tables_digest,
 )
+from perfdata.target.origin import origin_of, read_origin, record_migrations
+from perfdata.target.switch import make_switch, needed_switch, reset_switch
 from perfdata.templates.databases import complete_marks, mark_made
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.project import Project
+    from perfdata.target.origin import Origin
+    from perfdata.target.switch import Switch
 
 _DATABASE = "SELECT oid FROM pg_database WHERE datname = %s"
 
@@ -45,48 +50,107 @@ class Target:
 
     @property
     def project(self) -> Project | None:
-        """The project whose database this is (see project_of)."""
-        return _project(self.settings, embedded=self.embedded)
+        """The project of the settings, None if none is configured."""
+        return find_project(self.settings)
 
     def described(self) -> str:
         """Name the database for people, without a password."""
         return f"{DATABASE} on the embedded server" if self.embedded else describe(self.conninfo)
 
 
-def project_of(link: Link, settings: Settings) -> Project | None:
-    """Return the project whose database this is.
-
-    None for a database given by URL if no project is configured: the bundled project applies to
-    the embedded server only.
-    """
-    return _project(settings, embedded=EmbeddedServer(settings).owns(link))
-
-
-def _project(settings: Settings, *, embedded: bool) -> Project | None:
-    bundled_by_default = not settings.configured and settings.project == BUNDLED_PROJECT
-    if bundled_by_default and not embedded:
-        return None
-    return load_project(settings)
-
-
-def open_target(settings: Settings, report: Report = silent) -> Target:
+def open_target(settings: Settings, report: Report = silent, *, park: bool = True) -> Target:
     """Return the database of the settings, ready for use.
 
-    On the embedded server, which is started, it is created and migrated if need be. One given by
-    URL is only connected to; ``db.migrate`` migrates it. Raises ConnectError, ServerError, and
-    what migrate and create_tables raise.
+    On the embedded server, which is started, it is created and migrated if need be. If it can't be
+    migrated in place, because it is at other migrations or was made from other metadata, it is
+    parked, and the database that was parked at the project's present state is taken back or a new
+    one is created. With ``park=False`` MigrationError is raised instead. A database given by URL is
+    only connected to; ``db.migrate`` migrates it. Raises ConnectError, ServerError, RefusedError if
+    sessions are open in a database to be parked, and what migrate and create_tables raise.
     """
     target = start_target(settings, report)
     if not target.embedded:
         return target
     with _migrate_lock(settings):
         project = target.project
-        if project is not None and project.tables_from_metadata:
-            if not _has_tables(target, project):
-                create_tables(target.conninfo, project, target.settings, report)
-        elif project is not None and _is_behind(target):
-            migrate(target.conninfo, project, report)
+        if project is not None:
+            origin = _read_origin(target)
+            switch = needed_switch(target.conninfo, origin, project)
+            if switch is not None and not park:
+                raise _needs_switch(target, switch)
+            if switch is not None:
+                _switch(target, switch, report)
+                origin = _read_origin(target)
+            _upgrade(target, origin, project, report)
     return target
+
+
+def reset_target(settings: Settings, report: Report = silent) -> Target:
+    """Park the embedded database, whatever its state, and create a new one, ready for use.
+
+    Data that another major version of PostgreSQL created are set aside first.
+    """
+    set_aside_other_major(settings, report)
+    EmbeddedServer(settings, report).start()
+    with _migrate_lock(settings):
+        target = reachable_target(settings)
+        if target is not None:
+            _switch(target, expected_reset(target), report)
+    return open_target(settings, report)
+
+
+def migrate_target(target: Target, project: Project, report: Report = silent) -> tuple[str, ...]:
+    """Migrate a target (see migrate); on the embedded server, record the migrations' hashes."""
+    if not target.embedded:
+        return migrate(target.conninfo, project, report)
+    _record(target, project)
+    with explained_extensions(target.conninfo, target.settings):
+        return migrate(target.conninfo, project, report)
+
+
+def _switch(target: Target, switch: Switch, report: Report) -> None:
+    make_switch(target.conninfo, switch, target.settings, report)
+    _create_database(EmbeddedServer(target.settings, report))
+
+
+def _upgrade(target: Target, origin: Origin, project: Project, report: Report) -> None:
+    """Bring a database that needs no switch to the project's present state."""
+    if project.migrations is not None:
+        if read_history(project).pending(origin.heads):
+            migrate_target(target, project, report)
+        elif origin.recorded != origin_of(project).recorded:
+            _record(target, project)
+    elif project.has_only_metadata and origin.tables is None:
+        with explained_extensions(target.conninfo, target.settings):
+            create_tables(target.conninfo, project, report)
+
+
+def _read_origin(target: Target) -> Origin:
+    with open_link(target.conninfo) as link:
+        return read_origin(link, target.project)
+
+
+def _record(target: Target, project: Project) -> None:
+    with open_link(target.conninfo) as link:
+        record_migrations(link, database_name(target.conninfo), project)
+
+
+def _needs_switch(target: Target, switch: Switch) -> MigrationError:
+    return MigrationError(
+        f"{target.described()} can't be migrated in place: {switch.reason}",
+        remedy=f"{target.settings.command('db.migrate')} {switch.outcome}",
+    )
+
+
+def make_tables(conninfo: str, project: Project, report: Report = silent) -> None:
+    """Make the project's tables in a database, or bring them up to date.
+
+    Raises what migrate and create_tables raise.
+    """
+    if project.has_only_metadata:
+        create_tables(conninfo, project, report)
+    else:
+        migrate(conninfo, project, report)
 
 
 def start_target(settings: Settings, report: Report = silent) -> Target:
@@ -108,12 +172,20 @@ def start_target(settings: Settings, report: Report = silent) -> Target:
 def ready_target(settings: Settings) -> Target | None:
     """Return the database of the settings if it is ready for use; change nothing.
 
-    None if open_target would start the embedded server, or create or migrate its database.
+    None if open_target would start the embedded server, or create, park or migrate its database.
     """
     target = reachable_target(settings)
     if target is None or (target.embedded and _is_behind(target)):
         return None
     return target
+
+
+def expected_switch(settings: Settings) -> Switch | None:
+    """Return the switch that open_target would make, None if there is none; change nothing."""
+    target = reachable_target(settings)
+    if target is None or not target.embedded or target.project is None:
+        return None
+    return needed_switch(target.conninfo, _read_origin(target), target.project)
 
 
 def reachable_target(settings: Settings) -> Target | None:
@@ -130,6 +202,11 @@ def reachable_target(settings: Settings) -> Target | None:
     target = Target(settings, server.conninfo(DATABASE), embedded=True)
     with open_link(server.conninfo("postgres")) as link:
         return target if link.rows(_DATABASE, (DATABASE,)) else None
+
+
+def expected_reset(target: Target) -> Switch:
+    """Return the switch that reset_target would make on a target that is reachable."""
+    return reset_switch(target.conninfo, _read_origin(target))
 
 
 def _migrate_lock(settings: Settings) -> FileLock:
@@ -152,16 +229,12 @@ def _create_database(server: EmbeddedServer) -> None:
 
 def _is_behind(target: Target) -> bool:
     project = target.project
-    if project is None or project.migrations is None:
+    if project is None:
         return False
-    return bool(pending_migrations(target, project))
-
-
-def _has_tables(target: Target, project: Project) -> bool:
-    """Tell whether the tables were made from the present metadata."""
-    with open_link(target.conninfo) as link:
-        made_from = link.value(MADE_FROM)
-    return made_from is not None and made_from == tables_digest(project)
+    origin = _read_origin(target)
+    if needed_switch(target.conninfo, origin, project) is not None:
+        return True
+    return bool(read_history(project).pending(origin.heads))
 
 
 def pending_migrations(target: Target, project: Project) -> list[str]:
@@ -176,16 +249,10 @@ def pending_migrations(target: Target, project: Project) -> list[str]:
         migration.revision for migration in history.applied(heads) if migration.sha256 is None
     ]
     if unknown:
-        remedy = "Check out the branch that has it"
-        if target.embedded:
-            remedy += (
-                f", or remove the embedded server's data ({target.settings.command('db.stop')}, "
-                "then delete the folder that db.status names)"
-            )
         raise MigrationError(
             f"{target.described()} is at migration {', '.join(unknown)}, which project "
             f"{project.name} does not have",
-            remedy=remedy,
+            remedy="Check out the branch that has it",
         )
     return history.pending(heads)
 

@@ -10,21 +10,21 @@ from __future__ import annotations
 import _thread
 import json
 import os
-import re
 import sys
 import threading
 import time
+import traceback
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
-from urllib.parse import quote
 
 from perfdata.driver_hooks import confined
-from perfdata.errors import MigrationError, PerfdataError
+from perfdata.errors import PerfdataError
+from perfdata.target.environment import read_scripts, stamp, upgrade
 from perfdata.target.inputs import loaded_inputs
 from perfdata.target.job import GRACE_S, Job, error_fields
-from perfdata.target.metadata import create_all, hash_tables
-from perfdata.target.revisions import read_scripts, upgrade
+from perfdata.target.metadata import create_all, hash_tables, record_tables
+from perfdata.target.steps import describe_failure, failure
+from perfdata.tracebacks import raised_by_perfdata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +42,10 @@ ENV_PY = (
 TASKS: dict[str, Callable[[Job, Report], object]] = {
     "read_history": read_scripts,
     "migrate": upgrade,
+    "stamp": stamp,
     "hash_tables": hash_tables,
     "create_tables": create_all,
+    "record_tables": record_tables,
 }
 
 
@@ -89,8 +91,9 @@ def _run(job: Job, report: Report) -> dict[str, object]:
     from perfdata.libpq import clear_environment
 
     clear_environment()  # the conninfo holds all that libpq's variables say about the target
+    os.environ.update(job.variables)
     fix = ENV_PY if job.migrations else ()
-    with confined(job.code, job.conninfo, fix) as confinement:
+    with confined(job.code, job.conninfo, fix, job.loopback) as confinement:
         try:
             answer = TASKS[job.task](job, report)
             return {"inputs": asdict(loaded_inputs(answer)), "answer": answer}
@@ -98,46 +101,11 @@ def _run(job: Job, report: Report) -> dict[str, object]:
             # A refused connection may surface as something vaguer, such as a pool's time-out.
             found = confinement.refused or error
             if not isinstance(found, PerfdataError):
-                found = _failure(job, found)
+                if raised_by_perfdata(found):
+                    traceback.print_exception(found)
+                    os._exit(1)
+                found = failure(job, found, describe_failure(found))
             return {"error": error_fields(found)}
-
-
-def _failure(job: Job, error: BaseException) -> MigrationError:
-    """Describe an exception of the project's code, with its line and without a password."""
-    from alembic.util import CommandError
-    from sqlalchemy.exc import DBAPIError
-
-    if isinstance(error, DBAPIError):
-        said = str(error.orig)
-    elif isinstance(error, CommandError):
-        said = str(error)
-    else:
-        said = f"{type(error).__name__}: {error}"
-    text = f"{job.code} failed: {said}{_place(error)}"
-    return MigrationError(_without_password(text, job.conninfo))
-
-
-def _place(error: BaseException) -> str:
-    """Name the innermost line of the project's code in an exception's traceback."""
-    import traceback
-
-    from perfdata.callers import Callers
-
-    callers, place = Callers(Path.cwd()), ""
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        if (file := callers.shown(frame.f_code.co_filename)) is not None:
-            place = f" ({file}, line {line})"
-    return place
-
-
-def _without_password(text: str, conninfo: str | None) -> str:
-    from psycopg.conninfo import conninfo_to_dict
-
-    text = re.sub(r"(://[^\s:/@]*):[^\s@]+@", r"\1:***@", text)
-    password = str(conninfo_to_dict(conninfo or "").get("password") or "")
-    for secret in {password, quote(password, safe="")} - {""}:
-        text = text.replace(secret, "***")
-    return text
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perfdata.errors import ConfigError, MigrationError
-from perfdata.tasks.output import human_size, print_facts, print_json, show
+from perfdata.tasks.output import human_size, print_json, print_notes, show
 from perfdata.tasks.progress import reporting
 from perfdata.tasks.task import (
     configured_project,
@@ -16,15 +16,17 @@ from perfdata.tasks.task import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from invoke.context import Context
 
     from perfdata.config import Settings
 
-# Settings of somebody else's server that affect the times measured on it.
-_PERFORMANCE_SETTINGS = (
-    "fsync", "synchronous_commit", "full_page_writes", "wal_level", "autovacuum", "jit",
-    "shared_buffers", "max_wal_size",
-)  # fmt: skip
+_ADOPTED = (
+    "tables without the flag are replaced while they hold only what perfdata loads from now on",
+    "a restore that would lose other rows is refused; with --fresh it replaces the whole database",
+    "and keeps the old one until db.gc --lost-rows",
+)
 
 
 @task(
@@ -67,18 +69,13 @@ def stop(context: Context) -> None:
 @task(options={"json": "print JSON"})
 def status(_context: Context, *, json: bool = False) -> None:
     """Show the server in use and its settings."""
-    settings = load_settings()
-    facts = _embedded(settings) if settings.database_url is None else _reached(settings)
+    from perfdata.tasks.db_status import print_status, read_status
+
+    facts = read_status(load_settings())
     if json:
         print_json(facts)
-        return
-    server_settings: Any = facts.pop("settings")
-    if facts.get("socket_url") == facts["url"]:
-        facts.pop("socket_url", None)
-    print_facts({name: _plain(value) for name, value in facts.items()})
-    if server_settings:
-        print("\nserver settings")
-        print_facts({f"  {name}": value for name, value in server_settings.items()})
+    else:
+        print_status(facts)
 
 
 @task(options={"driver": "a SQLAlchemy URL for asyncpg, psycopg or psycopg2; default: libpq's URL"})
@@ -104,19 +101,95 @@ def migrate(context: Context) -> None:
     if is_dry(context):
         _tell_migrate(settings)
         return
-    from perfdata.target import migrations
-    from perfdata.target.target import open_target
+    from perfdata.target.migrations import create_tables
+    from perfdata.target.target import migrate_target, open_target
 
     with reporting() as report:
         target = open_target(settings, report)
         project = configured_project(target, "db.migrate")
-        if project.tables_from_metadata:
-            migrations.create_tables(target.conninfo, project, settings, report)
+        if project.has_only_metadata:
+            create_tables(target.conninfo, project, report)
             reached = "has the tables of the project's metadata"
         else:
-            heads = migrations.migrate(target.conninfo, project, report)
+            heads = migrate_target(target, project, report)
             reached = f"is at {', '.join(heads)}"
     print(f"{target.described()} {reached}")
+
+
+@task()
+def reset(context: Context) -> None:
+    """Keep the embedded database under another name, and make a new, migrated one."""
+    from perfdata.target.target import reset_target
+
+    settings = _embedded_settings("db.reset")
+    if is_dry(context):
+        _tell_reset(settings)
+        return
+    with reporting() as report:
+        target = reset_target(settings, report)
+    print(f"{target.described()} is new")
+
+
+@task(
+    options={
+        "revision": "the newest revision that the database has, heads for the project's newest, "
+        "base for none; several with commas between them"
+    },
+    required={"revision": "heads"},
+)
+def stamp(context: Context, *, revision: str = "") -> None:
+    """Record which migrations the database has, without running them."""
+    from perfdata.target.stamp import preview_stamp, stamp_revision
+    from perfdata.target.target import start_target
+
+    settings = load_settings()
+    if is_dry(context):
+        target = untouched_target(settings)
+        previewed = preview_stamp(target, revision)
+        state = "the present metadata" if previewed.metadata else _revisions(previewed.now)
+        print(f"would stamp {target.described()}: {state}")
+        return
+    with reporting() as report:
+        target = start_target(settings, report)
+        done = stamp_revision(target, revision, report)
+    if done.metadata:
+        print(f"{target.described()} has the tables of the project's metadata")
+        return
+    before = f" (it was at {_revisions(done.before)})" if done.before != done.now else ""
+    print(f"{target.described()} is stamped: {_revisions(done.now)}{before}")
+
+
+@task(
+    options={
+        "name": "the database's full name, as db.status prints it: host:port/database",
+        "release": "undo it: the database is not perfdata's any longer",
+    },
+    required={"name": "127.0.0.1:5432/shop_perf"},
+)
+def adopt(context: Context, *, name: str = "", release: bool = False) -> None:
+    """Mark a database as perfdata's own, so that tables need no flag and --fresh may replace it."""
+    from perfdata.postgres.connection import open_link
+    from perfdata.target.adoption import adopt_database, release_database
+    from perfdata.target.guard import refusal
+
+    settings, dry = load_settings(), is_dry(context)
+    if settings.database_url is None:
+        raise ConfigError(
+            "the embedded server's database is perfdata's own already: set PERFDATA_DATABASE_URL "
+            "to the database that you mean"
+        )
+    with open_link(settings.database_url) as link:
+        change = release_database if release else adopt_database
+        changed, refused = change(link, name, dry=dry), refusal(link, settings)
+    if not changed:
+        show(f"nothing to do: perfdata {'does not own' if release else 'owns'} {name}")
+        return
+    verb = "release" if release else "adopt"
+    show(f"would {verb} {name}" if dry else f"{verb}{'d' if release else 'ed'} {name}")
+    if not release:
+        print_notes(_ADOPTED)
+        print_notes([f"undo it with {settings.command('db.adopt')} --name {name} --release"])
+        print_notes([f"its rows may not be replaced yet: {refused.remedy}"] if refused else [])
 
 
 @task(
@@ -146,13 +219,17 @@ def gc(context: Context, *, lost_rows: bool = False, json: bool = False) -> None
     print(f"{freed} {human_size(done.size_bytes)}")
 
 
+def _revisions(revisions: Sequence[str]) -> str:
+    return ", ".join(revisions) or "no revision"
+
+
 def _tell_migrate(settings: Settings) -> None:
     from perfdata.target.migrations import read_history
-    from perfdata.target.target import pending_migrations, reachable_target
+    from perfdata.target.target import expected_switch, pending_migrations, reachable_target
 
     target = untouched_target(settings)
     project, name = configured_project(target, "db.migrate"), target.described()
-    if project.tables_from_metadata:
+    if project.has_only_metadata:
         print(f"would create the missing tables of the project's metadata in {name}")
         return
     if project.migrations is None:
@@ -162,10 +239,31 @@ def _tell_migrate(settings: Settings) -> None:
         revisions = [migration.revision for migration in read_history(project).migrations]
         print(f"would start the server, create {name} if it does not exist, and run those of its")
         print(f"migrations that have not run yet: {', '.join(revisions)}")
+    elif switch := expected_switch(settings):
+        print(f"would switch databases, as {switch.reason}: {switch.outcome}")
     elif waiting := pending_migrations(reachable, project):
-        print(f"would migrate {name}: {', '.join(waiting)}")
+        if project.tables_from_metadata and len(waiting) == len(read_history(project).migrations):
+            print(f"would create the tables of the project's metadata in {name}, and stamp it")
+        else:
+            print(f"would migrate {name}: {', '.join(waiting)}")
     else:
         print(f"would run nothing: {name} has all migrations of project {project.name}")
+
+
+def _tell_reset(settings: Settings) -> None:
+    from perfdata.server.aside import has_other_major
+    from perfdata.target.target import expected_reset, reachable_target
+
+    if has_other_major(settings):
+        print("would set aside the embedded server's data, which another PostgreSQL created,")
+        print("and make a new database")
+        return
+    reachable = reachable_target(settings)
+    if reachable is None:
+        print("would start the embedded server, keep its database, if there is one, under another")
+        print("name, and make a new one")
+        return
+    print(f"would make a new database: {expected_reset(reachable).outcome}")
 
 
 def _embedded_settings(task_name: str) -> Settings:
@@ -178,54 +276,9 @@ def _embedded_settings(task_name: str) -> Settings:
     return settings
 
 
-def _embedded(settings: Settings) -> dict[str, object]:
-    from dataclasses import asdict
-
-    from perfdata.server.embedded import EmbeddedServer
-
-    status = EmbeddedServer(settings).status()
-    facts = {
-        "running": status.running,
-        "url": status.url() if status.running else None,
-        "socket_url": status.socket_url() if status.running else None,
-    }
-    return {**facts, **asdict(status)}
-
-
-def _reached(settings: Settings) -> dict[str, object]:
-    """Return the facts of _embedded about a database given by URL.
-
-    ``allow_entry`` is its entry for the ``allow`` setting; ``refusal`` says why its rows may not be
-    replaced, None where they may.
-    """
-    from perfdata.postgres.connection import open_link
-    from perfdata.target.guard import locate, refusal
-
-    with open_link(settings.database_url) as link:
-        server_settings = link.rows(
-            "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS s (name)",
-            (list(_PERFORMANCE_SETTINGS),),
-        )
-        return {
-            "running": True,
-            "url": untouched_target(settings).described(),
-            "version": link.value("SELECT current_setting('server_version')"),
-            "identifier": link.server_identifier,
-            "allow_entry": locate(link).entry,
-            "refusal": refusal(link, settings),
-            "settings": dict(server_settings),
-        }
-
-
 def _parse_port(text: str) -> int:
     from perfdata.server.sockets import PORTS
 
     if not text.isdecimal() or int(text) not in PORTS:
         raise ConfigError(f"--port must be a number from 1024 to 65535, not {text!r}")
     return int(text)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "-" if value is None else value

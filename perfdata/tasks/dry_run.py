@@ -47,7 +47,7 @@ def tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool)
     from perfdata.snapshot.store import check_free, check_name, snapshot_exists
 
     check_name(name)
-    rows = "every row" if all_rows else "the flagged rows"
+    rows = "every row" if all_rows else "the flagged rows (every row if no table has the flag)"
     target = untouched_target(settings)
     print(f"would save {rows} of {target.described()} as {name}")
     print_notes(name_notes(target, name))
@@ -88,6 +88,7 @@ def tell_restore(
     try:
         target = ready_target(settings)
         if target is None:
+            _tell_switch(settings)
             print(f"{shown}\nnot checked: its server is not running, or it lacks migrations")
             return
         preview = preview_restore(target, name, options, report, may_build=may_build)
@@ -104,7 +105,8 @@ def tell_restore(
 
 def _tell_rebuild(target: Target, name: str, plan: str, options: RestoreOptions) -> None:
     print(f"{plan}\ninto {target.described()}")
-    print(f"would first remove {_flagged_rows(target)}")
+    if not options.fresh:
+        print(f"would first remove {_flagged_rows(target)}")
     _check_build(target.settings, name, options)
 
 
@@ -138,14 +140,27 @@ def _check_build(settings: Settings, name: str, options: RestoreOptions) -> None
     from perfdata.target.target import ready_target
 
     try:
-        if (target := ready_target(settings)) is not None:
+        target = ready_target(settings)
+        if target is None:
+            _tell_switch(settings)
+        else:
             preview_build(target, name, options)
     except PerfdataError as error:
         raise would_fail(error) from error
+
+
+def _tell_switch(settings: Settings) -> None:
+    from perfdata.target.target import expected_switch
+
+    if (switch := expected_switch(settings)) is not None:
+        show(f"would first switch databases, as {switch.reason}: {switch.outcome}")
 
 
 def _flagged_rows(target: Target) -> str:
     from perfdata.project import flag_of
 
     column = flag_of(target.project, target.settings)
-    return f"the rows with {column} = true from every table that has that column"
+    return (
+        f"the rows with {column} = true from every table that has that column, and in a database "
+        "that perfdata owns the rows that it loaded into others"
+    )

@@ -29,10 +29,18 @@ if TYPE_CHECKING:
     options={
         "dataset": "run on this dataset or snapshot instead of the ones that the tests name",
         "only": "run one scenario: its name, or a part of its test's name",
+        "strict": "fail also if something asked for could not be measured (verdict not_judged)",
         "json": "print the results as JSON; pytest's output goes to stderr",
     }
 )
-def run(context: Context, *, dataset: str = "", only: str = "", json: bool = False) -> None:
+def run(
+    context: Context,
+    *,
+    dataset: str = "",
+    only: str = "",
+    strict: bool = False,
+    json: bool = False,
+) -> None:
     """Run the project's perf tests; exit 1 if a scenario regressed."""
     from invoke.exceptions import Exit
 
@@ -42,17 +50,17 @@ def run(context: Context, *, dataset: str = "", only: str = "", json: bool = Fal
     settings = load_settings()
     if is_dry(context):
         _check_dataset(settings, dataset)
-        command = pytest_command(settings, dataset=dataset, only=only)
+        command = pytest_command(settings, dataset=dataset, only=only, strict=strict)
         if json:
             print_json({"folder": settings.root, "command": command})
         else:
             show(f"would run in {settings.root}: {shlex.join(command)}")
         return
-    outcome = run_tests(settings, dataset=dataset, only=only, quiet=json)
+    outcome = run_tests(settings, dataset=dataset, only=only, strict=strict, quiet=json)
     if json:
         results = read_results(results_path(settings)).scenarios
         print_json([result_to_json(result) for result in results])
-    if outcome is Outcome.REGRESSED:
+    if outcome in {Outcome.REGRESSED, Outcome.NOT_JUDGED}:
         raise answer_no()
     if outcome is Outcome.BROKEN:
         raise Exit("error: the perf tests failed to complete", code=Code.ERROR)

@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from perfdata.perf.capture.plans import side_by_side
+from perfdata.perf.gate.excerpts import shorten
 from perfdata.perf.report.terminal import seconds
 from perfdata.tasks.output import aligned, one_line, print_table, show
 from perfdata.text import make_printable
@@ -81,9 +82,7 @@ def _differences(scenario: ScenarioComparison, rev: str) -> Iterator[str]:
 
 
 def _lines(difference: CountDifference) -> Iterator[str]:
-    statement = one_line(difference.statement)
-    if len(statement) > _STATEMENT_CHARACTERS:
-        statement = f"{statement[:_STATEMENT_CHARACTERS]}…"
+    statement = shorten(one_line(difference.statement), _STATEMENT_CHARACTERS)
     where = f"  in {statement}" if statement else ""
     if difference.name != "plan":
         counts = f"{_count(difference.rev)} -> {_count(difference.this)}"

@@ -1,4 +1,4 @@
-"""The project's perf tests, run by pytest in a process of its own."""
+"""The project's perf tests, run by pytest in a child process."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ class Outcome(Enum):
 
     PASSED = "passed"
     REGRESSED = "regressed"
+    NOT_JUDGED = "not judged"  # of a strict run: something asked for could not be measured
     BROKEN = "broken"  # a test failed for a reason other than its counts, or pytest did not run
 
 
-def run_tests(settings: Settings, *, dataset: str, only: str, quiet: bool) -> Outcome:
+def run_tests(settings: Settings, *, dataset: str, only: str, strict: bool, quiet: bool) -> Outcome:
     """Run the project's perf tests in its root folder.
 
-    ``quiet`` sends pytest's output to stderr. Raises ConfigError if no test is selected.
+    With ``strict``, a test fails if something that it asks for can't be measured. ``quiet`` sends
+    pytest's output to stderr. Raises ConfigError if no test is selected.
     """
     before = _results_time(settings)
-    command = pytest_command(settings, dataset=dataset, only=only)
+    command = pytest_command(settings, dataset=dataset, only=only, strict=strict)
     sys.stdout.flush()
     done = subprocess.run(
         command, cwd=settings.root, stdout=sys.stderr if quiet else None, check=False
@@ -48,13 +50,19 @@ def run_tests(settings: Settings, *, dataset: str, only: str, quiet: bool) -> Ou
         return Outcome.PASSED
     if done.returncode != _FAILED or _results_time(settings) == before:
         return Outcome.BROKEN
-    regressed = any(result.verdict is Verdict.REGRESSED for result in _last_results(settings))
-    return Outcome.REGRESSED if regressed else Outcome.BROKEN
+    verdicts = {result.verdict for result in _last_results(settings)}
+    if Verdict.REGRESSED in verdicts:
+        return Outcome.REGRESSED
+    return Outcome.NOT_JUDGED if strict and Verdict.NOT_JUDGED in verdicts else Outcome.BROKEN
 
 
-def pytest_command(settings: Settings, *, dataset: str, only: str) -> list[str]:
+def pytest_command(
+    settings: Settings, *, dataset: str, only: str, strict: bool = False
+) -> list[str]:
     """Return the command that runs the project's perf tests in its root folder."""
     command = [sys.executable, "-m", "pytest", "--perf-only", "--benchmark-quiet"]
+    if strict:
+        command.append("--perf-strict")
     if dataset:
         command += ["--perf-dataset", dataset]
     return [*command, *_selection(settings, only)]

@@ -24,10 +24,12 @@ from perfdata.errors import (
     ElsewhereError,
     PerfdataError,
     PrivilegesError,
+    ProjectCodeError,
     RefusedError,
 )
 from perfdata.tasks.output import options_for_keywords
 from perfdata.temporary import FULL
+from perfdata.tracebacks import VARIABLE as TRACEBACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT = "how long to wait for locks held by others: 10s (the default), 500ms, 1min"
 AS_SUPERUSER = "run code of other roles (checks, defaults, indexes) with this role's rights"
-_NO_PROJECT = "no project is configured: set project in [tool.perfdata] of pyproject.toml"
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|min)?", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0}
@@ -81,8 +82,10 @@ class Task(invoke.tasks.Task[Callable[..., None]]):
 
     @property
     def full_name(self) -> str:
-        """The name with its namespace, which is the body's module."""
-        return f"{self.body.__module__.rpartition('.')[2]}.{self.name}"
+        """The name with its namespace: the body's module, or what its name begins with."""
+        module = self.body.__module__.rpartition(".")[2]
+        namespace = module.removesuffix(f"_{self.name}")
+        return f"{namespace}.{self.name}" if namespace != self.name else str(self.name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the body; raise invoke's Exit for every PerfdataError."""
@@ -105,11 +108,18 @@ class Task(invoke.tasks.Task[Callable[..., None]]):
             else:
                 names = example(settings := load_settings())
                 if not names:
-                    none = "there is none yet" if settings.configured else _NO_PROJECT
-                    raise ConfigError(f"{needed}, and {none}")
+                    raise _nothing_to_name(needed, settings)
             hint = f"; there are: {', '.join(names)}" if len(names) > 1 else ""
             command = f"{program_name()} {self.full_name} --{option} {names[0]}"
             raise ConfigError(f"{needed}, for example: {command}{hint}")
+
+
+def _nothing_to_name(needed: str, settings: Settings) -> ConfigError:
+    from perfdata.project import NO_PROJECT_REMEDY, no_project_reason
+
+    if settings.project is not None:
+        return ConfigError(f"{needed}, and there is none yet")
+    return ConfigError(f"{needed}, and {no_project_reason(settings)}", remedy=NO_PROJECT_REMEDY)
 
 
 def task(
@@ -133,6 +143,8 @@ def _exit_codes() -> Iterator[None]:
     try:
         yield
     except PerfdataError as error:
+        if isinstance(error, ProjectCodeError) and os.environ.get(TRACEBACK):
+            print(error.traceback, file=sys.stderr)
         raise Exit(f"error: {_in_one_line(error)}", code=Code.ERROR) from error
     except KeyboardInterrupt:
         raise Exit("interrupted", code=Code.INTERRUPTED) from None
@@ -155,7 +167,7 @@ def discard_output() -> None:
 
 
 def _in_one_line(error: PerfdataError) -> str:
-    """Join a message to one line; statements to copy keep lines of their own."""
+    """Join a message to one line; statements to copy keep their lines."""
     text = options_for_keywords(str(error))
     return text if isinstance(error, (ElsewhereError, PrivilegesError)) else " ".join(text.split())
 
@@ -235,10 +247,12 @@ def untouched_target(settings: Settings) -> Target:
 
 def configured_project(target: Target, purpose: str) -> Project:
     """Return the target's project; without one raise a ConfigError that names ``purpose``."""
+    from perfdata.project import NO_PROJECT_REMEDY, no_project_reason
+
     if target.project is None:
         raise ConfigError(
-            f"{purpose} needs a project, and none is configured for {target.described()}: "
-            "set project in [tool.perfdata] of pyproject.toml"
+            f"{purpose} needs a project: {no_project_reason(target.settings)}",
+            remedy=NO_PROJECT_REMEDY,
         )
     return target.project
 

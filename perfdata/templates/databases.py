@@ -210,6 +210,12 @@ def write_mark(link: Link, name: str, text: str, mark: Mark) -> str:
     return comment
 
 
+def remove_mark(link: Link, name: str, text: str) -> None:
+    """Set a database's comment to a user's text only."""
+    comment = sql.Literal(text or None)
+    link.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), comment))
+
+
 def mark_made(link: Link, name: str) -> None:
     """Mark a new database as owned by perfdata."""
     write_mark(link, name, "", Mark(Kind.MADE, database_oid(link, name), name))
@@ -235,13 +241,6 @@ def unfinished_databases(link: Link, number: int) -> list[Database]:
         for database in list_databases(link)
         if database.removable and database.unfinished_for(number)
     ]
-
-
-def is_owned(link: Link) -> bool:
-    """Tell whether perfdata owns the database of a link, and may replace it."""
-    ((oid, name, comment),) = link.rows(_CURRENT)
-    mark = read_mark(comment, oid, link.server_identifier)
-    return mark is not None and mark.kind is Kind.MADE and mark.fits(name)
 
 
 def is_target(link: Link, target: TargetDatabase) -> bool:

@@ -10,6 +10,10 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _BEGINS = "perfdata: "
 # New databases have this connection limit until their comment is set. With the name, it identifies
@@ -22,7 +26,11 @@ CLONE_PREFIX = "perfdata_clone_"
 NAME_MAX_BYTES = 63
 # 128 bits of a sha256, which makes a name of 50 bytes.
 _KEY_DIGITS = 32
+_SPAN = 2  # the first and the last number
 _REPLACED = re.compile(r"_before_(\d{8}_\d{6}(?:_\d+)?)\Z")
+# 48 bits of a sha256, and a number where databases are parked at the same state.
+_STATE_DIGITS = 12
+_NUMBER = re.compile(r"_(\d{1,9})\Z", re.ASCII)
 
 
 class Kind(Enum):
@@ -32,6 +40,7 @@ class Kind(Enum):
     WORK = "work"  # unfinished; garbage once its process has ended
     TEMPLATE = "template"  # finished, to be cloned
     BEFORE = "before"  # replaced by a restore, kept until garbage is collected
+    PARKED = "parked"  # the embedded database of other migrations, kept to be used again
     PERF = "perf"  # a template for perf tests
     CLONE = "clone"  # a clone of that, for one test
 
@@ -52,7 +61,9 @@ class Mark:
         first: whether a replaced database was not made by perfdata, or has unique contents.
         lost: the rows of a replaced database, by table, that the new one does not have.
         changed: whether a replaced database may have been written to during the restore.
+        state: a hash of what the tables of a parked database were made from.
         server: the server's system identifier; 0 in marks of earlier versions.
+        loads, migrations, filled: which rows perfdata wrote (see load.provenance).
     """
 
     kind: Kind
@@ -65,17 +76,24 @@ class Mark:
     lost: str = ""
     changed: bool = False
     server: int = 0
+    loads: Sequence[Sequence[int]] = ()
+    migrations: Sequence[Sequence[int]] = ()
+    filled: Sequence[str] = ()
+    state: str = ""
 
     @property
     def valid(self) -> bool:
         """Whether every field has its type; users can edit comments."""
-        texts = (self.target, self.key, self.snapshot, self.lost)
+        texts = (self.target, self.key, self.snapshot, self.lost, self.state)
         return (
             all(isinstance(text, str) for text in texts)
             and type(self.used) in {int, float}
             and isinstance(self.first, bool)
             and isinstance(self.changed, bool)
             and type(self.oid) is type(self.server) is int
+            and _all(self.filled, str)
+            and _are_spans(self.loads)
+            and _are_spans(self.migrations)
         )
 
     def fits(self, name: str) -> bool:
@@ -89,8 +107,26 @@ class Mark:
             return name.startswith(_PREFIXES[self.kind])
         if self.kind in {Kind.TEMPLATE, Kind.PERF}:
             return name == template_name(self.key)
+        if self.kind is Kind.PARKED:
+            number = _NUMBER.search(name)
+            return name in {
+                parked_name(self.target, self.state),
+                parked_name(self.target, self.state, int(number[1]) if number else 1),
+            }
         match = _REPLACED.search(name)
         return match is not None and name == replaced_name(self.target, match[1])
+
+
+def _all(values: object, kind: type) -> bool:
+    """Tell whether values from a comment are a list whose members are of a type."""
+    return isinstance(values, (list, tuple)) and all(type(value) is kind for value in values)
+
+
+def _are_spans(values: object) -> bool:
+    """Tell whether values from a comment are a list of first and last numbers."""
+    return isinstance(values, (list, tuple)) and all(
+        _all(span, int) and len(span) == _SPAN for span in values
+    )
 
 
 def parse_mark(comment: str | None) -> Mark | None:
@@ -137,6 +173,14 @@ def template_name(key: str) -> str:
 
 def replaced_name(target: str, stamp: str) -> str:
     """Return a name for a replaced database: its old one, cut to fit, and a time stamp."""
-    tail = f"_before_{stamp}"
+    return _suffixed(target, f"_before_{stamp}")
+
+
+def parked_name(target: str, state: str, number: int = 1) -> str:
+    """Return the name of a parked database; ``number`` distinguishes those of the same state."""
+    return _suffixed(target, f"_at_{state[:_STATE_DIGITS]}" + (f"_{number}" if number > 1 else ""))
+
+
+def _suffixed(target: str, tail: str) -> str:
     room = NAME_MAX_BYTES - len(tail.encode())
     return target.encode()[:room].decode(errors="ignore") + tail

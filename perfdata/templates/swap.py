@@ -140,7 +140,12 @@ def swap(
         mark = read_mark(wanted.comment, target.oid, link.server_identifier)
         made = mark is not None and mark.kind is Kind.MADE and mark.fits(target.name)
         first = bool(lost) or changed or not made
-        write_mark(link, target.name, text, Mark(Kind.MADE, new.oid, target.name, template.key))
+        own = Mark(Kind.MADE, new.oid, target.name, template.key)
+        if template.mark is not None:
+            own = replace(own, loads=template.mark.loads, filled=template.mark.filled)
+        if made and mark is not None:  # the template has all rows of the other tables
+            own = replace(own, loads=[*mark.loads, *own.loads], migrations=mark.migrations)
+        write_mark(link, target.name, text, own)
         replaced = Mark(
             Kind.BEFORE, target.oid, target.name, used=now, first=first, lost=lost, changed=changed
         )

@@ -31,7 +31,7 @@ from perfdata.templates.marks import CLONE_PREFIX, UNMARKED_LIMIT, Kind, Mark, t
 from perfdata.templates.properties import apply_properties, read_properties
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from perfdata.postgres.link import Link
     from perfdata.templates.databases import TargetDatabase
@@ -76,12 +76,22 @@ def clone(
     ``checkpoint_is_cheap`` says that nothing was loaded recently, so that a checkpoint is cheap.
     Raises RefusedError, naming them, if sessions are open in the source.
     """
-    name = f"{work_prefix(lock_number(target.name))}{secrets.token_hex(6)}"
+    name = work_name(target)
     terminate = target.terminate and source.oid == target.oid
     with without_sessions(
         target.link, target.conninfo, source.oid, source.name, terminate=terminate
     ):
         create_clone(target, source, name, checkpoint_is_cheap=checkpoint_is_cheap)
+    return mark_work(target, name)
+
+
+def work_name(target: TargetDatabase) -> str:
+    """Return a new name for unfinished work for a target."""
+    return f"{work_prefix(lock_number(target.name))}{secrets.token_hex(6)}"
+
+
+def mark_work(target: TargetDatabase, name: str) -> Database:
+    """Mark a new database as unfinished work for a target."""
     oid = database_oid(target.link, name)
     comment = write_mark(target.link, name, "", Mark(Kind.WORK, oid, target.name))
     return Database.new(target.link, oid, name, comment)
@@ -135,11 +145,21 @@ def open_work(link: Link, work: Database) -> None:
 
 
 def seal_template(
-    target: TargetDatabase, work: Database, key: str, snapshot: str, kind: Kind = Kind.TEMPLATE
+    target: TargetDatabase,
+    work: Database,
+    key: str,
+    snapshot: str,
+    kind: Kind = Kind.TEMPLATE,
+    *,
+    loads: Sequence[Sequence[int]] = (),
+    filled: Sequence[str] = (),
 ) -> Database:
-    """Make a finished database the template of a key, in one transaction."""
+    """Make a finished database the template of a key, in one transaction.
+
+    ``loads`` and ``filled`` tell which rows were loaded (see Mark).
+    """
     link, name = target.link, template_name(key)
-    mark = Mark(kind, work.oid, target.name, key, snapshot, time.time())
+    mark = Mark(kind, work.oid, target.name, key, snapshot, time.time(), loads=loads, filled=filled)
     # Our own sessions are closed and end by themselves; other sessions are terminated.
     others = bool(remaining_sessions(link, work.oid))
     with (
@@ -172,6 +192,13 @@ def replaced_databases(found: list[Database], target: str) -> list[Database]:
     """Return the databases that restores of a target have replaced, oldest first."""
     marked = _marked(found, target, Kind.BEFORE)
     marked.sort(key=lambda pair: (pair[0].used, pair[1].name))
+    return [database for _, database in marked]
+
+
+def parked_databases(found: list[Database], target: str) -> list[Database]:
+    """Return the parked databases of a target, the last used first."""
+    marked = _marked(found, target, Kind.PARKED)
+    marked.sort(key=lambda pair: (-pair[0].used, pair[1].name))
     return [database for _, database in marked]
 
 

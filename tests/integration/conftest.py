@@ -36,6 +36,7 @@ from tests.integration.fresh_shop import (  # noqa: F401  fixtures
     shop,
 )
 from tests.integration.inner import Pytest
+from tests.integration.unflagged_shop import owned_shop, shop_elsewhere  # noqa: F401  fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -88,8 +88,9 @@ def shop(empty_url: str, settings: Settings, maintenance: str) -> Iterator[str]:
     name = database_of(empty_url)
     with psycopg.connect(maintenance, autocommit=True) as connection:
         for one in list_databases(PsycopgLink(connection)):
+            mark = one.mark or one.invalid_mark
             unfinished = one.unfinished_for(lock_number(name))
-            if unfinished or (one.name != name and one.mark and one.mark.target == name):
+            if unfinished or (one.name != name and mark and mark.target == name):
                 connection.execute(f'ALTER DATABASE "{one.name}" IS_TEMPLATE false')
                 connection.execute(f'DROP DATABASE "{one.name}" WITH (FORCE)')
 

@@ -8,6 +8,8 @@ import pytest
 import perfdata
 from perfdata import ConfigError, Settings
 from perfdata.config import unknown_variables
+from perfdata.project import find_project, load_project
+from tests.projects import no_project
 
 
 def write(folder: Path, text: str) -> Path:
@@ -27,11 +29,24 @@ def test_the_nearest_pyproject_with_the_table_is_the_root(tmp_path: Path) -> Non
     assert third.home == tmp_path / ".perfdata"
 
 
-def test_without_a_table_the_bundled_project_is_there(tmp_path: Path) -> None:
+def test_without_a_table_there_is_no_project(tmp_path: Path) -> None:
+    """The bundled one is used only where it is named."""
     settings = Settings.load(tmp_path, {})
     assert settings.configured is False
-    assert settings.project == "perfdata.welfare:project"
+    assert settings.project is None
     assert settings.root == tmp_path
+    assert find_project(settings) is None
+    with pytest.raises(ConfigError) as caught:
+        load_project(settings)
+    assert str(caught.value) == no_project(tmp_path)
+    unnamed = Settings.load(write(tmp_path, "[tool.perfdata]\n"), {})
+    with pytest.raises(ConfigError, match=r"\.toml has no key project\. Run: perfdata init"):
+        load_project(unnamed)
+
+
+def test_the_environment_can_name_the_bundled_project(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path, {"PERFDATA_PROJECT": "perfdata.welfare"})
+    assert load_project(settings).name == "welfare"
 
 
 def test_the_flag_and_the_tables_to_take_whole_are_named(tmp_path: Path) -> None:
@@ -76,8 +91,8 @@ def test_a_variable_that_is_no_setting_is_named_with_the_near_one() -> None:
     assert unknown_variables(environ) == []
     assert unknown_variables({**environ, "PERFDATA_DATABSE_URL": "x", "PERFDATA_QUIET": "1"}) == [
         "PERFDATA_DATABSE_URL is not a setting of perfdata; did you mean PERFDATA_DATABASE_URL?",
-        "PERFDATA_QUIET is not a setting of perfdata; there are: PERFDATA_DATABASE_URL, "
-        "PERFDATA_HOME, PERFDATA_PG_BIN, PERFDATA_ALLOW",
+        "PERFDATA_QUIET is not a setting of perfdata; there are: PERFDATA_PROJECT, "
+        "PERFDATA_DATABASE_URL, PERFDATA_HOME, PERFDATA_PG_BIN, PERFDATA_ALLOW",
     ]
 
 
@@ -89,6 +104,22 @@ def test_a_variable_that_is_no_setting_is_named_with_the_near_one() -> None:
         ("[tool.perfdata]\nallow = [1]\n", "allow must be a list of strings"),
         ("[tool.perfdata]\nhome = 1\n", "home must be a string, not a int"),
         ("[tool]\nperfdata = 1\n", "tool.perfdata is not a table"),
+        ("[tool.perfdata]\nenvironment = 'x'\n", "must be a table of strings, not a str"),
+        (
+            "[tool.perfdata]\nenvironment = {A = '{uri}'}\n",
+            "environment.A has an unknown placeholder {uri}; there are {url}, {host}, {port}, "
+            "{user}, {password}, {database}",
+        ),
+        ("[tool.perfdata]\nenvironment = {A = '{url!r}'}\n", "unknown placeholder {url!r}"),
+        ("[tool.perfdata]\nenvironment = {A = '{url.x}'}\n", "unknown placeholder {url.x}"),
+        ("[tool.perfdata]\nenvironment = {A = '{}'}\n", "unknown placeholder {}"),
+        ("[tool.perfdata]\nenvironment = {A = '{url'}\n", "a brace that is no placeholder is"),
+        (
+            "[tool.perfdata]\nenvironment = {PORT = 5432}\n",
+            "environment.PORT must be a string, not a int; there are the placeholders {url}, ",
+        ),
+        ("[tool.perfdata]\nenvironment = {PERFDATA_HOME = 'x'}\n", "is not a variable that an"),
+        ("[tool.perfdata]\nenvironment = {'A=B' = 'x'}\n", "is not a variable that an"),
         ("[tool.perfdata\n", "can't be read"),
     ],
 )
@@ -98,6 +129,24 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, said: str) -> None:
         Settings.load(tmp_path, {})
     assert said in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_the_variables_of_an_application_are_read(tmp_path: Path) -> None:
+    plain = Settings.load(write(tmp_path / "plain", "[tool.perfdata]\n"), {})
+    assert (plain.environment, plain.gives_address) == ({}, False)
+    text = "[tool.perfdata.environment]\nJSON = '{{}}'\nMODE = 'perf'\n"
+    fixed = Settings.load(write(tmp_path / "fixed", text), {})
+    assert (fixed.environment, fixed.gives_address) == ({"JSON": "{{}}", "MODE": "perf"}, False)
+    given = Settings.load(write(tmp_path / "given", f"{text}A = 'x{{host}}y'\n"), {})
+    assert given.gives_address is True
+    assert "MODE" not in repr(given)
+
+
+def test_no_message_shows_a_variables_value(tmp_path: Path) -> None:
+    write(tmp_path, "[tool.perfdata]\nenvironment = {A = 'secret{x}'}\n")
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(tmp_path, {})
+    assert "secret" not in str(caught.value)
 
 
 def test_the_home_ignores_itself_in_git(tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ import pytest
 from invoke.collection import Collection
 
 from perfdata.tasks import dataset, db, perf, snapshot
+from perfdata.tasks.init import init
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + DOCS
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
-TASKS = Collection(dataset, db, perf, snapshot)
+TASKS = Collection(dataset, db, perf, snapshot, init)
 
 
 def text_of(page: Path) -> str:

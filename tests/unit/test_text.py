@@ -123,7 +123,7 @@ def home(tmp_path: Path) -> Path:
         ("snapshot.info --name s3", "owned"),
         ("snapshot.verify --name s1", "good"),
         ("snapshot.diff --name s1 --other s2", "# #[error]c"),
-        ("snapshot.key --name 10_offices --against s1", "owned"),
+        ("--project perfdata.welfare snapshot.key --name 10_offices --against s1", "owned"),
     ],
 )
 def test_what_a_snapshot_says_of_itself_is_printed_harmless(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from perfdata.perf.capture.call_sites import CallSite
 from perfdata.perf.capture.plans import from_message, without_inner
-from perfdata.perf.capture.statements import COMMENTS, Values, explainable, fingerprint, values_of
-from perfdata.perf.model import Misestimate, QueryPlan, Source, StatementCount
+from perfdata.perf.capture.statements import COMMENTS, explainable, fingerprint, values_of
+from perfdata.perf.model import Misestimate, QueryPlan, StatementCount
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -34,20 +36,6 @@ _LOCKS = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+UPDATE|UPDATE|(?:KEY\s+)?SHARE)\b", 
 _OWN = "auto_explain.log_min_duration"
 # psycopg's server-side cursors put this before their query.
 _DECLARE = re.compile(r'DECLARE "(?:[^"]|"")*" (?:(?:NO )?SCROLL )?CURSOR (?:WITH HOLD )?FOR ')
-
-
-@dataclass
-class _CallSite:
-    """The calls from one line of the application, and their values."""
-
-    calls: int = 0
-    values: set[Values] = field(default_factory=set)
-
-    @property
-    def parts(self) -> int:
-        """How many value sets differ from an earlier one only in their long lists."""
-        outside = [value.outside for value in self.values if value.outside is not None]
-        return len(outside) - len(set(outside))
 
 
 @dataclass
@@ -82,7 +70,7 @@ class RunningCount:
     calls: int = 0
     rows: int = 0
     ended: bool = False  # at least one call succeeded
-    sites: dict[Caller, _CallSite] = field(default_factory=dict)
+    sites: dict[Caller, CallSite] = field(default_factory=dict)
     plans: dict[tuple[str, tuple[str, ...]], _PlanCount] = field(default_factory=dict)
     misestimates: dict[str, Misestimate] = field(default_factory=dict)
 
@@ -97,9 +85,7 @@ class RunningCount:
         self.calls += other.calls
         self.rows += other.rows
         for caller, site in other.sites.items():
-            mine = self.sites.setdefault(caller, _CallSite())
-            mine.calls += site.calls
-            mine.values |= site.values
+            self.sites.setdefault(caller, CallSite()).merge(site)
         for key, plan in other.plans.items():
             self.plans.setdefault(key, _PlanCount()).add(plan.calls, plan)
         self._keep_worst(other.misestimates.values())
@@ -118,8 +104,8 @@ class StatementCounter:
     """
 
     def __init__(self, callers: Callers | None, after: Collection[str] = ()) -> None:
-
         self._callers = callers
+        self._numbers = itertools.count()
         self.after = after
         self._counts: dict[str, RunningCount] = {}
         self._states: dict[int, _ConnectionState] = {}
@@ -145,11 +131,10 @@ class StatementCounter:
         count = state.last = self._counts.setdefault(query, RunningCount())
         state.text = query
         count.calls += 1
-        caller = self._callers.find() if self._callers else None
-        if caller is not None:
-            site = count.sites.setdefault(caller, _CallSite())
-            site.calls += 1
-            site.values.add(values_of(query, parameters, many=many))
+        stack = self._callers.stack() if self._callers else ()
+        if stack:
+            site = count.sites.setdefault(stack[0].caller, CallSite())
+            site.add(next(self._numbers), stack, values_of(query, parameters, many=many))
         return count
 
     def _state(self, connection: Any) -> _ConnectionState:
@@ -267,10 +252,7 @@ def _statement(key: str, text: str, count: RunningCount) -> StatementCount:
         text,
         count.calls,
         count.rows,
-        tuple(
-            Source(*caller, site.calls, len(site.values), site.parts)
-            for caller, site in count.sites.items()
-        ),
+        tuple(site.source(caller) for caller, site in count.sites.items()),
         tuple(
             QueryPlan(signature, **vars(plan), query=query)
             for (query, signature), plan in count.plans.items()

@@ -50,6 +50,7 @@ class Capture:
         self._engine = engine
         self._messages = PlanMessages(self.counter)
         self._paused = False
+        self._streamed = False  # rows whose number the driver does not report
 
     def __enter__(self) -> Self:
         from sqlalchemy import event
@@ -81,6 +82,14 @@ class Capture:
         if self.facts.plans is not PlanSource.NONE and self.counter.lacks_plans:
             return "some statements ran in a session, or after a ROLLBACK, that reports no plans"
         return ""
+
+    @property
+    def incomplete_counters(self) -> tuple[str, ...]:
+        """The counters that lack something that was sent."""
+        if self.counter.unmatched:
+            return ("queries", "rows", "temp_blocks")
+        rows = ("rows",) if self._streamed else ()
+        return (*rows, "temp_blocks") if self.counter.lacks_plans else rows
 
     def flush(self, connection: Connection) -> None:
         """Make a session send the plan of its last statement, which waits for the next one."""
@@ -151,6 +160,7 @@ class Capture:
         elif hasattr(driver, "itersize"):
             count_fetched(driver, count)
         elif getattr(cursor, "server_side", False):
+            self._streamed = True
             self.unseen.add(
                 "streamed rows are not counted: the driver does not report their number"
             )

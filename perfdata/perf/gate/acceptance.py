@@ -110,8 +110,8 @@ def _acceptance(result: ScenarioResult, root: Path) -> Acceptance:
         return _made(new, path, BaselineChange.CHANGED, (str(error),))
     if old is None:
         return _made(new, path, BaselineChange.NEW, ())
-    # A changed dataset with the same counts is no change: a comment in its code suffices for that.
-    if to_text(replace(old, data=new.data)) == to_text(new) and (old.data or not new.data):
+    # Data that changed alone is kept too, so that a later failure names only what changed since.
+    if to_text(old) == to_text(replace(new, data=new.data or old.data)):
         return _made(old, path, BaselineChange.SAME, ())
     if new.plan_source is PlanSource.NONE is not old.plan_source:
         raise RefusedError(_disarming(result))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from perfdata.config import command
 from perfdata.perf.capture.plans import side_by_side
-from perfdata.perf.gate.regressions import change, shorten
+from perfdata.perf.gate.excerpts import shorten
+from perfdata.perf.gate.regressions import change
 from perfdata.perf.model import FindingKind, PlanSource, Verdict, broken_budgets
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from perfdata.perf.model import BrokenBudget, Finding, ScenarioResult, StatementCount
 
-_SHOWN_TEXT = 400  # characters of a statement in a list
+_SHOWN_TEXT = 200  # characters of a statement in a list
 _LISTED = 20  # statements
 _BAR = " │ "
 # Failures relative to the baseline: only these are fixed by accepting.
@@ -28,6 +29,7 @@ _AGAINST_BASELINE = {
 # Failures that do not depend on the baseline, and the budgets that they exceed.
 _LIMITS = {FindingKind.REPEATED: "max_repeats", FindingKind.GROWTH: "max_growth"}
 _CAUSES = {FindingKind.SETTINGS, FindingKind.DATA}
+_UNJUDGED = {FindingKind.NOT_COMPARED, FindingKind.NOT_JUDGED}
 
 
 def accept_command(root: Path, scenario: str = "") -> str:
@@ -42,14 +44,18 @@ def is_acceptable(finding: Finding) -> bool:
 
 def remaining_failures(result: ScenarioResult) -> Iterator[str]:
     """Describe the failures that accepting a result does not fix, and what does."""
-    found = [(broken.name, describe_budget(broken)) for broken in broken_budgets(result)]
-    limits = ((_LIMITS.get(finding.kind), finding) for finding in result.findings if finding.fails)
-    found += [(name, finding.message) for name, finding in limits if name]
-    for name, message in found:
+    for name, message in _exceeded_limits(result):
         yield (
             f"still fails: {message}; accepting does not fix this: change the code, or set {name} "
             "in the test's marker"
         )
+
+
+def _exceeded_limits(result: ScenarioResult) -> list[tuple[str, str]]:
+    """Return the marker's arguments that a result exceeds, each with what was found."""
+    found = [(broken.name, describe_budget(broken)) for broken in broken_budgets(result)]
+    limits = ((_LIMITS.get(finding.kind), finding) for finding in result.findings if finding.fails)
+    return [*found, *((name, finding.message) for name, finding in limits if name)]
 
 
 def failure_lines(result: ScenarioResult, root: Path, width: int) -> list[str]:
@@ -68,9 +74,17 @@ def failure_lines(result: ScenarioResult, root: Path, width: int) -> list[str]:
     if failures:
         lines += [f"  {cause}" for cause in _causes(result)]
     if any(map(is_acceptable, failures)):
-        command_line = accept_command(root, result.scenario)
-        lines.append(f"  if this is intended, accept it: {command_line}")
+        lines.append(f"  {_way_out(result, root)}")
     return lines
+
+
+def _way_out(result: ScenarioResult, root: Path) -> str:
+    """Name the command that accepts the differences, unless the test would fail all the same."""
+    names = dict.fromkeys(name for name, _ in _exceeded_limits(result))
+    if not names:
+        return f"if this is intended, accept it: {accept_command(root, result.scenario)}"
+    limits = " and ".join(names)
+    return f"accepting this does not fix {limits}: change the code, or set {limits} in the marker"
 
 
 def _causes(result: ScenarioResult) -> list[str]:
@@ -139,14 +153,22 @@ def _counts(statement: StatementCount, *, has_plans: bool) -> str:
 
 
 def notices(results: Sequence[ScenarioResult], root: Path) -> Iterator[str]:
-    """Yield notices on scenarios without a baseline and on improved ones."""
-    missing = [result for result in results if not result.accepted and result.baseline]
+    """Yield notices on scenarios without a baseline, on unjudged and on improved ones."""
+    missing = [
+        result
+        for result in results
+        if not result.accepted and result.baseline and result.verdict is not Verdict.REGRESSED
+    ]
     if missing:
         names = ", ".join(dict.fromkeys(result.scenario for result in missing))
         yield (
             f"NO BASELINE: {names}: not compared with an accepted run; review the counts, accept "
             f"them and commit: {accept_command(root)}"
         )
+    unjudged = [result for result in results if result.verdict is Verdict.NOT_JUDGED]
+    if unjudged:
+        names = ", ".join(dict.fromkeys(result.scenario for result in unjudged))
+        yield f"NOT JUDGED: {names}: the warnings say what could not be measured, and why"
     for result in results:
         if improved := list(_improved_counters(result)):
             command_line = accept_command(root, result.scenario)
@@ -167,8 +189,33 @@ def _improved_counters(result: ScenarioResult) -> Iterator[str]:
 
 
 def warning_lines(results: Sequence[ScenarioResult]) -> Iterator[str]:
-    """Yield the findings that do not fail: misestimates, and what could not be compared."""
+    """Yield the findings that do not fail, one line each: of misestimates the worst.
+
+    The others are in the results and in the report.
+    """
     for result in results:
+        who = f"{result.scenario} on {result.dataset}"
+        wrong = [each for each in result.findings if each.kind is FindingKind.MISESTIMATE]
         for finding in result.findings:
-            if finding.kind in {FindingKind.MISESTIMATE, FindingKind.NOT_COMPARED}:
-                yield f"{result.scenario} on {result.dataset}: {finding.message}"
+            if finding.kind in _UNJUDGED:
+                yield " ".join(f"{who}: {finding.message}".split())
+        if wrong:
+            more = f" (and {len(wrong) - 1} more)" if wrong[1:] else ""
+            yield f"{who}: {max(wrong, key=_factor).message}{more}"
+
+
+def _factor(misestimate: Finding) -> float:
+    estimated, actual = misestimate.old or 0, misestimate.new or 0
+    return max(estimated, actual) / max(1, min(estimated, actual))
+
+
+def unjudged_lines(result: ScenarioResult) -> list[str]:
+    """Describe what was asked for and could not be measured, one line each."""
+    who = f"{result.scenario} on {result.dataset}"
+    return [f"{who}: {message}" for message in unjudged_messages(result)]
+
+
+def unjudged_messages(result: ScenarioResult) -> list[str]:
+    """Return the messages on what was asked for and could not be measured."""
+    kind = FindingKind.NOT_JUDGED
+    return [finding.message for finding in result.findings if finding.kind is kind]

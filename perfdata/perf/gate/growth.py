@@ -92,18 +92,22 @@ def growth_findings(
 
 def unjudged_block() -> Finding:
     """Return the finding that the growth of a block, which runs once, cannot be judged."""
-    message = (
-        "max_growth could not be judged: a block of perf.measure() runs on one dataset only; "
-        "pass a function to perf() instead"
+    return unjudged_finding(
+        "max_growth",
+        "a block of perf.measure() runs on one dataset only; pass a function to perf() instead",
     )
-    return Finding(FindingKind.NOT_COMPARED, fails=False, message=message)
+
+
+def unjudged_finding(budget: str, why: str) -> Finding:
+    """Return the finding that a budget cannot be judged."""
+    message = f"{budget} could not be judged: {why}"
+    return Finding(FindingKind.NOT_JUDGED, fails=False, message=message)
 
 
 def _not_judged(name: str, points: Sequence[Point], not_captured: Sequence[str]) -> Finding:
     where = " and ".join(point.dataset for point in points if name not in point.counters)
     why = "; ".join(not_captured) or "plans could not be captured there"
-    message = f"max_growth of {name} could not be judged: not counted on {where} ({why})"
-    return Finding(FindingKind.NOT_COMPARED, fails=False, message=message)
+    return unjudged_finding(f"max_growth of {name}", f"not counted on {where} ({why})")
 
 
 def other_datasets(

@@ -11,6 +11,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 from perfdata.perf.gate.baselines import AcceptedPlan
+from perfdata.perf.gate.excerpts import shorten
 from perfdata.perf.model import Finding, FindingKind, PlanSource
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from perfdata.perf.gate.baselines import AcceptedStatement, Baseline
     from perfdata.perf.model import ScenarioResult, StatementCount
 
-_SHOWN_TEXT = 160  # characters of a statement in a one-line message
 # A new statement is paired with the most similar vanished one from this ratio on.
 _SIMILAR = 0.6
+_OTHER_CODE = {FindingKind.NEW_STATEMENT, FindingKind.VANISHED_STATEMENT}
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,14 @@ def compare_with_baseline(
     found = list(_statements(result, baseline, threshold))
     if not any(finding.fails for finding in found):
         found += _total(result, baseline, threshold)
-    if any(finding.fails for finding in found):
+    # Neither settings nor data make code send another statement.
+    explained = [finding for finding in found if finding.kind not in _OTHER_CODE]
+    if any(finding.fails for finding in explained):
         found += _settings(result, baseline)
-    if found:
+    if explained:
         found += _data(result, baseline)
     found += _not_compared(result, baseline)
     return sorted(found, key=lambda finding: not finding.fails)
-
-
-def shorten(text: str, length: int = _SHOWN_TEXT) -> str:
-    """Truncate a statement's text for a message."""
-    return text if len(text) <= length else f"{text[:length]}…"
 
 
 def change(old: float, new: float) -> str:
@@ -257,9 +255,11 @@ def _not_compared(result: ScenarioResult, baseline: Baseline) -> Iterator[Findin
     no_plans = result.plan_source is PlanSource.NONE or not result.same_layout
     if _judged(result, baseline) or (no_plans and baseline.plan_source is PlanSource.NONE):
         return
+    kind = FindingKind.NOT_JUDGED
     if no_plans:
         why = "; ".join(result.not_captured) or "they could not be captured"
     elif baseline.plan_source is PlanSource.NONE:
+        kind = FindingKind.NOT_COMPARED
         why = "it has none; accept this run, which has them"
     else:
         why = (
@@ -267,4 +267,4 @@ def _not_compared(result: ScenarioResult, baseline: Baseline) -> Iterator[Findin
             f"{baseline.plan_source.value}"
         )
     message = f"buffers and plans were not compared with the baseline: {why}"
-    yield Finding(FindingKind.NOT_COMPARED, fails=False, message=message)
+    yield Finding(kind, fails=False, message=message)

@@ -7,17 +7,22 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from perfdata.errors import BudgetExceededError, RegressedError
-from perfdata.perf.gate.advice import failure_lines
+from perfdata.errors import BudgetExceededError, NotJudgedError, RegressedError
+from perfdata.perf.gate.advice import failure_lines, unjudged_lines
 from perfdata.perf.gate.baselines import baseline_path, read_baseline
-from perfdata.perf.gate.growth import exponents, growth_findings, unjudged_block
+from perfdata.perf.gate.excerpts import shorten
+from perfdata.perf.gate.growth import (
+    exponents,
+    growth_findings,
+    unjudged_block,
+    unjudged_finding,
+)
 from perfdata.perf.gate.regressions import (
     DEFAULT_THRESHOLD,
     Threshold,
     compare_with_baseline,
-    shorten,
 )
-from perfdata.perf.model import Finding, FindingKind, PlanSource, broken_budgets
+from perfdata.perf.model import Finding, FindingKind, PlanSource, Verdict, broken_budgets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +31,12 @@ if TYPE_CHECKING:
     from perfdata.perf.gate.growth import Point
     from perfdata.perf.model import ScenarioResult, Source, StatementCount
 
+_NO_MEMORY = (
+    "Python's memory was not measured, which takes another run: a block runs once, as does what "
+    "writes without a clone; and no other tracemalloc may be active"
+)
 _INSERT = re.compile(r"\s*INSERT\b", re.IGNORECASE)
+_WARNED_TEXT = 100  # characters of a statement in a warning, which should fit on a line
 
 
 @dataclass(frozen=True)
@@ -34,13 +44,15 @@ class Judge:
     """Judges the results of a test.
 
     ``root`` is the project's folder, ``folder`` the folder of the test's file, which contains the
-    baselines; ``width`` is the terminal's, in columns.
+    baselines; ``width`` is the terminal's, in columns. With ``strict``, a result that could not be
+    judged fails too.
     """
 
     root: Path
     folder: Path
     threshold: Threshold = DEFAULT_THRESHOLD
     width: int = 80
+    strict: bool = False
 
     def judge(self, result: ScenarioResult, points: Sequence[Point] = ()) -> ScenarioResult:
         """Return the result with its findings.
@@ -72,11 +84,16 @@ class Judge:
         )
 
     def raise_failure(self, result: ScenarioResult) -> None:
-        """Raise RegressedError with all failures; BudgetExceededError if a budget is among them."""
+        """Raise RegressedError with all failures; BudgetExceededError if a budget is among them.
+
+        A strict judge raises NotJudgedError for what could not be measured.
+        """
         lines = failure_lines(result, self.root, self.width)
         if lines:
             kind = BudgetExceededError if broken_budgets(result) else RegressedError
             raise kind("\n".join(lines))
+        if self.strict and result.verdict is Verdict.NOT_JUDGED:
+            raise NotJudgedError("\n".join(unjudged_lines(result)))
 
 
 def _shown(path: Path, root: Path) -> str:
@@ -108,10 +125,11 @@ def _is_batch(statement: StatementCount) -> bool:
 
 def _repeat(statement: StatementCount, source: Source, limit: int) -> Finding:
     different = source.different - source.parts
+    loop = f", called in a loop at {source.loop}," if source.loop else ""
     return Finding(
         FindingKind.REPEATED,
         fails=True,
-        message=f"N+1: {source} sent one statement {source.calls:,} times with {different:,} "
+        message=f"N+1: {source}{loop} sent one statement {source.calls:,} times with {different:,} "
         f"different parameters (max_repeats is {limit}): {shorten(statement.text)}",
         statement=statement.text,
         fingerprint=statement.fingerprint,
@@ -126,7 +144,7 @@ def _misestimates(result: ScenarioResult) -> Iterator[Finding]:
                 FindingKind.MISESTIMATE,
                 fails=False,
                 message=f"misestimate: {wrong.node} estimated {wrong.estimated:,} rows, returned "
-                f"{wrong.actual:,}: {shorten(statement.text)}",
+                f"{wrong.actual:,}: {shorten(statement.text, _WARNED_TEXT)}",
                 statement=statement.text,
                 fingerprint=statement.fingerprint,
                 old=wrong.estimated,
@@ -135,19 +153,24 @@ def _misestimates(result: ScenarioResult) -> Iterator[Finding]:
 
 
 def _not_judged(result: ScenarioResult) -> Iterator[Finding]:
-    """Find the budgets that could not be judged, as their counters are missing."""
+    """Find the budgets that could not be judged, as what they limit was not measured."""
     no_plans = result.plan_source is PlanSource.NONE
+    incomplete = result.incomplete_counters
     unjudged = {
+        "max_queries": "queries" in incomplete,
+        "max_rows": "rows" in incomplete,
         "max_buffers": no_plans or not result.same_layout,
-        "max_temp_blocks": no_plans,
+        "max_temp_blocks": no_plans or "temp_blocks" in incomplete,
         "max_growth": not result.same_layout,
     }
+    exceeded = {broken.name for broken in broken_budgets(result)}
     names = [
         name
         for name, is_so in unjudged.items()
-        if is_so and getattr(result.budgets, name) is not None
+        if is_so and getattr(result.budgets, name) is not None and name not in exceeded
     ]
     if names:
         why = "; ".join(result.not_captured) or "plans could not be captured"
-        message = f"{' and '.join(names)} could not be judged: {why}"
-        yield Finding(FindingKind.NOT_COMPARED, fails=False, message=message)
+        yield unjudged_finding(" and ".join(names), why)
+    if result.budgets.max_memory_mb is not None and result.memory_bytes is None:
+        yield unjudged_finding("max_memory_mb", _NO_MEMORY)

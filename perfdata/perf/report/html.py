@@ -43,6 +43,7 @@ _MARKS = {
     Verdict.REGRESSED: "✗",
     Verdict.UNSTABLE: "?",
     Verdict.NO_BASELINE: "–",
+    Verdict.NOT_JUDGED: "!",
 }
 _SOURCES = {
     PlanSource.AUTO_EXPLAIN: "auto_explain, for the counted executions",
@@ -111,6 +112,8 @@ def headline(results: Results) -> str:
     verdicts = Counter(result.verdict for result in results.scenarios)
     regressed, new = verdicts[Verdict.REGRESSED], verdicts[Verdict.NO_BASELINE]
     parts = [f"{regressed} of {total} regressed" if regressed else f"{total}, none regressed"]
+    if unjudged := verdicts[Verdict.NOT_JUDGED]:
+        parts.append(f"{unjudged} not judged")
     if new:
         parts.append(f"{new} without a baseline")
     if results.failures:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from perfdata.perf.gate.advice import failure_lines, notices, warning_lines
 from perfdata.perf.model import Verdict, broken_budgets
-from perfdata.perf.report.terminal import counted, seconds
+from perfdata.perf.report.terminal import counted, median_time
 from perfdata.text import blank_out, make_printable
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def markdown(
     ``root`` is the project's folder.
     """
     regressed = [result for result in results if result.verdict is Verdict.REGRESSED]
-    parts = [f"## {_headline(len(results), len(regressed), len(failures))}"]
+    unjudged = sum(result.verdict is Verdict.NOT_JUDGED for result in results)
+    parts = [f"## {_headline(len(results), len(regressed), len(failures), unjudged)}"]
     if results:
         parts.append("\n".join([_HEAD, *map(_row, results)]))
     lines = [*notices(results, root), *warning_lines(results)]
@@ -51,14 +52,16 @@ def markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def _headline(scenarios: int, regressed: int, failures: int) -> str:
+def _headline(scenarios: int, regressed: int, failures: int, unjudged: int) -> str:
     total = f"{scenarios} scenario{'' if scenarios == 1 else 's'}"
+    not_judged = [f"{unjudged} not judged"] if unjudged else []
     if not (regressed or failures):
-        return f"✅ {total}, none regressed"
+        mark = _WARNING if unjudged else "✅"
+        return f"{mark} {', '.join([total, 'none regressed', *not_judged])}"
     parts = [f"{regressed} of {total} regressed"] if regressed else []
     if failures:
         parts.append("a test failed" if failures == 1 else f"{failures} tests failed")
-    return f"❌ {', '.join(parts)}"
+    return f"❌ {', '.join([*parts, *not_judged])}"
 
 
 def _row(result: ScenarioResult) -> str:
@@ -74,7 +77,7 @@ def _row(result: ScenarioResult) -> str:
         count("queries"),
         count("rows"),
         count("buffers"),
-        "–" if result.time is None else seconds(result.time.median_s),
+        "–" if result.time is None else median_time(result.time),
         f"{_MARKS.get(result.verdict, _WARNING)} {result.verdict.value}",
     )
     return f"| {' | '.join(cells)} |"

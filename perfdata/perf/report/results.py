@@ -129,6 +129,7 @@ def result_from_json(document: Mapping[str, Any]) -> ScenarioResult:
         plan_source=PlanSource(document["plan_source"]),
         same_layout=document.get("same_layout", True),
         not_captured=tuple(document["not_captured"]),
+        incomplete_counters=tuple(document.get("incomplete_counters", ())),
         memory_bytes=document["memory_bytes"],
         growth=dict(document["growth"]),
         baseline=document["baseline"],

@@ -10,7 +10,7 @@ from perfdata.perf.model import Verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perfdata.perf.model import ScenarioResult
+    from perfdata.perf.model import ScenarioResult, TimeStats
 
 _COLOURS = {
     Verdict.OK: "green",
@@ -18,6 +18,7 @@ _COLOURS = {
     Verdict.REGRESSED: "bold red",
     Verdict.UNSTABLE: "yellow",
     Verdict.NO_BASELINE: "yellow",
+    Verdict.NOT_JUDGED: "yellow",
 }
 _COUNTERS = ("queries", "rows", "buffers", "temp_blocks")
 _GAP = 2
@@ -100,7 +101,7 @@ def _cell(result: ScenarioResult, heading: str) -> str:
         "scenario": result.scenario,
         "dataset": result.dataset,
         "memory": "-" if memory is None else f"{memory / 2**20:.1f} MiB",
-        "time": "-" if result.time is None else seconds(result.time.median_s),
+        "time": "-" if result.time is None else median_time(result.time),
         "verdict": result.verdict.value,
     }[heading]
 
@@ -112,6 +113,12 @@ def counted(result: ScenarioResult, name: str) -> str:
         return "-"
     difference = found - result.accepted_counters.get(name, found)
     return f"{found:,} ({difference:+,})" if difference else f"{found:,}"
+
+
+def median_time(time: TimeStats) -> str:
+    """Format the median, with the number of fresh clones that it took: ``31.2 ms (5 clones)``."""
+    clones = f" ({time.fresh_clones} clones)" if time.fresh_clones else ""
+    return seconds(time.median_s) + clones
 
 
 def seconds(duration_s: float) -> str:

@@ -28,7 +28,7 @@ from perfdata.perf.scenario.runners import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -53,7 +53,8 @@ class Perf:
     """Runs scenarios on one dataset.
 
     ``perf(scenario, *args, **kwargs)`` calls ``scenario(session, *args, **kwargs)``; the marker's
-    ``on`` replaces the session by an engine or a psycopg connection. The scenario runs once to
+    ``on`` replaces the session by an engine or a psycopg connection, and its ``session`` names the
+    keyword argument by which it is passed. The scenario runs once to
     warm up, once counted, and then in timed rounds. A scenario that writes is counted in its first
     run, because each run changes the tables' physical layout. Every run starts with an empty
     session, and all its changes are undone, including commits. ``perf.measure()`` counts a block
@@ -74,7 +75,7 @@ class Perf:
         self._options = options
         self._database = database
         self._recorder = Recorder(options, database, judge, benchmark, results)
-        self._callers = Callers(database.root)
+        self._callers = Callers(database.root, options.own_packages)
         self._loop = EventLoop()
         self._timed = False
 
@@ -95,9 +96,12 @@ class Perf:
         ConfigError for something that is not a scenario or a second scenario in a test.
         """
         __tracebackhide__ = True  # the traceback should end at the test's line
-        self._check(scenario)
+        keyword = self._options.keyword
+        self._check(scenario, kwargs)
 
         def call(on: Any) -> T:
+            if keyword:
+                return scenario(*args, **{keyword: on}, **kwargs)
             return scenario(on, *args, **kwargs)
 
         asynchronous = is_coroutine_function(scenario)
@@ -111,7 +115,7 @@ class Perf:
             if runner.can_repeat(wrote=wrote):
                 runner.disable_plans(wrote=wrote)
                 memory = self._memory(runner, duration_s)
-                times = self._time(runner, self._rounds(duration_s))
+                times = self._time(runner, duration_s)
         finally:
             runner.close()
         result = self._recorder.result(_scenario_name(self._options, scenario), capture)
@@ -150,7 +154,8 @@ class Perf:
         if self._options.on == "psycopg":
             return PsycopgRunner(database.url, database.databases, call, loop)
         if loop is not None:
-            return AsyncSessionRunner(database.url, database.driver, loop, call)
+            kind = database.async_session_class
+            return AsyncSessionRunner(database.url, database.driver, loop, call, kind)
         return SessionRunner(session, call)
 
     def _points(
@@ -206,10 +211,15 @@ class Perf:
             tracemalloc.stop()
             runner.undo()
 
-    def _check(self, scenario: Callable[..., Any]) -> None:
+    def _check(self, scenario: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
         __tracebackhide__ = True
         if not callable(scenario):
             raise ConfigError(f"perf() takes a function of a session, not {scenario!r}")
+        if (keyword := self._options.keyword) in kwargs:
+            raise ConfigError(
+                f"perf(…, {keyword}=…) passes the argument that perf() itself passes, as "
+                f'the marker says session="{keyword}": leave it out'
+            )
         if self._timed:
             raise ConfigError(
                 "perf() was already called in this test, and a test can time only one scenario: "
@@ -217,11 +227,14 @@ class Perf:
             )
         self._timed = True
 
-    def _rounds(self, duration_s: float) -> int:
+    def _rounds(self, runner: Runner[Any], duration_s: float) -> int:
+        if runner.needs_clones:  # a clone takes longer than most scenarios
+            return self._options.min_rounds
         wanted = math.ceil(self._options.max_time_s / max(duration_s, 1e-9))
         return max(self._options.min_rounds, min(wanted, _MOST_ROUNDS))
 
-    def _time(self, runner: Runner[Any], rounds: int) -> TimeStats | None:
+    def _time(self, runner: Runner[Any], duration_s: float) -> TimeStats | None:
+        rounds = self._rounds(runner, duration_s)
         try:
             self._benchmark.pedantic(
                 runner.call, setup=runner.begin, teardown=runner.undo, rounds=rounds
@@ -231,7 +244,8 @@ class Perf:
         if self._benchmark.disabled:
             return None
         stats = self._benchmark.stats.stats
-        return TimeStats(stats.median, stats.min, stats.rounds, tuple(stats.data))
+        clones = stats.rounds if runner.needs_clones else 0
+        return TimeStats(stats.median, stats.min, stats.rounds, tuple(stats.data), clones)
 
 
 def is_coroutine_function(scenario: Any) -> bool:

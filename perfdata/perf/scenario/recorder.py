@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from sqlalchemy.ext.asyncio import AsyncSession
+
     from perfdata.dataset import Dataset
     from perfdata.perf.capture.events import Capture
     from perfdata.perf.gate.growth import Point
@@ -49,9 +51,10 @@ class ScenarioOptions:
     """The options of a perf test.
 
     ``name`` and ``test`` are the test's name and node ID; ``max_time_s`` limits the timed rounds.
-    ``on`` is what the scenario receives: "session", "engine" or "psycopg". ``scenario`` names the
-    result (None: after the function) and ``parameters``, pytest's ID of the test's parameters, is
-    appended in brackets. ``others`` are the other datasets that growth is measured on.
+    ``on`` is what the scenario receives: "session", "engine" or "psycopg", as its first argument or
+    as the keyword argument ``keyword``. ``own_packages`` are those of Callers. ``scenario`` names
+    the result (None: after the function) and ``parameters``, pytest's ID of the test's parameters,
+    is appended in brackets. ``others`` are the other datasets that growth is measured on.
     """
 
     name: str
@@ -61,6 +64,8 @@ class ScenarioOptions:
     min_rounds: int
     max_time_s: float
     on: str = "session"
+    keyword: str = ""
+    own_packages: tuple[str, ...] = ()
     scenario: str | None = None
     parameters: str = ""
     others: tuple[str, ...] = ()
@@ -71,8 +76,9 @@ class ScenarioDatabase:
     """The database that a scenario runs on, and the source of further clones.
 
     ``url`` is the URL of the test's clone. Without clones it is the URL of the target,
-    ``databases`` is None and ``no_clones`` gives the reason. ``driver`` is used by the engines of
-    coroutine functions; ``data`` is ScenarioResult.data.
+    ``databases`` is None and ``no_clones`` gives the reason. Coroutine functions receive engines of
+    ``driver``, and sessions of ``async_session_class`` (None: SQLAlchemy's); ``data`` is
+    ScenarioResult.data.
     """
 
     url: str
@@ -80,6 +86,7 @@ class ScenarioDatabase:
     databases: Databases | None = None
     no_clones: str = ""
     driver: str = "psycopg"
+    async_session_class: type[AsyncSession] | None = None
     data: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -121,6 +128,7 @@ class Recorder:
                 *capture.facts.notes,
                 *sorted(capture.unseen),
             ),
+            incomplete_counters=capture.incomplete_counters,
         )
 
     def record(self, result: ScenarioResult, points: Sequence[Point] = ()) -> None:

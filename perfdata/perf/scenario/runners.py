@@ -69,6 +69,11 @@ class Runner(ABC, Generic[T]):
         """Return whether the scenario can run again; ``wrote``: the last run did."""
         return True
 
+    @property
+    def needs_clones(self) -> bool:
+        """Whether each run starts on a fresh clone, since the one before wrote."""
+        return False
+
     def disable_plans(self, *, wrote: bool) -> None:
         """Stop the sessions from sending plans; ``wrote`` tells whether the scenario writes."""
 
@@ -197,11 +202,18 @@ class AsyncSessionRunner(SessionRunner[T]):
     """Runs a coroutine function of an AsyncSession, which it opens on a clone's URL."""
 
     def __init__(
-        self, url: str, driver: str, loop: EventLoop, scenario: Callable[[Any], Any]
+        self,
+        url: str,
+        driver: str,
+        loop: EventLoop,
+        scenario: Callable[[Any], Any],
+        session_class: type[AsyncSession] | None = None,
     ) -> None:
         self._loop = loop
         self._engine = make_async_engine(url, driver)
-        self._async_connection, self._async_session = loop.run(_joined_session(self._engine))
+        self._async_connection, self._async_session = loop.run(
+            _joined_session(self._engine, session_class)
+        )
         super().__init__(self._async_session.sync_session, scenario)
 
     def call(self) -> T:
@@ -226,12 +238,15 @@ class AsyncSessionRunner(SessionRunner[T]):
         await self._engine.dispose()
 
 
-async def _joined_session(engine: AsyncEngine) -> tuple[AsyncConnection, AsyncSession]:
+async def _joined_session(
+    engine: AsyncEngine, session_class: type[AsyncSession] | None
+) -> tuple[AsyncConnection, AsyncSession]:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     connection = await engine.connect()
     await connection.begin()
-    return connection, AsyncSession(connection, join_transaction_mode="create_savepoint")
+    kind = session_class or AsyncSession
+    return connection, kind(bind=connection, join_transaction_mode="create_savepoint")
 
 
 class CloneRunner(Runner[T]):
@@ -277,6 +292,11 @@ class CloneRunner(Runner[T]):
     def can_repeat(self, *, wrote: bool) -> bool:
         """Return whether a fresh clone is available if one is needed."""
         return not wrote or self._databases is not None
+
+    @property
+    def needs_clones(self) -> bool:
+        """Whether the scenario writes; known once plans are disabled."""
+        return self._writes
 
     def call(self) -> T:
         """Run the scenario."""

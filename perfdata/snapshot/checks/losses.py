@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NoReturn
 from psycopg import sql
 
 from perfdata.errors import BoundaryError, RefusedError
-from perfdata.load.selection import Selection
 from perfdata.postgres.catalog import json_rows
 from perfdata.postgres.copy import JSON_LINES
 from perfdata.target.guard import locate
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from perfdata.load.plan import Plan
+    from perfdata.load.selection import Selection
     from perfdata.postgres.catalog import ForeignKey, Table
     from perfdata.postgres.link import Link
     from perfdata.snapshot.format.manifest import Manifest
@@ -42,37 +42,38 @@ def rows_lost_by_fresh(link: Link, plan: Plan, file: SnapshotFile) -> list[str]:
     unflagged = [
         f"{table.key}: {rows:,}" for table, ((rows,),) in zip(others, counts, strict=True) if rows
     ]
-    return unflagged + rows_missing_from_file(link, whole, file)
+    return unflagged + rows_missing_from_file(link, whole, file, selection)
 
 
-def rows_missing_from_file(link: Link, tables: Iterable[Table], file: SnapshotFile) -> list[str]:
+def rows_missing_from_file(
+    link: Link, tables: Iterable[Table], file: SnapshotFile, selection: Selection
+) -> list[str]:
     """List the rows of tables that a snapshot which has them whole lacks: counts and samples.
 
-    Flagged rows are test data and may be lost; every other row must be in the snapshot with the
-    same values. The file is read once, and only if a table has other rows. A table that the file
-    lacks has lost all of its rows, whatever the manifest says.
+    Flagged rows are test data and may be lost, as may perfdata's own rows; every other row must be
+    in the snapshot with the same values. The file is read once, and only if a table has other rows.
+    A table that the file lacks has lost all of its rows, whatever the manifest says.
     """
-    selection = Selection(file.manifest.flag_column)
     query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})")
     unread = {
         table.key: table
         for table in tables
-        if link.value(query.format(table.only, selection.unflagged(table)))
+        if link.value(query.format(table.only, selection.real(table)))
     }
     lost: list[str] = []
     for body in file.tables() if unread else ():
         if table := unread.pop(body.key, None):
-            lost += _lost(link, table, selection.unflagged(table), body)
+            lost += _lost(link, table, selection.real(table), body)
         else:
             body.skip()
     for key, table in unread.items():
         count = sql.SQL("SELECT count(*) FROM {} WHERE {}")
-        rows = link.value(count.format(table.only, selection.unflagged(table)))
+        rows = link.value(count.format(table.only, selection.real(table)))
         lost.append(f"{key}: {rows:,}, all there are")
     return lost
 
 
-def _lost(link: Link, table: Table, unflagged: sql.Composable, body: TableBody) -> Iterator[str]:
+def _lost(link: Link, table: Table, real: sql.Composable, body: TableBody) -> Iterator[str]:
     """Compare a table's rows with those of the file as text, which both write alike.
 
     A load goes by column names, so the columns are compared in the file's order. A column that the
@@ -87,7 +88,7 @@ def _lost(link: Link, table: Table, unflagged: sql.Composable, body: TableBody) 
         sql.SQL(
             "SELECT line, count(*) OVER () FROM (SELECT r::text FROM ({}) AS t (r) "
             "EXCEPT ALL SELECT line FROM {}) AS l (line) LIMIT {}"
-        ).format(json_rows(table, unflagged, columns), _STAGED, sql.Literal(_SAMPLES))
+        ).format(json_rows(table, real, columns), _STAGED, sql.Literal(_SAMPLES))
     )
     with link.own_path():
         link.later(sql.SQL("DROP TABLE {}").format(_STAGED))
@@ -156,5 +157,7 @@ def _removed(plan: Plan, key: ForeignKey) -> sql.Composable | None:
         return sql.SQL("true")
     parent = plan.catalog.by_oid[key.parent]
     if plan.selection.takes_whole(parent):
+        if plan.counts is not None and parent.key not in plan.counts:
+            return sql.SQL("true")
         return None  # the snapshot has them, or else the key reports them missing
     return plan.selection.unflagged(parent, "p")

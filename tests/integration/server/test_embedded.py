@@ -25,17 +25,19 @@ from perfdata.postgres.connection import open_link
 from perfdata.postgres.drivers import PsycopgLink
 from perfdata.server import state
 from perfdata.server.accounts import server_account
+from perfdata.server.aside import set_aside_other_major
 from perfdata.server.binaries import find_binaries, make_runnable
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.server.postmaster import is_running
 from perfdata.target.garbage import collect_garbage
+from perfdata.target.target import reset_target
 from tests.homes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perfdata.progress import Event
-    from perfdata.server.embedded import ServerStatus
+    from perfdata.server.status import ServerStatus
 
 OLD_BINARIES = Path("/usr/lib/postgresql/15/bin")
 needs_15 = pytest.mark.skipif(
@@ -309,12 +311,22 @@ def test_other_major(make_server: Callable[..., Server]) -> None:
     with pytest.raises(ServerError) as stopped:
         new.start()
     assert str(stopped.value) == str(running.value)
-    assert "run `perfdata db.stop`" in str(stopped.value)
-    assert f"remove the folder {status.data}" in str(stopped.value)
-    shutil.rmtree(status.data)
+    assert "`perfdata db.reset` sets them aside" in stopped.value.remedy
+    settings = Settings(root=new.home, home=new.home)
+    reset_target(settings)
     version = new.start().version
     assert version is not None
     assert version.startswith("18.")
+    aside = status.data.with_name("data_of_postgresql_15")
+    assert any(
+        line.startswith(f"{aside}: data of another") for line in collect_garbage(settings).left
+    )
+    assert (aside / "PG_VERSION").exists()
+    (removed,) = collect_garbage(settings, lost_rows=True).removed
+    assert removed.name == str(aside)
+    assert removed.size_bytes > 20_000_000
+    assert not aside.exists()
+    assert set_aside_other_major(settings) is None
 
 
 def test_port_that_is_taken(running: Server) -> None:

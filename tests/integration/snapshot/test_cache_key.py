@@ -186,11 +186,19 @@ def test_tables_are_made_from_metadata_and_never_mistaken_for_others(from_metada
     (from_metadata / "shop_tables.py").write_text(METADATA.replace("index=True", "index=False"))
     stale = perfdata(from_metadata, "snapshot.verify", "--name", "some", "--current", code=1)
     assert "snapshot some was made with tables of other metadata" in stale
-    refused = perfdata(from_metadata, "snapshot.restore", "--name", "some", code=2)
-    assert "the tables were made from other metadata of project shop" in refused
+    other = "its tables were made from other metadata of project shop"
+    refused = perfdata(from_metadata, "snapshot.create", "--name", "x", code=2)
+    assert f"can't be migrated in place: {other}" in refused
     explained = perfdata(from_metadata, "snapshot.key", "--name", "some", "--explain")
     assert "snapshot some differs in tables: " in explained
     assert explained.count("differs in") == 1
+    restored = perfdata(from_metadata, "snapshot.restore", "--name", "some")
+    assert other in restored
+    assert "creating 1 tables from the metadata" in restored
+    (from_metadata / "shop_tables.py").write_text(METADATA)
+    back = perfdata(from_metadata, "db.migrate")
+    assert "took back perfdata_at_" in back
+    assert "creating" not in back
 
 
 def test_tables_that_are_there_already_are_not_taken_for_the_metadatas(
@@ -236,8 +244,7 @@ def test_no_migrations_at_all_is_an_error(tmp_path: Path) -> None:
     assert "tables_from_metadata=True" in said
 
 
-def test_metadata_beside_migrations_is_refused(tmp_path: Path) -> None:
-    both = "migrations=Path('x'), metadata='m:m', tables_from_metadata=True"
-    write_project(tmp_path / "shop", both)
+def test_tables_from_metadata_without_metadata_is_refused(tmp_path: Path) -> None:
+    write_project(tmp_path / "shop", "migrations=Path('x'), tables_from_metadata=True")
     said = perfdata(tmp_path / "shop", "snapshot.key", "--name", "some", code=2)
-    assert "tables_from_metadata needs metadata, and no migrations" in said
+    assert "tables_from_metadata needs metadata" in said

@@ -29,58 +29,17 @@ from perfdata.snapshot.perf_clones import Clones
 from perfdata.snapshot.template import make_template
 from perfdata.target.garbage import collect_databases
 from perfdata.templates import template as templates
-from perfdata.templates.databases import list_databases, lock_number
-from perfdata.templates.marks import Kind
+from perfdata.templates.databases import list_databases, write_mark
+from perfdata.templates.marks import Kind, Mark
 from perfdata.templates.swap import swap
 from tests.integration.databases import run
-from tests.integration.fresh_shop import CLONED, MADE, SHOP, count, database_of, others
-from tests.integration.inner import entry
+from tests.integration.fresh_shop import CLONED, MADE, NAME, REAL, count, database_of, others
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perfdata import Restored, Settings
-    from perfdata.server.embedded import EmbeddedServer
     from tests.integration.conftest import Databases
-
-NAME = "losses"
-REAL = "INSERT INTO customers VALUES (1000, 'a real one', false)"
-
-
-@pytest.fixture
-def maintenance(server: EmbeddedServer) -> str:
-    return server.conninfo("postgres")
-
-
-@pytest.fixture
-def shop(empty_url: str, settings: Settings, maintenance: str) -> Iterator[str]:
-    """A database with 20 flagged customers, and their snapshot; nothing is left of it after."""
-    run(empty_url, *SHOP)
-    create_snapshot(empty_url, NAME, settings=settings, replace=True)
-    yield empty_url
-    (settings.home / "snapshots" / f"{NAME}.json.zst").unlink(missing_ok=True)
-    name = database_of(empty_url)
-    with psycopg.connect(maintenance, autocommit=True) as connection:
-        for one in list_databases(PsycopgLink(connection)):
-            mark = one.mark or one.invalid_mark
-            unfinished = one.unfinished_for(lock_number(name))
-            if unfinished or (one.name != name and mark and mark.target == name):
-                connection.execute(f'ALTER DATABASE "{one.name}" IS_TEMPLATE false')
-                connection.execute(f'DROP DATABASE "{one.name}" WITH (FORCE)')
-
-
-@pytest.fixture
-def allowed(shop: str, settings: Settings) -> Settings:
-    """Settings that list the shop by its full name."""
-    return replace(settings, allow=(entry(shop),))
-
-
-@pytest.fixture
-def fresh(shop: str, settings: Settings) -> Callable[..., Restored]:
-    def restore(**options: Any) -> Restored:
-        return restore_snapshot(shop, NAME, fresh=True, settings=settings, **options)
-
-    return restore
 
 
 def test_a_replaced_database_that_got_its_name_back_is_not_removed(
@@ -151,6 +110,21 @@ def test_the_first_copy_of_a_database_that_perfdata_never_made_stays_until_it_is
     fresh: Callable[..., Restored], shop: str, maintenance: str
 ) -> None:
     """Whatever else was in it (functions, other schemas) is nowhere else."""
+    fresh()
+    (first,) = others(maintenance, shop)[Kind.BEFORE]
+    for _ in range(3):
+        fresh()
+        assert first in others(maintenance, shop)[Kind.BEFORE]
+
+
+def test_the_first_copy_of_a_database_that_a_user_renamed_stays_until_it_is_collected(
+    fresh: Callable[..., Restored], shop: str, maintenance: str
+) -> None:
+    """Perfdata made it under another name; the mark came along."""
+    with psycopg.connect(maintenance, autocommit=True) as connection:
+        link, name = PsycopgLink(connection), database_of(shop)
+        oid = link.value("SELECT oid FROM pg_database WHERE datname = %s", (name,))
+        write_mark(link, name, "", Mark(Kind.MADE, oid, "its_former_name"))
     fresh()
     (first,) = others(maintenance, shop)[Kind.BEFORE]
     for _ in range(3):
@@ -241,9 +215,9 @@ def test_a_file_that_is_replaced_while_the_target_is_examined_is_refused(
         return make_template(*args, **options)
 
     monkeypatch.setattr(fresh_module, "make_template", late)
-    with pytest.raises(LoadError, match="losses was replaced meanwhile"):
+    with pytest.raises(LoadError, match="fresh was replaced meanwhile"):
         fresh()
-    with pytest.raises(LoadError, match="losses was replaced meanwhile"):
+    with pytest.raises(LoadError, match="fresh was replaced meanwhile"):
         judged.open()
     assert count(shop) == 20
     assert others(maintenance, shop) == {}

@@ -14,7 +14,6 @@ import pytest
 
 from perfdata import (
     ConfigError,
-    DatasetNotFoundError,
     MigrationError,
     PrivilegesError,
     Project,
@@ -148,8 +147,8 @@ def test_a_project_without_migrations_is_said_to_have_none(here: Target) -> None
     with pytest.raises(SnapshotStaleError, match=r"bare has no migrations\)\. Build") as caught:
         check_current(made, Project(name="bare"))
     assert "Migrate" not in str(caught.value)
-    elsewhere = replace(here.settings, database_url=here.conninfo, configured=False)
-    with pytest.raises(ConfigError, match=r"--current .* none is configured"):
+    elsewhere = replace(here.settings, database_url=here.conninfo, project=None)
+    with pytest.raises(ConfigError, match=r"--current .*: no project is configured.* init"):
         configured_project(untouched_target(elsewhere), "--current")
 
 
@@ -225,7 +224,8 @@ def test_another_hash_seed_gives_the_same_bytes(here: Target, tmp_path: Path) ->
     code = (
         "import sys\nfrom pathlib import Path\n"
         "from perfdata import Settings, Target, build_dataset\n"
-        "settings = Settings(Path(sys.argv[1]), Path(sys.argv[2]), allow=(sys.argv[4],))\n"
+        "settings = Settings(Path(sys.argv[1]), Path(sys.argv[2]), allow=(sys.argv[4],),"
+        " project='perfdata.welfare')\n"
         f"build_dataset(Target(settings, sys.argv[3], embedded=True), {NAME!r})\n"
     )
     bodies = set()
@@ -251,12 +251,12 @@ def test_a_database_behind_its_project_is_told_how_to_migrate(here: Target, empt
 
 
 def test_datasets_without_a_project_are_unknown(here: Target) -> None:
-    """The bundled project is not offered for somebody's own database."""
-    settings = replace(here.settings, configured=False)
+    """The bundled project is not offered; snapshots still work."""
+    settings = replace(here.settings, project=None)
     stranger = Target(settings, here.conninfo, embedded=False)
-    with pytest.raises(DatasetNotFoundError, match="on the embedded server only"):
+    with pytest.raises(ConfigError, match=r"no project .* Run: perfdata init"):
         build_dataset(stranger, NAME)
-    with pytest.raises(SnapshotNotFoundError):
+    with pytest.raises(SnapshotNotFoundError, match=r"no project .* Run: perfdata init"):
         provide_dataset(stranger, NAME)
 
 

@@ -14,8 +14,9 @@ from perfdata.postgres.connection import open_link
 from perfdata.postgres.drivers import PsycopgLink
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.target.garbage import collect_databases
-from perfdata.templates.databases import is_owned, list_databases
+from perfdata.templates.databases import list_databases
 from perfdata.templates.marks import Kind, Mark, format_comment, parse_mark
+from perfdata.templates.provenance import find_owned
 from tests.homes import discard_server
 from tests.integration.databases import mark_owned, run
 from tests.integration.inner import entry
@@ -97,8 +98,8 @@ def test_a_database_copied_from_another_cluster_is_not_perfdatas(
     made = create_snapshot(shop, NAME, settings=settings)
     run(shop, REAL)
     with open_link(server.conninfo("shop")) as original, open_link(shop) as copy:
-        assert is_owned(original)
-        assert not is_owned(copy)
+        assert find_owned(original)
+        assert not find_owned(copy)
     with pytest.raises(RefusedError, match=r"item: 1.* it was not made by perfdata"):
         restore_snapshot(shop, NAME, settings=allowed, fresh=True)
     collected = collect_databases(shop, allowed)
@@ -129,7 +130,7 @@ def test_a_mark_without_the_server_counts_on_the_embedded_one_and_is_completed(
         assert (mark.kind, mark.oid, mark.server) == (Kind.MADE, oid, identifier)
         assert comment.startswith("mine\n")
         with open_link(server.conninfo("shop")) as link:
-            assert is_owned(link)
+            assert find_owned(link)
     finally:
         run(conninfo, "DROP DATABASE shop")
 
@@ -148,7 +149,7 @@ def test_a_mark_without_the_server_counts_for_nothing_on_a_server_by_url(
             comment_on(conninfo, name, without_server("shop", oid, kind))
         allowed = replace(settings, allow=(entry(shop, "*"),), database_url=shop)
         with open_link(shop) as link:
-            assert not is_owned(link)
+            assert not find_owned(link)
         collected = collect_databases(shop, allowed)
         assert collected.removed == ()
         assert "without the server's identifier" in collected.left[0]

@@ -74,7 +74,27 @@ def test_a_budget_of_what_was_not_counted_is_said_to_hold_for_nothing() -> None:
     assert one.message == "max_buffers and max_temp_blocks could not be judged: no LOAD"
     (one,) = check_result(result(budgets=budgets, same_layout=False))
     assert one.message.startswith("max_buffers could not")
+    assert (one.kind, one.fails) == (FindingKind.NOT_JUDGED, False)
     assert check_result(result(**blind)) == []
+
+
+def test_a_budget_on_a_counter_that_lacks_something_is_not_judged() -> None:
+    budgets = Budgets(max_queries=5, max_rows=1, max_temp_blocks=0)
+    unseen = {
+        "incomplete_counters": ("queries", "rows", "temp_blocks"),
+        "not_captured": ("some statements used cursors",),
+    }
+    (one,) = check_result(result(budgets=budgets, **unseen))
+    # 10 rows are more than one, however many there were.
+    assert one.message == (
+        "max_queries and max_temp_blocks could not be judged: some statements used cursors"
+    )
+
+
+def test_a_budget_of_memory_that_was_not_measured_is_not_judged() -> None:
+    (one,) = check_result(result(budgets=Budgets(max_memory_mb=5)))
+    assert one.message.startswith("max_memory_mb could not be judged: Python's memory was not")
+    assert check_result(result(budgets=Budgets(max_memory_mb=5), memory_bytes=1)) == []
 
 
 def points(*counts: dict[str, int]) -> list[Point]:
@@ -109,7 +129,7 @@ def test_rows_and_buffers_may_grow_with_the_data_and_queries_may_not() -> None:
     assert one.message == (
         "queries grow with exponent 0.96, max_growth is 0.1: 11 on d0, 101 on d1"
     )
-    assert (unknown.kind, unknown.fails) == (FindingKind.NOT_COMPARED, False)
+    assert (unknown.kind, unknown.fails) == (FindingKind.NOT_JUDGED, False)
     assert list(growth_findings(n_plus_one, {"queries": 1, "rows": 1})) == []
 
 
@@ -124,7 +144,7 @@ def test_buffers_that_grow_where_they_should_not() -> None:
 def test_growth_of_what_was_not_counted_is_said_to_be_limited_by_nothing() -> None:
     blind = points({"queries": 1, "rows": 1, "buffers": 4}, {"queries": 1, "rows": 1})
     (one,) = growth_findings(blind, 0.5, ["no LOAD"])
-    assert (one.kind, one.fails) == (FindingKind.NOT_COMPARED, False)
+    assert (one.kind, one.fails) == (FindingKind.NOT_JUDGED, False)
     assert one.message == ("max_growth of buffers could not be judged: not counted on d1 (no LOAD)")
     assert list(growth_findings(blind, {"queries": 1})) == []
 

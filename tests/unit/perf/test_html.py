@@ -256,6 +256,14 @@ def test_tests_that_failed_otherwise_are_told_with_what_they_said() -> None:
     assert "restored" in shown
 
 
+def test_what_was_not_judged_is_in_the_headline_and_at_its_scenario() -> None:
+    why = "max_buffers could not be judged: no CREATEDB"
+    finding = Finding(FindingKind.NOT_JUDGED, fails=False, message=why)
+    shown = texts(parsed(page(replace(RENEWED, findings=(finding,)))))
+    assert "1 scenario, none regressed; 1 not judged" in shown
+    assert {"not judged", why} <= {text.strip("! ") for text in shown}
+
+
 def test_no_scenario_and_no_statement_are_told() -> None:
     assert "0 scenarios, none regressed" in texts(parsed(page()))
     assert "No statements were sent." in texts(parsed(page(replace(SEARCHED, statements=()))))

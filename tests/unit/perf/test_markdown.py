@@ -6,7 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfdata.perf.model import Budgets, ScenarioResult, StatementCount, TimeStats
+from perfdata.perf.model import (
+    Budgets,
+    Finding,
+    FindingKind,
+    ScenarioResult,
+    StatementCount,
+    TimeStats,
+)
 from perfdata.perf.report.markdown import markdown as written
 
 if TYPE_CHECKING:
@@ -49,6 +56,18 @@ def test_a_red_scenario_shows_what_it_sent() -> None:
     assert text.startswith("## ❌ 1 of 2 scenarios regressed\n")
     assert "| **1,200** (max. 3) | 1,200,000 | - | 12.3 ms | ❌ regressed |" in text
     assert "1,200 queries, max_queries is 3</summary>\n\n```\n  1,200 x SELECT a FROM t" in text
+
+
+def test_what_was_not_judged_is_no_green_run() -> None:
+    why = "max_buffers could not be judged: no CREATEDB"
+    finding = Finding(FindingKind.NOT_JUDGED, fails=False, message=why)
+    unjudged = dataclasses.replace(result("report", 1), findings=(finding,))
+    text = markdown([unjudged, result("search", 1)], {}, [])
+    assert text.startswith("## ⚠️ 2 scenarios, none regressed, 1 not judged\n")
+    assert "⚠️ not_judged |" in text
+    assert "- ⚠️ report on 100\\_offices: max\\_buffers could not be judged: no CREATEDB" in text
+    red = markdown([unjudged, result("search", 9)], {}, [])
+    assert red.startswith("## ❌ 1 of 2 scenarios regressed, 1 not judged\n")
 
 
 def test_a_test_that_failed_otherwise_is_told() -> None:

@@ -153,6 +153,11 @@ def test_other_settings_are_told_as_the_likely_cause_of_what_is_red() -> None:
     assert (hint.kind, hint.fails) == (FindingKind.SETTINGS, False)
     assert "work_mem 4096 → 64" in hint.message
     assert "jit" not in hint.message
+    sent = found(result(statement("SELECT b FROM t"), settings=other))
+    assert {finding.kind for finding in sent} == {
+        FindingKind.NEW_STATEMENT,
+        FindingKind.VANISHED_STATEMENT,
+    }
 
 
 def test_a_changed_dataset_and_other_migrations_are_told_as_the_likely_cause() -> None:
@@ -179,6 +184,8 @@ def test_a_changed_dataset_and_other_migrations_are_told_as_the_likely_cause() -
     assert "migrations" not in said
     assert told(result(more, data=before), before) == []
     assert told(result(data=now), before) == [], "what counts the same has no cause"
+    other = statement("SELECT b FROM t")
+    assert told(result(other, data=now), before) == [], "other code sends other statements"
     assert told(result(more, data=now), {}) == [], "a baseline of before does not say"
     assert told(result(more), before) == []
 
@@ -197,7 +204,7 @@ def test_a_changed_dataset_and_other_migrations_are_told_as_the_likely_cause() -
 def test_what_could_not_be_compared_is_told_and_not_red(given: dict[str, object], why: str) -> None:
     other = statement(plans=(plan(*SEQ, buffers=9_000, temp_blocks=9),))
     (one,) = found(result(other, **given))
-    assert (one.kind, one.fails) == (FindingKind.NOT_COMPARED, False)
+    assert (one.kind, one.fails) == (FindingKind.NOT_JUDGED, False)
     assert why in one.message
     red, _ = found(result(statement(calls=2), **given))
     assert red.kind is FindingKind.MORE_QUERIES

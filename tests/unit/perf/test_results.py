@@ -73,7 +73,7 @@ def test_a_broken_budget_names_scenario_found_and_statements_most_called_first()
 
 def test_verdicts() -> None:
     assert [verdict.value for verdict in Verdict] == [
-        *("ok", "improved", "regressed", "unstable", "no_baseline")
+        *("ok", "improved", "regressed", "unstable", "no_baseline", "not_judged")
     ]
     assert result().verdict is Verdict.NO_BASELINE
     assert result(budgets=Budgets(max_queries=5)).verdict is Verdict.REGRESSED
@@ -83,6 +83,12 @@ def test_verdicts() -> None:
     assert result(accepted=True, findings=(better,)).verdict is Verdict.IMPROVED
     worse = Finding(FindingKind.MORE_QUERIES, fails=True, message="2 queries more")
     assert result(accepted=True, findings=(better, worse)).verdict is Verdict.REGRESSED
+    unjudged = Finding(FindingKind.NOT_JUDGED, fails=False, message="no plans")
+    assert result(findings=(unjudged,)).verdict is Verdict.NOT_JUDGED
+    assert result(accepted=True, findings=(better, unjudged)).verdict is Verdict.NOT_JUDGED
+    assert result(accepted=True, findings=(worse, unjudged)).verdict is Verdict.REGRESSED
+    no_match = Finding(FindingKind.NOT_COMPARED, fails=False, message="the baseline has none")
+    assert result(accepted=True, findings=(no_match,)).verdict is Verdict.OK
 
 
 def test_the_results_file_holds_what_was_found(tmp_path: Path) -> None:
@@ -117,7 +123,8 @@ def test_the_results_file_holds_what_was_found(tmp_path: Path) -> None:
         "wal_records": 0,
     }
     assert found["statements"][2]["plans"][0]["fingerprint"] == plan.fingerprint
-    assert found["time"] == {"median_s": 0.5, "min_s": 0.4, "rounds": 2, "rounds_s": [0.4, 0.6]}
+    times = {"median_s": 0.5, "min_s": 0.4, "rounds": 2, "rounds_s": [0.4, 0.6]}
+    assert found["time"] == {**times, "fresh_clones": 0}
     assert found["statements"][1]["calls"] == 1_200
     assert result_from_json(found) == timed
     read = read_results(path)

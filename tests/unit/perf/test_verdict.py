@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perfdata import BaselineError, BudgetExceededError, RegressedError
+from perfdata import BaselineError, BudgetExceededError, NotJudgedError, RegressedError
 from perfdata.perf.gate.advice import (
     accept_command,
     notices,
@@ -118,6 +118,20 @@ def test_what_accepting_does_not_mend_names_no_command(tmp_path: Path) -> None:
     assert "perf.accept" not in said(tmp_path, result(repeated))
 
 
+def test_a_difference_with_an_exceeded_limit_is_not_offered_for_acceptance(tmp_path: Path) -> None:
+    accept(tmp_path, result())
+    repeated = statement("SELECT b FROM t", calls=99, sources=(source(99, 99),))
+    found = said(tmp_path, result(repeated, budgets=Budgets(max_queries=4)))
+    assert "perf.accept" not in found
+    assert found.endswith(
+        "  accepting this does not fix max_queries and max_repeats: change the code, or set "
+        "max_queries and max_repeats in the marker"
+    )
+    red = judge(tmp_path).judge(result(repeated, scenario="new"))
+    assert red.verdict is Verdict.REGRESSED
+    assert list(notices([red], tmp_path)) == [], "accepting would not make it green"
+
+
 def test_growth_is_judged_where_the_scenario_ran_on_other_sizes(tmp_path: Path) -> None:
     points = [Point("s", 100, {"queries": 11}), Point("l", 1_000, {"queries": 101})]
     limited = result(budgets=Budgets(max_growth=1.1))
@@ -139,12 +153,28 @@ def test_the_likely_cause_stands_with_what_is_red_and_with_what_is_better(tmp_pa
 def test_a_block_is_not_judged_for_growth_and_that_is_told(tmp_path: Path) -> None:
     found = judge(tmp_path).judge(result(budgets=Budgets(max_growth=1.1)))
     (one,) = found.findings
-    assert (one.kind, one.fails) == (FindingKind.NOT_COMPARED, False)
+    assert (one.kind, one.fails) == (FindingKind.NOT_JUDGED, False)
     (warning,) = warning_lines([found])
     assert "max_growth could not be judged: a block of perf.measure() runs" in warning
     no_clones = result(budgets=Budgets(max_growth=1.1), same_layout=False, not_captured=("no",))
     (one,) = judge(tmp_path).judge(no_clones).findings
     assert one.message == "max_growth could not be judged: no"
+
+
+def test_what_was_not_judged_fails_only_where_the_judge_is_strict(tmp_path: Path) -> None:
+    accept(tmp_path, result())
+    blind = {"same_layout": False, "not_captured": ("no CREATEDB",)}
+    found = judge(tmp_path).judge(result(budgets=Budgets(max_buffers=500), **blind))
+    assert found.verdict is Verdict.NOT_JUDGED
+    judge(tmp_path).raise_failure(found)
+    with pytest.raises(NotJudgedError) as caught:
+        judge(tmp_path, strict=True).raise_failure(found)
+    assert str(caught.value).splitlines() == [
+        "report on 100_offices: buffers and plans were not compared with the baseline: no CREATEDB",
+        "report on 100_offices: max_buffers could not be judged: no CREATEDB",
+    ]
+    assert next(notices([found], tmp_path)).startswith("NOT JUDGED: report: the warnings say")
+    judge(tmp_path, strict=True).raise_failure(judge(tmp_path).judge(result()))
 
 
 def test_growth_that_was_not_captured_is_told_with_the_reason(tmp_path: Path) -> None:
@@ -222,3 +252,18 @@ def test_warnings_are_misestimates_and_what_was_not_compared(tmp_path: Path) -> 
     compared, estimated = warning_lines([found])
     assert "were not compared with the baseline: no clone" in compared
     assert estimated.startswith("report on 100_offices: misestimate: Seq Scan on t")
+
+
+def test_a_warning_is_one_line_on_the_worst_misestimate(tmp_path: Path) -> None:
+    wrong = [Misestimate(f"Seq Scan on t{n}", 1, 100 * n) for n in (1, 3, 2)]
+    sent = statement(f"SELECT {', '.join(map(str, range(99)))} FROM t", misestimates=tuple(wrong))
+    reason = "CREATE DATABASE needs CREATEDB:\n  ALTER ROLE a CREATEDB"
+    budgets = Budgets(max_buffers=1)
+    given = {"same_layout": False, "not_captured": (reason,), "budgets": budgets}
+    told = list(warning_lines([judge(tmp_path).judge(result(sent, **given))]))
+    assert told == [
+        "report on 100_offices: max_buffers could not be judged: CREATE DATABASE needs CREATEDB: "
+        "ALTER ROLE a CREATEDB",
+        "report on 100_offices: misestimate: Seq Scan on t3 estimated 1 rows, returned 300: SELECT "
+        "0, … FROM t (and 2 more)",
+    ]

@@ -15,10 +15,11 @@ from perfdata.errors import ConfigError, ServerError
 from perfdata.server.accounts import clean_environment, is_private, make_folder
 from perfdata.server.binaries import find_binaries, server_major
 from perfdata.server.cluster import Cluster, quoted, write_file
-from perfdata.server.embedded import EmbeddedServer, ServerStatus
+from perfdata.server.embedded import EmbeddedServer
 from perfdata.server.postmaster import is_running, works_in
 from perfdata.server.sockets import check_port, socket_fits
 from perfdata.server.state import Home, State, boot_id
+from perfdata.server.status import ServerStatus
 
 
 def settings_of(folder: Path, pg_bin: Path | None = None) -> Settings:

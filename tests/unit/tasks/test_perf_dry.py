@@ -34,7 +34,7 @@ def failed(task: Task, **options: str) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "pyproject.toml").write_text("[tool.perfdata]\n")
+    (tmp_path / "pyproject.toml").write_text('[tool.perfdata]\nproject = "perfdata.welfare"\n')
     monkeypatch.delenv("PERFDATA_HOME", raising=False)
     monkeypatch.delenv("PERFDATA_DATABASE_URL", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -48,6 +48,10 @@ def test_a_run_shows_the_command_of_pytest(
     assert capsys.readouterr().out == (
         f"would run in {project}: {sys.executable} -m pytest --perf-only --benchmark-quiet "
         "--perf-dataset 10_offices -k renew\n"
+    )
+    perf.run(DRY, strict=True)
+    assert capsys.readouterr().out.endswith(
+        "-m pytest --perf-only --benchmark-quiet --perf-strict\n"
     )
     assert [path.name for path in project.iterdir()] == ["pyproject.toml"]
 

@@ -24,7 +24,7 @@ from sqlalchemy.engine import make_url as sqlalchemy_url
 from perfdata.errors import BoundaryError, ConfigError
 from perfdata.postgres.url import check_driver, make_url
 from perfdata.progress import Event
-from perfdata.tasks import StrictProgram, dataset, db, perf, snapshot
+from perfdata.tasks import dataset, db, perf, snapshot
 from perfdata.tasks.output import (
     OPTIONS,
     aligned,
@@ -36,9 +36,11 @@ from perfdata.tasks.output import (
     print_notes,
     print_table,
 )
+from perfdata.tasks.program import StrictProgram
 from perfdata.tasks.progress import Lines
 from perfdata.tasks.task import Task, is_dry, task
 from tests.processes import run_script
+from tests.projects import no_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,8 +121,7 @@ def test_a_missing_name_without_a_project_says_what_to_set(
     build = copy.deepcopy(dataset.build)  # reading its arguments uses up its help
     assert run(["build"], build) == 2
     assert capsys.readouterr().err == (
-        "error: dataset.build needs --name, and no project is configured: "
-        "set project in [tool.perfdata] of pyproject.toml\n"
+        f"error: dataset.build needs --name, and {no_project(tmp_path)}\n"
     )
 
 
@@ -175,10 +176,12 @@ def test_a_task_can_be_called_from_python_and_an_error_is_invokes_exit() -> None
 def test_the_tasks_are_those_of_the_design() -> None:
     assert sorted(ALL_TASKS) == [
         "dataset.build", "dataset.list",
-        "db.gc", "db.migrate", "db.start", "db.status", "db.stop", "db.url",
+        "db.adopt", "db.gc", "db.migrate", "db.reset", "db.stamp", "db.start", "db.status",
+        "db.stop", "db.url",
         "perf.accept", "perf.compare", "perf.report", "perf.run",
         "snapshot.create", "snapshot.delete", "snapshot.diff", "snapshot.exists", "snapshot.info",
-        "snapshot.key", "snapshot.list", "snapshot.restore", "snapshot.verify",
+        "snapshot.key", "snapshot.list", "snapshot.restore", "snapshot.upgrade",
+        "snapshot.verify",
     ]  # fmt: skip
 
 
@@ -238,6 +241,27 @@ def test_stock_invoke_and_the_console_script_in_a_project_of_ones_own(tmp_path: 
             2, "error: snapshot.info needs --name, and there is none yet\n",
         )  # fmt: skip
     assert re.fullmatch(r"perfdata \d+\.\d+.*\n", shown("perfdata", "--version").stdout)
+
+
+def test_the_help_of_the_console_script_has_no_words_of_invoke(tmp_path: Path) -> None:
+    told = run_script(tmp_path, "perfdata", "--help").stdout
+    options = re.findall(r"--([a-z-]+)", told.partition("Tasks:")[0].partition("Options:")[2])
+    assert options == ["print-completion-script", "project", "help", "list", "dry", "version"]
+    assert "change nothing" in told
+    assert "snapshot.restore " in told
+    told = run_script(tmp_path, "perfdata", "db.gc", "--help").stdout
+    assert told.startswith("Usage: perfdata [--dry] db.gc [--OPTION VALUE] ...\n\nRemove replaced")
+    assert "--lost-rows" in told
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_option_names_the_bundled_project(tmp_path: Path, before: bool) -> None:
+    option = ["--project", "perfdata.welfare"]
+    order = [*option, "dataset.list"] if before else ["dataset.list", *option]
+    assert "100_offices" in run_script(tmp_path, "perfdata", *order).stdout
+    none = run_script(tmp_path, "perfdata", "dataset.list")
+    assert (none.returncode, none.stdout) == (2, "")
+    assert none.stderr == f"error: {no_project(tmp_path)}\n"
 
 
 ENDLESS = """

@@ -11,6 +11,7 @@ from perfdata.templates.marks import (
     Kind,
     Mark,
     format_comment,
+    parked_name,
     parse_mark,
     read_mark,
     replaced_name,
@@ -89,3 +90,15 @@ def test_names_are_short_enough_to_be_found_again(target: str) -> None:
     assert len(name.encode()) <= NAME_MAX_BYTES
     assert name.endswith("_before_20261124_120501")
     assert len(template_name("f" * 64).encode()) <= NAME_MAX_BYTES
+
+
+def test_the_name_of_a_parked_database_fits_its_state() -> None:
+    mark = Mark(Kind.PARKED, oid=7, target="shop", state="0123456789abcdef" * 4)
+    assert parked_name("shop", mark.state) == "shop_at_0123456789ab"
+    assert mark.fits("shop_at_0123456789ab")
+    assert mark.fits("shop_at_0123456789ab_12")
+    for other in ("shop", "shop_at_0123456789ab_x", "shop_at_0123456789ab_01", "shop_at_1"):
+        assert not mark.fits(other)
+    long = replace(mark, target="ü" * 60)
+    assert long.fits(parked_name(long.target, mark.state, 3))
+    assert len(parked_name(long.target, mark.state, 3).encode()) <= NAME_MAX_BYTES

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from tests.processes import run_script
+from tests.projects import no_project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,7 @@ def test_a_name_that_nothing_has_is_told_before_a_server_is_made(tmp_path: Path,
     warning, error = done.stderr.splitlines()
     assert warning.endswith("did you mean PERFDATA_HOME?")
     assert "is named 'nope'; there are: " in error
-    assert error.endswith(f". No [tool.perfdata] was found from {tmp_path} up")
+    assert error.endswith(f"there are: none; {no_project(tmp_path)}")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,9 +148,14 @@ def test_an_error_of_the_driver_in_a_migration_is_one_line(
     assert "division by zero" in last
 
 
-def test_a_folder_without_a_project_has_the_bundled_one(tmp_path: Path) -> None:
-    listed = json.loads(run_script(tmp_path, "perfdata", "dataset.list", "--json").stdout)
-    assert "100_offices" in [one["name"] for one in listed]
+@pytest.mark.parametrize("task", ["dataset.build", "perf.compare --rev HEAD", "snapshot.key"])
+def test_a_folder_without_a_project_has_no_datasets(tmp_path: Path, task: str) -> None:
+    """The bundled ones are no surprise in somebody's own folder; no server is started."""
+    option = "--dataset" if task.startswith("perf") else "--name"
+    done = run_script(tmp_path, "perfdata", *task.split(), option, "100_offices")
+    assert done.returncode == 2
+    assert done.stderr == f"error: {no_project(tmp_path)}\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_env_py_that_goes_elsewhere_is_found_out(repository: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""A shop: customers, products, orders."""

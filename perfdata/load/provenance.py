@@ -1,0 +1,92 @@
+"""Provenance: which rows of an owned database perfdata itself has written.
+
+PostgreSQL keeps in every row the transaction that inserted or last updated it (``xmin``), also when
+VACUUM freezes the row and in clones of the database. The transactions of perfdata's loads and
+migrations are recorded in the database's mark, so a row with another ``xmin`` was inserted or
+changed by somebody else since. Unlike write counters, which sessions report with a delay, this
+misses nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from perfdata.postgres.catalog import Table
+    from perfdata.postgres.link import Link
+
+UPCOMING = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint"
+# A row's xmin is the transaction's number modulo 2^32.
+_EPOCH = 1 << 32
+# After this many transactions a number could be taken for that of a later transaction.
+_LIFETIME = 1 << 31
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The transactions that wrote perfdata's rows in a database.
+
+    Transactions are given by first and last number, both with their epoch.
+
+    Attributes:
+        loads: the loading transactions.
+        migrations: the transactions during a migration.
+        filled: keys of the tables without the flag that the last load of a dataset filled.
+    """
+
+    loads: Sequence[Sequence[int]] = ()
+    migrations: Sequence[Sequence[int]] = ()
+    filled: Sequence[str] = ()
+
+    def current(self, upcoming: int) -> Provenance:
+        """Leave out transactions that a row's xmin no longer identifies, given the next number."""
+        return Provenance(
+            _identified(self.loads, upcoming), _identified(self.migrations, upcoming), self.filled
+        )
+
+    def loaded(self) -> sql.Composable:
+        """Make the condition for rows that a load wrote and nobody has changed."""
+        return _written(self.loads)
+
+    def written(self) -> sql.Composable:
+        """Make the condition for rows that a load or a migration wrote and nobody has changed."""
+        return _written([*self.loads, *self.migrations])
+
+
+def _identified(spans: Sequence[Sequence[int]], upcoming: int) -> list[Sequence[int]]:
+    return [
+        (first, last)
+        for first, last in spans
+        if first > upcoming - _LIFETIME and first // _EPOCH == last // _EPOCH
+    ]
+
+
+def _written(spans: Sequence[Sequence[int]]) -> sql.Composable:
+    single = [str(first % _EPOCH) for first, last in spans if first == last]
+    conditions = [sql.SQL("xmin = ANY ({}::pg_catalog.xid[])").format(sql.Literal(single))]
+    conditions += [
+        sql.SQL("xmin::pg_catalog.text::bigint BETWEEN {} AND {}").format(
+            sql.Literal(first % _EPOCH), sql.Literal(last % _EPOCH)
+        )
+        for first, last in spans
+        if first != last
+    ]
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(conditions))
+
+
+def loading_transactions(link: Link, tables: Collection[Table]) -> list[int]:
+    """Return the transactions that filled tables, each of which one COPY filled.
+
+    Nobody else may be able to change the tables at that moment.
+    """
+    if not tables:
+        return []
+    queries = [sql.SQL("SELECT xmin::text::bigint FROM {} LIMIT 1").format(t.only) for t in tables]
+    (((upcoming,),), *answers) = link.together([UPCOMING, *queries])
+    # A row has the number without its epoch.
+    return sorted({upcoming - (upcoming - xmin) % _EPOCH for rows in answers for (xmin,) in rows})

@@ -1,0 +1,224 @@
+"""The texts of the files that are written into a repository."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from perfdata.scaffold.first_dataset import ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from perfdata.scaffold.first_dataset import FirstTable
+    from perfdata.scaffold.repository import Repository
+
+EMPTY_DATASET = "first"
+_PROJECT = '''\
+"""The datasets of this application, for perfdata."""
+
+from __future__ import annotations
+
+from datetime import date
+{paths}from typing import TYPE_CHECKING
+
+from perfdata import Dataset, Project, TableRows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+{generate}
+
+project = Project(
+    name={name},
+{tables}    datasets=(
+        Dataset(
+            name={dataset},
+            generate=generate,
+{parameters}            as_of=date(2026, 1, 1),  # the day that the rows take for today
+        ),
+    ),
+)
+'''
+_GENERATE = '''\
+def generate(dataset: Dataset) -> Iterator[TableRows]:
+    """Yield the rows of each table: lines of values, separated by tabs, \\\\N for null."""
+    count = dataset.parameters[{noun}]
+    lines = (
+        f"{values}\\n".encode()
+        for n in range(1, count + 1)
+    )
+    yield TableRows({table}, {columns}, lines)
+'''
+_SKELETON = '''\
+def generate(dataset: Dataset) -> Iterator[TableRows]:
+    """Yield the rows of each table: lines of values, separated by tabs, \\\\N for null.
+
+    It yields no table yet. For a table ``customers``:
+
+        lines = (f"{n}\\\\tcustomer {n}\\\\n".encode() for n in range(1, 1001))
+        yield TableRows("customers", ("id", "name"), lines)
+    """
+    yield from ()
+'''
+_TEST = '''\
+"""The first perf test: {fails}."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+{scenario}
+
+@pytest.mark.perf(dataset={dataset}, max_queries=1)
+def test_first(perf):
+    assert perf({function}) == {expected}
+'''
+_SCENARIO = """
+def {function}(session):
+    return session.scalar(text({query}))
+"""
+_TABLES = '''\
+"""The tables of this application: importing the modules of its models fills the MetaData."""
+
+from __future__ import annotations
+
+{imports}
+
+metadata = {metadata}
+'''
+_WORKFLOW = """\
+name: perf
+
+on:
+  schedule:
+    - cron: "23 2 * * *"
+  workflow_dispatch: {}
+
+permissions: {}
+
+jobs:
+  perf:
+    runs-on: ubuntu-24.04
+    timeout-minutes: 45
+    permissions:
+      contents: read
+    steps:
+      - uses: actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1
+        with:
+          persist-credentials: false
+      - uses: actions/setup-python@5fda3b95a4ea91299a34e894583c3862153e4b97 # v7.0.0
+        with:
+          python-version: "3.13"
+      - name: Install
+        run: python -m pip install INSTALL
+      - name: Make the snapshot's key
+        id: snapshot
+        run: echo "key=$(perfdata snapshot.key --name DATASET)" >> "$GITHUB_OUTPUT"
+      - name: Keep the snapshot
+        uses: actions/cache@27d5ce7f107fe9357f9df03efb73ab90386fccae # v5.0.5
+        with:
+          key: ${{ steps.snapshot.outputs.key }}
+          path: .perfdata/snapshots/DATASET.json.zst
+      - name: Run the perf tests
+        run: pytest tests/perf
+"""
+
+
+def project_module(repository: Repository, first: FirstTable | None, metadata: str) -> str:
+    """Return the first project module; ``metadata`` is used where there are no migrations."""
+    tables = paths = ""
+    if repository.migrations:
+        paths = "from pathlib import Path\n"
+        tables = f"    migrations=Path({_quoted(repository.migrations[0])}),\n"
+    elif metadata:
+        tables = f"    metadata={_quoted(metadata)},\n    tables_from_metadata=True,\n"
+    if first is None:
+        generate, dataset, parameters = _SKELETON, EMPTY_DATASET, ""
+    else:
+        generate = _GENERATE.format(
+            noun=_quoted(first.noun),
+            values="\\t".join(first.values),
+            table=_quoted(first.name),
+            columns=_tuple(first.columns),
+        )
+        dataset = first.dataset
+        parameters = f"            parameters={{{_quoted(first.noun)}: {ROWS}}},\n"
+    return _PROJECT.format(
+        paths=paths,
+        generate=generate,
+        name=_quoted(repository.name),
+        tables=tables,
+        dataset=_quoted(dataset),
+        parameters=parameters,
+    )
+
+
+def perf_test(first: FirstTable | None) -> str:
+    """Return the first perf test."""
+    if first is None:
+        function, query, expected = "select_one", '"SELECT 1"', "1"
+        dataset = EMPTY_DATASET
+    else:
+        schema, _, table = first.name.rpartition(".")
+        quoted = ".".join(f'"{part}"' for part in (schema, table) if part)
+        function, query = "count_rows", f"'SELECT count(*) FROM {quoted}'"  # noqa: S608  a text
+        expected, dataset = str(ROWS), first.dataset
+    return _TEST.format(
+        fails="it fails if more than one query is sent",
+        scenario=_SCENARIO.format(function=function, query=query),
+        dataset=_quoted(dataset),
+        function=function,
+        expected=expected,
+    )
+
+
+def tables_module(repository: Repository) -> str:
+    """Return the module that imports all models."""
+    models = repository.models
+    home = models.binding[0] if models.binding else "sqlmodel"
+    imports = [f"import {module}  # noqa: F401" for module in models.modules]
+    imports.append(f"from {home} import {models.base}")
+    return _TABLES.format(imports="\n".join(imports), metadata=models.metadata)
+
+
+def workflow(repository: Repository, dataset: str) -> str:
+    """Return the nightly workflow."""
+    install = "perfdata pytest"
+    if (repository.root / "requirements.txt").is_file():
+        install = "-r requirements.txt perfdata"
+    elif {"project", "build-system"} & set(repository.pyproject):
+        install = "-e . perfdata"
+    return _WORKFLOW.replace("INSTALL", install).replace("DATASET", dataset)
+
+
+def settings_table(project: str, variables: Mapping[str, str]) -> str:
+    """Return the ``[tool.perfdata]`` of pyproject.toml."""
+    return f"[tool.perfdata]\n{settings_lines(project, variables)}"
+
+
+def settings_lines(project: str, variables: Mapping[str, str]) -> str:
+    """Return the lines of ``[tool.perfdata]``, without its heading."""
+    return f"project = {_quoted(project)}\n{environment_line(variables)}"
+
+
+def environment_line(variables: Mapping[str, str]) -> str:
+    """Return the setting that leads the application's own variables to the target, or ""."""
+    from perfdata.config import is_setting
+
+    if not variables or not is_setting("environment"):
+        return ""
+    pairs = ", ".join(f"{name} = {_quoted(value)}" for name, value in variables.items())
+    return f"environment = {{ {pairs} }}\n"
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a literal of Python and of TOML."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _tuple(items: tuple[str, ...]) -> str:
+    quoted = ", ".join(map(_quoted, items))
+    return f"({quoted},)" if len(items) == 1 else f"({quoted})"

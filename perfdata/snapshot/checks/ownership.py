@@ -1,0 +1,121 @@
+"""Tables without the flag in a database that perfdata owns: which are replaced, and when not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from perfdata.errors import RefusedError
+from perfdata.load.selection import Selection, whole_tables
+from perfdata.postgres.user_code import refuse_user_code
+from perfdata.templates.provenance import find_owned, record_load
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from perfdata.load.plan import Loaded, Plan
+    from perfdata.load.provenance import Provenance
+    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.link import Link, Rows
+
+
+def saved_selection(link: Link, catalog: Catalog, flag: str, patterns: Sequence[str]) -> Selection:
+    """Return the rows that a snapshot takes: flagged ones, and whole tables.
+
+    Whole tables are those that ``patterns`` name and, in a database that perfdata owns, those that
+    a dataset filled. Where there is neither a flag nor a pattern, all rows are taken.
+    """
+    if not (catalog.flagged(flag) or patterns):
+        return Selection(None)
+    owned = find_owned(link)
+    filled = owned.provenance.filled if owned else ()
+    selection = Selection(flag, whole_tables(catalog, patterns))
+    return selection.with_unflagged(catalog, [key for key in filled if key in catalog.by_key])
+
+
+def own_selection(
+    link: Link,
+    catalog: Catalog,
+    selection: Selection,
+    provenance: Provenance,
+    *,
+    required: Collection[str] = (),
+    roles: Rows | None = None,
+) -> Selection:
+    """Add to a selection the tables whose rows came with an earlier load, and have to go with it.
+
+    These are the tables that the last dataset filled, and tables with nothing but loaded rows which
+    reference tables of the selection. Tables whose keys are in ``required`` stay. ``roles`` are the
+    rows of OTHER_ROLES, to refuse code of other roles where the tables are read.
+    """
+    selection = replace(selection, provenance=provenance)
+    if selection.all_rows:
+        return selection
+    unflagged = {
+        table.oid: table
+        for table in catalog.tables
+        if not selection.has_flag(table) and table.key not in required
+    }
+    filled = {oid for oid, table in unflagged.items() if table.key in provenance.filled}
+    oids = {table.oid for table in selection.tables(catalog)} | filled
+    tied = [unflagged[oid] for oid in _referencing(catalog, oids) if oid in unflagged]
+    if tied and roles is not None:
+        refuse_user_code(link, roles, read=tied)
+    query = sql.SQL("SELECT count(*) > 0 AND bool_and({}) FROM {}")
+    answers = link.together(query.format(provenance.loaded(), table.only) for table in tied)
+    loaded = {table.key for table, ((own,),) in zip(tied, answers, strict=True) if own}
+    whole = {*selection.whole, *(unflagged[oid].key for oid in filled), *loaded}
+    return replace(selection, whole=frozenset(whole))
+
+
+def _referencing(catalog: Catalog, oids: Collection[int]) -> list[int]:
+    """Return the other tables that reference tables, directly or through others."""
+    found = set(oids)
+    while more := {
+        key.child for key in catalog.foreign_keys if key.parent in found and key.child not in found
+    }:
+        found |= more
+    return sorted(found - set(oids))
+
+
+def refuse_real_rows(link: Link, tables: Iterable[Table], selection: Selection) -> None:
+    """Raise RefusedError if tables that are replaced whole hold rows that perfdata did not load."""
+    tables = list(tables)
+    query = sql.SQL("SELECT count(*) FROM {} WHERE {}")
+    counts = link.together(query.format(table.only, selection.real(table)) for table in tables)
+    refuse_others(
+        [
+            f"{table.key}: {rows:,}"
+            for table, ((rows,),) in zip(tables, counts, strict=True)
+            if rows
+        ],
+        selection,
+    )
+
+
+def refuse_others(found: Sequence[str], selection: Selection) -> None:
+    """Raise RefusedError for rows, by table, that perfdata did not load or that changed since."""
+    if found:
+        flag = f"have no column {selection.flag_column}, and " if selection.flag_column else "have "
+        raise RefusedError(
+            f"refused, nothing was touched: these tables {flag}rows that perfdata did not load, or "
+            f"that were changed since, would be lost: {'; '.join(found)}",
+            remedy="Restore with fresh=True, which keeps them in the replaced database, or remove "
+            "them",
+        )
+
+
+def record_loaded(link: Link, plan: Plan, loaded: Loaded, *, added: bool) -> None:
+    """Record which rows are perfdata's own after a load that filled whole tables."""
+    if not plan.owned or not plan.whole_tables:
+        return
+    filled = [] if plan.selection.all_rows else filled_tables(plan, loaded.rows)
+    record_load(link, loaded.transactions, filled, added=added)
+
+
+def filled_tables(plan: Plan, rows: Collection[str]) -> list[str]:
+    """Return the keys of the tables without the flag among those that were filled."""
+    selection = plan.selection
+    return [t.key for t in plan.whole_tables if t.key in rows and not selection.has_flag(t)]

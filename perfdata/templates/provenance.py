@@ -1,0 +1,106 @@
+"""The provenance of an owned database's rows: read from its mark, and recorded in it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from perfdata.load.provenance import Provenance
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.sessions import remaining_sessions
+from perfdata.templates.databases import write_mark
+from perfdata.templates.marks import Kind, Mark, read_mark, user_text
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from perfdata.postgres.link import Link
+
+# How many loads and migrations a mark names. The rows of earlier ones count as somebody else's.
+_KEPT = 20
+
+# Only who may act as the owner may comment on a database.
+_CURRENT = """
+SELECT d.oid::bigint, d.datname, pg_catalog.shobj_description(d.oid, 'pg_database'),
+  pg_catalog.pg_has_role(d.datdba, 'USAGE'),
+  pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint
+FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()"""
+
+
+class OwnedDatabase(NamedTuple):
+    """A database that perfdata owns.
+
+    ``text`` is its comment above the mark, ``recordable`` whether this role may write the mark, and
+    ``upcoming`` the number of the next transaction.
+    """
+
+    name: str
+    text: str
+    mark: Mark
+    recordable: bool
+    upcoming: int
+
+    @property
+    def provenance(self) -> Provenance:
+        """Which rows are perfdata's own; none if this role can't record what it loads."""
+        if not self.recordable:
+            return Provenance()
+        mark = self.mark
+        return Provenance(mark.loads, mark.migrations, mark.filled).current(self.upcoming)
+
+
+def find_owned(link: Link) -> OwnedDatabase | None:
+    """Return the database of a link if perfdata owns it."""
+    ((oid, name, comment, recordable, upcoming),) = link.rows(_CURRENT)
+    mark = read_mark(comment, oid, link.server_identifier)
+    if mark is None or mark.kind is not Kind.MADE or not mark.fits(name):
+        return None
+    return OwnedDatabase(name, user_text(comment), mark, recordable, upcoming)
+
+
+def record_load(
+    link: Link, loads: Sequence[Sequence[int]], filled: Collection[str], *, added: bool = False
+) -> None:
+    """Record what was loaded into the database of a link, if perfdata owns it.
+
+    ``filled`` are the keys of tables without the flag. With ``added``, those that were filled
+    before are still so.
+    """
+    if (own := find_owned(link)) is None or not own.recordable:
+        return
+    before = own.provenance
+    mark = replace(
+        own.mark,
+        loads=[*before.loads, *loads][-_KEPT:],
+        migrations=before.migrations,
+        filled=sorted({*filled, *(before.filled if added else ())}),
+    )
+    write_mark(link, own.name, own.text, mark)
+
+
+@contextmanager
+def recorded_migration(conninfo: str) -> Iterator[None]:
+    """Run a migration, and record that the rows which it writes are perfdata's own.
+
+    Not recorded if perfdata does not own the database, or if others are connected to it: their rows
+    could not be told from the migration's.
+    """
+    before = _undisturbed(conninfo)
+    yield
+    if before is None or (after := _undisturbed(conninfo)) is None:
+        return
+    with open_link(conninfo) as link:
+        if (own := find_owned(link)) is None or after.upcoming == before.upcoming:
+            return
+        spans = (*own.provenance.migrations, (before.upcoming, after.upcoming - 1))
+        write_mark(link, own.name, own.text, replace(own.mark, migrations=spans[-_KEPT:]))
+
+
+def _undisturbed(conninfo: str) -> OwnedDatabase | None:
+    """Return an owned database to which nobody else is connected, otherwise None."""
+    with open_link(conninfo) as link:
+        own = find_owned(link)
+        if own is None or not own.recordable or remaining_sessions(link, own.mark.oid):
+            return None
+        return own

@@ -1,0 +1,1 @@
+"""An application whose settings come from the environment and a .env file."""

@@ -1,0 +1,1 @@
+"""A workflow engine: asyncpg, many revisions, folders of revisions found at run time."""

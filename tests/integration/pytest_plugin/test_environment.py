@@ -1,0 +1,111 @@
+"""The variables of an application in pytest: set for perf tests before its code is imported."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.env_shop import EnvShop, env_shop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONFTEST = """
+import shop
+from urllib.parse import urlsplit
+
+PORT = int(shop.settings["POSTGRES_PORT"])
+assert urlsplit(shop.URL).path == "/perfdata"
+assert urlsplit(shop.URL).port == PORT
+"""
+TESTS = """
+import pytest
+import shop
+from sqlalchemy import text
+
+pytestmark = pytest.mark.perf(dataset="some")
+
+
+def count(session):
+    return session.scalar(text("SELECT count(*) FROM items"))
+
+
+def test_the_clone_comes_by_the_fixtures(perf):
+    shop.connect()
+    assert perf(count) == 2
+    assert perf.session.scalar(text("SELECT current_database()")) != "perfdata"
+
+
+def test_shows_the_url(perf_session):
+    raise RuntimeError(shop.URL)
+"""
+COLLECTION = """
+import os
+raise RuntimeError(f"no application at {os.environ['DATABASE_URL']}")
+"""
+UNIT_TEST = """
+import shop
+
+
+def test_unit():
+    assert shop.URL.endswith("/live")
+    assert "POSTGRES_PORT" not in shop.settings
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvShop]:
+    """The application; the database of its .env is not connected to."""
+    for made in env_shop(tmp_path_factory.mktemp("env")):
+        before = made.live_used()
+        made.perf_test(conftest=CONFTEST, test_items=TESTS)
+        yield made
+        assert made.live_used() == before
+
+
+@pytest.mark.parametrize("workers", [(), ("-n2", "-W", "ignore")], ids=("here", "in workers"))
+def test_perf_tests_import_the_application_with_them_and_show_no_password(
+    shop: EnvShop, workers: tuple[str, ...]
+) -> None:
+    done = shop.pytest("tests/perf", *workers)
+    assert "1 failed, 1 passed" in done.stdout, done.stdout
+    assert "RuntimeError: postgresql://perfdata:***@127.0.0.1:" in done.stdout, done.stdout
+    assert _password(shop) not in done.stdout
+
+
+def test_an_error_of_the_collection_shows_no_password(shop: EnvShop) -> None:
+    shop.perf_test(test_broken=COLLECTION)
+    done = shop.pytest("tests/perf/test_broken.py")
+    (shop.folder / "tests" / "perf" / "test_broken.py").unlink()
+    assert "no application at postgresql://perfdata:***@127.0.0.1:" in done.stdout
+    assert _password(shop) not in done.stdout
+
+
+def test_a_session_with_other_tests_leaves_the_applications_own(shop: EnvShop) -> None:
+    """Which may empty the database that they find there."""
+    shop.perf_test(conftest="", test_items=TESTS.replace("    shop.connect()\n", ""))
+    (shop.folder / "tests" / "test_unit.py").write_text(UNIT_TEST)
+    done = shop.pytest("-k", "test_unit or test_the_clone")
+    assert "2 passed" in done.stdout, done.stdout
+    assert "perfdata: the variables of [tool.perfdata] environment are not set" in done.stdout
+    done = shop.pytest("--perf-only", "-k", "test_the_clone")
+    assert "1 passed" in done.stdout, done.stdout
+    assert "are not set" not in done.stdout
+
+
+def test_settings_that_cannot_be_read_end_a_session_of_perf_tests(shop: EnvShop) -> None:
+    pyproject = shop.folder / "pyproject.toml"
+    before = pyproject.read_text()
+    pyproject.write_text(before.replace("{url}", "{uri}"))
+    done = shop.pytest("tests/perf")
+    pyproject.write_text(before)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "environment.DATABASE_URL has an unknown placeholder {uri}; there are {url}" in (
+        done.stdout
+    )
+    assert "Traceback" not in done.stdout
+
+
+def _password(shop: EnvShop) -> str:
+    return (shop.settings.home / "server" / "password").read_text()
