@@ -124,7 +124,7 @@ def reset(context: Context) -> None:
 
 @task(
     options={
-        "lost-rows": "also remove replaced databases that may hold the only copy of some rows",
+        "lost-rows": "also remove databases that may hold the only copy of some rows",
         "json": "print JSON",
     }
 )
