@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from perfdata.load.loader import append_rows
     from perfdata.perf.scenario.perf import Perf
     from perfdata.progress import Event, Report
-    from perfdata.project import Migration, Project
+    from perfdata.project import Migration, Migrations, Project
     from perfdata.snapshot.build import build_dataset
     from perfdata.snapshot.cache_key import CacheKey, cache_key
     from perfdata.snapshot.create import create_snapshot
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         list_snapshots,
         snapshot_exists,
     )
+    from perfdata.snapshot.upgrade import Upgraded, upgrade_snapshot
     from perfdata.snapshot.verify import verify_snapshot
     from perfdata.target.target import Target, open_target
 
@@ -77,6 +78,7 @@ _MODULES = {
     "Event": "perfdata.progress",
     "Manifest": "perfdata.snapshot.format.manifest",
     "Migration": "perfdata.project",
+    "Migrations": "perfdata.project",
     "Perf": "perfdata.perf.scenario.perf",
     "Project": "perfdata.project",
     "Provided": "perfdata.snapshot.options",
@@ -87,6 +89,7 @@ _MODULES = {
     "TableDifference": "perfdata.snapshot.diff.difference",
     "TableRows": "perfdata.dataset",
     "Target": "perfdata.target.target",
+    "Upgraded": "perfdata.snapshot.upgrade",
     "append_rows": "perfdata.load.loader",
     "build_dataset": "perfdata.snapshot.build",
     "cache_key": "perfdata.snapshot.cache_key",
@@ -99,6 +102,7 @@ _MODULES = {
     "provide_dataset": "perfdata.snapshot.provide",
     "restore_snapshot": "perfdata.snapshot.restore",
     "snapshot_exists": "perfdata.snapshot.store",
+    "upgrade_snapshot": "perfdata.snapshot.upgrade",
     "verify_snapshot": "perfdata.snapshot.verify",
 }
 
@@ -123,6 +127,7 @@ __all__ = [
     "Migration",
     "MigrationError",
     "MigrationFailedError",
+    "Migrations",
     "NoClonesError",
     "NotJudgedError",
     "Perf",
@@ -152,6 +157,7 @@ __all__ = [
     "TableDifference",
     "TableRows",
     "Target",
+    "Upgraded",
     "UserCodeError",
     "append_rows",
     "build_dataset",
@@ -165,6 +171,7 @@ __all__ = [
     "provide_dataset",
     "restore_snapshot",
     "snapshot_exists",
+    "upgrade_snapshot",
     "verify_snapshot",
 ]
 

@@ -58,7 +58,8 @@ async def create_snapshot(
     report: Report = silent,
 ) -> Snapshot:
     """Save a database's flagged rows, or all rows, as a snapshot: see perfdata.create_snapshot."""
-    from perfdata.snapshot.create import CreateOptions, create
+    from perfdata.snapshot.create import create
+    from perfdata.snapshot.options import CreateOptions
 
     options = CreateOptions(
         name=name,

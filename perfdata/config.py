@@ -36,6 +36,8 @@ _EXPECTED: dict[type, str] = {
     dict: "a table of strings",
 }
 SNAPSHOT_SUFFIX = ".json.zst"
+# Set for the command of Migrations: the URL of the database that it is to migrate.
+TARGET_VARIABLE = "PERFDATA_TARGET_URL"
 _VARIABLES = (
     "PERFDATA_PROJECT",
     "PERFDATA_DATABASE_URL",
@@ -43,7 +45,8 @@ _VARIABLES = (
     "PERFDATA_PG_BIN",
     "PERFDATA_ALLOW",
 )
-_INTERNAL = {"PERFDATA_COMPARE"}  # set by perf.compare for its own processes
+# Set by perfdata for other processes: PERFDATA_COMPARE by perf.compare.
+_INTERNAL = {"PERFDATA_COMPARE", TARGET_VARIABLE}
 _OUTPUT = {"PERFDATA_TRACEBACK"}  # of tasks, no setting
 
 
@@ -158,7 +161,12 @@ def snapshots_folder(home: Path) -> Path:
 
 def command(root: Path, task: str) -> str:
     """Return the command that runs a task: invoke if the project has a tasks.py, else perfdata."""
-    return f"{'invoke' if (root / 'tasks.py').is_file() else 'perfdata'} {task}"
+    return f"{program(root)} {task}"
+
+
+def program(root: Path) -> str:
+    """Return the program that runs the tasks of the project in a folder."""
+    return "invoke" if (root / "tasks.py").is_file() else "perfdata"
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:

@@ -21,6 +21,7 @@ from perfdata.config import Settings
 from perfdata.errors import ElsewhereError, PerfdataError, ProgramRefusedError, RefusedError
 from perfdata.libpq import effective_parameters
 from perfdata.tracebacks import code_error
+from perfdata.variables import line_for_connection, read_dotenv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -58,7 +59,8 @@ class Confinement:
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         _confinements.remove(self)
         if isinstance(error, (Exception, SystemExit)) and not isinstance(error, PerfdataError):
-            failed = code_error(self.code, error, passwords=self.passwords)
+            present = Settings.load().environment
+            failed = code_error(self.code, error, passwords=self.passwords, present=present)
             raise self.refused or failed from error
 
     @property
@@ -108,17 +110,21 @@ class Confinement:
 
     def refuse(self, requested: Destination, driver: str) -> ElsewhereError:
         """Make the error, with both addresses and the lines that fix it."""
-        target = self.target.described if self.target else "none, as this code is given no database"
-        variable = (
-            f"{'Or set' if self.fix else 'Set'} the variable that its address comes from, such as "
-            f"DATABASE_URL, to what `{Settings.load().command('db.url')} --driver {driver}` prints "
-            "(as an option of alembic.ini with each % doubled)."
-        )
+        if self.target is None:
+            target = "none, as this code is given no database"
+            lines = ["Connect when migrations run or rows are made, not when a module is imported"]
+        else:
+            target = self.target.described
+            settings = Settings.load()
+            present, environ = settings.environment, {**read_dotenv(settings.root), **os.environ}
+            line = line_for_connection(driver, requested.database, present, environ)
+            first = f"{'Or set' if self.fix else 'Set'} the variable that its address comes from"
+            lines = [*self.fix, f"{first}, {line}"]
         error = ElsewhereError(
             f"refused before it was opened: a connection of {self.code}{_line()}\n"
             f"  to:     {requested.described}\n"
             f"  target: {target}",
-            [*self.fix, variable],
+            lines,
         )
         self.refused = self.refused or error
         return error

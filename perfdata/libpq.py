@@ -34,8 +34,26 @@ def parameter_variables() -> dict[str, str]:
 
 def clear_environment() -> None:
     """Remove every variable that libpq reads from this process's environment."""
-    for variable in (*SESSION_VARIABLES, *_FILE_VARIABLES, *parameter_variables().values()):
+    for variable in _variables():
         os.environ.pop(variable, None)
+
+
+def program_environment(conninfo: str) -> dict[str, str]:
+    """Return this process's environment with libpq's variables for one database, and no others."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    variables = parameter_variables()
+    given = {
+        variables[key]: str(value)
+        for key, value in conninfo_to_dict(conninfo).items()
+        if key in variables
+    }
+    others = {name: value for name, value in os.environ.items() if name not in _variables()}
+    return others | given
+
+
+def _variables() -> set[str]:
+    return {*SESSION_VARIABLES, *_FILE_VARIABLES, *parameter_variables().values()}
 
 
 def effective_parameters(conninfo: str | Mapping[str, object]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from perfdata.postgres.url import normalise_url
 from perfdata.server.environment import Variables, application_variables
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from sqlalchemy import MetaData
@@ -36,15 +37,45 @@ class Migration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Migrations:
+    """Migrations of another tool than Alembic, such as Django, Flyway, dbmate or SQL files.
+
+    - ``command``: migrates the database that its environment names, as PERFDATA_TARGET_URL and in
+      libpq's variables; it runs in the settings' root, ``python`` being this Python
+    - ``files``: the migrations, as one or more patterns relative to that root
+    - ``applied``: a query of one column that returns what a database has, one row a file: its
+      path, name or version. Tables need their schema, as in ``public.schema_migrations``
+
+    perfdata can't keep the command to the target: it checks afterwards that every file is applied
+    there.
+    """
+
+    command: Sequence[str]
+    files: str | Sequence[str]
+    applied: str
+
+    def __post_init__(self) -> None:
+        """Check that nothing is empty, and that the command is no single string."""
+        if isinstance(self.command, str) or not self.command:
+            raise ConfigError(
+                f"Migrations(command={self.command!r}) must be a list, such as "
+                '["python", "manage.py", "migrate"]'
+            )
+        if not self.files or not self.applied.strip():
+            raise ConfigError("Migrations needs files and applied, which is a query")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Project:
     """An application's datasets and how its tables are made.
 
     - ``migrations``: an ``alembic.ini`` or the folder with ``env.py``, relative to the settings'
-      root
+      root; for another tool, Migrations
     - ``metadata``: the SQLAlchemy MetaData, as ``package.module:Base.metadata``; imported when
       needed
-    - ``tables_from_metadata``: create the tables with ``metadata.create_all``, for a project
-      without migrations
+    - ``tables_from_metadata``: create the tables with ``metadata.create_all``. With ``migrations``
+      only in a database without tables, which is then stamped with their newest revision; later
+      revisions run as migrations
     - ``sources``: default ``sources`` of its datasets
     - ``flag_column``: the boolean column that marks test data
     - ``settings``: those that it was loaded with; load_project sets them
@@ -52,7 +83,7 @@ class Project:
 
     name: str
     datasets: tuple[Dataset, ...] = ()
-    migrations: Path | None = None
+    migrations: Path | Migrations | None = None
     metadata: str | None = None
     tables_from_metadata: bool = False
     sources: tuple[str, ...] = ()
@@ -61,16 +92,24 @@ class Project:
 
     def __post_init__(self) -> None:
         """Check the combination of arguments, and pass ``sources`` on to the datasets."""
-        if self.tables_from_metadata and (self.metadata is None or self.migrations is not None):
-            raise ConfigError(
-                f"project {self.name}: tables_from_metadata needs metadata, and no migrations"
-            )
+        if self.tables_from_metadata and self.metadata is None:
+            raise ConfigError(f"project {self.name}: tables_from_metadata needs metadata")
         if self.sources:
             datasets = tuple(
                 dataset if dataset.sources else replace(dataset, sources=self.sources)
                 for dataset in self.datasets
             )
             object.__setattr__(self, "datasets", datasets)
+
+    @property
+    def has_only_metadata(self) -> bool:
+        """Whether the metadata alone makes the tables, and no migration changes them."""
+        return self.tables_from_metadata and self.migrations is None
+
+    @property
+    def makes_tables(self) -> bool:
+        """Whether the project can make its tables in an empty database."""
+        return self.migrations is not None or self.tables_from_metadata
 
     def dataset(self, name: str) -> Dataset:
         """Return the dataset of that name; DatasetNotFoundError suggests the closest name."""
@@ -90,7 +129,10 @@ class Project:
         return application_variables(self.settings, conninfo) if self.settings else Variables()
 
     def load_metadata(self) -> MetaData:
-        """Import and return the project's SQLAlchemy MetaData; raise ConfigError without one."""
+        """Import and return the project's SQLAlchemy MetaData.
+
+        Raises ConfigError if there is none, or if it has no table.
+        """
         if self.metadata is None:
             raise ConfigError(f"project {self.name} names no metadata")
         metadata = import_object(self.metadata, "metadata")
@@ -99,6 +141,12 @@ class Project:
         if not isinstance(metadata, MetaData):
             raise ConfigError(
                 f"metadata {self.metadata!r} is a {type(metadata).__name__}, not a MetaData"
+            )
+        if not metadata.tables:
+            raise ConfigError(
+                f"metadata {self.metadata!r} has no table after {self.metadata.partition(':')[0]} "
+                "was imported",
+                remedy="Import the modules of the models there, or name a module that does",
             )
         return metadata
 
@@ -133,7 +181,7 @@ def load_project(settings: Settings) -> Project:
     return replace(
         project,
         datasets=tuple(replace(dataset, defined_in=module) for dataset in project.datasets),
-        migrations=project.migrations and settings.root / project.migrations,
+        migrations=_anchored(project.migrations, settings),
         flag_column=flag_of(project, settings),
         settings=settings,
     )
@@ -146,6 +194,12 @@ def no_project_reason(settings: Settings) -> str:
     else:
         where = f"no pyproject.toml at or above {settings.root} has [tool.perfdata]"
     return f"no project is configured: {where}"
+
+
+def _anchored(migrations: Path | Migrations | None, settings: Settings) -> Path | Migrations | None:
+    if migrations is None or isinstance(migrations, Migrations):
+        return migrations
+    return settings.root / migrations
 
 
 def _readable(url: str | None) -> str | None:

@@ -50,6 +50,12 @@ def imported_sources(module: str) -> dict[str, str]:
     return {name: _hash([files[name]]) for name in sorted(files)}
 
 
+def directly_imported(path: Path) -> list[Path]:
+    """Return the files of the modules that a source file imports, but for installed ones."""
+    files = map(_module_file, _imports("", path))
+    return [file for file in files if file and not INSTALLED.intersection(file.parts)]
+
+
 def _files(module: str) -> list[Path]:
     """Return a module's file; for a package its ``__init__.py``, then all modules below it."""
     try:

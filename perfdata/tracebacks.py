@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from perfdata.errors import ProjectCodeError
+from perfdata.variables import line_for_missing, message_of, missing_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 VARIABLE = "PERFDATA_TRACEBACK"
+_REMEDY = f"{VARIABLE}=1 shows the traceback"
 _URL_PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s@]+@")
 _SQL_PASSWORD = re.compile(r"(\bPASSWORD\s+)'(?:[^']|'')*'", re.IGNORECASE)
 
 
 def describe_exception(error: BaseException) -> str:
     """Return an exception's class and message, as the last line of its traceback has them."""
-    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    message = error.msg if isinstance(error, SyntaxError) else message_of(error)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
@@ -54,21 +56,27 @@ def raised_by_perfdata(error: BaseException) -> bool:
 def code_error(
     code: str,
     error: BaseException,
-    *,
     said: str = "",
+    *,
+    remedy: str = "",
     passwords: Iterable[str] = (),
+    present: Collection[str] = (),
     kind: type[ProjectCodeError] = ProjectCodeError,
 ) -> ProjectCodeError:
     """Make the error for an exception of a project's code, without the passwords.
 
-    ``code`` names the code; ``said`` replaces the exception's class and message.
+    ``code`` names the code; ``said`` replaces the exception's class and message; ``present`` are
+    the names in the setting ``environment``. ``remedy`` precedes how to see the traceback; without
+    one, the variables that are missing do.
     """
     passwords = list(passwords)
     reason = f"{code} failed: {said or describe_exception(error)}{describe_line(error)}"
     text = "".join(traceback.format_exception(error))
+    if not remedy and (names := missing_variables(error)):
+        remedy = f"Set {' and '.join(names)} {line_for_missing(names, present)}"
     return kind(
         without_passwords(reason, passwords),
-        remedy=f"{VARIABLE}=1 shows the traceback",
+        remedy=f"{remedy}. {_REMEDY}" if remedy else _REMEDY,
         traceback=without_passwords(text, passwords),
     )
 

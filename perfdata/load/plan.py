@@ -50,8 +50,8 @@ class TableLoad:
 class RowSource(Protocol):
     """The source of a load's rows.
 
-    Implemented by SnapshotRows (snapshot/rows.py), which reads a snapshot file, and DatasetRows
-    (snapshot/build.py), which generates a dataset.
+    Implemented in snapshot/rows.py by SnapshotRows, which reads a snapshot file, and DatasetRows,
+    which generates a dataset.
     """
 
     @property
@@ -76,6 +76,8 @@ class Plan:
         catalog: the tables when the load was planned; the load refuses to run if they changed.
         tables: the tables that may be filled, in foreign-key order.
         existing: what happens to existing rows.
+        staying: the number of unflagged rows, by table key, that stay although all others are
+            removed (``Existing.ALL``, in a private database).
         selection: the rows that are loaded and replaced.
         counts: expected number of rows by table key, if known; any other number is an error.
         checks: checks to make with the locks held, before the first change.
@@ -96,6 +98,7 @@ class Plan:
     existing: Existing
     selection: Selection
     counts: Mapping[str, int] | None = None
+    staying: Mapping[str, int] = field(default_factory=dict)
     checks: Sequence[Check] = ()
     sequences: Mapping[str, SequenceState] = field(default_factory=dict)
     populated: Collection[str] = ()

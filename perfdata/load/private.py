@@ -145,7 +145,7 @@ def _fills(plan: Plan, dropped: DroppedConstraints) -> dict[str, _Fill]:
     return {
         table.key: _Fill(
             rows=(plan.counts or {}).get(table.key, 0),
-            truncate=table.oid not in tied,
+            truncate=table.oid not in tied and table.key not in plan.staying,
             indexes=indexes.get((table.schema, table.name), []),
         )
         for table in plan.tables

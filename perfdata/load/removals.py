@@ -77,10 +77,7 @@ def plan_removals(
     Raises RefusedError if the plan requires empty tables and some have rows.
     """
     if plan.existing is Existing.ALL:
-        return [
-            Removal(table, 0, 0, truncate=True, rebuild=_more_come(plan, table, 0))
-            for table in plan.tables
-        ]
+        return [_emptied(plan, table, plan.staying.get(table.key, 0)) for table in plan.tables]
     found = [(table, *rows[0]) for table, rows in zip(plan.tables, counts, strict=True)]
     if plan.existing is Existing.NONE and any(total for _, _, total in found):
         full = ", ".join(
@@ -106,6 +103,11 @@ def plan_removals(
         )
         for table, real, total in found
     ]
+
+
+def _emptied(plan: Plan, table: Table, staying: int) -> Removal:
+    rebuild = _more_come(plan, table, staying)
+    return Removal(table, staying, 0, truncate=not staying, rebuild=rebuild)
 
 
 def _removal(

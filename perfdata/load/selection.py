@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,11 @@ class Selection:
     def has_flag(self, table: Table) -> bool:
         """Tell whether a table has the flag column."""
         return self.flag_column is not None and table.has_flag(self.flag_column)
+
+    def with_unflagged(self, catalog: Catalog, keys: Iterable[str]) -> Selection:
+        """Add those of the tables that lack the flag."""
+        unflagged = {key for key in keys if not self.has_flag(catalog.table(key))}
+        return replace(self, whole=frozenset({*self.whole, *unflagged}))
 
     def tables(self, catalog: Catalog) -> tuple[Table, ...]:
         """Return the tables that have selected rows, in foreign-key order."""

@@ -3,7 +3,7 @@
 A project's conftest may override each fixture:
 
     perfdata_settings  (session)  the Settings of the current folder
-    perf_url           (session)  the database whose schema is cloned, as a URL on psycopg
+    perf_url           (session)  the database on whose server clones are made, a URL on psycopg
     perf_async_driver  (session)  the driver for coroutine functions: psycopg or asyncpg
     large_dataset                 the marker's dataset, in the test's own clone
     perf_clone_url                that clone, as a SQLAlchemy URL on psycopg

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-from perfdata.errors import ConfigError, PerfdataError
+from perfdata.errors import ConfigError
 from perfdata.pytest_plugin.summary import shown_path
+from perfdata.pytest_plugin.wording import pytest_wording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,24 +27,6 @@ if TYPE_CHECKING:
     from perfdata.snapshot.perf_clones import Clones, PreparedTemplate
     from perfdata.target.target import Target
     from perfdata.templates.databases import Database
-
-_KEYWORD = re.compile(r"\b(allow_drift|as_superuser|fresh|terminate|unflagged_rows)=True\b")
-
-
-@contextmanager
-def _naming_commands() -> Iterator[None]:
-    """Let errors name commands in place of keyword arguments, which a pytest user cannot pass."""
-    try:
-        yield
-    except PerfdataError as error:
-        error.reason = _KEYWORD.sub(_command, error.reason)
-        error.remedy = _KEYWORD.sub(_command, error.remedy)
-        raise
-
-
-def _command(keyword: re.Match[str]) -> str:
-    option = keyword[1].replace("_", "-")
-    return f"snapshot.restore {'--fresh ' if option == 'terminate' else ''}--{option}"
 
 
 @dataclass(frozen=True)
@@ -172,7 +154,7 @@ class SessionDatabases:
         self._announcer.redaction.learn(self._target.conninfo)
         return self._target
 
-    @_naming_commands()
+    @pytest_wording()
     def _template(self, target: Target, name: str) -> PreparedTemplate:
         from perfdata.errors import NoClonesError
         from perfdata.perf.capture.connections import CLONE_SETTINGS
@@ -233,7 +215,7 @@ class SessionDatabases:
             finally:
                 self.current = None
 
-    @_naming_commands()
+    @pytest_wording()
     def _load(self, target: Target, name: str) -> None:
         """Restore a dataset, even after building it, so that every run has the same layout."""
         from perfdata.snapshot.provide import provide_dataset

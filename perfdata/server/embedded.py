@@ -19,6 +19,7 @@ from perfdata.errors import ServerError
 from perfdata.progress import Event, silent
 from perfdata.server.binaries import Binaries, find_binaries, identity, make_runnable, server_major
 from perfdata.server.cluster import RESERVE_BYTES, create_reserve, release_reserve
+from perfdata.server.ports import is_free, keep_port, login
 from perfdata.server.postmaster import (
     ServerInfo,
     find_postmaster,
@@ -29,7 +30,7 @@ from perfdata.server.postmaster import (
     stop_postmaster,
     wait_until_ready,
 )
-from perfdata.server.sockets import Socket, check_port, is_free, remove_temporary_folder
+from perfdata.server.sockets import Socket, check_port, remove_temporary_folder
 from perfdata.server.state import Home, State, boot_id
 from perfdata.server.status import ServerStatus
 
@@ -55,7 +56,7 @@ class EmbeddedServer:
         """Start the server unless it runs; create its cluster if there is none.
 
         With a ``port`` it also listens on 127.0.0.1; where ``environment`` gives the application
-        its address, it always does, by default on the port of Home.login. A running server is
+        its address, it always does, by default on the port of ports.login. A running server is
         restarted if it does not listen on that port, or if its programs were removed or replaced.
         Raises ServerError.
         """
@@ -65,7 +66,7 @@ class EmbeddedServer:
             )
         with self._explained_errors():
             if port is None and self._settings.gives_address:
-                port, _ = self._home.login()
+                port, _ = login(self._home)
             status = self._running(port)
             if status is not None:
                 create_reserve(status.data.parent)
@@ -259,7 +260,7 @@ class EmbeddedServer:
         self._home.write_state(state)
         start_postmaster(cluster, binaries, self._home.log)
         if port is not None:
-            self._home.keep_port(port)
+            keep_port(self._home, port)
             set_password(Socket(folder, port), self._home.password())
         return state
 

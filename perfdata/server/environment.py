@@ -8,6 +8,7 @@ runs, because a project may read its variables when it is imported.
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from urllib.parse import quote
 
 from perfdata.errors import ConfigError
 from perfdata.server.cluster import DATABASE, SUPERUSER
+from perfdata.server.ports import login
 from perfdata.server.state import Home
 
 if TYPE_CHECKING:
@@ -38,6 +40,18 @@ class Variables:
 
     values: Mapping[str, str] = field(repr=False, default_factory=dict)
     loopback: str | None = field(repr=False, default=None)
+    password: str = field(repr=False, default="")
+
+    def shown(self) -> dict[str, str]:
+        """Return the values for people, without the password."""
+        return {name: self.redacted(value) for name, value in self.values.items()}
+
+    def redacted(self, text: str) -> str:
+        """Return a text with stars in place of the password."""
+        if not self.password:
+            return text
+        forms = (quote(self.password, safe=""), self.password)
+        return re.sub("|".join(map(re.escape, forms)), "***", text)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -66,7 +80,8 @@ def application_variables(settings: Settings, conninfo: str | None = None) -> Va
     database = _embedded_database(settings, conninfo)
     address = _given(settings, conninfo) if database is None else _embedded(settings, database)
     values = {name: value.format(**address) for name, value in settings.environment.items()}
-    return Variables(values, None if database is None else address["url"])
+    loopback = None if database is None else address["url"]
+    return Variables(values, loopback, address["password"])
 
 
 def _embedded_database(settings: Settings, conninfo: str | None) -> str | None:
@@ -85,12 +100,12 @@ def _embedded_database(settings: Settings, conninfo: str | None) -> str | None:
 def _embedded(settings: Settings, database: str) -> dict[str, str]:
     home = Home(settings)
     try:
-        port, password = home.login()
+        port, password = login(home)
     except OSError as error:
         raise home.explain(error) from error
-    login = f"{SUPERUSER}:{quote(password, safe='')}"
+    user = f"{SUPERUSER}:{quote(password, safe='')}"
     return {
-        "url": f"postgresql://{login}@{_LOOPBACK}:{port}/{quote(database, safe='')}",
+        "url": f"postgresql://{user}@{_LOOPBACK}:{port}/{quote(database, safe='')}",
         "host": _LOOPBACK,
         "port": str(port),
         "user": SUPERUSER,

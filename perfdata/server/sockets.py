@@ -7,7 +7,6 @@ temporary folder that holds a file with the path of PERFDATA_HOME.
 from __future__ import annotations
 
 import os
-import random
 import socket
 import struct
 import sys
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
 
 # Lower ports need root, and the server never runs as root.
 PORTS = range(1024, 65_536)
-# Below the ports that Linux (32768) and macOS (49152) give to outgoing connections, which would
-# take a port that is kept now and then.
-_CHOSEN = range(20_000, 32_000)
-_TRIES = 100
 # The size of sun_path in bytes, without the terminating zero.
 _PATH_LIMIT = 107 if sys.platform == "linux" else 103
 # Names of the temporary folder, and of the file in it that names the home.
@@ -129,26 +124,6 @@ def check_port(port: int) -> None:
                 f"the embedded server can't listen on port {port} of 127.0.0.1 "
                 f"({error.strerror}): choose another port"
             ) from error
-
-
-def choose_port() -> int:
-    """Return a random port of 127.0.0.1 that is free, to be kept from now on."""
-    for _ in range(_TRIES):
-        port = random.choice(_CHOSEN)  # noqa: S311  not a secret
-        if is_free(port):
-            return port
-    raise ServerError(
-        f"none of {_TRIES} ports of 127.0.0.1 from {_CHOSEN[0]} to {_CHOSEN[-1]} is free"
-    )
-
-
-def is_free(port: int) -> bool:
-    """Tell whether the server could listen on a port of 127.0.0.1."""
-    try:
-        check_port(port)
-    except ServerError:
-        return False
-    return True
 
 
 def socket_fits(folder: Path) -> bool:

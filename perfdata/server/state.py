@@ -25,7 +25,7 @@ from perfdata.server.accounts import (
 )
 from perfdata.server.binaries import identity
 from perfdata.server.cluster import SOCKET_PORT, Cluster, write_file
-from perfdata.server.sockets import PORTS, Socket, SocketFolders, choose_port, is_free
+from perfdata.server.sockets import Socket, SocketFolders
 from perfdata.temporary import FULL
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Home:
         self.folder = settings.home / "server"
         self.log = self.folder / "server.log"
         self.password_file = self.folder / "password"
-        self._port_file = self.folder / "port"
+        self.port_file = self.folder / "port"
         self._state = self.folder / "state.json"
         self._lock = self.folder / "lock"
         self._mark = self.folder / "perfdata"
@@ -237,35 +237,6 @@ class Home:
             password = secrets.token_urlsafe(24)
             write_file(self.password_file, password, 0o600)
             return password
-
-    def login(self) -> tuple[int, str]:
-        """Return the port of 127.0.0.1 and its password; the first call chooses them.
-
-        They stay the same, whether the server runs or not. Another port is chosen where another
-        process has taken it.
-        """
-        port = self._usable_port()
-        if port is None or not self.password_file.exists():
-            with self.locked():  # another process may have chosen meanwhile
-                if (port := self._usable_port()) is None:
-                    port = choose_port()
-                    self.keep_port(port)
-                return port, self.password()
-        return port, self.password()
-
-    def keep_port(self, port: int) -> None:
-        """Record the port that the server listens on from now on."""
-        write_file(self._port_file, str(port), 0o600)
-
-    def _usable_port(self) -> int | None:
-        """Return the recorded port, or else the last start's; None if another process has it."""
-        state = self.read_state()
-        try:
-            port = int(self._port_file.read_text(encoding="ascii"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            port = state.port or 0
-        listens = port == state.port and self.socket(state).answers()
-        return port if port in PORTS and (listens or is_free(port)) else None
 
 
 def orphaned_clusters() -> list[tuple[Path, str]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from perfdata.errors import (
     MigrationError,
+    NoClonesError,
     SnapshotDamagedError,
     SnapshotError,
     SnapshotExistsError,
@@ -22,10 +23,11 @@ from perfdata.postgres.locks import LOCK_TIMEOUT_S, load_lock
 from perfdata.postgres.reflection import read_catalog
 from perfdata.progress import silent
 from perfdata.project import load_project
-from perfdata.snapshot.create import CreateOptions, create, writable_path
-from perfdata.snapshot.generated import DatasetRows
-from perfdata.snapshot.options import Built, RestoreOptions
-from perfdata.snapshot.ownership import own_selection, record_loaded
+from perfdata.snapshot.checks.ownership import own_selection, record_loaded
+from perfdata.snapshot.create import create, writable_path
+from perfdata.snapshot.options import Built, CreateOptions, RestoreOptions
+from perfdata.snapshot.rows import DatasetRows
+from perfdata.snapshot.scratch import scratch_clone
 from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
 from perfdata.target.audit import log_change
 from perfdata.target.guard import check_guard
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     from perfdata.config import Settings
     from perfdata.dataset import Dataset
+    from perfdata.load.plan import Loaded
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.project import Project
@@ -84,7 +87,7 @@ def build(
     snapshot: bool = True,
     replace: bool = False,
 ) -> Built:
-    """Build a dataset (see build_dataset)."""
+    """Build a dataset (see build_dataset); with ``fresh``, without changing the database."""
     settings = target.settings
     project = load_project(settings)
     dataset = project.dataset(name)
@@ -92,6 +95,9 @@ def build(
         check_replaceable(name, settings, replace=replace)
         writable_path(name, settings)  # before the rows are loaded
     began = time.perf_counter()
+    if options.fresh:
+        with suppress(NoClonesError):  # the restore into a fresh database says why
+            return _build_aside(target, project, dataset, options, report)
     with open_link(target.conninfo) as link:
         check_guard(link, settings)
         _check_migrations(link, project, target)
@@ -103,14 +109,7 @@ def build(
             logged = log_change(link, f"built dataset {name}", total, "generated")
             saved = None
             if snapshot:
-                create_options = CreateOptions(
-                    name=name,
-                    dataset=dataset,
-                    replace=True,
-                    expected=loaded.rows,
-                    as_superuser=options.as_superuser,
-                    lock_timeout_s=options.lock_timeout_s,
-                )
+                create_options = _create_options(dataset, loaded, options)
                 with _explain_rows_stay(name, target):
                     saved = create(link, create_options, settings, report)
     duration_s = time.perf_counter() - began
@@ -118,24 +117,63 @@ def build(
     return Built(name, loaded.rows, loaded.strategy.value, duration_s, notes, saved)
 
 
+def _build_aside(
+    target: Target, project: Project, dataset: Dataset, options: RestoreOptions, report: Report
+) -> Built:
+    """Build a dataset's snapshot in a scratch database; the target's rows stay as they are."""
+    began = time.perf_counter()
+    with ExitStack() as stack:
+        with open_link(target.conninfo) as link:
+            check_guard(link, target.settings)
+            _check_migrations(link, project, target)
+            planned = _planned(link, target, project, dataset, options, Existing.ALL)
+            plan, rows = stack.enter_context(planned)
+        scratch = scratch_clone(
+            target.conninfo, target.settings, report, terminate=options.terminate
+        )
+        link = stack.enter_context(scratch)
+        loaded = load(link, plan, rows, report)
+        saved = create(link, _create_options(dataset, loaded, options), target.settings, report)
+    duration_s = time.perf_counter() - began
+    return Built(dataset.name, loaded.rows, loaded.strategy.value, duration_s, loaded.notes, saved)
+
+
+def _create_options(dataset: Dataset, loaded: Loaded, options: RestoreOptions) -> CreateOptions:
+    return CreateOptions(
+        name=dataset.name,
+        dataset=dataset,
+        replace=True,
+        expected=loaded.rows,
+        as_superuser=options.as_superuser,
+        lock_timeout_s=options.lock_timeout_s,
+    )
+
+
 def preview_build(target: Target, name: str, options: RestoreOptions) -> None:
     """Make the checks that precede the first change of a build; raise what it would raise."""
     project = load_project(target.settings)
     dataset = project.dataset(name)
+    existing = Existing.ALL if options.fresh else Existing.REPLACE
     with open_link(target.conninfo) as link:
         check_guard(link, target.settings)
         _check_migrations(link, project, target)
-        with _planned(link, target, project, dataset, options) as (plan, rows):
+        planned = _planned(link, target, project, dataset, options, existing)
+        with planned as (plan, rows):
             preview_load(link, plan, rows)
 
 
 @contextmanager
 def _planned(
-    link: Link, target: Target, project: Project, dataset: Dataset, options: RestoreOptions
+    link: Link,
+    target: Target,
+    project: Project,
+    dataset: Dataset,
+    options: RestoreOptions,
+    existing: Existing = Existing.REPLACE,
 ) -> Iterator[tuple[Plan, DatasetRows]]:
     """Plan a build; where tables without the flag may be filled, generate the rows for that.
 
-    The application's variables are set meanwhile.
+    The application's variables are set meanwhile. ``Existing.ALL`` is for a scratch database only.
     """
     catalog, owned = read_catalog(link), find_owned(link)
     flag, conninfo = project.flag_column, explicit_conninfo(target.conninfo)
@@ -150,7 +188,7 @@ def _planned(
     plan = Plan(
         catalog,
         catalog.flagged(flag),
-        Existing.REPLACE,
+        existing,
         rows.selection,
         owned=owned is not None,
         sealed=True,
@@ -159,12 +197,15 @@ def _planned(
         rebuild_indexes=options.rebuild_indexes,
         as_superuser=options.as_superuser,
     )
-    if owned is None or len(plan.tables) == len(catalog.tables):
+    own = owned is not None or existing is Existing.ALL
+    if not own or len(plan.tables) == len(catalog.tables):
         with variables.applied():
             yield plan, rows
         return
     with variables.applied(), rows.storing(catalog, target.settings) as stored:
-        selection = own_selection(link, catalog, stored.whole(catalog), owned.provenance)
+        selection = rows.selection.with_unflagged(catalog, stored.counts or ())
+        if owned:
+            selection = own_selection(link, catalog, selection, owned.provenance)
         tables = selection.tables(catalog)
         yield (
             replace(plan, tables=tables, selection=selection, counts=stored.counts),
@@ -203,9 +244,10 @@ def _explain_rows_stay(name: str, target: Target) -> Iterator[None]:
 
 
 def _check_migrations(link: Link, project: Project, target: Target) -> None:
-    if project.tables_from_metadata:
+    if project.has_only_metadata:
         check_tables(link, project, target)
-    if missing := read_history(project).pending(database_heads(link)):
+    history = read_history(project)
+    if missing := history.pending(database_heads(link, history)):
         raise MigrationError(
             f"{target.described()} lacks migrations {', '.join(missing)} of project {project.name}",
             remedy=f"Run: {target.settings.command('db.migrate')}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from perfdata.errors import (
     SnapshotError,
 )
 from perfdata.load.privileges import check_readable
-from perfdata.load.selection import Selection, uncovered_notes, whole_tables
+from perfdata.load.selection import Selection, uncovered_notes
 from perfdata.load.sequences import read_sequences
 from perfdata.load.views import populated_views
 from perfdata.postgres.catalog import json_rows
@@ -31,21 +31,21 @@ from perfdata.postgres.statistics import read_statistics
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.progress import Event, silent
 from perfdata.project import find_project, flag_of
+from perfdata.snapshot.checks.ownership import saved_selection
 from perfdata.snapshot.checks.requirements import describe_requirements, find_requirements
-from perfdata.snapshot.checks.staleness import key_parts
 from perfdata.snapshot.format.frames import STATISTICS_MAX_BYTES, listed_bytes
 from perfdata.snapshot.format.manifest import Manifest, fingerprint_schema
+from perfdata.snapshot.format.reader import SnapshotFile
 from perfdata.snapshot.format.writer import BackgroundCalls, BodyWriter, manifest_frame
+from perfdata.snapshot.options import CreateOptions
 from perfdata.snapshot.store import Snapshot, check_free, snapshot_path
 from perfdata.target.migrations import database_heads, read_history
-from perfdata.templates.provenance import find_owned
 from perfdata.temporary import give_name, temporary_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from perfdata.dataset import Dataset
     from perfdata.postgres.catalog import Catalog, Table
     from perfdata.postgres.link import Link
     from perfdata.postgres.statistics import Statistics
@@ -55,24 +55,6 @@ if TYPE_CHECKING:
 # A row is too long if the server reports "program limit exceeded", or an internal error for memory
 # that it would allocate at once.
 _LIMIT_EXCEEDED, _TOO_LARGE = "54000", "invalid memory alloc request size"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CreateOptions:
-    """The options of create_snapshot, and those of a build.
-
-    A build sets ``dataset``, and ``expected`` to the number of rows that it loaded by table.
-    """
-
-    name: str
-    description: str = ""
-    all_rows: bool = False
-    replace: bool = False
-    strict: bool = False
-    as_superuser: bool = False
-    lock_timeout_s: float = LOCK_TIMEOUT_S
-    dataset: Dataset | None = None
-    expected: Mapping[str, int] | None = None
 
 
 def create_snapshot(
@@ -160,6 +142,8 @@ def _write(
         shutil.copyfileobj(body_file, whole_file, 1 << 20)
         whole_file.flush()
         os.fsync(whole_file.fileno())
+        if options.older is not None:  # the file that it replaces can't be made again
+            SnapshotFile.open(path.parent / whole_file.name).check()
         _publish(whole_file, path, options, settings)
     if os.name == "posix":  # elsewhere a folder can't be opened
         folder = os.open(path.parent, os.O_RDONLY)
@@ -198,7 +182,15 @@ def _read(
     flag = flag_of(project, settings)
     roles = link.later(OTHER_ROLES)
     catalog = read_catalog(link)
-    selection = _selection(link, catalog, options, settings, flag)
+    if options.all_rows:
+        selection = Selection(None)
+    elif options.older is not None:
+        whole = frozenset(catalog.by_key).intersection(options.older.whole_tables)
+        selection = Selection(flag, whole)
+    elif options.dataset:  # its snapshot only holds the dataset's own rows
+        selection = Selection(flag).with_unflagged(catalog, options.expected or ())
+    else:
+        selection = saved_selection(link, catalog, flag, settings.whole_tables)
     options = replace(options, all_rows=selection.all_rows)
     tables = selection.tables(catalog)
     if not tables:
@@ -227,21 +219,17 @@ def _read(
     schema = {
         table.key: {column.name: column.described() for column in table.stored} for table in tables
     }
-    dataset = options.dataset
+    history = read_history(project)
     return Manifest(
         name=options.name,
-        description=options.description or (dataset.description if dataset else ""),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         stats=stats,
-        as_of=dataset.as_of.isoformat() if dataset else None,
         all_rows=options.all_rows,
         flag_column=None if options.all_rows else flag,
         server_version=version,
         server_encoding=encoding,
         schema_fingerprint=fingerprint_schema(schema),
-        migrations=read_history(project).applied(database_heads(link)),
-        dataset_fingerprint=dataset.fingerprint() if dataset else None,
-        key_parts=key_parts(project, dataset) if project and dataset else {},
+        migrations=history.applied(database_heads(link, history)),
         requires=requires,
         left_out=[table.key for table in catalog.tables if table not in tables],
         whole_tables=sorted(selection.whole),
@@ -257,26 +245,8 @@ def _read(
         },
         primary_keys={table.key: list(table.primary_key) for table in tables if table.primary_key},
         body=writer.finish(_statistics(link, tables, selection, stats, report)),
+        **options.provenance(project),
     )
-
-
-def _selection(
-    link: Link, catalog: Catalog, options: CreateOptions, settings: Settings, flag: str
-) -> Selection:
-    """Return the rows to save: all rows too if no table has the flag and none is taken whole."""
-    if options.all_rows:
-        return Selection(None)
-    if options.dataset:
-        # A dataset's snapshot only holds the dataset's own rows.
-        built = options.expected or {}
-        whole = frozenset(key for key in built if not catalog.table(key).has_flag(flag))
-        return Selection(flag, whole)
-    if not (catalog.flagged(flag) or settings.whole_tables):
-        return Selection(None)
-    owned = find_owned(link)
-    filled = owned.provenance.filled if owned else ()
-    present = frozenset(key for key in filled if key in catalog.by_key)
-    return Selection(flag, present | whole_tables(catalog, settings.whole_tables))
 
 
 def _tables_to_read(catalog: Catalog, tables: Sequence[Table]) -> list[Table]:

@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from perfdata.load.loader import load
+from perfdata.snapshot.checks.ownership import record_loaded
 from perfdata.snapshot.options import Restored
-from perfdata.snapshot.ownership import record_loaded
 from perfdata.snapshot.prepare import prepare
 from perfdata.snapshot.rows import SnapshotRows
 from perfdata.target.audit import log_change

@@ -1,14 +1,20 @@
-"""The options of restores and builds, and what they return."""
+"""The options of creates, restores and builds, and what these return."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import ConfigError
 from perfdata.postgres.locks import LOCK_TIMEOUT_S
+from perfdata.snapshot.checks.staleness import key_parts, upgraded_key_parts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from perfdata.dataset import Dataset
+    from perfdata.project import Project
+    from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.store import Snapshot
 
 
@@ -44,6 +50,43 @@ class RestoreOptions:
                 "terminate=True goes with fresh=True",
                 remedy="Leave it out: other restores end no sessions",
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateOptions:
+    """The options of create_snapshot, and those of a build.
+
+    A build sets ``dataset``, and ``expected`` to the number of rows that it loaded by table. An
+    upgrade sets ``older`` to the manifest of the snapshot that it replaces.
+    """
+
+    name: str
+    description: str = ""
+    all_rows: bool = False
+    replace: bool = False
+    strict: bool = False
+    as_superuser: bool = False
+    lock_timeout_s: float = LOCK_TIMEOUT_S
+    dataset: Dataset | None = None
+    expected: Mapping[str, int] | None = None
+    older: Manifest | None = None
+
+    def provenance(self, project: Project | None) -> dict[str, Any]:
+        """Return the fields of the manifest that say what the rows were made from."""
+        if self.older is not None:
+            return {
+                "description": self.older.description,
+                "as_of": self.older.as_of,
+                "dataset_fingerprint": self.older.dataset_fingerprint,
+                "key_parts": upgraded_key_parts(self.older, project) if project else {},
+            }
+        dataset = self.dataset
+        return {
+            "description": self.description or (dataset.description if dataset else ""),
+            "as_of": dataset.as_of.isoformat() if dataset else None,
+            "dataset_fingerprint": dataset.fingerprint() if dataset else None,
+            "key_parts": key_parts(project, dataset) if project and dataset else {},
+        }
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Clones of a dataset for perf tests: one template for many runs, and a clone for each test.
 
-A template is a clone of the target, emptied, loaded with a snapshot, frozen and fully analysed. Its
-key is a hash of everything that decides what is in it, so that later runs only make clones. The
-target is not written to, and its other rows do not matter.
+A template is a new database in which the project's migrations ran, or, where there is no project,
+an emptied clone of the target. It is loaded with a snapshot, frozen and fully analysed. Its key is
+a hash of everything that decides what is in it, so that later runs only make clones. The target is
+not written to.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from perfdata.errors import NoClonesError, RefusedError, ServerRefusedError
+from perfdata.errors import NoClonesError, PerfdataError, RefusedError, ServerRefusedError
 from perfdata.load.maintenance import freeze_and_analyse
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.link import run_checks
+from perfdata.progress import Event
 from perfdata.snapshot.build import build
 from perfdata.snapshot.checks.losses import refuse_crossing
 from perfdata.snapshot.checks.requirements import refuse_dangling_references
 from perfdata.snapshot.options import RestoreOptions
+from perfdata.snapshot.project_template import (
+    make_project_template,
+    request_project_template,
+)
 from perfdata.snapshot.provide import REBUILDABLE, Current, decide, rebuild_because
 from perfdata.snapshot.template import (
     TemplateRequest,
@@ -166,18 +172,61 @@ class Clones:
         try:
             for left in unfinished_databases(database.link, lock_number(database.name)):
                 drop_database(database.link, left, force=True)
-            seen = rows_written(database.link, database.oid)
-            with open_link(self._target.conninfo) as link:
-                request = self._examine(link, file.manifest, seen)
-            template, rows = find_template(database.link, request.key, Kind.PERF), None
-            if template is None:
-                template, rows = self._make_template(request, file), file.manifest.rows
-            elif template.mark is not None:
-                used = replace(template.mark, used=time.time())
-                write_mark(database.link, template.name, "", used)
+            template, made = self._project_template(file) or self._cloned_template(file)
         finally:
             unlock(database.link, lock_number(database.name))
+        rows = file.manifest.rows if made else None
         return PreparedTemplate(template, None, "current", rows, time.perf_counter() - began)
+
+    def _project_template(self, file: SnapshotFile) -> tuple[Database, bool] | None:
+        """Find or make the template that the project makes; tell whether it is new.
+
+        None if there is none: the project makes no tables, or something does not work in a new
+        database (a migration that creates a role; rows of a table that somebody else fills).
+        """
+        request = request_project_template(self._target, self._database, file.manifest)
+        if request is None:
+            return None
+        if template := self._find(request.key):
+            return template, False
+        self._make_room()
+        try:
+            return make_project_template(
+                self._target, self._database, request, file, self._report
+            ), True
+        except PerfdataError as error:
+            self._report(
+                Event(
+                    f"the template of {file.manifest.name} is a clone of {self._database.name}, as "
+                    f"project {request.project.name} can't make it: {error.reason}"
+                )
+            )
+            return None
+
+    def _cloned_template(self, file: SnapshotFile) -> tuple[Database, bool]:
+        """Find or make the template that is a clone of the target; tell whether it is new."""
+        database = self._database
+        seen = rows_written(database.link, database.oid)
+        with open_link(self._target.conninfo) as link:
+            request = self._examine(link, file.manifest, seen)
+        if template := self._find(request.key):
+            return template, False
+        self._make_room()
+        return self._make_template(request, file), True
+
+    def _find(self, key: str) -> Database | None:
+        """Return the template of a key, marked as used now."""
+        link = self._database.link
+        template = find_template(link, key, Kind.PERF)
+        if template is not None and template.mark is not None:
+            write_mark(link, template.name, "", replace(template.mark, used=time.time()))
+        return template
+
+    def _make_room(self) -> None:
+        """Drop the templates that are superfluous once another one is made."""
+        link, name = self._database.link, self._database.name
+        old = unused_templates(list_databases(link), name, Kind.PERF, 1)
+        _drop_if_possible(link, old, force=False)
 
     def _examine(self, link: Link, manifest: Manifest, seen: int | None) -> TemplateRequest:
         # Any rows are accepted: they go into perfdata's own clone, not into the target.
@@ -198,8 +247,6 @@ class Clones:
 
     def _make_template(self, request: TemplateRequest, file: SnapshotFile) -> Database:
         database, conninfo = self._database, self._target.conninfo
-        old = unused_templates(list_databases(database.link), database.name, Kind.PERF, 1)
-        _drop_if_possible(database.link, old, force=False)
         check_template_space(database, request, file.manifest)
         template, _ = make_template(
             database,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.errors import RefusedError, SchemaError
+from perfdata.errors import MigrationError, RefusedError, SchemaError
 from perfdata.load.disk_space import rows_space_check
 from perfdata.load.loader import refuse_code_of_load
 from perfdata.load.plan import Existing, Plan
@@ -18,10 +18,10 @@ from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.project import find_project, flag_of
 from perfdata.snapshot.checks.drift import Drift
+from perfdata.snapshot.checks.ownership import own_selection
 from perfdata.snapshot.checks.requirements import required_check
-from perfdata.snapshot.ownership import own_selection
 from perfdata.target.guard import check_guard
-from perfdata.target.migrations import read_history
+from perfdata.target.migrations import database_heads, read_history
 from perfdata.templates.provenance import find_owned
 from perfdata.text import join_first
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from perfdata.postgres.link import Link, Rows
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.options import RestoreOptions
+    from perfdata.target.migrations import History
 
 
 def application_name(name: str) -> str:
@@ -45,12 +46,29 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
     the plan contains.
     """
     check_guard(link, settings)
+    return plan_restore(link, manifest, settings, options)
+
+
+def plan_restore(
+    link: Link,
+    manifest: Manifest,
+    settings: Settings,
+    options: RestoreOptions,
+    *,
+    private: bool = False,
+) -> Plan:
+    """Check that a snapshot fits a database, and return the plan of its load (see prepare).
+
+    The caller has asked the guard, or the database is ``private``: nobody else uses it yet.
+    """
     project = find_project(settings)
     drift = Drift(manifest, allowed=options.allow_drift)
+    history = read_history(project)
+    _check_query(link, history, settings)
     with link.transaction(reading=True):
         roles = link.later(OTHER_ROLES)
         catalog = read_catalog(link)
-        migrations = drift.migrations_check(read_history(project), catalog)
+        migrations = drift.migrations_check(history, catalog)
         disk_space = rows_space_check(link, manifest.body.bytes, manifest.rows)
         run_checks(link, [migrations, sequences_check(manifest.sequences), disk_space])
     drift.check_schema(catalog)
@@ -83,7 +101,7 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
         populated=manifest.populated_views,
         lock_timeout_s=options.lock_timeout_s,
         notes=drift.notes(),
-        owned=owned is not None,
+        owned=private or owned is not None,
         rebuild_indexes=options.rebuild_indexes,
         application_name=application_name(manifest.name),
         columns=manifest.schema,
@@ -94,6 +112,19 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
     if not options.unflagged_rows:
         _refuse_unflagged(link, roles.rows, plan, manifest, settings, options)
     return plan
+
+
+def _check_query(link: Link, history: History, settings: Settings) -> None:
+    """Raise MigrationError if another tool than Alembic has applied nothing.
+
+    Its table may be missing then, which would end the transaction of the other checks.
+    """
+    if history.query is not None and not database_heads(link, history):
+        raise MigrationError(
+            "refused, nothing was touched: by the query of Migrations(applied=…), no migration "
+            "has run in the database",
+            remedy=f"Run: {settings.command('db.migrate')}",
+        )
 
 
 def selection_of(manifest: Manifest) -> Selection:
@@ -139,25 +170,26 @@ def _refuse_unflagged(
 ) -> None:
     """Raise RefusedError if a file has unflagged rows that nothing here allows.
 
-    The setting ``whole_tables`` allows whole tables. A fresh database, and one that perfdata owns,
-    may have tables whole that lack the flag, and a snapshot of all rows, which is otherwise allowed
-    if no other table holds a row. ``roles`` are the rows of OTHER_ROLES, as tables outside the plan
-    are read.
+    The setting ``whole_tables`` allows whole tables. Tables without the flag may come whole into a
+    database that perfdata owns, and into a fresh one from the snapshot of a dataset. A snapshot of
+    all rows is allowed in both, and if no other table holds a row. ``roles`` are the rows of
+    OTHER_ROLES, as tables outside the plan are read.
     """
     allowed = matching_keys(manifest.whole_tables, settings.whole_tables)
-    own = options.fresh or plan.owned
+    generated = manifest.dataset_fingerprint is not None
     whole = [key for key in manifest.whole_tables if key not in allowed]
-    if own:
+    if plan.owned or (options.fresh and generated):
         whole = [key for key in whole if plan.selection.has_flag(plan.catalog.table(key))]
     if whole:
         raise RefusedError(
             f"refused, nothing was touched: snapshot {manifest.name} has every row of "
             f"{join_first(whole)}, not only flagged ones, and [tool.perfdata] whole_tables does "
             "not name that here",
-            remedy="Name it there, or restore with unflagged_rows=True; or use a database that "
-            f"perfdata owns: fresh=True makes one, {settings.command('db.adopt')} marks this one",
+            remedy="Name it there, or restore with unflagged_rows=True"
+            f"{' or fresh=True' if generated else ''}, or mark the database as perfdata's "
+            f"({settings.command('db.adopt')})",
         )
-    if not manifest.all_rows or own:
+    if not manifest.all_rows or options.fresh or plan.owned:
         return
     others = [table for table in plan.catalog.tables if table.key not in manifest.stats]
     if not plan.as_superuser:

@@ -126,7 +126,7 @@ def decide(
         # A snapshot that was created by hand is only compared with the database, by the restore.
         if project and dataset and snapshot.manifest.dataset_fingerprint is not None:
             check_current(snapshot, project, allow_newer=options.allow_drift)
-        if project and project.tables_from_metadata:
+        if project and project.has_only_metadata:
             with open_link(target.conninfo) as link:
                 check_tables(link, project, target)
     except REBUILDABLE as error:

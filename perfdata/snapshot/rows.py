@@ -1,24 +1,35 @@
-"""A snapshot's rows as the loader takes them: JSON lines turned into CSV for COPY."""
+"""Rows as the loader takes them: those of a snapshot file, and those that a dataset generates."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import IO, TYPE_CHECKING
 
-from perfdata.errors import RefusedError, SnapshotDamagedError
+from perfdata.dataset import TableRows
+from perfdata.driver_hooks import confine
+from perfdata.errors import ProjectCodeError, RefusedError, SchemaError, SnapshotDamagedError
 from perfdata.load.plan import Existing, TableLoad
-from perfdata.postgres.copy import JSON_CSV, csv_blocks
+from perfdata.postgres.copy import JSON_CSV, TEXT, csv_blocks
 from perfdata.snapshot.checks.losses import rows_missing_from_file
-from perfdata.snapshot.ownership import refuse_others
+from perfdata.snapshot.checks.ownership import refuse_others, refuse_real_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
+    from perfdata.config import Settings
+    from perfdata.dataset import Dataset
     from perfdata.load.plan import Plan
+    from perfdata.load.selection import Selection
     from perfdata.postgres.catalog import Catalog
     from perfdata.postgres.link import Link
     from perfdata.postgres.statistics import Statistics
     from perfdata.snapshot.format.reader import SnapshotFile, TableBody
+
+# Read back in blocks of the size that COPY is fastest with.
+_BLOCK_BYTES = 256 << 10
 
 
 @dataclass(frozen=True)
@@ -77,3 +88,111 @@ def _csv(body: TableBody) -> Iterator[bytes]:
                 remedy="Build or create the snapshot again",
             ) from error
         del block  # a row may be of any size: free it before the next is read
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """A table's rows in a temporary file: where they are in it, and how many."""
+
+    key: str
+    columns: Sequence[str]
+    begin: int
+    end: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """A dataset's rows in a temporary file, generated before it is known where they go."""
+
+    file: IO[bytes]
+    tables: Sequence[StoredTable]
+
+    def blocks(self, table: StoredTable) -> Iterator[bytes]:
+        """Yield a table's rows in blocks of whole lines."""
+        position = table.begin
+        while position < table.end:
+            self.file.seek(position)
+            block = self.file.read(min(_BLOCK_BYTES, table.end - position))
+            if position + len(block) < table.end:
+                block += self.file.readline()
+            position += len(block)
+            yield block
+
+
+@dataclass(frozen=True)
+class DatasetRows:
+    """The rows that a dataset generates, as a RowSource.
+
+    The dataset's code may connect to no other database than ``conninfo``, which is ``loopback`` on
+    the embedded server's port. ``stored`` are the rows
+    if they were generated already.
+    """
+
+    dataset: Dataset
+    selection: Selection
+    conninfo: str = field(repr=False)
+    adopt: str
+    loopback: str | None = field(default=None, repr=False)
+    stored: StoredRows | None = None
+    statistics: None = None
+
+    def check(self, link: Link, plan: Plan) -> None:
+        """Raise RefusedError if a whole table has rows that perfdata did not load."""
+        if plan.existing is not Existing.ALL:
+            refuse_real_rows(link, plan.whole_tables, plan.selection)
+
+    def tables(self, catalog: Catalog, keys: Collection[str] | None = None) -> Iterator[TableLoad]:
+        """Yield the tables in the dataset's order; raise SchemaError for one without the flag."""
+        if self.stored is not None:
+            for stored in self.stored.tables:
+                if keys is None or stored.key in keys:
+                    blocks = self.stored.blocks(stored)
+                    yield TableLoad(catalog.table(stored.key), stored.columns, blocks, TEXT)
+            return
+        for load in self._generate(catalog):
+            self._check_flag(load)
+            if keys is None or load.table.key in keys:
+                yield load
+
+    def _generate(self, catalog: Catalog) -> Iterator[TableLoad]:
+        dataset, code = self.dataset, f"dataset {self.dataset.name}"
+        where = (code, self.conninfo, self.loopback)
+        for rows in confine(lambda: dataset.generate(dataset), *where):
+            if not isinstance(rows, TableRows):
+                raise ProjectCodeError(f"{code} yields a {type(rows).__name__}, not TableRows")
+            blocks = confine(partial(iter, rows.blocks), *where)
+            yield TableLoad(catalog.table(rows.table), rows.columns, blocks, TEXT)
+
+    def _check_flag(self, load: TableLoad) -> None:
+        if not (self.selection.has_flag(load.table) or self.selection.takes_whole(load.table)):
+            key, flag = load.table.key, self.selection.flag_column
+            raise SchemaError(
+                f"dataset {self.dataset.name} has rows for {key}, which has no column {flag} to "
+                "tell them from other rows, in a database that perfdata does not own",
+                remedy=f"Add the column; or restore the dataset with fresh=True, or mark the "
+                f"database as perfdata's ({self.adopt}); or leave the table out of the dataset",
+            )
+
+    @property
+    def counts(self) -> dict[str, int] | None:
+        """The number of rows by table, if the rows were generated already."""
+        return {table.key: table.rows for table in self.stored.tables} if self.stored else None
+
+    @contextmanager
+    def storing(self, catalog: Catalog, settings: Settings) -> Iterator[DatasetRows]:
+        """Generate all rows into a temporary file; the source that is yielded reads them there.
+
+        So it is known which tables they are for before anything is changed.
+        """
+        with tempfile.TemporaryFile(dir=settings.make_home()) as file:
+            tables = [_store(load, file) for load in self._generate(catalog)]
+            yield replace(self, stored=StoredRows(file, tables))
+
+
+def _store(load: TableLoad, file: IO[bytes]) -> StoredTable:
+    begin, rows = file.tell(), 0
+    for block in load.blocks:
+        file.write(block)
+        rows += block.count(b"\n")
+    return StoredTable(load.table.key, load.columns, begin, file.tell(), rows)

@@ -7,7 +7,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psycopg.conninfo import make_conninfo
 
@@ -20,8 +20,8 @@ from perfdata.postgres.connection import database_name
 from perfdata.postgres.link import run_checks
 from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
+from perfdata.snapshot.checks.ownership import filled_tables
 from perfdata.snapshot.format.reader import SnapshotFile
-from perfdata.snapshot.ownership import filled_tables
 from perfdata.snapshot.prepare import prepare
 from perfdata.snapshot.rows import SnapshotRows
 from perfdata.templates.databases import (
@@ -133,9 +133,7 @@ def request_template(
     seen: int | None,
 ) -> TemplateRequest:
     """Return the template that a target needs; ``version`` says how templates are made."""
-    facts = asdict(manifest)
-    for incidental in ("name", "description", "created_at"):
-        del facts[incidental]
+    facts = manifest_facts(manifest)
     oids = [table.oid for table in plan.tables]
     role, size_bytes, emptied_bytes = link.rows(_SIZES, (oids,))[0]
     text = json.dumps([version, facts, fingerprint, database, role], sort_keys=True, default=str)
@@ -143,6 +141,14 @@ def request_template(
     return TemplateRequest(
         database, plan, fingerprint, key, link.session_path(), seen, size_bytes, emptied_bytes
     )
+
+
+def manifest_facts(manifest: Manifest) -> dict[str, Any]:
+    """Return everything in a manifest that may decide what is loaded from the file."""
+    facts = asdict(manifest)
+    for incidental in ("name", "description", "created_at"):
+        del facts[incidental]
+    return facts
 
 
 def fingerprint_for(link: Link, plan: Plan, catalog: Catalog | None = None) -> str:
@@ -203,7 +209,7 @@ def make_template(
     source = next(database for database in databases if database.oid == target.oid)
     # After an error the clone is dropped first, which ends the executor's work in it.
     with ThreadPoolExecutor(1) as executor:
-        checked = executor.submit(_check_unchanged, file)
+        checked = executor.submit(check_unchanged, file)
         work = clone(target, source)
         try:
             checked.result()
@@ -232,7 +238,7 @@ def make_template(
     return template, notes
 
 
-def _check_unchanged(file: SnapshotFile) -> None:
+def check_unchanged(file: SnapshotFile) -> None:
     """Compare a file's bytes with its checksum; raise LoadError if the file was replaced."""
     current = SnapshotFile.open(file.path)
     if not current.manifest.is_same(file.manifest):

@@ -75,10 +75,12 @@ def _ask_child(
     value, inputs = run_job_with_inputs(job, report)
     answer = make(value)
     stats = inputs.stats()
-    if inputs.unchanged_since(started_ns):
+    digest = inputs.digest()
+    if inputs.unchanged_since(started_ns):  # last, so that nothing above saw another content
         _kept[_key(reading)] = _Kept(answer, inputs, stats)
         if settings is not None and inputs.fixed:
-            _write(reading, settings, value, inputs)
+            kept = {"answer": value, "inputs": asdict(inputs), "digest": digest}
+            _write(_path(reading, settings), settings, kept)
     return answer
 
 
@@ -107,23 +109,21 @@ def _read(path: Path) -> tuple[Any, Inputs, object] | None:
             if os.name == "posix" and os.fstat(file.fileno()).st_uid != os.getuid():
                 return None
             document = json.load(file)
-    except (OSError, ValueError):
+        kept = document["kept"]
+        if document["sha256"] != _checksum(kept):
+            return None
+        inputs = Inputs(**kept["inputs"])
+    except (OSError, ValueError, KeyError, TypeError):  # the last two: of another format
         return None
-    if not isinstance(document, dict) or document.get("sha256") != _checksum(document.get("kept")):
-        return None
-    kept = document["kept"]
-    inputs = Inputs(**kept["inputs"])
     stats = inputs.stats()  # before the content is read: a later change must show
     if not inputs.found_again() or inputs.digest() != kept["digest"]:
         return None
     return kept["answer"], inputs, stats
 
 
-def _write(job: Job, settings: Settings, value: object, inputs: Inputs) -> None:
-    """Keep an answer in the home folder, if that can be written."""
-    kept = {"answer": value, "inputs": asdict(inputs), "digest": inputs.digest()}
+def _write(path: Path, settings: Settings, kept: object) -> None:
+    """Write an answer to its file, if the home folder can be written."""
     document = {"sha256": _checksum(kept), "kept": kept}
-    path = _path(job, settings)
     with suppress(OSError, ConfigError):
         settings.make_home()
         path.parent.mkdir(exist_ok=True)
@@ -134,5 +134,4 @@ def _write(job: Job, settings: Settings, value: object, inputs: Inputs) -> None:
 
 
 def _checksum(kept: object) -> str:
-    """Hash an answer with its format, so that one of another format is taken for damaged."""
-    return hashlib.sha256(f"{_FORMAT}\n{json.dumps(kept)}".encode()).hexdigest()
+    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()

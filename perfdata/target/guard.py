@@ -111,24 +111,31 @@ def check_guard(link: Link, settings: Settings) -> None:
         raise error
 
 
+def protection(link: Link) -> GuardError | None:
+    """Return the error that protects a database in which perfdata.restore is set, else None."""
+    database, forbidden = link.rows(_FORBIDDEN)[0]
+    if not forbidden:
+        return None
+    name = sql.Identifier(database).as_string(None)
+    return GuardError(
+        f"refused, whatever is allowed: perfdata.restore is set to {forbidden[0]}, which "
+        f"protects every row of {database}",
+        remedy="Whoever set it can reset it, for example with "
+        f"ALTER DATABASE {name} RESET perfdata.restore",
+    )
+
+
 def refusal(link: Link, settings: Settings) -> GuardError | None:
     """Return the reason why rows of this database may not be replaced, None if they may.
 
     Rows may be replaced on the embedded server, known by its system identifier, and in databases
     listed in PERFDATA_ALLOW or ``[tool.perfdata] allow``, unless ``perfdata.restore`` is set.
     """
-    database, forbidden = link.rows(_FORBIDDEN)[0]
-    if forbidden:
-        name = sql.Identifier(database).as_string(None)
-        return GuardError(
-            f"refused, whatever is allowed: perfdata.restore is set to {forbidden[0]}, which "
-            f"protects every row of {database}",
-            remedy="Whoever set it can reset it, for example with "
-            f"ALTER DATABASE {name} RESET perfdata.restore",
-        )
+    if error := protection(link):
+        return error
     if EmbeddedServer(settings).owns(link):
         return None
-    location = Location(link, link.address(), database)
+    location = locate(link)
     if location.listed(settings.allow):
         return None
     entry = location.entry

@@ -24,7 +24,8 @@ _DYNAMIC = {"__getattr__", "eval", "exec", "globals", "locals", "setattr", "vars
 _NAMED = (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
 _NO_SOURCES = {"__pycache__", "node_modules"}
 # Their versions are part of an answer; __init__.py of each contains its own.
-_VERSIONED = ("alembic", "sqlalchemy", "perfdata")
+_VERSIONED = ("alembic", "sqlalchemy")
+_PERFDATA = "perfdata"  # all its modules that were imported decide an answer
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def hash_file(path: str) -> str | None:
 def loaded_inputs(answer: Any) -> Inputs:
     """Return the inputs of an answer: those that it names, and all project modules that are loaded.
 
-    Project modules are those that are neither installed nor in the standard library.
+    Project modules are those that are neither installed nor in the standard library; perfdata's
+    own count too.
     """
     standard = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib"))
     loaded = {
@@ -97,7 +99,8 @@ def loaded_inputs(answer: Any) -> Inputs:
     own = {
         name: file
         for name, file in loaded.items()
-        if file and not INSTALLED.intersection(Path(file).parts) and not file.startswith(standard)
+        if (file and not INSTALLED.intersection(Path(file).parts) and not file.startswith(standard))
+        or name.partition(".")[0] == _PERFDATA
     }
     versioned = [loaded[name] for name in _VERSIONED if name in loaded]
     packages = {name.partition(".")[0] for name in own} - {"__main__"}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfdata import errors
+from perfdata.config import program
 from perfdata.errors import MigrationError, PerfdataError, ProjectCodeError
 from perfdata.progress import Event, silent
 from perfdata.target.inputs import Inputs
@@ -35,8 +36,8 @@ class Job:
 
     ``conninfo`` may contain a password; if it is None, the task may connect to no database.
     ``loopback`` is the database's URL on the embedded server's port, ``variables`` are those of the
-    application (see server.environment). ``reset_command`` is the command that makes a new embedded
-    database.
+    application (see server.environment). ``program`` runs perfdata's tasks (see Settings.command).
+    ``revisions`` are those to migrate to, or to be stamped; without any, the heads.
     """
 
     task: str
@@ -46,18 +47,20 @@ class Job:
     conninfo: str | None = field(default=None, repr=False)
     loopback: str | None = field(default=None, repr=False)
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-    reset_command: str = ""
+    program: str = "perfdata"
+    revisions: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, task: str, project: Project, conninfo: str | None = None, **fields: Any) -> Job:
         """Make a job of a project's code, with the variables that it reads."""
-        variables = project.variables(conninfo)
+        variables, settings = project.variables(conninfo), project.settings
         return cls(
             task,
             project.name,
             conninfo=conninfo,
             loopback=variables.loopback if conninfo else None,
             variables=variables.values,
+            program=program(settings.root) if settings else "perfdata",
             **fields,
         )
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 
@@ -12,51 +10,91 @@ from perfdata.errors import MigrationError
 from perfdata.postgres.connection import make_engine
 from perfdata.progress import Event
 from perfdata.project import Project
-from perfdata.target.migrations import MADE_FROM
+from perfdata.target.ddl import (
+    added_tables,
+    describe_differences,
+    hash_ddl,
+    pack_ddl,
+    read_ddl,
+    unpack_ddl,
+)
+from perfdata.target.migrations import MADE_BY, MADE_FROM
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
 
     from perfdata.progress import Report
+    from perfdata.target.ddl import Ddl
     from perfdata.target.job import Job
+
+_SHOWN = 10
 
 
 def hash_tables(job: Job, _report: Report) -> str:
     """Hash the DDL that makes the tables of the project's metadata."""
-    return _digest(_load(job))
+    return hash_ddl(read_ddl(_load(job)))
 
 
 def create_all(job: Job, report: Report) -> str:
     """Make the tables of the project's metadata in one transaction; return their DDL's hash."""
     metadata = _load(job)
-    digest = _digest(metadata)
+    ddl = read_ddl(metadata)
     engine = make_engine(job.conninfo or "")
     try:
         with engine.begin() as connection:
             made_from = connection.exec_driver_sql(MADE_FROM).scalar()
-            _check_made_from(job, made_from, digest)
             if made_from is None:
                 _check_absent(job, connection, metadata)
                 report(Event(f"creating {len(metadata.tables)} tables from the metadata"))
                 metadata.create_all(connection)
-                _record(connection, digest)
+                _record(connection, ddl)
+            elif made_from != hash_ddl(ddl):
+                before = unpack_ddl(connection.exec_driver_sql(MADE_BY).scalar())
+                raise _other_metadata(job, before, ddl)
     finally:
         engine.dispose()
-    return digest
+    return hash_ddl(ddl)
+
+
+def record_tables(job: Job, _report: Report) -> str:
+    """Record that a database's tables are those of the metadata; return their DDL's hash.
+
+    Without a conninfo nothing is recorded. Raises MigrationError if the database lacks a table or a
+    column.
+    """
+    metadata = _load(job)
+    ddl = read_ddl(metadata)
+    if job.conninfo is not None:
+        engine = make_engine(job.conninfo)
+        try:
+            with engine.begin() as connection:
+                _check_present(job, connection, metadata)
+                _record(connection, ddl)
+        finally:
+            engine.dispose()
+    return hash_ddl(ddl)
 
 
 def _load(job: Job) -> MetaData:
     return Project(name=job.project, metadata=job.metadata).load_metadata()
 
 
-def _check_made_from(job: Job, made_from: str | None, digest: str) -> None:
-    if made_from not in {None, digest}:
-        raise MigrationError(
-            f"the tables were made from other metadata of project {job.project}, and create_all "
-            "does not change tables that exist",
-            remedy=f"Drop the database (on the embedded server: {job.reset_command})",
+def _other_metadata(job: Job, before: Ddl | None, now: Ddl) -> MigrationError:
+    found = ""
+    if before is not None and (added := added_tables(before, now)):
+        found = (
+            f", which lacked {join_first(added, _SHOWN)}: a module that defines them was added, or "
+            f"is imported by {job.metadata} only now"
         )
+    elif before is not None:
+        found = f" ({join_first(describe_differences(before, now), _SHOWN)})"
+    return MigrationError(
+        f"the tables were made from other metadata of project {job.project}{found}, and create_all "
+        "does not change tables that exist",
+        remedy=f"On the embedded server, {job.program} db.reset makes a new database. Change the "
+        f"tables of any other yourself, then run: {job.program} db.stamp --revision heads",
+    )
 
 
 def _check_absent(job: Job, connection: Connection, metadata: MetaData) -> None:
@@ -68,37 +106,44 @@ def _check_absent(job: Job, connection: Connection, metadata: MetaData) -> None:
         for table in metadata.sorted_tables
         if inspector.has_table(table.name, schema=table.schema)
     ]
-    if present:
-        raise MigrationError(
-            f"{join_first(present)} exist already, and perfdata did not make them from the "
-            f"metadata of project {job.project}",
-            remedy="Drop them, and run it again",
-        )
-
-
-def _record(connection: Connection, digest: str) -> None:
-    """Keep the digest in a setting of the database."""
-    name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
-    setting = sql.SQL("ALTER DATABASE {} SET perfdata.tables = {}")
-    connection.exec_driver_sql(
-        setting.format(sql.Identifier(name), sql.Literal(digest)).as_string()
+    if not present:
+        return
+    if job.migrations:
+        how = "If migrations made them", "REV (the newest one that they have, or heads)"
+    else:
+        how = "If they are the metadata's", "heads"
+    raise MigrationError(
+        f"{join_first(present)} exist already, and perfdata did not make them from the metadata of "
+        f"project {job.project}",
+        remedy=f"{how[0]}, run: {job.program} db.stamp --revision {how[1]}",
     )
 
 
-def _digest(metadata: MetaData) -> str:
-    # Sorted, because SQLAlchemy keeps a table's indexes in a set.
-    text = json.dumps(sorted(_statements(metadata)))
-    return hashlib.sha256(text.encode()).hexdigest()
+def _check_present(job: Job, connection: Connection, metadata: MetaData) -> None:
+    from sqlalchemy import inspect
+
+    inspector = inspect(connection)
+    lacking: list[str] = []
+    for table in metadata.sorted_tables:
+        if not inspector.has_table(table.name, schema=table.schema):
+            lacking.append(table.fullname)
+            continue
+        columns = inspector.get_columns(table.name, schema=table.schema)
+        names = {column["name"] for column in columns}
+        lacking += [f"{table.fullname}.{name}" for name in set(table.columns.keys()) - names]
+    if lacking:
+        raise MigrationError(
+            f"the tables are not those of the metadata of project {job.project}: the database "
+            f"lacks {join_first(sorted(lacking), _SHOWN)}",
+            remedy="Change the tables yourself, and run it again",
+        )
 
 
-def _statements(metadata: MetaData) -> list[str]:
-    from sqlalchemy import create_mock_engine
-
-    statements: list[str] = []
-
-    def append(statement: Any, *_: Any, **__: Any) -> None:
-        statements.append(str(statement.compile(dialect=engine.dialect)))
-
-    engine = create_mock_engine("postgresql+psycopg://", append)
-    metadata.create_all(engine, checkfirst=False)
-    return statements
+def _record(connection: Connection, ddl: Ddl) -> None:
+    """Keep the DDL and its digest in settings of the database."""
+    name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+    for setting, value in (("tables", hash_ddl(ddl)), ("ddl", pack_ddl(ddl))):
+        statement = sql.SQL("ALTER DATABASE {} SET {} = {}").format(
+            sql.Identifier(name), sql.Identifier("perfdata", setting), sql.Literal(value)
+        )
+        connection.exec_driver_sql(statement.as_string())

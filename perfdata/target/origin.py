@@ -31,7 +31,7 @@ class Origin:
     """What a database's tables were made from.
 
     Attributes:
-        heads: the revisions in its alembic_version.
+        heads: the revisions in its alembic_version, or what another tool has applied.
         recorded: the hashes of the migrations, by revision, that the project had when perfdata last
             migrated the database; empty if an earlier version or somebody else migrated it.
         tables: the digest of the metadata, None if the tables were not made from metadata.
@@ -52,7 +52,7 @@ class Origin:
         """Return why the database can't be brought to the project's present state, or ""."""
         if project.migrations is not None:
             return self._other_migrations(project)
-        return self._other_tables(project) if project.tables_from_metadata else ""
+        return self._other_tables(project) if project.has_only_metadata else ""
 
     def _other_migrations(self, project: Project) -> str:
         if self.tables is not None and not self.heads:
@@ -80,16 +80,17 @@ class Origin:
         return ""
 
 
-def read_origin(link: Link) -> Origin:
-    """Read the origin of a database's tables."""
+def read_origin(link: Link, project: Project | None) -> Origin:
+    """Read the origin of a database's tables, where the project's tool keeps it."""
     (recorded,), (made_from,) = link.together([_RECORDED, MADE_FROM])
-    return Origin(database_heads(link), _parsed(recorded[0]), made_from[0])
+    heads = database_heads(link, read_history(project))
+    return Origin(heads, _parsed(recorded[0]), made_from[0])
 
 
 def origin_of(project: Project) -> Origin:
     """Return the origin that a database has once it is at the project's present state."""
     if project.migrations is None:
-        return Origin(tables=tables_digest(project) if project.tables_from_metadata else None)
+        return Origin(tables=tables_digest(project) if project.has_only_metadata else None)
     return Origin(recorded=_hashes(read_history(project).migrations))
 
 

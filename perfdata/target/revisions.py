@@ -1,4 +1,4 @@
-"""A project's Alembic scripts, read, hashed and run. For the worker only."""
+"""A project's Alembic revisions, read and hashed. For the worker only."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import MigrationError
-from perfdata.postgres.connection import make_engine, open_link
-from perfdata.postgres.url import make_url
-from perfdata.progress import Event
 from perfdata.project import Migration
 from perfdata.target.inputs import has_literal_identifiers, hash_file, list_files
-from perfdata.target.migrations import History, database_heads
+from perfdata.target.migrations import History
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,55 +22,27 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import Script, ScriptDirectory
 
-    from perfdata.progress import Report
     from perfdata.target.job import Job
 
 _ALEMBICS = {".ini", ".mako", ".md", ".py", ".pyc", ".pyi", ".rst"}
 
 
-def read_scripts(job: Job, _report: Report) -> dict[str, Any]:
-    """Read and hash a project's migrations.
+def read_revisions(job: Job, directory: ScriptDirectory) -> dict[str, Any]:
+    """Read and hash the revisions of a script directory.
 
-    Returns the fields of a History, and the ``inputs`` that it was read from (see Inputs).
+    Returns the fields of a History, and the ``inputs`` that it was read from (see Inputs). Raises
+    MigrationError, with the folders, if there is no revision.
     """
-    return _read(job, _config(job))
-
-
-def upgrade(job: Job, report: Report) -> dict[str, Any]:
-    """Bring a database to the heads; return what read_scripts does.
-
-    The project's env.py runs the migrations, on ``config.attributes["connection"]`` or on the
-    ``sqlalchemy.url`` that is set for it here.
-    """
-    from alembic import command
-
-    conninfo = job.conninfo or ""
-    config = _config(job)
-    answer = _read(job, config)
-    history = History.from_fields(answer)
-    with open_link(conninfo) as link:
-        if history.pending(database_heads(link)):
-            report(Event(f"migrating to {', '.join(history.heads)}"))
-    engine = make_engine(conninfo)
-    try:
-        with engine.connect() as connection:
-            config.attributes["connection"] = connection
-            url = make_url(conninfo, "psycopg")
-            config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
-            command.upgrade(config, "heads")
-            connection.commit()
-    finally:
-        engine.dispose()
-    return answer
-
-
-def _read(job: Job, config: Config) -> dict[str, Any]:
-    from alembic.script import ScriptDirectory
-
-    directory = ScriptDirectory.from_config(config)
     folders = _folders(job, directory)
     listed = list_files(folders)
     scripts = {script.revision: script for script in directory.walk_revisions()}
+    if not scripts:
+        raise MigrationError(
+            f"the migrations of project {job.project} have no revision in "
+            f"{join_first(version_folders(directory))}",
+            remedy="Name the folders in version_locations: in alembic.ini, or in env.py before it "
+            "connects to the database",
+        )
     parents = {revision: _parents(script) for revision, script in scripts.items()}
     migrations = tuple(
         Migration(revision, hashlib.sha256(Path(scripts[revision].path).read_bytes()).hexdigest())
@@ -86,18 +56,24 @@ def _read(job: Job, config: Config) -> dict[str, Any]:
     return asdict(history) | {"inputs": {"folders": folders, "listed": listed, "fixed": fixed}}
 
 
+def version_folders(directory: ScriptDirectory) -> list[str]:
+    """Return the folders in which a script directory looks for revisions."""
+    locations: Sequence[Path] = directory._version_locations  # noqa: SLF001  ``versions`` omits folders that don't exist yet
+    return [str(path) for path in locations]
+
+
 def _folders(job: Job, directory: ScriptDirectory) -> list[str]:
     """Return alembic.ini, if there is one, and the folders with scripts.
 
     Of a script folder that is the whole project's only env.py counts.
     """
-    versions = directory._version_locations  # noqa: SLF001  ``versions`` omits folders that don't exist yet
     scripts = Path(directory.dir)
     if (scripts / "pyproject.toml").exists():
         scripts /= "env.py"
     migrations = _migrations(job)
     own = [migrations] if migrations.is_file() else []
-    return sorted({str(Path(path).resolve()) for path in (*own, scripts, *versions)})
+    places = [*own, scripts, *map(Path, version_folders(directory))]
+    return sorted({str(place.resolve()) for place in places})
 
 
 def _other_files(listed: Sequence[str], anchors: Sequence[Path]) -> dict[str, str]:
@@ -133,7 +109,8 @@ def _portable(path: Path, anchors: Sequence[Path]) -> str:
     return path.name
 
 
-def _config(job: Job) -> Config:
+def alembic_config(job: Job) -> Config:
+    """Return the configuration of a project's migrations, with absolute folders."""
     from alembic.config import Config
 
     path = _migrations(job)
@@ -144,7 +121,7 @@ def _config(job: Job) -> Config:
             # Alembic would take it as relative to the current folder.
             location = str(path.parent / location)
             config.set_main_option("script_location", location.replace("%", "%%"))
-        _anchor_versions(config, path.parent)
+        anchor_versions(config, path.parent)
         return config
     config = Config()
     config.set_main_option("script_location", str(path).replace("%", "%%"))
@@ -152,7 +129,7 @@ def _config(job: Job) -> Config:
     return config
 
 
-def _anchor_versions(config: Config, folder: Path) -> None:
+def anchor_versions(config: Config, folder: Path) -> None:
     """Make version_locations absolute, as Alembic takes them as relative to the current folder."""
     locations = config.get_version_locations_list() or []
     anchored = [path if ":" in path else str(folder / path) for path in locations]

@@ -120,14 +120,14 @@ def _upgrade(target: Target, origin: Origin, project: Project, report: Report) -
             migrate_target(target, project, report)
         elif origin.recorded != origin_of(project).recorded:
             _record(target, project)
-    elif project.tables_from_metadata and origin.tables is None:
+    elif project.has_only_metadata and origin.tables is None:
         with explained_extensions(target.conninfo, target.settings):
-            create_tables(target.conninfo, project, target.settings, report)
+            create_tables(target.conninfo, project, report)
 
 
 def _read_origin(target: Target) -> Origin:
     with open_link(target.conninfo) as link:
-        return read_origin(link)
+        return read_origin(link, target.project)
 
 
 def _record(target: Target, project: Project) -> None:
@@ -140,6 +140,17 @@ def _needs_switch(target: Target, switch: Switch) -> MigrationError:
         f"{target.described()} can't be migrated in place: {switch.reason}",
         remedy=f"{target.settings.command('db.migrate')} {switch.outcome}",
     )
+
+
+def make_tables(conninfo: str, project: Project, report: Report = silent) -> None:
+    """Make the project's tables in a database, or bring them up to date.
+
+    Raises what migrate and create_tables raise.
+    """
+    if project.has_only_metadata:
+        create_tables(conninfo, project, report)
+    else:
+        migrate(conninfo, project, report)
 
 
 def start_target(settings: Settings, report: Report = silent) -> Target:
@@ -233,7 +244,7 @@ def pending_migrations(target: Target, project: Project) -> list[str]:
     """
     history = read_history(project)
     with open_link(target.conninfo) as link:
-        heads = database_heads(link)
+        heads = database_heads(link, history)
     unknown = [
         migration.revision for migration in history.applied(heads) if migration.sha256 is None
     ]

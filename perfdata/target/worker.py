@@ -18,17 +18,17 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, TextIO
 
 from perfdata.driver_hooks import confined
-from perfdata.errors import MigrationFailedError, PerfdataError
+from perfdata.errors import PerfdataError
+from perfdata.target.environment import read_scripts, stamp, upgrade
 from perfdata.target.inputs import loaded_inputs
 from perfdata.target.job import GRACE_S, Job, error_fields
-from perfdata.target.metadata import create_all, hash_tables
-from perfdata.target.revisions import read_scripts, upgrade
-from perfdata.tracebacks import code_error, raised_by_perfdata
+from perfdata.target.metadata import create_all, hash_tables, record_tables
+from perfdata.target.steps import describe_failure, failure
+from perfdata.tracebacks import raised_by_perfdata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from perfdata.errors import ProjectCodeError
     from perfdata.progress import Report
 
 _INTERRUPTED = 130
@@ -42,8 +42,10 @@ ENV_PY = (
 TASKS: dict[str, Callable[[Job, Report], object]] = {
     "read_history": read_scripts,
     "migrate": upgrade,
+    "stamp": stamp,
     "hash_tables": hash_tables,
     "create_tables": create_all,
+    "record_tables": record_tables,
 }
 
 
@@ -102,21 +104,8 @@ def _run(job: Job, report: Report) -> dict[str, object]:
                 if raised_by_perfdata(found):
                     traceback.print_exception(found)
                     os._exit(1)
-                found = _failure(job, found, confinement.passwords)
+                found = failure(job, found, describe_failure(found))
             return {"error": error_fields(found)}
-
-
-def _failure(job: Job, error: BaseException, passwords: list[str]) -> ProjectCodeError:
-    """Describe an exception of the project's code, with its line and without a password."""
-    from alembic.util import CommandError
-    from sqlalchemy.exc import DBAPIError
-
-    said = ""
-    if isinstance(error, DBAPIError):
-        said = str(error.orig)
-    elif isinstance(error, CommandError):
-        said = str(error)
-    return code_error(job.code, error, said=said, passwords=passwords, kind=MigrationFailedError)
 
 
 if __name__ == "__main__":

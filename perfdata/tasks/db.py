@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perfdata.errors import ConfigError, MigrationError
-from perfdata.tasks.output import human_size, print_json, show
+from perfdata.tasks.output import human_size, print_json, print_notes, show
 from perfdata.tasks.progress import reporting
 from perfdata.tasks.task import (
     configured_project,
@@ -16,9 +16,17 @@ from perfdata.tasks.task import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from invoke.context import Context
 
     from perfdata.config import Settings
+
+_ADOPTED = (
+    "tables without the flag are replaced while they hold only what perfdata loads from now on",
+    "a restore that would lose other rows is refused; with --fresh it replaces the whole database",
+    "and keeps the old one until db.gc --lost-rows",
+)
 
 
 @task(
@@ -99,8 +107,8 @@ def migrate(context: Context) -> None:
     with reporting() as report:
         target = open_target(settings, report)
         project = configured_project(target, "db.migrate")
-        if project.tables_from_metadata:
-            create_tables(target.conninfo, project, settings, report)
+        if project.has_only_metadata:
+            create_tables(target.conninfo, project, report)
             reached = "has the tables of the project's metadata"
         else:
             heads = migrate_target(target, project, report)
@@ -120,6 +128,68 @@ def reset(context: Context) -> None:
     with reporting() as report:
         target = reset_target(settings, report)
     print(f"{target.described()} is new")
+
+
+@task(
+    options={
+        "revision": "the newest revision that the database has, heads for the project's newest, "
+        "base for none; several with commas between them"
+    },
+    required={"revision": "heads"},
+)
+def stamp(context: Context, *, revision: str = "") -> None:
+    """Record which migrations the database has, without running them."""
+    from perfdata.target.stamp import preview_stamp, stamp_revision
+    from perfdata.target.target import start_target
+
+    settings = load_settings()
+    if is_dry(context):
+        target = untouched_target(settings)
+        previewed = preview_stamp(target, revision)
+        state = "the present metadata" if previewed.metadata else _revisions(previewed.now)
+        print(f"would stamp {target.described()}: {state}")
+        return
+    with reporting() as report:
+        target = start_target(settings, report)
+        done = stamp_revision(target, revision, report)
+    if done.metadata:
+        print(f"{target.described()} has the tables of the project's metadata")
+        return
+    before = f" (it was at {_revisions(done.before)})" if done.before != done.now else ""
+    print(f"{target.described()} is stamped: {_revisions(done.now)}{before}")
+
+
+@task(
+    options={
+        "name": "the database's full name, as db.status prints it: host:port/database",
+        "release": "undo it: the database is not perfdata's any longer",
+    },
+    required={"name": "127.0.0.1:5432/shop_perf"},
+)
+def adopt(context: Context, *, name: str = "", release: bool = False) -> None:
+    """Mark a database as perfdata's own, so that tables need no flag and --fresh may replace it."""
+    from perfdata.postgres.connection import open_link
+    from perfdata.target.adoption import adopt_database, release_database
+    from perfdata.target.guard import refusal
+
+    settings, dry = load_settings(), is_dry(context)
+    if settings.database_url is None:
+        raise ConfigError(
+            "the embedded server's database is perfdata's own already: set PERFDATA_DATABASE_URL "
+            "to the database that you mean"
+        )
+    with open_link(settings.database_url) as link:
+        change = release_database if release else adopt_database
+        changed, refused = change(link, name, dry=dry), refusal(link, settings)
+    if not changed:
+        show(f"nothing to do: perfdata {'does not own' if release else 'owns'} {name}")
+        return
+    verb = "release" if release else "adopt"
+    show(f"would {verb} {name}" if dry else f"{verb}{'d' if release else 'ed'} {name}")
+    if not release:
+        print_notes(_ADOPTED)
+        print_notes([f"undo it with {settings.command('db.adopt')} --name {name} --release"])
+        print_notes([f"its rows may not be replaced yet: {refused.remedy}"] if refused else [])
 
 
 @task(
@@ -149,13 +219,17 @@ def gc(context: Context, *, lost_rows: bool = False, json: bool = False) -> None
     print(f"{freed} {human_size(done.size_bytes)}")
 
 
+def _revisions(revisions: Sequence[str]) -> str:
+    return ", ".join(revisions) or "no revision"
+
+
 def _tell_migrate(settings: Settings) -> None:
     from perfdata.target.migrations import read_history
     from perfdata.target.target import expected_switch, pending_migrations, reachable_target
 
     target = untouched_target(settings)
     project, name = configured_project(target, "db.migrate"), target.described()
-    if project.tables_from_metadata:
+    if project.has_only_metadata:
         print(f"would create the missing tables of the project's metadata in {name}")
         return
     if project.migrations is None:
@@ -168,7 +242,10 @@ def _tell_migrate(settings: Settings) -> None:
     elif switch := expected_switch(settings):
         print(f"would switch databases, as {switch.reason}: {switch.outcome}")
     elif waiting := pending_migrations(reachable, project):
-        print(f"would migrate {name}: {', '.join(waiting)}")
+        if project.tables_from_metadata and len(waiting) == len(read_history(project).migrations):
+            print(f"would create the tables of the project's metadata in {name}, and stamp it")
+        else:
+            print(f"would migrate {name}: {', '.join(waiting)}")
     else:
         print(f"would run nothing: {name} has all migrations of project {project.name}")
 

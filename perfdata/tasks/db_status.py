@@ -31,6 +31,7 @@ def print_status(facts: dict[str, object]) -> None:
     """Print the facts for people."""
     server_settings: Any = facts.pop("settings")
     databases: Any = facts.pop("databases", {})
+    variables: Any = facts.pop("environment")
     if facts.get("socket_url") == facts["url"]:
         facts.pop("socket_url", None)
     print_facts({name: _plain(value) for name, value in facts.items()})
@@ -40,6 +41,9 @@ def print_status(facts: dict[str, object]) -> None:
     if server_settings:
         print("\nserver settings")
         print_facts({f"  {name}": value for name, value in server_settings.items()})
+    if variables:
+        print("\nthe application's variables")
+        print_facts({f"  {name}": value for name, value in variables.items()})
 
 
 def _read_embedded(settings: Settings) -> dict[str, object]:
@@ -47,6 +51,7 @@ def _read_embedded(settings: Settings) -> dict[str, object]:
 
     from perfdata.postgres.connection import open_link
     from perfdata.server.embedded import EmbeddedServer
+    from perfdata.server.environment import application_variables
     from perfdata.target.disk_usage import measure_databases
     from perfdata.templates.databases import MAINTENANCE
 
@@ -56,6 +61,8 @@ def _read_embedded(settings: Settings) -> dict[str, object]:
         "running": status.running,
         "url": status.url() if status.running else None,
         "socket_url": status.socket_url() if status.running else None,
+        # Of a server that was never started, they would have to be chosen.
+        "environment": application_variables(settings).shown() if status.running else {},
     }
     if status.running:
         with open_link(server.conninfo(MAINTENANCE)) as link:
@@ -76,6 +83,7 @@ def _read_reached(settings: Settings) -> dict[str, object]:
     replaced, None where they may.
     """
     from perfdata.postgres.connection import open_link
+    from perfdata.server.environment import application_variables
     from perfdata.target.disk_usage import measure_databases
     from perfdata.target.guard import locate, refusal
 
@@ -94,6 +102,7 @@ def _read_reached(settings: Settings) -> dict[str, object]:
             "refusal": refusal(link, settings),
             "databases": _usage(measure_databases(link, database)),
             "settings": dict(server_settings),
+            "environment": application_variables(settings).shown(),
         }
 
 

@@ -47,7 +47,7 @@ def tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool)
     from perfdata.snapshot.store import check_free, check_name, snapshot_exists
 
     check_name(name)
-    rows = "every row" if all_rows else "the flagged rows"
+    rows = "every row" if all_rows else "the flagged rows (every row if no table has the flag)"
     target = untouched_target(settings)
     print(f"would save {rows} of {target.described()} as {name}")
     print_notes(name_notes(target, name))
@@ -105,7 +105,8 @@ def tell_restore(
 
 def _tell_rebuild(target: Target, name: str, plan: str, options: RestoreOptions) -> None:
     print(f"{plan}\ninto {target.described()}")
-    print(f"would first remove {_flagged_rows(target)}")
+    if not options.fresh:
+        print(f"would first remove {_flagged_rows(target)}")
     _check_build(target.settings, name, options)
 
 
@@ -159,4 +160,7 @@ def _flagged_rows(target: Target) -> str:
     from perfdata.project import flag_of
 
     column = flag_of(target.project, target.settings)
-    return f"the rows with {column} = true from every table that has that column"
+    return (
+        f"the rows with {column} = true from every table that has that column, and in a database "
+        "that perfdata owns the rows that it loaded into others"
+    )

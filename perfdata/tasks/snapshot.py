@@ -27,6 +27,7 @@ from perfdata.tasks.snapshot_output import (
     print_snapshots,
     snapshot_facts,
 )
+from perfdata.tasks.snapshot_upgrade import upgrade  # noqa: F401  a task of this namespace
 from perfdata.tasks.task import (
     AS_SUPERUSER,
     LOCK_TIMEOUT,
@@ -77,7 +78,7 @@ def create(
     as_superuser: bool = False,
     lock_timeout: str = "",
 ) -> None:
-    """Save the database's flagged rows as a snapshot."""
+    """Save the database's flagged rows, or without a flag all rows, as a snapshot."""
     from perfdata.snapshot.create import create_snapshot
 
     settings = load_settings()
@@ -107,6 +108,8 @@ def create(
         f"created {name}: {human_rows(created.manifest.rows)} from {target.described()}, "
         f"{shown_path(created.path)} ({human_size(created.size_bytes)})"
     )
+    if created.manifest.all_rows and not all_rows:
+        print_notes(["it has every row, as with all_rows=True: no table has a flag column"])
     print_notes([*name_notes(target, name), *manifest_notes(created)])
 
 

@@ -82,8 +82,10 @@ class Task(invoke.tasks.Task[Callable[..., None]]):
 
     @property
     def full_name(self) -> str:
-        """The name with its namespace, which is the body's module."""
-        return f"{self.body.__module__.rpartition('.')[2]}.{self.name}"
+        """The name with its namespace: the body's module, or what its name begins with."""
+        module = self.body.__module__.rpartition(".")[2]
+        namespace = module.removesuffix(f"_{self.name}")
+        return f"{namespace}.{self.name}" if namespace != self.name else str(self.name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the body; raise invoke's Exit for every PerfdataError."""

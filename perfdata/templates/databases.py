@@ -210,6 +210,12 @@ def write_mark(link: Link, name: str, text: str, mark: Mark) -> str:
     return comment
 
 
+def remove_mark(link: Link, name: str, text: str) -> None:
+    """Set a database's comment to a user's text only."""
+    comment = sql.Literal(text or None)
+    link.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), comment))
+
+
 def mark_made(link: Link, name: str) -> None:
     """Mark a new database as owned by perfdata."""
     write_mark(link, name, "", Mark(Kind.MADE, database_oid(link, name), name))

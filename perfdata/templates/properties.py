@@ -14,7 +14,7 @@ from psycopg import sql
 from perfdata.errors import SchemaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from perfdata.postgres.link import Link
 
@@ -40,6 +40,7 @@ _LISTS = {
     "local_preload_libraries", "search_path", "session_preload_libraries",
     "shared_preload_libraries", "temp_tablespaces", "unix_socket_directories",
 }  # fmt: skip
+_OWN = "perfdata."
 _ELEMENT = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 
 
@@ -112,6 +113,19 @@ def apply_properties(link: Link, name: str, wanted: Properties, oid: int) -> Non
         raise SchemaError(
             f"the {' and '.join(missing)} of {wanted.name} can't be set on another database"
         )
+
+
+def copy_own_settings(link: Link, source_oid: int, name: str) -> None:
+    """Give a database those settings of another that perfdata records there (``perfdata.…``)."""
+    settings = read_properties(link, source_oid).settings
+    own = [pair for pair in settings if pair[0] is None and pair[1].startswith(_OWN)]
+    link.together([_set_statement(sql.Identifier(name), *pair) for pair in own])
+
+
+def apply_settings(link: Link, name: str, settings: Iterable[tuple[str | None, str]]) -> None:
+    """Set a new database's settings, given like those of Properties."""
+    database = sql.Identifier(name)
+    link.together([_set_statement(database, role, setting) for role, setting in settings])
 
 
 def _grant_statements(database: sql.Identifier, wanted: Properties) -> Iterator[sql.Composed]:

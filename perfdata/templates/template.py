@@ -76,12 +76,22 @@ def clone(
     ``checkpoint_is_cheap`` says that nothing was loaded recently, so that a checkpoint is cheap.
     Raises RefusedError, naming them, if sessions are open in the source.
     """
-    name = f"{work_prefix(lock_number(target.name))}{secrets.token_hex(6)}"
+    name = work_name(target)
     terminate = target.terminate and source.oid == target.oid
     with without_sessions(
         target.link, target.conninfo, source.oid, source.name, terminate=terminate
     ):
         create_clone(target, source, name, checkpoint_is_cheap=checkpoint_is_cheap)
+    return mark_work(target, name)
+
+
+def work_name(target: TargetDatabase) -> str:
+    """Return a new name for unfinished work for a target."""
+    return f"{work_prefix(lock_number(target.name))}{secrets.token_hex(6)}"
+
+
+def mark_work(target: TargetDatabase, name: str) -> Database:
+    """Mark a new database as unfinished work for a target."""
     oid = database_oid(target.link, name)
     comment = write_mark(target.link, name, "", Mark(Kind.WORK, oid, target.name))
     return Database.new(target.link, oid, name, comment)

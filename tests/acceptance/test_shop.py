@@ -63,7 +63,7 @@ def test_init_finds_all_in_place(shop: Application) -> None:
 
 
 def test_a_dataset_is_built_and_restored_both_ways(shop: Application) -> None:
-    assert "1,000" in shop.perfdata("dataset.build", "--name", "1000_customers")
+    assert "32,263 rows" in shop.perfdata("dataset.build", "--name", "1000_customers")
     for way in ([], ["--fresh"]):
         shop.perfdata("snapshot.restore", "--name", "1000_customers", *way)
 

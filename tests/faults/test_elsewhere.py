@@ -237,7 +237,8 @@ def test_an_env_py_that_connects_elsewhere_is_refused_before_it_does(
     assert f"target: perfdata@{target['host']}:5432/{target['dbname']} (" in said
     assert f"the migrations of project shop ({tmp_path / 'migrations' / 'env.py'}, line " in said
     assert all(line in said for line in ENV_PY)
-    assert "such as DATABASE_URL, to what `invoke db.url --driver " in said
+    assert "Or set the variable that its address comes from, in [tool.perfdata] of " in said
+    assert 'pyproject.toml: environment = {DATABASE_URL = "' in said
     own = psycopg.conninfo.conninfo_to_dict(places.own)
     named = {"a list of hosts": "127.0.0.1:5432", "PGHOSTADDR": "(127.0.0.1:5432)"}
     if "service" in way:
@@ -415,12 +416,12 @@ def test_metadata_that_connects_elsewhere_when_imported_is_refused(
     strayed = Project(name="shop", metadata="strayed:metadata", tables_from_metadata=True)
     stayed = Project(name="shop", metadata="stayed:metadata", tables_from_metadata=True)
     with pytest.raises(ElsewhereError, match=r"(?s)strayed\.py, line 4.*to: .*/test_") as caught:
-        create_tables(places.target, strayed, Settings.load())
+        create_tables(places.target, strayed)
     assert "run_migrations_online" not in str(caught.value)
     assert tables(places.target) == set()
     with pytest.raises(ElsewhereError, match="none, as this code is given no database"):
         tables_digest(strayed)
-    create_tables(places.target, stayed, Settings.load())
+    create_tables(places.target, stayed)
     assert tables(places.target) == {"made"}
 
 
@@ -525,7 +526,7 @@ def test_what_only_shows_migrates_nothing_and_the_url_that_it_shows_mends_a_refu
     assert refused.returncode == 2
     assert f"to:     {'perfdata@'}" in refused.stderr
     assert places.own.rpartition("/")[2].partition("?")[0] in refused.stderr
-    assert refused.stderr.endswith("(as an option of alembic.ini with each % doubled).\n")
+    assert refused.stderr.endswith('pyproject.toml: environment = {DATABASE_URL = "{url}"}\n')
     assert tables(url) == set()
     built = shop("snapshot.restore", "--name", "some", DATABASE_URL=url)
     assert built.returncode == 0, built.stderr

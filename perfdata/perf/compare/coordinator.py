@@ -16,6 +16,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import ComparisonError, ConfigError
+from perfdata.perf.compare.build_output import refuse_missing_output
 from perfdata.perf.compare.differences import (
     SEED,
     VARIANTS,
@@ -125,9 +126,10 @@ class Coordinator:
         self.outcome.notes += [f"{test}: only in {label}" for test in there if test not in here]
         if not common:
             all_tests = ", ".join(hellos["this"]["tests"]) or "none"
+            errors = "".join(f"; {error}" for error in self.outcome.errors)
             raise ConfigError(
                 f"no selected perf test is in both this tree and {label}; this tree has: "
-                f"{all_tests}"
+                f"{all_tests}{errors}"
             )
         return common
 
@@ -139,6 +141,9 @@ class Coordinator:
                 f"{PROTOCOL}): compare with a more recent revision"
             )
         _check_foreign(process, hello)
+        tree = self._processes["this"].variant.tree
+        if process.variant.tree != tree:
+            refuse_missing_output("\n".join(hello["errors"]), tree, label)
         self.outcome.errors += [f"{label}, not collected: {error}" for error in hello["errors"]]
 
     def _compare(self, test: str) -> None:

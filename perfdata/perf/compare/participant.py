@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from perfdata.perf.compare.build_output import MODULE_FOLDERS
 from perfdata.perf.compare.differences import ScenarioCounts
 from perfdata.perf.report.results import result_from_json
 
@@ -42,8 +43,6 @@ VARIABLE = "PERFDATA_COMPARE"
 PARTICIPANT_PLUGIN = "perfdata-compare"
 _BLOCK_BYTES = 1 << 16
 _TAIL = 12  # lines of a failure's text
-# Where a project's modules may be in its tree: at the top, in src, or in a subfolder.
-_PREFIXES = ("", "src/", "*/", "*/src/")
 
 
 class Channel:
@@ -217,7 +216,7 @@ def foreign_modules(tree: Path, other: Path | None, project: str) -> Iterator[st
     site-packages if an installed copy of the project precedes the tree.
     """
     top = project.partition(".")[0]
-    names = (f"{prefix}{top}{end}" for prefix in _PREFIXES for end in (".py", "/__init__.py"))
+    names = (f"{prefix}{top}{end}" for prefix in MODULE_FOLDERS for end in (".py", "/__init__.py"))
     here = any(True for name in names for _ in tree.glob(name))
     for name, path in _module_files(list(sys.modules.items())):
         if path.is_relative_to(tree):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import subprocess
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +23,8 @@ from perfdata.config import Settings
 from perfdata.errors import ConfigError
 from perfdata.perf.compare.coordinator import Coordinator, Limits, ScenarioSelection, running
 from perfdata.perf.compare.differences import FEWEST_ROUNDS, Comparison
-from perfdata.perf.compare.variants import PREFIX, VariantFactory, drop_databases, git_environment
+from perfdata.perf.compare.git import run_git
+from perfdata.perf.compare.variants import PREFIX, VariantFactory, drop_databases
 from perfdata.perf.report.results import read_results, results_path
 from perfdata.progress import Event, silent
 from perfdata.project import NO_PROJECT_REMEDY, no_project_reason
@@ -195,18 +195,18 @@ class Repository:
         """Find the repository that contains a folder; raise ConfigError if there is none."""
         if shutil.which("git") is None:
             raise ConfigError("comparing with a revision needs git, which is not on the PATH")
-        code, output = _git(folder, "rev-parse", "--show-toplevel")
+        code, output = run_git(folder, "rev-parse", "--show-toplevel")
         if code:
             raise ConfigError(f"{folder} is not in a git repository ({output})")
         return cls(Path(output).resolve())
 
     def commit(self, rev: str) -> str:
         """Return the hash of the commit that ``rev`` names; raise ConfigError if there is none."""
-        code, found = _git(
+        code, found = run_git(
             self.top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}"
         )
         if code:
-            shallow = _git(self.top, "rev-parse", "--is-shallow-repository")[1] == "true"
+            shallow = run_git(self.top, "rev-parse", "--is-shallow-repository")[1] == "true"
             hint = (
                 "this clone is shallow: git fetch --unshallow (actions/checkout: fetch-depth: 0)"
                 if shallow
@@ -226,24 +226,12 @@ class Repository:
 
     def remove(self, folder: Path) -> None:
         """Remove a checked-out folder and git's record of it, if they exist."""
-        code, _ = _git(self.top, "worktree", "remove", "--force", "--force", str(folder))
+        code, _ = run_git(self.top, "worktree", "remove", "--force", "--force", str(folder))
         if code:  # git has no record of it: a run was killed while checking out
             shutil.rmtree(folder, ignore_errors=True)
 
     def _run(self, *arguments: str) -> str:
-        code, output = _git(self.top, *arguments)
+        code, output = run_git(self.top, *arguments)
         if code:
             raise ConfigError(f"git {arguments[-1]} in {self.top} failed: {output}")
         return output
-
-
-def _git(folder: Path, *arguments: str) -> tuple[int, str]:
-    """Run git; return its exit code and its output (stderr if it failed)."""
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments],
-        env=git_environment(os.environ),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, (done.stderr if done.returncode else done.stdout).strip()

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING
 
 from perfdata.config import SNAPSHOT_SUFFIX, snapshots_folder
 from perfdata.errors import ComparisonError, ConfigError
+from perfdata.perf.compare.build_output import refuse_missing_output
+from perfdata.perf.compare.git import git_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from perfdata.config import Settings
     from perfdata.target.target import Target
 
 PREFIX = "perfdata_compare_"
-# Set by git while it runs a hook; they would direct git to another repository.
-_GIT_VARIABLES = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX"}
 _TESTS = Path("tests", "perf")
 # The entry point of the console script, whichever tree it is imported from.
 _MIGRATE = "import sys; from perfdata.tasks import main; sys.argv[0] = 'perfdata'; main()"
@@ -148,7 +146,8 @@ def _make_database(target: Target, name: str, source: str) -> str:
     from psycopg import sql
     from psycopg.conninfo import make_conninfo
 
-    from perfdata.templates.databases import maintenance_link, mark_made
+    from perfdata.templates.databases import database_oid, maintenance_link, mark_made
+    from perfdata.templates.properties import copy_own_settings
 
     query = "CREATE DATABASE {} TEMPLATE {}" if source else "CREATE DATABASE {}"
     with maintenance_link(target.conninfo) as (link, _):
@@ -161,6 +160,8 @@ def _make_database(target: Target, name: str, source: str) -> str:
         names = [name, *([source] if source else [])]
         link.execute(sql.SQL(query).format(*map(sql.Identifier, names)))
         mark_made(link, name)
+        if source:  # CREATE DATABASE copies no settings: one says what made the tables
+            copy_own_settings(link, database_oid(link, source), name)
     return make_conninfo(target.conninfo, dbname=name)
 
 
@@ -176,6 +177,7 @@ def _migrate(variant: Variant, origin: Path) -> None:
         check=False,
     )
     if done.returncode:
+        refuse_missing_output(done.stdout, origin, variant.label)
         output = "; ".join(done.stdout.strip().splitlines()[-3:])
         raise ComparisonError(f"the migrations of {variant.label} failed: {output}")
 
@@ -193,8 +195,3 @@ def drop_databases(target: Target, prefix: str) -> None:
             made_for = database.mark.target if database.mark else database.name
             if made_for.startswith(prefix):
                 drop_database(link, database, force=True)
-
-
-def git_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which git uses the repository of its working directory."""
-    return {name: value for name, value in environ.items() if name not in _GIT_VARIABLES}

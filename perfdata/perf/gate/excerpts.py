@@ -22,10 +22,13 @@ def shorten(text: str, length: int = _LENGTH) -> str:
     """
     if len(text) <= length:
         return text
-    for start, end in reversed(_column_lists(text)):
-        text = text[:start] + _first_column(text[start:end]) + text[end:]
-    if len(text) <= length:
-        return text
+    for kept in (_COLUMN, 0):
+        short = text
+        for start, end in reversed(_column_lists(text)):
+            short = short[:start] + _first_column(text[start:end], kept) + short[end:]
+        if len(short) <= length:
+            return short
+    text = short
     half = length // 2
     where = max(
         (at for at, word, depth in _words(text) if word == "WHERE" and not depth), default=0
@@ -61,9 +64,10 @@ def _column_lists(text: str) -> list[tuple[int, int]]:
     return lists
 
 
-def _first_column(columns: str) -> str:
+def _first_column(columns: str, longest: int) -> str:
+    """Return the first column of a list, or none that is longer, and an ellipsis."""
     end = next((at for at, word, depth in _words(columns) if word == "," and not depth), None)
     if end is None:
         return columns
     first = columns[:end]
-    return f"{first}, … " if len(first) <= _COLUMN else " … "
+    return f"{first}, … " if len(first) <= longest else " … "

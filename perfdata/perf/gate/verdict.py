@@ -125,7 +125,7 @@ def _is_batch(statement: StatementCount) -> bool:
 
 def _repeat(statement: StatementCount, source: Source, limit: int) -> Finding:
     different = source.different - source.parts
-    loop = f", called in a loop by {source.loop}," if source.loop else ""
+    loop = f", called in a loop at {source.loop}," if source.loop else ""
     return Finding(
         FindingKind.REPEATED,
         fails=True,

@@ -48,7 +48,7 @@ class Drift:
         """
 
         def judge(heads: Sequence[Rows]) -> None:
-            database_heads = heads_of(heads)
+            database_heads = heads_of(heads, history)
             found = compare_migrations(self._manifest.migrations, history.applied(database_heads))
             self._newer = found.newer
             if differences := found.describe("the database", allow_newer=self._allowed):
@@ -58,7 +58,7 @@ class Drift:
                     remedy=f"No row was touched{self._remedy(found, database_heads, catalog)}",
                 )
 
-        return Check(version_queries(catalog.versions), judge)
+        return Check(version_queries(catalog.versions, history), judge)
 
     def _remedy(self, found: MigrationDifferences, heads: Sequence[str], catalog: Catalog) -> str:
         """Return the remedy for other migrations; a database is never downgraded."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _FILE = "file "  # a part of the key is named so
 
+_DATASET = "dataset "  # how the names of the parts that the dataset decides begin
+
 
 def key_parts(project: Project, dataset: Dataset) -> dict[str, str]:
     """Return everything that decides the rows of a dataset's snapshot, by name, in a fixed order.
@@ -29,6 +31,11 @@ def key_parts(project: Project, dataset: Dataset) -> dict[str, str]:
     Migrations come in the order in which they run, each with its hash and path, then the files that
     they may read. For a project that makes its tables from metadata, a hash of their DDL follows.
     """
+    own = {f"{_DATASET}{name}": part for name, part in dataset.fingerprint_parts().items()}
+    return _schema_parts(project) | own
+
+
+def _schema_parts(project: Project) -> dict[str, str]:
     history = read_history(project)
     parts = {"format": FORMAT}
     for migration in history.migrations:
@@ -37,7 +44,13 @@ def key_parts(project: Project, dataset: Dataset) -> dict[str, str]:
     parts |= {f"{_FILE}{path}": digest for path, digest in history.files.items()}
     if project.tables_from_metadata:
         parts["tables"] = tables_digest(project)
-    return parts | {f"dataset {name}": part for name, part in dataset.fingerprint_parts().items()}
+    return parts
+
+
+def upgraded_key_parts(manifest: Manifest, project: Project) -> dict[str, str]:
+    """Return a snapshot's key parts with the project's present migrations; none for one without."""
+    own = {name: part for name, part in manifest.key_parts.items() if name.startswith(_DATASET)}
+    return _schema_parts(project) | own if own else {}
 
 
 def check_current(

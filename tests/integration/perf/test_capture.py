@@ -426,6 +426,10 @@ AS_APPLICATION = """
 @pytest.fixture
 def perf_engine(perf_clone_url):
     from perfdata.perf.capture.connections import make_engine
+    owner = make_engine(perf_clone_url)
+    with owner.begin() as connection:
+        connection.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO application"))
+    owner.dispose()
     engine = make_engine(perf_clone_url.replace("//perfdata@", "//application@"))
     yield engine
     engine.dispose()
@@ -433,12 +437,10 @@ def perf_engine(perf_clone_url):
 
 
 def test_a_session_of_another_role_sends_its_plans_too(
-    found: Results, owned: Callable[[str, str], str], own_settings: Settings, inner: Pytest
+    found: Results, owned: Callable[[str, str], str], inner: Pytest
 ) -> None:
     """It may neither load auto_explain nor switch it off, which is said."""
     owned("application", "")
-    grant = "GRANT SELECT ON ALL TABLES IN SCHEMA public TO application"
-    run(open_target(own_settings).conninfo, grant)
     inner.write(test_forms=FORMS + AS_APPLICATION)
     code, said = inner.run("-k", "reader")
     assert code == 0, said

@@ -6,7 +6,8 @@ import json
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
-from tests.integration.inner import own_frames
+from tests.integration.databases import mark_owned, run
+from tests.integration.inner import entry, own_frames
 from tests.processes import run_script
 
 if TYPE_CHECKING:
@@ -59,3 +60,45 @@ def test_a_budget_that_could_not_be_judged_is_said_and_fails_a_strict_run(inner:
     assert properties["perfdata.two_connections.verdict"] == "not_judged"
     assert properties["perfdata.two_connections.not_judged"].startswith("max_buffers could not")
     assert "perfdata.one_connection.not_judged" not in properties
+
+
+BUDGETS = """
+import pytest
+from sqlalchemy import text
+
+@pytest.mark.perf(dataset="100_offices", max_buffers=500, max_growth=1.1)
+def test_offices(perf):
+    def count_offices(session):
+        return session.scalar(text("SELECT count(*) FROM offices"))
+
+    assert perf(count_offices) == 100
+"""
+
+
+def test_a_row_in_a_table_without_the_flag_turns_nothing_off(
+    inner: Pytest, database_url: str
+) -> None:
+    """Clones, plans, buffers and growth are there, and the row is as it was."""
+    mark_owned(database_url)
+    run(
+        database_url,
+        "CREATE TABLE notes (office_id uuid NOT NULL REFERENCES offices)",
+        "INSERT INTO staffs (id, email, hashed_password, full_name, role)"
+        " VALUES (gen_random_uuid(), 'real@real.test', 'x', 'real', 'owner')",
+        "INSERT INTO offices (id, name, type, created_by, last_modified_by)"
+        " SELECT gen_random_uuid(), 'real', 'type_A_office', id, id FROM staffs",
+        "INSERT INTO notes SELECT id FROM offices",
+    )
+    before = run(database_url, "SELECT o, n FROM notes n JOIN offices o ON o.id = n.office_id")
+    inner.write(test_offices=BUDGETS)
+    where = {"PERFDATA_DATABASE_URL": database_url, "PERFDATA_ALLOW": entry(database_url)}
+    code, said = inner.run("--perf-strict", **where)
+    assert code == 0, said
+    assert "no clones" not in said
+    (result,) = inner.results().values()
+    assert (result["verdict"], result["same_layout"]) == ("no_baseline", True)
+    assert result["plan_source"] == "auto_explain"
+    assert result["growth"].keys() == {"queries", "rows", "buffers"}
+    assert [finding["message"] for finding in result["findings"]] == []
+    rows = run(database_url, "SELECT o, n FROM notes n JOIN offices o ON o.id = n.office_id")
+    assert rows == before

@@ -152,11 +152,11 @@ def test_an_n_plus_one_of_an_installed_application_names_its_lines(
     assert code == 1, said
     service = "lib/site-packages/shop/service.py"
     assert "N+1: test_report.py:8 in test_names sent one statement 51 times" in said
-    assert f"{service}:6 in name_of, called in a loop by " in said
+    assert f"{service}:6 in name_of, called in a loop at " in said
     assert f"{service}:9 in names" in said
     assert "own_packages names 'shpo', which is not installed" in said
     (source,) = inner.results()["test_own"]["statements"][1]["sources"]
     assert source["loop"].partition(" in ")[0].endswith(f"{service}:9")
     settings(inner, 'own_packages = ["shop"]')
     code, said = inner.run("test_report.py", "-k", "test_names", PYTHONPATH=str(installed))
-    assert f"{service}:6 in name_of, called in a loop by " in said
+    assert f"{service}:6 in name_of, called in a loop at " in said

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -40,7 +41,6 @@ from tests.integration.inner import entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from perfdata import Dataset
 
@@ -285,7 +285,7 @@ def test_the_key_changes_with_the_dataset_and_the_migrations(
     assert cache_key(own, "100_offices") != key
     assert cache_key(own, NAME) == key
     copy = tmp_path / "migrations"
-    assert project.migrations
+    assert isinstance(project.migrations, Path)
     for path in project.migrations.rglob("*.py"):
         (copy / path.relative_to(project.migrations)).parent.mkdir(parents=True, exist_ok=True)
         (copy / path.relative_to(project.migrations)).write_bytes(path.read_bytes())

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -488,11 +489,11 @@ def test_another_server_is_refused_unless_it_is_listed(
     """The same server, seen by settings whose embedded server it is not."""
     home = tmp_path_factory.mktemp("other")
     (home / "snapshots").symlink_to(settings.home / "snapshots")
-    stranger = Settings(root=settings.root, home=home)
+    stranger = replace(settings, home=home)
     with pytest.raises(GuardError, match=f"PERFDATA_ALLOW={entry(database_url)}"):
         restore_snapshot(database_url, small, settings=stranger)
     assert run(database_url, "SELECT count(*) FROM offices") == [(0,)]
-    allowed = Settings(root=settings.root, home=home, allow=(entry(database_url, "test_*"),))
+    allowed = replace(stranger, allow=(entry(database_url, "test_*"),))
     restore_snapshot(database_url, small, settings=allowed)
     assert run(database_url, "SELECT count(*) FROM offices") == [(10,)]
 

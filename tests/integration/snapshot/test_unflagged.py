@@ -266,3 +266,24 @@ def test_elsewhere_tables_without_the_flag_are_not_filled(
     with pytest.raises(RefusedError, match=r"whole_tables does not name that here\. Name it there"):
         restore(shop_elsewhere, "100")
     assert state(shop_elsewhere.conninfo) == refuse_restore
+
+
+def test_a_dataset_built_for_a_fresh_database_leaves_the_old_one_as_it_was(
+    shop_elsewhere: Target, databases: Any, digests: State
+) -> None:
+    """Nothing is owned here, and one row is somebody else's: the old database keeps it."""
+    run(shop_elsewhere.conninfo, OTHERS["inserted"])
+    before, name = digests(shop_elsewhere.conninfo), conninfo_name(shop_elsewhere)
+    provided = provide_dataset(shop_elsewhere, "100", fresh=True)
+    assert provided.built
+    assert provided.restored
+    assert counts(shop_elsewhere) == (100, 100, 2, 0)
+    (kept,) = [
+        one
+        for (one,) in run(shop_elsewhere.conninfo, "SELECT datname FROM pg_database")
+        if one.startswith(f"{name}_before_")
+    ]
+    databases.made.append(kept)
+    assert digests(shop_elsewhere.conninfo.replace(name, kept)) == before
+    provide_dataset(shop_elsewhere, "10")  # perfdata owns the new one
+    assert counts(shop_elsewhere) == (10, 10, 2, 0)

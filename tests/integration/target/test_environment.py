@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 from dataclasses import replace
@@ -14,13 +15,13 @@ import psycopg
 import psycopg2
 import pytest
 
-from perfdata import ElsewhereError, Project
+from perfdata import ElsewhereError, MigrationError, Project
 from perfdata.driver_hooks import confined
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.server.environment import application_variables
 from perfdata.target.migrations import create_tables, migrate, tables_digest
 from tests.homes import discard_server
-from tests.integration.env_shop import EnvShop, env_shop
+from tests.integration.env_shop import REVISION, EnvShop, env_shop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +79,46 @@ def test_a_dataset_is_built_from_the_first_command_on(shop: EnvShop) -> None:
     assert shop.tables() == ["alembic_version", "items"]
 
 
+LACKING = {
+    "os.environ": ("import os\nos.environ['DATABASE_URL']\n", 'DATABASE_URL = "{url}"'),
+    "pydantic": (
+        "from pydantic_settings import BaseSettings\n"
+        "class Settings(BaseSettings):\n    postgres_server: str\n    secret_key: str\n"
+        "Settings()\n",
+        'POSTGRES_SERVER = "{host}", SECRET_KEY = "a value"',
+    ),
+}
+
+
+@pytest.mark.parametrize("reader", LACKING)
+def test_an_env_py_that_lacks_a_variable_is_told_the_line_that_sets_it(
+    shop: EnvShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    """And of variables that it has, no value is shown."""
+    if reader == "pydantic":
+        pytest.importorskip("pydantic_settings")
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("SECRET_KEY" if reader == "os.environ" else "OTHER", "hunter2222")
+    (tmp_path / "migrations" / "versions").mkdir(parents=True)
+    text, line = LACKING[reader]
+    (tmp_path / "migrations" / "env.py").write_text(text)
+    (tmp_path / "migrations" / "versions" / "first.py").write_text(REVISION)
+    project = Project(name="shop", migrations=tmp_path / "migrations")
+    with pytest.raises(MigrationError) as caught:
+        migrate(shop.server.conninfo("postgres"), project)
+    said = f"in [tool.perfdata] of pyproject.toml: environment = {{{line}}}"
+    assert caught.value.remedy.endswith(said)
+    assert "env.py, line " in caught.value.reason
+    assert "hunter2222" not in str(caught.value)
+    given = {"DATABASE_URL": "{url}"}
+    settings = replace(shop.settings, environment=given if reader == "pydantic" else {"A": "x"})
+    with pytest.raises(MigrationError) as caught:
+        migrate(shop.server.conninfo("postgres"), replace(project, settings=settings))
+    assert caught.value.remedy.endswith(
+        f"in environment of [tool.perfdata] of pyproject.toml, add: {line}"
+    )
+
+
 METADATA = """
 import os, psycopg
 from sqlalchemy import Column, Integer, MetaData, Table
@@ -103,7 +144,7 @@ def test_metadata_is_imported_with_the_variables(
     assert tables_digest(reading)
     with pytest.raises(ElsewhereError, match="none, as this code is given no database"):
         tables_digest(connecting_too)
-    create_tables(shop.server.conninfo("from_metadata"), connecting_too, shop.settings)
+    create_tables(shop.server.conninfo("from_metadata"), connecting_too)
     assert shop.tables("from_metadata") == ["127.0.0.1"]
 
 
@@ -119,6 +160,18 @@ def test_a_database_given_by_url_is_the_url(shop: EnvShop) -> None:
         done = shop.run(*command, **variables)
         assert done.returncode == 0, done.stderr
     assert shop.tables("given") == ["alembic_version", "items"]
+
+
+def test_the_status_shows_the_variables_without_the_password(shop: EnvShop) -> None:
+    status = json.loads(shop.run("db.status", "--json").stdout)
+    port, host = str(status["port"]), "127.0.0.1"
+    url = f"postgresql://perfdata:***@{host}:{port}/perfdata"
+    expected = {"DATABASE_URL": url, "POSTGRES_SERVER": host, "POSTGRES_PORT": port}
+    assert status["environment"] == expected
+    printed = shop.run("db.status").stdout
+    assert f"the application's variables\n  DATABASE_URL     {url}\n" in printed
+    assert "environment" not in printed
+    assert shop.run("db.url").stdout == f"{shop.server.status().url(password=True)}\n"
 
 
 def connect(driver: str, url: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from perfdata import ConfigError, Settings
 from perfdata.server.environment import Variables, application_variables
+from perfdata.server.ports import login
 from perfdata.server.state import Home
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def test_the_port_of_the_last_start_is_taken_first(tmp_path: Path) -> None:
     home = Home(settings)
     with home.locked():
         home.write_state(replace(home.read_state(), port=23456))
-    assert home.login()[0] == 23456
+    assert login(home)[0] == 23456
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,13 @@ def test_text_around_a_placeholder_and_doubled_braces(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, A="postgresql+asyncpg://{host}/{{x}}", B="{{}}", C="plain")
     found = application_variables(settings).values
     assert found == {"A": "postgresql+asyncpg://127.0.0.1/{x}", "B": "{}", "C": "plain"}
+
+
+def test_what_is_shown_has_no_password(tmp_path: Path) -> None:
+    url = "postgresql://shop:p%40ss@db.example/shop"
+    shown = application_variables(settings_of(tmp_path, url)).shown()
+    assert (shown["URL"], shown["PASSWORD"]) == ("postgresql://shop:***@db.example/shop", "***")
+    assert application_variables(settings_of(tmp_path, A="{host}")).shown() == {"A": "127.0.0.1"}
 
 
 def test_without_a_placeholder_no_port_is_chosen(tmp_path: Path) -> None:

@@ -8,17 +8,31 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.errors import RefusedError
+from perfdata.load.selection import Selection, whole_tables
 from perfdata.postgres.user_code import refuse_user_code
-from perfdata.templates.provenance import record_load
+from perfdata.templates.provenance import find_owned, record_load
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from perfdata.load.plan import Loaded, Plan
     from perfdata.load.provenance import Provenance
-    from perfdata.load.selection import Selection
     from perfdata.postgres.catalog import Catalog, Table
     from perfdata.postgres.link import Link, Rows
+
+
+def saved_selection(link: Link, catalog: Catalog, flag: str, patterns: Sequence[str]) -> Selection:
+    """Return the rows that a snapshot takes: flagged ones, and whole tables.
+
+    Whole tables are those that ``patterns`` name and, in a database that perfdata owns, those that
+    a dataset filled. Where there is neither a flag nor a pattern, all rows are taken.
+    """
+    if not (catalog.flagged(flag) or patterns):
+        return Selection(None)
+    owned = find_owned(link)
+    filled = owned.provenance.filled if owned else ()
+    selection = Selection(flag, whole_tables(catalog, patterns))
+    return selection.with_unflagged(catalog, [key for key in filled if key in catalog.by_key])
 
 
 def own_selection(

@@ -1,0 +1,154 @@
+"""Templates that a project makes: its migrations run in a new database, a snapshot is loaded.
+
+No row and no definition comes from the target, so whatever somebody did there does not matter.
+Rows that migrations insert stay, except in tables that the snapshot has whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from perfdata.load.disk_space import disk_space_check, mb, rows_bytes
+from perfdata.load.maintenance import freeze_and_analyse
+from perfdata.load.plan import Existing
+from perfdata.load.private import load_private, open_private
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.link import run_checks
+from perfdata.snapshot.checks.staleness import compare_migrations
+from perfdata.snapshot.options import RestoreOptions
+from perfdata.snapshot.prepare import plan_restore
+from perfdata.snapshot.rows import SnapshotRows
+from perfdata.snapshot.template import check_unchanged, manifest_facts
+from perfdata.target.migrations import read_history, tables_digest
+from perfdata.target.target import make_tables
+from perfdata.templates.databases import drop_database
+from perfdata.templates.marks import Kind
+from perfdata.templates.new_database import (
+    Blueprint,
+    create_database,
+    empty_bytes,
+    read_blueprint,
+)
+from perfdata.templates.template import log_bytes, open_work, seal_template
+
+if TYPE_CHECKING:
+    from perfdata.load.plan import Plan
+    from perfdata.postgres.link import Link
+    from perfdata.progress import Report
+    from perfdata.project import Project
+    from perfdata.snapshot.format.manifest import Manifest
+    from perfdata.snapshot.format.reader import SnapshotFile
+    from perfdata.target.target import Target
+    from perfdata.templates.databases import Database, TargetDatabase
+
+# The version of how templates are made, part of every key: older templates are not found.
+_VERSION = ("project", 1)
+_SERVER = "SELECT current_user, current_setting('server_version_num')"
+
+
+@dataclass(frozen=True)
+class ProjectRequest:
+    """The template that a project makes for a target; ``key`` finds it again."""
+
+    project: Project
+    blueprint: Blueprint
+    key: str
+
+
+def request_project_template(
+    target: Target, database: TargetDatabase, manifest: Manifest
+) -> ProjectRequest | None:
+    """Return the template that the target's project makes for a snapshot.
+
+    None if there is no project, if it does not make tables, or if the snapshot was made with other
+    migrations than the present ones.
+    """
+    project = target.project
+    if project is None or not project.makes_tables:
+        return None
+    history = read_history(project)
+    differences = compare_migrations(manifest.migrations, history.migrations)
+    if any((differences.only_snapshot, differences.newer, differences.changed)):
+        return None
+    blueprint = read_blueprint(database)
+    facts = {
+        "version": _VERSION,
+        "snapshot": manifest_facts(manifest),
+        "migrations": [(each.revision, each.sha256) for each in history.migrations],
+        "tables": tables_digest(project) if project.tables_from_metadata else None,
+        "target": database.name,
+        "server": database.link.rows(_SERVER),
+        "database": blueprint,
+    }
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return ProjectRequest(project, blueprint, hashlib.sha256(text.encode()).hexdigest())
+
+
+def make_project_template(
+    target: Target,
+    database: TargetDatabase,
+    request: ProjectRequest,
+    file: SnapshotFile,
+    report: Report,
+) -> Database:
+    """Run the project's migrations in a new database, load a snapshot into it and seal it.
+
+    After an error the database is dropped. Raises RefusedError if the disk lacks space, and what
+    make_tables and restore_snapshot raise.
+    """
+    manifest = file.manifest
+    _check_space(database, manifest)
+    work = create_database(database, request.blueprint)
+    # After an error the database is dropped first, which ends the executor's work in it.
+    with ThreadPoolExecutor(1) as executor:
+        checked = executor.submit(check_unchanged, file)
+        try:
+            open_work(database.link, work)
+            conninfo = make_conninfo(target.conninfo, dbname=work.name)
+            make_tables(conninfo, request.project, report)
+            checked.result()
+            with open_link(conninfo) as link:
+                plan, search_path = _plan(link, target, manifest), link.session_path()
+                _remove_flagged(link, plan)
+            with open_private(conninfo, search_path) as private:
+                load_private(private, plan, SnapshotRows(file), executor, report)
+                freeze_and_analyse(private.link)
+            return seal_template(database, work, request.key, manifest.body.sha256, Kind.PERF)
+        except BaseException:
+            drop_database(database.link, work, force=True)
+            raise
+
+
+def _plan(link: Link, target: Target, manifest: Manifest) -> Plan:
+    """Check that a snapshot fits a migrated database; return the plan that loads it there."""
+    options = RestoreOptions(unflagged_rows=True)
+    plan = plan_restore(link, manifest, target.settings, options, private=True)
+    partly = [table for table in plan.tables if not plan.selection.takes_whole(table)]
+    query = sql.SQL("SELECT count(*) FROM {} WHERE {}")
+    counts = link.together(
+        query.format(table.only, plan.selection.unflagged(table)) for table in partly
+    )
+    staying = {table.key: rows for table, ((rows,),) in zip(partly, counts, strict=True) if rows}
+    return replace(plan, existing=Existing.ALL, staying=staying, sealed=True)
+
+
+def _remove_flagged(link: Link, plan: Plan) -> None:
+    """Remove the flagged rows that migrations inserted beside others, as a restore would."""
+    tables = [table for table in plan.tables if table.key in plan.staying]
+    delete = sql.SQL("DELETE FROM {} WHERE {}")
+    link.together(delete.format(table.only, plan.selection.flagged(table)) for table in tables)
+
+
+def _check_space(database: TargetDatabase, manifest: Manifest) -> None:
+    """Raise RefusedError if the disk lacks space for a template and its clone."""
+    size = empty_bytes(database.link) + rows_bytes(manifest.body.bytes, manifest.rows)
+    needed = 2 * size + log_bytes(database, size)
+    what = f"a template of {manifest.name} and its clone need about {mb(needed)}"
+    run_checks(database.link, [disk_space_check(database.link, needed, what, database.name)])

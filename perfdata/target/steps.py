@@ -1,0 +1,116 @@
+"""The steps of an upgrade: which revision runs, and what its failure means. For the worker only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from perfdata.errors import MigrationFailedError, PerfdataError
+from perfdata.postgres.url import describe
+from perfdata.progress import Event
+from perfdata.text import join_first
+from perfdata.tracebacks import code_error, describe_exception
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from alembic.script import ScriptDirectory
+
+    from perfdata.errors import ProjectCodeError
+    from perfdata.progress import Report
+    from perfdata.target.job import Job
+
+_STATEMENT_LENGTH = 160
+_FROM_METADATA = (
+    "If these migrations can't build an empty database, let the metadata make its tables: with "
+    'Project(metadata="package.module:Base.metadata", tables_from_metadata=True) perfdata stamps '
+    "the newest revision, and runs later ones"
+)
+
+
+class Steps:
+    """The revisions that an upgrade runs; an exception of one leaves the block with its name.
+
+    ``fresh`` says that the database has no revision yet, ``tables`` are those that it has anyway.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        directory: ScriptDirectory,
+        report: Report,
+        *,
+        fresh: bool,
+        tables: Sequence[str],
+    ) -> None:
+        self._job = job
+        self._directory = directory
+        self._report = report
+        self._fresh = fresh
+        self._tables = tables
+        self._running: str | None = None
+
+    def upgrade(self, heads: Any, _context: object) -> Iterator[Any]:
+        """Yield Alembic's steps to the job's revisions, or to the heads."""
+        wanted: Any = self._job.revisions or ("heads",)  # Alembic says str, and takes both
+        pending = self._directory._upgrade_revs(wanted, heads)  # noqa: SLF001  as alembic.command
+        if pending:
+            shown = self._job.revisions or sorted(self._directory.get_heads())
+            self._report(Event(f"migrating to {', '.join(shown)}"))
+        for step in pending:
+            self._running = step.revision.revision
+            yield step
+        self._running = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        own = isinstance(error, Exception) and not isinstance(error, PerfdataError)
+        if error is not None and own and self._running is not None:
+            raise self._failure(error, self._running) from error
+
+    def _failure(self, error: BaseException, revision: str) -> ProjectCodeError:
+        database = describe(self._job.conninfo or "")
+        said = f"revision {revision} can't run in {database}: {describe_failure(error)}"
+        return failure(self._job, error, said, self._remedy())
+
+    def _remedy(self) -> str:
+        if self._tables:
+            return (
+                f"{join_first(self._tables)} were there before, without alembic_version. If "
+                f"migrations made them, run: {self._job.program} db.stamp --revision REV (the "
+                "newest one that they have, or heads)"
+            )
+        return _FROM_METADATA if self._fresh else ""
+
+
+def describe_failure(error: BaseException) -> str:
+    """Return an exception's message, and the beginning of the statement that was refused."""
+    from alembic.util import CommandError
+    from sqlalchemy.exc import DBAPIError
+
+    if isinstance(error, CommandError):
+        return str(error)
+    if not isinstance(error, DBAPIError):
+        return describe_exception(error)
+    statement = " ".join((error.statement or "").split())
+    if len(statement) > _STATEMENT_LENGTH:
+        statement = f"{statement[:_STATEMENT_LENGTH]} …"
+    message = str(error.orig).partition("\nLINE ")[0]
+    return f"{message}; statement: {statement}" if statement else message
+
+
+def failure(job: Job, error: BaseException, said: str, remedy: str = "") -> ProjectCodeError:
+    """Make the error for an exception of a job's code, without the target's password."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    places = (conninfo_to_dict(place or "") for place in (job.conninfo, job.loopback))
+    return code_error(
+        job.code,
+        error,
+        said,
+        remedy=remedy,
+        passwords=[str(place.get("password") or "") for place in places],
+        present=job.variables,
+        kind=MigrationFailedError,
+    )

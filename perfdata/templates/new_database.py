@@ -1,0 +1,81 @@
+"""A new, empty database with a target's encoding, locale and settings, to be made a template."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from psycopg import sql
+
+from perfdata.templates.marks import UNMARKED_LIMIT
+from perfdata.templates.properties import apply_settings, read_properties
+from perfdata.templates.template import mark_work, work_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from perfdata.postgres.link import Link
+    from perfdata.templates.databases import Database, TargetDatabase
+
+# The columns of ICU's and built-in locales were renamed, and added, in 16 and 17.
+_LOCALE = """
+SELECT pg_encoding_to_char(encoding), datcollate, datctype, j->>'datlocprovider',
+  coalesce(j->>'datlocale', j->>'daticulocale'), j->>'daticurules'
+FROM pg_database d, to_jsonb(d) j WHERE oid = %s"""
+_PROVIDERS = {
+    "c": sql.SQL("LOCALE_PROVIDER libc"),
+    "i": sql.SQL("LOCALE_PROVIDER icu ICU_LOCALE {}"),
+    "b": sql.SQL("LOCALE_PROVIDER builtin BUILTIN_LOCALE {}"),
+}
+# perfdata's own settings describe the target: how its tables were made, what may be restored.
+_OWN = "perfdata."
+
+
+class Blueprint(NamedTuple):
+    """What a new database takes from a target: all that decides how its rows are ordered and read.
+
+    ``settings`` are pairs of a role, or None for all, and ``name=value``.
+    """
+
+    encoding: str
+    collate: str
+    ctype: str
+    provider: str
+    locale: str | None
+    rules: str | None
+    settings: tuple[tuple[str | None, str], ...]
+
+
+def read_blueprint(target: TargetDatabase) -> Blueprint:
+    """Read what a new database takes from a target."""
+    encoding, collate, ctype, provider, locale, rules = target.link.rows(_LOCALE, (target.oid,))[0]
+    settings = read_properties(target.link, target.oid).settings
+    applied = tuple(pair for pair in settings if not pair[1].startswith(_OWN))
+    return Blueprint(encoding, collate, ctype, provider, locale, rules, applied)
+
+
+def create_database(target: TargetDatabase, blueprint: Blueprint) -> Database:
+    """Create an empty database that accepts no connections, marked as unfinished work."""
+    name = work_name(target)
+    target.link.execute(sql.SQL(" ").join(_statement(name, blueprint)))
+    work = mark_work(target, name)
+    apply_settings(target.link, name, blueprint.settings)
+    return work
+
+
+def _statement(name: str, blueprint: Blueprint) -> Iterator[sql.Composable]:
+    # template0: what somebody added to template1 is not the project's.
+    yield sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
+        sql.Identifier(name), sql.Literal(blueprint.encoding)
+    )
+    yield sql.SQL("LC_COLLATE {} LC_CTYPE {}").format(
+        sql.Literal(blueprint.collate), sql.Literal(blueprint.ctype)
+    )
+    yield _PROVIDERS[blueprint.provider].format(sql.Literal(blueprint.locale))
+    if blueprint.rules is not None:
+        yield sql.SQL("ICU_RULES {}").format(sql.Literal(blueprint.rules))
+    yield sql.SQL("ALLOW_CONNECTIONS false CONNECTION LIMIT {}").format(sql.Literal(UNMARKED_LIMIT))
+
+
+def empty_bytes(link: Link) -> int:
+    """Return the size of an empty database."""
+    return int(link.value("SELECT pg_database_size('template0')"))

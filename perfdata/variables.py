@@ -1,0 +1,132 @@
+"""The variables that an application lacks, and the line of ``environment`` that sets them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+DATABASE_URL = "DATABASE_URL"
+# Words that make a variable the database's: REDIS_URL and SMTP_HOST are not.
+_DATABASE = {"ASYNCPG", "DATABASE", "DB", "PG", "POSTGRES", "POSTGRESQL", "SQLALCHEMY"}
+_PLACEHOLDERS = {
+    "URL": "{url}", "URI": "{url}", "DSN": "{url}",
+    "HOST": "{host}", "HOSTNAME": "{host}", "SERVER": "{host}", "ADDRESS": "{host}",
+    "PORT": "{port}",
+    "USER": "{user}", "USERNAME": "{user}",
+    "PASSWORD": "{password}", "PASS": "{password}",
+    "NAME": "{database}", "DB": "{database}", "DATABASE": "{database}",
+}  # fmt: skip
+_NO_ADDRESS = "a value"
+_PARTS = "{user}:{password}@{host}:{port}/{database}"
+_SETTINGS_MODULES = ("pydantic_settings", "pydantic.env_settings")
+
+
+def missing_variables(error: BaseException) -> list[str]:
+    """Return the variables whose absence raised an exception; none for any other exception.
+
+    Known are ``os.environ[…]``, also as the cause of a library's error, and pydantic's settings.
+    """
+    for raised in _chain(error):
+        modules = _modules(raised)
+        if isinstance(raised, KeyError) and modules[-1:] == ["os"]:
+            return [str(raised.args[0])]
+        if _is_validation(raised) and any(name.startswith(_SETTINGS_MODULES) for name in modules):
+            errors = raised.errors()  # type: ignore[attr-defined]
+            return [_name(item) for item in errors if "missing" in item["type"] and item["loc"]]
+    return []
+
+
+def message_of(error: BaseException) -> str:
+    """Return an exception's message; of pydantic's errors, without the values that they show."""
+    if not _is_validation(error):
+        return str(error)
+    lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]  # type: ignore[attr-defined]
+    return "; ".join(lines)
+
+
+def line_for_missing(names: Iterable[str], present: Collection[str]) -> str:
+    """Return the line of pyproject.toml that sets variables, where these are present already."""
+    return _line({name: _value(name) for name in names}, present)
+
+
+def line_for_connection(
+    driver: str, database: str, present: Collection[str], environ: Mapping[str, str]
+) -> str:
+    """Return the line for the variables that a refused connection's address came from.
+
+    These are one with a PostgreSQL URL of this database, else those with the address's parts, else
+    DATABASE_URL.
+    """
+    others = {name: value for name, value in environ.items() if name not in present}
+    for name, value in others.items():
+        found = re.match(r"postgres(?:ql)?(\+\w+)?://[^?]*/([^?]*)", value)
+        if found and found[2] == database:
+            text = f"postgresql{found[1]}://{_PARTS}" if found[1] else "{url}"
+            return _line({name: text}, present)
+    parts = {name: _value(name) for name in others if _value(name) not in {"{url}", _NO_ADDRESS}}
+    if "{host}" in parts.values():
+        return _line(parts, present)
+    text = "{url}" if driver == "psycopg2" else f"postgresql+{driver}://{_PARTS}"
+    return _line({"NAME" if DATABASE_URL in present else DATABASE_URL: text}, present)
+
+
+def read_dotenv(folder: Path) -> dict[str, str]:
+    """Return the variables in a folder's .env; none if there is no file that can be read."""
+    try:
+        text = (folder / ".env").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    lines = re.findall(r"^\s*(?:export\s+)?(\w+)\s*=\s*(.*?)\s*$", text, re.MULTILINE | re.ASCII)
+    return {name: value.strip("'\"") for name, value in lines}
+
+
+def _line(variables: Mapping[str, str], present: Collection[str]) -> str:
+    pairs = ", ".join(f"{_key(name)} = {json.dumps(value)}" for name, value in variables.items())
+    where = "[tool.perfdata] of pyproject.toml"
+    if present:
+        return f"in environment of {where}, add: {pairs}"
+    return f"in {where}: environment = {{{pairs}}}"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name)
+
+
+def _value(name: str) -> str:
+    words = name.upper().removeprefix("PG").split("_") if name.startswith("PG") else None
+    words = ["PG", *words] if words else name.upper().split("_")
+    known = _PLACEHOLDERS.get(words[-1])
+    return known if known and _DATABASE.intersection(words) else _NO_ADDRESS
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and those that it was raised from or while handling."""
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        following = following.__cause__ or following.__context__
+
+
+def _modules(error: BaseException) -> list[str]:
+    """Return the modules of an exception's traceback, the innermost last."""
+    modules, traceback = [], error.__traceback__
+    while traceback is not None:
+        modules.append(str(traceback.tb_frame.f_globals.get("__name__", "")))
+        traceback = traceback.tb_next
+    return modules
+
+
+def _is_validation(error: BaseException) -> bool:
+    """Tell whether this is pydantic's error, which is not imported for that."""
+    return type(error).__name__ == "ValidationError" and hasattr(error, "errors")
+
+
+def _name(item: Mapping[str, Any]) -> str:
+    return str(item["loc"][0]).upper()

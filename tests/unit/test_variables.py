@@ -1,0 +1,155 @@
+"""What an application lacks, and the line that sets it."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from perfdata.variables import (
+    line_for_connection,
+    line_for_missing,
+    message_of,
+    missing_variables,
+    read_dotenv,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def caught(raising: str) -> BaseException:
+    names = {"os": os, "__name__": "shop.settings"}
+    try:
+        exec(raising, names)  # noqa: S102
+    except Exception as error:  # noqa: BLE001
+        return error
+    raise AssertionError(raising)
+
+
+SETTINGS = """
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+
+class Settings(BaseSettings):
+    postgres_server: str
+    postgres_port: int
+    secret_key: str = Field(alias="APP_SECRET")
+    admin_password: str
+
+
+os.environ.update(POSTGRES_PORT="a word", ADMIN_PASSWORD="hunter2222")
+try:
+    Settings()
+finally:
+    del os.environ["POSTGRES_PORT"], os.environ["ADMIN_PASSWORD"]
+"""
+
+
+def test_variables_that_are_not_set_are_found_in_the_exception() -> None:
+    assert missing_variables(caught("os.environ['A_URL']")) == ["A_URL"]
+    wrapped = "try:\n    os.environ['A_URL']\nexcept KeyError as error:\n    {}"
+    assert missing_variables(caught(wrapped.format("raise RuntimeError from error"))) == ["A_URL"]
+    assert missing_variables(caught(wrapped.format("raise RuntimeError"))) == ["A_URL"]
+    assert missing_variables(caught("{}['A_URL']")) == []
+    assert missing_variables(caught("int('x')")) == []
+
+
+def test_settings_of_pydantic_are_told_without_their_values() -> None:
+    pytest.importorskip("pydantic_settings")
+    error = caught(SETTINGS)
+    assert missing_variables(error) == ["POSTGRES_SERVER", "APP_SECRET"]
+    said = message_of(error)
+    assert said.startswith("postgres_server: Field required; postgres_port: Input")
+    assert "hunter2222" in str(error)
+    assert "hunter2222" not in said
+
+
+def test_a_model_of_pydantic_reads_no_variable() -> None:
+    model = "import pydantic\nclass Item(pydantic.BaseModel):\n    name: str\nItem()"
+    assert missing_variables(caught(model)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "{url}"),
+        ("SQLALCHEMY_DATABASE_URI", "{url}"),
+        ("POSTGRES_SERVER", "{host}"),
+        ("PGHOST", "{host}"),
+        ("DB_PORT", "{port}"),
+        ("POSTGRES_USER", "{user}"),
+        ("PGPASSWORD", "{password}"),
+        ("POSTGRES_DB", "{database}"),
+        ("DB_NAME", "{database}"),
+        ("REDIS_URL", "a value"),
+        ("SMTP_HOST", "a value"),
+        ("PROJECT_NAME", "a value"),
+        ("SECRET_KEY", "a value"),
+        ("PAGE_SIZE", "a value"),
+    ],
+)
+def test_the_line_says_what_the_variable_is(name: str, value: str) -> None:
+    where, _, line = line_for_missing([name], ()).partition(": ")
+    assert where == "in [tool.perfdata] of pyproject.toml"
+    assert tomllib.loads(line)["environment"] == {name: value}
+
+
+def test_where_there_are_variables_another_is_added() -> None:
+    """TOML has a key once; what the others are set to may be a secret."""
+    line = line_for_missing(["DB_HOST", "DB_NAME"], {"SECRET_KEY": "of mine"})
+    assert line == (
+        "in environment of [tool.perfdata] of pyproject.toml, add: "
+        'DB_HOST = "{host}", DB_NAME = "{database}"'
+    )
+
+
+PARTS = "{user}:{password}@{host}:{port}/{database}"
+
+
+@pytest.mark.parametrize(
+    ("driver", "database", "added"),
+    [
+        ("asyncpg", "live", f'APP_DSN = "postgresql+asyncpg://{PARTS}"'),
+        ("psycopg", "other", 'OTHER = "{url}"'),
+        ("psycopg2", "no", 'DATABASE_URL = "{url}"'),
+        ("psycopg", "no", f'DATABASE_URL = "postgresql+psycopg://{PARTS}"'),
+        ("psycopg2", "set", 'DATABASE_URL = "{url}"'),
+    ],
+)
+def test_the_line_for_a_refused_connection_names_the_variable_that_it_came_from(
+    driver: str, database: str, added: str
+) -> None:
+    environ = {
+        "HOME": "/",
+        "REDIS_URL": "redis://h/live",
+        "TEST_URL": "postgresql://u@h/test?x=/live",
+        "APP_DSN": "postgresql+asyncpg://u:p@h:1/live?ssl=on",
+        "OTHER": "postgres://h/other",
+        "PRESENT": "postgres://h/set",
+    }
+    line = line_for_connection(driver, database, {"PRESENT": "{url}"}, environ)
+    assert line.rpartition(", add: ")[2] == added
+
+
+def test_a_dotenv_names_the_parts_of_an_address(tmp_path: Path) -> None:
+    """And of their values nothing is told."""
+    assert read_dotenv(tmp_path) == {}
+    (tmp_path / ".env").write_text(
+        "# of a template\nPROJECT_NAME=shop\nexport POSTGRES_SERVER='localhost'\n"
+        'POSTGRES_PORT=5432\nPOSTGRES_DB = "app"\nPOSTGRES_USER=postgres\n'
+        "POSTGRES_PASSWORD=changethis\nSMTP_HOST=\n"
+    )
+    environ = read_dotenv(tmp_path)
+    assert (environ["POSTGRES_SERVER"], environ["POSTGRES_DB"]) == ("localhost", "app")
+    line = line_for_connection("psycopg", "app", (), environ).partition(": ")[2]
+    assert tomllib.loads(line)["environment"] == {
+        "POSTGRES_SERVER": "{host}",
+        "POSTGRES_PORT": "{port}",
+        "POSTGRES_DB": "{database}",
+        "POSTGRES_USER": "{user}",
+        "POSTGRES_PASSWORD": "{password}",
+    }
