@@ -22,6 +22,7 @@ from perfdata.target.metadata import create_all
 from perfdata.target.migrations import database_heads
 from perfdata.target.revisions import alembic_config, anchor_versions, read_revisions
 from perfdata.target.steps import Steps
+from perfdata.templates.databases import is_owned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -180,15 +181,16 @@ def upgrade(job: Job, report: Report) -> dict[str, Any]:
     """
     environment = Environment(job)
     with open_link(job.conninfo) as link:
-        fresh = not database_heads(link)
-        tables = tuple(read_catalog(link).by_key) if fresh else ()
-    if job.metadata and fresh:
+        heads, owned = database_heads(link), is_owned(link)
+        tables = () if heads else tuple(read_catalog(link).by_key)
+    if job.metadata and not heads:
         environment.locate()
         answer = read_revisions(job, environment.directory)
         create_all(job, report)
         environment.stamp(("heads",))
         return answer
-    with Steps(job, environment.directory, report, fresh=fresh, tables=tables) as steps:
+    steps = Steps(job, environment.directory, report, heads=heads, tables=tables, owned=owned)
+    with steps:
         environment.run(steps.upgrade, ("heads",))
     return read_revisions(job, environment.directory)
 
