@@ -196,7 +196,7 @@ def upgrade(job: Job, report: Report) -> dict[str, Any]:
 
 
 def stamp(job: Job, _report: Report) -> dict[str, Any]:
-    """Write revisions to a database's alembic_version; without a conninfo only look them up.
+    """Write revisions to a database's alembic_version; a dry job only looks them up.
 
     Returns what read_scripts does, and as ``revisions`` the full names of the revisions.
     """
@@ -204,7 +204,7 @@ def stamp(job: Job, _report: Report) -> dict[str, Any]:
     environment.locate()
     revisions = tuple(job.revisions)
     found = environment.directory.get_revisions(revisions)
-    if job.conninfo is not None:
+    if not job.dry:
         environment.stamp(revisions)
     answer = read_revisions(job, environment.directory)
     return answer | {"revisions": sorted({script.revision for script in found if script})}

@@ -30,7 +30,8 @@ class Job:
     """A task of the child process; ``task`` is a key of worker.TASKS.
 
     ``conninfo`` may contain a password; if it is None, the task may connect to no database.
-    ``program`` runs perfdata's tasks (see Settings.command). ``revisions`` are to be stamped.
+    ``program`` runs perfdata's tasks (see Settings.command). ``revisions`` are to be stamped;
+    with ``dry`` that is only checked.
     """
 
     task: str
@@ -40,6 +41,7 @@ class Job:
     conninfo: str | None = field(default=None, repr=False)
     program: str = "perfdata"
     revisions: tuple[str, ...] = ()
+    dry: bool = False
 
     @property
     def code(self) -> str:
