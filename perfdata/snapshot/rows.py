@@ -151,6 +151,9 @@ class DatasetRows:
             self._check_flag(load)
             if keys is None or load.table.key in keys:
                 yield load
+            else:  # later tables may depend on what these blocks compute
+                for _ in load.blocks:
+                    pass
 
     def _generate(self, catalog: Catalog) -> Iterator[TableLoad]:
         dataset, code = self.dataset, f"dataset {self.dataset.name}"
