@@ -49,7 +49,7 @@ class SnapshotRows:
         manifest = self.file.manifest
         lost = rows_missing_from_file(link, plan.whole_tables, self.file, plan.selection)
         if plan.selection.provenance is not None:
-            refuse_others(lost, plan.selection)
+            refuse_others(lost)
         if lost:
             raise RefusedError(
                 f"refused, nothing was touched: snapshot {manifest.name} has these tables whole, "
