@@ -194,7 +194,7 @@ def adopt(context: Context, *, name: str = "", release: bool = False) -> None:
 
 @task(
     options={
-        "lost-rows": "also remove replaced databases that may hold the only copy of some rows",
+        "lost-rows": "also remove databases that may hold the only copy of some rows",
         "json": "print JSON",
     }
 )
