@@ -81,19 +81,21 @@ def open_target(settings: Settings, report: Report = silent) -> Target:
         return target
     with _migrate_lock(settings):
         project = target.project
-        if project is not None and (project.tables_from_metadata or _is_behind(target)):
-            make_tables(target.conninfo, project, target.settings, report)
+        if project is not None and project.tables_from_metadata:
+            create_tables(target.conninfo, project, target.settings, report)
+        elif project is not None and _is_behind(target):
+            migrate(target.conninfo, project, report)
     return target
 
 
 def make_tables(
     conninfo: str, project: Project, settings: Settings, report: Report = silent
 ) -> None:
-    """Make the project's tables in a database, or bring them up to date.
+    """Make the project's tables in an empty database.
 
     Raises what migrate and create_tables raise.
     """
-    if project.tables_from_metadata:
+    if project.migrations is None:
         create_tables(conninfo, project, settings, report)
     else:
         migrate(conninfo, project, report)

@@ -11,6 +11,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 from perfdata.perf.gate.baselines import AcceptedPlan
+from perfdata.perf.gate.growth import join_reasons
 from perfdata.perf.model import Finding, FindingKind, PlanSource
 
 if TYPE_CHECKING:
@@ -259,7 +260,7 @@ def _not_compared(result: ScenarioResult, baseline: Baseline) -> Iterator[Findin
         return
     kind = FindingKind.NOT_JUDGED
     if no_plans:
-        why = "; ".join(result.not_captured) or "they could not be captured"
+        why = join_reasons(result.not_captured) or "they could not be captured"
     elif baseline.plan_source is PlanSource.NONE:
         kind = FindingKind.NOT_COMPARED
         why = "it has none; accept this run, which has them"
