@@ -47,7 +47,7 @@ class FrameMark:
 
 
 class AppFrame(NamedTuple):
-    """A running frame of the application; ``mark`` is None if a debugger traces it."""
+    """A running frame of the application; ``mark`` is None if a debugger or coverage traces it."""
 
     caller: Caller
     mark: FrameMark | None

@@ -7,6 +7,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from psycopg.conninfo import make_conninfo
+
 from perfdata.config import snapshots_folder
 from perfdata.errors import GuardError, ServerRefusedError
 from perfdata.postgres.connection import open_link
@@ -31,6 +33,7 @@ from perfdata.templates.databases import (
     unlock,
 )
 from perfdata.templates.marks import CLONE_PREFIX, UNMARKED_LIMIT, WORK_PREFIX, Kind
+from perfdata.templates.provenance import rows_of_others
 from perfdata.templates.template import (
     orphaned_clones,
     parked_databases,
@@ -38,6 +41,7 @@ from perfdata.templates.template import (
     unused_templates,
 )
 from perfdata.temporary import find_leftovers, remove_leftover
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,8 +153,8 @@ def collect_databases(
     On the embedded server, databases of all targets are removed; elsewhere only databases of the
     target in ``conninfo``, which the guard must allow. Only databases with a valid mark are
     removed. Kept are the templates last used, databases that perfdata.restore protects and all that
-    belong to them, and, unless ``lost_rows``, parked databases and replaced ones that have, or may
-    have, rows that the new ones lack.
+    belong to them, and, unless ``lost_rows``, replaced databases that have, or may have, rows that
+    the new ones lack, and parked ones with rows that perfdata did not write.
 
     Args:
         dry: remove nothing, and return what would be removed.
@@ -184,7 +188,7 @@ def collect_databases(
             if not try_lock(link, number):
                 left.append("a restore is running: run it again when that has ended")
                 continue
-            found = _collect_target(link, number, dry=dry, lost_rows=lost_rows)
+            found = _collect_target(link, conninfo, number, dry=dry, lost_rows=lost_rows)
             removed += found.removed
             left += found.left
             unlock(link, number)
@@ -205,7 +209,9 @@ def _lock_numbers(databases: list[Database]) -> Iterator[int]:
                 continue
 
 
-def _collect_target(link: Link, number: int, *, dry: bool, lost_rows: bool) -> Collected:
+def _collect_target(
+    link: Link, conninfo: str, number: int, *, dry: bool, lost_rows: bool
+) -> Collected:
     """Collect the databases of the target with this lock number, whose lock is held."""
     databases = list_databases(link)
     for database in databases:
@@ -215,7 +221,7 @@ def _collect_target(link: Link, number: int, *, dry: bool, lost_rows: bool) -> C
     removed: list[Removed] = []
     left: list[str] = []
     for database, reason in _garbage(link, number):
-        unique = _unique_rows(database)
+        unique = _unique_rows(database, conninfo)
         if unique and not lost_rows:
             left.append(f"{database.name}: {unique}; db.gc --lost-rows removes it")
             continue
@@ -248,13 +254,15 @@ def _why_kept(database: Database, number: int) -> str:
     return ""
 
 
-def _unique_rows(database: Database) -> str:
+def _unique_rows(database: Database, conninfo: str) -> str:
     """Return which rows a database has, or may have, that no other one has, or ""."""
     mark = database.mark
     if mark is None:
         return ""
     if mark.kind is Kind.PARKED:
-        return "is parked, and may have rows that no other database has"
+        with open_link(make_conninfo(conninfo, dbname=database.name)) as link:
+            found = join_first(rows_of_others(link, mark))
+        return f"has rows that neither perfdata nor a migration wrote: {found}" if found else ""
     if mark.lost:
         return f"has rows that {mark.target} does not have: {mark.lost}"
     if mark.changed:

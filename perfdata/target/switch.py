@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from perfdata.postgres.connection import database_name, open_link
 from perfdata.progress import Event
+from perfdata.project import flag_of
 from perfdata.target.guard import check_guard
 from perfdata.target.origin import origin_of
 from perfdata.templates.databases import list_databases, lock_target, maintenance_link
@@ -75,8 +76,10 @@ def reset_switch(conninfo: str, origin: Origin) -> Switch:
     return Switch(name, "reset", origin.state, kept)
 
 
-def make_switch(conninfo: str, switch: Switch, settings: Settings, report: Report) -> None:
-    """Park a database, and rename the one that takes its place.
+def make_switch(
+    conninfo: str, switch: Switch, project: Project | None, settings: Settings, report: Report
+) -> None:
+    """Park a database of a project, and rename the one that takes its place.
 
     If no parked one does, there is no database of that name afterwards. Raises RefusedError if
     sessions are open in either, or if perfdata.restore protects the one to be parked.
@@ -90,7 +93,7 @@ def make_switch(conninfo: str, switch: Switch, settings: Settings, report: Repor
         database = next(each for each in databases if each.name == name)
         back = _find_parked(databases, name, switch.wanted)
         size = link.value("SELECT pg_size_pretty(pg_database_size(%s::oid))", (database.oid,))
-        parked = park(link, database, switch.state, back)
+        parked = park(link, database, switch.state, flag_of(project, settings), back)
     report(Event(f"parked the database {name} as {parked} ({size}): {switch.reason}"))
     report(Event(f"took back {back.name} as {name}" if back else f"creating a new database {name}"))
 

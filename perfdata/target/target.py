@@ -109,7 +109,7 @@ def migrate_target(target: Target, project: Project, report: Report = silent) ->
 
 
 def _switch(target: Target, switch: Switch, report: Report) -> None:
-    make_switch(target.conninfo, switch, target.settings, report)
+    make_switch(target.conninfo, switch, target.project, target.settings, report)
     _create_database(EmbeddedServer(target.settings, report))
 
 

@@ -62,6 +62,7 @@ class Mark:
         lost: the rows of a replaced database, by table, that the new one does not have.
         changed: whether a replaced database may have been written to during the restore.
         state: a hash of what the tables of a parked database were made from.
+        flag: the flag column of the project whose database was parked.
         server: the server's system identifier; 0 in marks of earlier versions.
         loads, migrations, filled: which rows perfdata wrote (see load.provenance).
     """
@@ -80,11 +81,12 @@ class Mark:
     migrations: Sequence[Sequence[int]] = ()
     filled: Sequence[str] = ()
     state: str = ""
+    flag: str = ""
 
     @property
     def valid(self) -> bool:
         """Whether every field has its type; users can edit comments."""
-        texts = (self.target, self.key, self.snapshot, self.lost, self.state)
+        texts = (self.target, self.key, self.snapshot, self.lost, self.state, self.flag)
         return (
             all(isinstance(text, str) for text in texts)
             and type(self.used) in {int, float}

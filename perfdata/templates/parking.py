@@ -20,19 +20,21 @@ if TYPE_CHECKING:
 _IN_USE = "55006"
 
 
-def park(link: Link, database: Database, state: str, back: Database | None = None) -> str:
+def park(
+    link: Link, database: Database, state: str, flag: str, back: Database | None = None
+) -> str:
     """Rename a database so that it is kept, in one transaction; return its new name.
 
-    ``state`` is a hash of what its tables were made from. If ``back``, a parked database, is given,
-    it gets the name; otherwise no database has it afterwards. Raises RefusedError, which names
-    them, if sessions are open in either database.
+    ``state`` is a hash of what its tables were made from, ``flag`` the flag column. If ``back``, a
+    parked database, is given, it gets the name; otherwise no database has it afterwards. Raises
+    RefusedError, which names them, if sessions are open in either database.
     """
     involved = [database, *([back] if back else [])]
     _refuse_sessions(link, involved)
     name = free_name(link, database.name, state)
     try:
         with link.transaction():
-            _rename(link, database, name, Kind.PARKED, state)
+            _rename(link, database, name, Kind.PARKED, state, flag)
             if back is not None:
                 _rename(link, back, database.name, Kind.MADE)
     except ServerRefusedError as error:
@@ -42,12 +44,14 @@ def park(link: Link, database: Database, state: str, back: Database | None = Non
     return name
 
 
-def _rename(link: Link, database: Database, name: str, kind: Kind, state: str = "") -> None:
+def _rename(
+    link: Link, database: Database, name: str, kind: Kind, state: str = "", flag: str = ""
+) -> None:
     """Rename a database and adapt its mark, whose other fields stay."""
     mark = database.mark or Mark(Kind.MADE, database.oid, database.name)
     execute_with_identifiers(link, "ALTER DATABASE {} RENAME TO {}", database.name, name)
     used = time.time() if kind is Kind.PARKED else 0.0
-    changed = replace(mark, kind=kind, state=state, used=used)
+    changed = replace(mark, kind=kind, state=state, flag=flag, used=used)
     write_mark(link, name, user_text(database.comment), changed)
 
 

@@ -6,8 +6,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from perfdata.load.provenance import Provenance
+from psycopg import sql
+
+from perfdata.load.provenance import UPCOMING, Provenance
 from perfdata.postgres.connection import open_link
+from perfdata.postgres.reflection import VERSION_TABLE
 from perfdata.postgres.sessions import remaining_sessions
 from perfdata.templates.databases import write_mark
 from perfdata.templates.marks import Kind, Mark, read_mark, user_text
@@ -26,6 +29,14 @@ SELECT d.oid::bigint, d.datname, pg_catalog.shobj_description(d.oid, 'pg_databas
   pg_catalog.pg_has_role(d.datdba, 'USAGE'),
   pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint
 FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()"""
+
+
+_TABLES = """
+SELECT n.nspname, c.relname, EXISTS (SELECT FROM pg_attribute a
+  WHERE a.attrelid = c.oid AND a.attname = %s AND a.atttypid = 'bool'::regtype)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'
+  AND n.nspname <> 'information_schema' AND c.relname <> %s ORDER BY 1, 2"""
 
 
 class OwnedDatabase(NamedTuple):
@@ -77,6 +88,31 @@ def record_load(
         filled=sorted({*filled, *(before.filled if added else ())}),
     )
     write_mark(link, own.name, own.text, mark)
+
+
+def rows_of_others(link: Link, mark: Mark) -> list[str]:
+    """Return the tables of a parked database with rows that would be lost with it.
+
+    These are rows without the flag that neither a load nor a migration wrote. ``mark`` is the
+    database's.
+    """
+    tables = link.rows(_TABLES, (mark.flag, VERSION_TABLE))
+    written = Provenance(mark.loads, mark.migrations).current(link.value(UPCOMING)).written()
+    flagged = sql.SQL("{} IS TRUE").format(sql.Identifier(mark.flag))
+    query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} WHERE NOT ({} OR {}))")
+    answers = link.together(
+        query.format(
+            sql.Identifier(schema, name), written, flagged if has_flag else sql.SQL("false")
+        )
+        for schema, name, has_flag in tables
+    )
+    found = [
+        f"{schema}.{name}"
+        for (schema, name, _), ((exists,),) in zip(tables, answers, strict=True)
+        if exists
+    ]
+    large_objects = "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"
+    return [*found, *(["large objects"] if link.value(large_objects) else [])]
 
 
 @contextmanager

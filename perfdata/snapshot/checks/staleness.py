@@ -73,9 +73,13 @@ def check_migrations(snapshot: Snapshot, project: Project, *, allow_newer: bool 
     found = compare_migrations(*_migrations_and_files(snapshot.manifest, read_history(project)))
     if differences := found.describe("the project", allow_newer=allow_newer):
         none = "" if project.migrations else f"; project {project.name} has no migrations"
+        way = "Build or create it again"
+        if not (found.only_snapshot or found.changed):
+            upgrade = f"snapshot.upgrade --name {snapshot.name}"
+            way = f"Upgrade it ({upgrade}), or build or create it again"
         raise SnapshotStaleError(
             f"snapshot {snapshot.name} was made with other migrations ({differences}{none})",
-            remedy="Build or create it again",
+            remedy=way,
         )
 
 

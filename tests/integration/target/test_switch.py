@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import subprocess
@@ -147,7 +148,8 @@ class Shop:
     def perfdata(self, *arguments: str) -> Done:
         """Run a command in this process, as the console script would."""
         out, err = io.StringIO(), io.StringIO()
-        program = StrictProgram(namespace=Collection(dataset, db, snapshot))
+        namespace = copy.deepcopy(Collection(dataset, db, snapshot))  # parsing uses up its help
+        program = StrictProgram(namespace=namespace)
         with chdir(self.settings.root), redirect_stdout(out), redirect_stderr(err):
             try:
                 program.run(["perfdata", *arguments])
@@ -449,10 +451,27 @@ def test_what_is_parked_is_listed_measured_and_removed_only_on_request(shop: Sho
     assert usage["replaced"] == usage["templates"] == {"count": 0, "size_bytes": 0}
     shown = shop.perfdata("db.status")
     assert "parked     1, " in shown.stdout
+    done = collect_garbage(shop.settings)
+    assert [(removed.name, removed.reason) for removed in done.removed] == [
+        (parked, "a parked database of perfdata")
+    ]
+    assert shop.parked() == []
+
+
+def test_a_parked_database_with_rows_of_somebody_is_removed_only_on_request(shop: Shop) -> None:
+    """Flagged rows are test data, whoever wrote them."""
+    url = shop.open()
+    shop.perfdata("snapshot.restore", "--name", "some")
+    shop.check_out(FEATURE)
+    shop.open()
+    (parked,) = shop.parked()
+    dry = collect_garbage(shop.settings, dry=True)
+    assert [removed.name for removed in dry.removed] == [parked]
+    run(make_conninfo(url, dbname=parked), "UPDATE customers SET is_test_data = false WHERE id = 1")
     kept = collect_garbage(shop.settings)
     assert kept.removed == ()
-    assert any(line.startswith(f"{parked}: is parked, and may have rows") for line in kept.left)
-    assert shop.parked() == [parked]
+    line = f"{parked}: has rows that neither perfdata nor a migration wrote: public.customers"
+    assert f"{line}; db.gc --lost-rows removes it" in kept.left
     done = collect_garbage(shop.settings, lost_rows=True)
     assert [removed.name for removed in done.removed] == [parked]
     assert shop.parked() == []
