@@ -91,6 +91,7 @@ def _job(target: Target, project: Project, revision: str, *, dry: bool = False) 
             f"has no revision {revision!r}",
             remedy=f"Use {HEADS}, which stands for the present metadata",
         )
+    parts = tuple(part.strip() for part in revision.split(",") if part.strip())
     return Job(
         "record_tables" if project.has_only_metadata else "stamp",
         project.name,
@@ -98,6 +99,6 @@ def _job(target: Target, project: Project, revision: str, *, dry: bool = False) 
         metadata=project.metadata if project.has_only_metadata else None,
         conninfo=explicit_conninfo(target.conninfo) if target.conninfo else None,
         program=program(target.settings.root),
-        revisions=tuple(part.strip() for part in revision.split(",") if part.strip()),
+        revisions=parts or (revision,),
         dry=dry,
     )
