@@ -47,7 +47,7 @@ class FrameMark:
 
 
 class AppFrame(NamedTuple):
-    """A running frame of the application; ``mark`` is None if a debugger traces it."""
+    """A running frame of the application; ``mark`` is None if a debugger or coverage traces it."""
 
     caller: Caller
     mark: FrameMark | None
@@ -118,6 +118,12 @@ class Callers:
         parts = path.with_suffix("").parts
         start = max((n for n, part in enumerate(parts, 1) if part in _INSTALLED), default=0)
         return start > 0 and any(parts[start:][: len(own)] == own for own in self._own)
+
+
+def calling_line() -> str:
+    """Return the running line of the project's code: `` (app/db.py, line 3)``, or ``""``."""
+    caller = Callers(Path.cwd()).find()
+    return f" ({caller.file}, line {caller.line})" if caller else ""
 
 
 def _mark(frame: FrameType) -> FrameMark | None:

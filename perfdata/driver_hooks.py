@@ -17,6 +17,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from perfdata.addresses import SOCKET_FOLDERS, Destination, destination_at, resolve
+from perfdata.callers import calling_line
 from perfdata.config import Settings
 from perfdata.errors import ElsewhereError, PerfdataError, ProgramRefusedError, RefusedError
 from perfdata.libpq import effective_parameters
@@ -102,9 +103,8 @@ class Confinement:
         """
         if self.target is None:
             return False
-        if self.loopback is not None and self.loopback.same(requested):
-            return True
-        return self.target.same(requested) or (
+        same = any(each.same(requested) for each in (self.target, self.loopback) if each)
+        return same or (
             self.target.includes(requested) and (attempt or requested.places == self.answering)
         )
 
@@ -116,12 +116,12 @@ class Confinement:
         else:
             target = self.target.described
             settings = Settings.load()
-            present, environ = settings.environment, {**read_dotenv(settings.root), **os.environ}
-            line = line_for_connection(driver, requested.database, present, environ)
-            first = f"{'Or set' if self.fix else 'Set'} the variable that its address comes from"
-            lines = [*self.fix, f"{first}, {line}"]
+            environ = read_dotenv(settings.root) | os.environ
+            line = line_for_connection(driver, requested.database, settings.environment, environ)
+            verb = "Or set" if self.fix else "Set"
+            lines = [*self.fix, f"{verb} the variable that its address comes from, {line}"]
         error = ElsewhereError(
-            f"refused before it was opened: a connection of {self.code}{_line()}\n"
+            f"refused before it was opened: a connection of {self.code}{calling_line()}\n"
             f"  to:     {requested.described}\n"
             f"  target: {target}",
             lines,
@@ -139,10 +139,9 @@ def confined(
 ) -> Confinement:
     """Return a context manager that refuses connections to anything but the database of a conninfo.
 
-    With None it refuses every connection. A refused connection is an ElsewhereError, a program a
-    ProgramRefusedError, any other exception but KeyboardInterrupt a ProjectCodeError. ``code``
-    names the confined code in the error; ``fix`` are lines that say how to change it. ``loopback``
-    is the URL of the same database on a port of 127.0.0.1.
+    With None it refuses every connection, by an ElsewhereError; a program is a ProgramRefusedError,
+    any other exception but KeyboardInterrupt a ProjectCodeError. ``code`` names the code in errors;
+    ``fix`` says how to change it; ``loopback`` is the URL of the same database on a port.
     """
     return Confinement(code, conninfo, fix, loopback)
 
@@ -194,13 +193,6 @@ def _check(driver: str, addresses: Callable[[], Destination], *, attempt: bool =
         raise _confinements[-1].refuse(requested, driver)
 
 
-def _line() -> str:
-    from perfdata.callers import Callers
-
-    caller = Callers(Path.cwd()).find()
-    return f" ({caller.file}, line {caller.line})" if caller else ""
-
-
 def _check_psycopg(parameters: Mapping[str, Any]) -> None:
     """Check all hosts of a list before the first is tried."""
     _check("psycopg", lambda: resolve(effective_parameters(parameters)))
@@ -239,8 +231,8 @@ def _check_program(program: Any, *_: object, **__: object) -> None:
         return
     # Not remembered as Confinement.refused: code that copes without the program may go on.
     raise ProgramRefusedError(
-        f"refused: {_confinements[-1].code}{_line()} may not run the program {name}, as programs "
-        "can connect to any database; a project's code may run only "
+        f"refused: {_confinements[-1].code}{calling_line()} may not run the program {name}, as "
+        "programs can connect to any database; a project's code may run only "
         f"{', '.join(sorted(_HARMLESS))}"
     )
 

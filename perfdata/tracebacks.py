@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 VARIABLE = "PERFDATA_TRACEBACK"
 _REMEDY = f"{VARIABLE}=1 shows the traceback"
 _URL_PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s@]+@")
+_PYDANTIC_VALUE = re.compile(r"\binput_value=.*?(?=, input_type=)")  # of any variable
 _SQL_PASSWORD = re.compile(r"(\bPASSWORD\s+)'(?:[^']|'')*'", re.IGNORECASE)
 
 
@@ -82,7 +83,11 @@ def code_error(
 
 
 def without_passwords(text: str, passwords: Iterable[str]) -> str:
-    """Replace passwords with stars: those given, and all in URLs and in ``PASSWORD '…'``."""
+    """Replace passwords with stars: those given, and all in URLs and in ``PASSWORD '…'``.
+
+    So are the values that pydantic shows, as those of settings may be secrets.
+    """
+    text = _PYDANTIC_VALUE.sub("input_value=***", text)
     text = _SQL_PASSWORD.sub(r"\1'***'", _URL_PASSWORD.sub(r"\1:***@", text))
     for password in passwords:
         for secret in {password, quote(password, safe="")} - {""}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, LiteralString
@@ -10,6 +11,7 @@ from psycopg import sql
 
 from perfdata.errors import SchemaError
 from perfdata.postgres.types import render_type
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -219,7 +221,16 @@ class Catalog:
         try:
             return self.by_key[key]
         except KeyError:
-            raise SchemaError(f"the database has no table {key}") from None
+            raise self._no_table(key) from None
+
+    def _no_table(self, key: str) -> SchemaError:
+        close = difflib.get_close_matches(key, self.by_key, n=1)
+        others = f"it has: {join_first(sorted(self.by_key)) or 'none'}"
+        return SchemaError(
+            f"the database has no table {key}; {f'did you mean {close[0]}?' if close else others}",
+            remedy="Tables come from the project's migrations, or from its metadata: correct the "
+            "name, or add what makes the table",
+        )
 
     def flagged(self, flag_column: str) -> tuple[Table, ...]:
         """Return the tables that have the flag column."""

@@ -23,7 +23,7 @@ class Repository:
     - ``pyproject``: the parsed pyproject.toml, empty if there is none
     - ``migrations``: each alembic.ini, else each folder with an env.py, relative to the root
     - ``variables``: see find_variables
-    - ``django``: whether there is a manage.py
+    - ``django_apps``: the folders of Django's apps with migrations, if there is a manage.py
     """
 
     root: Path
@@ -31,7 +31,7 @@ class Repository:
     migrations: tuple[str, ...]
     models: Models
     variables: Mapping[str, str]
-    django: bool
+    django_apps: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -53,8 +53,8 @@ class Repository:
             yield f"{number} of {self.models.metadata} in {', '.join(self.models.modules)}"
         if self.variables:
             yield f"variables of the database ({', '.join(self.variables)})"
-        if self.django:
-            yield "manage.py"
+        if self.django_apps:
+            yield f"Django migrations of {', '.join(self.django_apps)}"
 
 
 def read_repository(root: Path) -> Repository:
@@ -74,7 +74,7 @@ def read_repository(root: Path) -> Repository:
         migrations=tuple(_migrations(root, files)),
         models=read_models(modules),
         variables=find_variables(root, files, modules),
-        django=root / "manage.py" in files,
+        django_apps=tuple(_django_apps(root, files)),
     )
 
 
@@ -109,3 +109,10 @@ def _migrations(root: Path, files: list[Path]) -> Iterator[str]:
     ]
     for path in sorted(inis or folders, key=lambda path: (len(path.parts), path)):
         yield path.relative_to(root).as_posix()
+
+
+def _django_apps(root: Path, files: list[Path]) -> list[str]:
+    if root / "manage.py" not in files:
+        return []
+    numbered = [path for path in files if path.parent.name == "migrations" and path.stem[:1] == "0"]
+    return sorted({path.parent.parent.relative_to(root).as_posix() for path in numbered})

@@ -22,7 +22,7 @@ from __future__ import annotations
 from datetime import date
 {paths}from typing import TYPE_CHECKING
 
-from perfdata import Dataset, Project, TableRows
+from perfdata import {names}
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,14 @@ def generate(dataset: Dataset) -> Iterator[TableRows]:
     """
     yield from ()
 '''
+_DJANGO = """\
+    migrations=Migrations(
+        command=["python", "manage.py", "migrate"],
+        files={files},
+        applied="SELECT app || '/migrations/' || name FROM public.django_migrations "
+        "WHERE app IN ({apps})",
+    ),
+"""
 _TEST = '''\
 """The first perf test: {fails}."""
 
@@ -130,9 +138,13 @@ jobs:
 def project_module(repository: Repository, first: FirstTable | None, metadata: str) -> str:
     """Return the first project module; ``metadata`` is used where there are no migrations."""
     tables = paths = ""
+    names = "Dataset, Project, TableRows"
     if repository.migrations:
         paths = "from pathlib import Path\n"
         tables = f"    migrations=Path({_quoted(repository.migrations[0])}),\n"
+    elif repository.django_apps and knows_commands():
+        names = "Dataset, Migrations, Project, TableRows"
+        tables = _django_migrations(repository.django_apps)
     elif metadata:
         tables = f"    metadata={_quoted(metadata)},\n    tables_from_metadata=True,\n"
     if first is None:
@@ -148,11 +160,26 @@ def project_module(repository: Repository, first: FirstTable | None, metadata: s
         parameters = f"            parameters={{{_quoted(first.noun)}: {ROWS}}},\n"
     return _PROJECT.format(
         paths=paths,
+        names=names,
         generate=generate,
         name=_quoted(repository.name),
         tables=tables,
         dataset=_quoted(dataset),
         parameters=parameters,
+    )
+
+
+def knows_commands() -> bool:
+    """Tell whether a Project's migrations may be a command."""
+    from perfdata import project
+
+    return hasattr(project, "Migrations")
+
+
+def _django_migrations(apps: tuple[str, ...]) -> str:
+    labels = ", ".join(f"'{app.rpartition('/')[2]}'" for app in apps)
+    return _DJANGO.format(
+        files=_tuple(tuple(f"{app}/migrations/*.py" for app in apps)), apps=labels
     )
 
 

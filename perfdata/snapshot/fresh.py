@@ -9,11 +9,12 @@ kept.
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from psycopg.conninfo import make_conninfo
 
-from perfdata.errors import NoClonesError, ServerRefusedError
+from perfdata.errors import NoClonesError, RefusedError, ServerRefusedError
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.link import run_checks
 from perfdata.postgres.locks import consistent_read, explain_lock_timeout, lock_timeout
@@ -113,6 +114,20 @@ def restore_fresh(
         notes += log_restore(target.link, manifest, strategy, target.name)
     duration_s = time.perf_counter() - began
     return Restored(snapshot.name, dict(manifest.stats), strategy, duration_s, tuple(notes))
+
+
+@contextmanager
+def explain_no_clones(obstacle: NoClonesError | None) -> Iterator[None]:
+    """Say why ``fresh`` was not possible where a restore in place is refused for want of it."""
+    try:
+        yield
+    except RefusedError as error:
+        if obstacle is None or "fresh=True" not in error.remedy:
+            raise
+        raise RefusedError(
+            f"{error.reason}. A restore with fresh=True is not possible: {obstacle.reason}",
+            remedy=obstacle.remedy,
+        ) from error
 
 
 def preview_fresh(

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from perfdata.errors import NoClonesError
 from perfdata.load.loader import preview_load
 from perfdata.postgres.connection import open_link
-from perfdata.snapshot.fresh import preview_fresh
+from perfdata.server.binaries import find_binaries
+from perfdata.snapshot.checks.staleness import check_current, check_migrations
+from perfdata.snapshot.fresh import explain_no_clones, preview_fresh
 from perfdata.snapshot.prepare import prepare
 from perfdata.snapshot.provide import REBUILDABLE, Current, Rebuild, decide, rebuild_because
 from perfdata.snapshot.rows import SnapshotRows
+from perfdata.snapshot.store import find_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +71,30 @@ def preview_restore(
     return decision
 
 
+def preview_without_server(
+    target: Target, name: str, options: RestoreOptions, *, may_build: bool
+) -> Snapshot | Rebuild:
+    """Make the checks that need no server; for an embedded database that is not ready.
+
+    The restore would migrate it to the project's heads first, so a snapshot made with other
+    migrations is found here too.
+    """
+    project, settings = target.project, target.settings
+    may_build = may_build and options.clean_existing
+    find_binaries(settings)
+    try:
+        snapshot = find_snapshot(name, settings)
+        built = snapshot.manifest.dataset_fingerprint is not None
+        if project is not None and project.find_dataset(name) is not None and built:
+            check_current(snapshot, project, allow_newer=options.allow_drift)
+        elif project is not None:
+            check_migrations(snapshot, project, allow_newer=options.allow_drift)
+        snapshot.open().check()
+    except REBUILDABLE as error:
+        return rebuild_because(target, name, error, may_build=may_build)
+    return snapshot
+
+
 def _preview(
     target: Target, snapshot: Snapshot, options: RestoreOptions, report: Report
 ) -> RestorePreview:
@@ -76,14 +103,16 @@ def _preview(
     removals: Sequence[Removal] = ()
     lost: Sequence[str] = ()
     notes: list[str] = []
+    obstacle: NoClonesError | None = None
     if options.fresh:
         try:
             plan, lost = preview_fresh(target.conninfo, file, target.settings, options, report)
         except NoClonesError as error:
+            obstacle = error
             notes.append(f"would be restored without fresh=True: {error}")
     if plan is None:
         file.check()
-        with open_link(target.conninfo) as link:
+        with explain_no_clones(obstacle), open_link(target.conninfo) as link:
             plan = prepare(link, file.manifest, target.settings, options.in_place)
             removals, reader_notes = preview_load(link, plan, SnapshotRows(file))
         notes += reader_notes

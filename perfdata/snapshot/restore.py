@@ -11,7 +11,7 @@ from perfdata.errors import NoClonesError
 from perfdata.postgres.connection import conninfo_of, open_link
 from perfdata.postgres.locks import LOCK_TIMEOUT_S
 from perfdata.progress import silent
-from perfdata.snapshot.fresh import restore_fresh
+from perfdata.snapshot.fresh import explain_no_clones, restore_fresh
 from perfdata.snapshot.in_place import restore_in_place
 from perfdata.snapshot.options import RestoreOptions
 from perfdata.snapshot.store import find_snapshot
@@ -92,15 +92,16 @@ def restore_into(
 ) -> Restored:
     """Restore a snapshot into a database (see restore_snapshot)."""
     began = time.perf_counter()
+    obstacle: NoClonesError | None = None
     notes: tuple[str, ...] = ()
     if options.fresh:
         database = conninfo_of(database)
         try:
             return restore_fresh(database, snapshot, settings, options, report)
         except NoClonesError as error:
-            notes = (f"restored without fresh=True: {error}",)
+            obstacle, notes = error, (f"restored without fresh=True: {error}",)
     file = snapshot.open().check()
-    with open_link(database) as link:
+    with explain_no_clones(obstacle), open_link(database) as link:
         restored = restore_in_place(link, file, settings, options.in_place, report)
     duration_s = time.perf_counter() - began
     return replace(restored, duration_s=duration_s, notes=(*notes, *restored.notes))

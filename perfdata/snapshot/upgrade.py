@@ -7,13 +7,14 @@ saved. The new file replaces the old one once its rows have been read back and c
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
 from perfdata.config import Settings
-from perfdata.errors import MigrationError, SnapshotStaleError
+from perfdata.errors import MigrationError, SchemaError, SnapshotStaleError
 from perfdata.postgres.connection import conninfo_of, open_link
 from perfdata.postgres.locks import LOCK_TIMEOUT_S
 from perfdata.postgres.reflection import read_catalog
@@ -31,7 +32,7 @@ from perfdata.templates.scratch import check_createdb, scratch_database
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
@@ -161,7 +162,8 @@ def _upgrade(
             own = replace(settings, allow=(*settings.allow, locate(link).entry))
             _empty_tables(link, manifest)
             options = RestoreOptions(unflagged_rows=True, lock_timeout_s=lock_timeout_s)
-            restore_in_place(link, file, own, options, report)
+            with _explain_other_tables(plan):
+                restore_in_place(link, file, own, options, report)
         migrate(scratch, project, report)
         saving = CreateOptions(
             name=manifest.name,
@@ -174,6 +176,19 @@ def _upgrade(
             snapshot = create(link, saving, own, report)
         report(Event(f"saved and verified {snapshot.path.name}"))
         return snapshot
+
+
+@contextmanager
+def _explain_other_tables(plan: UpgradePlan) -> Iterator[None]:
+    """Say that it is the scratch database which a snapshot does not fit."""
+    try:
+        yield
+    except SchemaError as error:
+        raise SchemaError(
+            f"the migrations up to {', '.join(plan.heads)} no longer make the tables that snapshot "
+            f"{plan.snapshot.name} was created from: {error.reason}",
+            remedy="Its file was not changed. Build or create it again",
+        ) from error
 
 
 def _empty_tables(link: Link, manifest: Manifest) -> None:

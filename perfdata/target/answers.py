@@ -1,7 +1,7 @@
 """Answers of the child process, kept until a file changes that they were made from.
 
 Within a process files are compared by size and times; between processes, in the home folder, by
-content: hashing 150 revisions takes 5 ms, importing Alembic and reading them 1.5 s.
+content. With 150 revisions, comparing takes 0.5 ms, hashing 7 ms, and the child process 1 s.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from perfdata.target.metadata import create_all
 from perfdata.target.migrations import database_heads
 from perfdata.target.revisions import alembic_config, anchor_versions, read_revisions
 from perfdata.target.steps import Steps
+from perfdata.templates.provenance import find_owned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -180,21 +181,22 @@ def upgrade(job: Job, report: Report) -> dict[str, Any]:
     """
     environment = Environment(job)
     with open_link(job.conninfo) as link:
-        fresh = not database_heads(link)
-        tables = tuple(read_catalog(link).by_key) if fresh else ()
-    if job.metadata and fresh:
+        heads, owned = database_heads(link), find_owned(link) is not None
+        tables = () if heads else tuple(read_catalog(link).by_key)
+    if job.metadata and not heads:
         environment.locate()
         answer = read_revisions(job, environment.directory)
         create_all(job, report)
         environment.stamp(("heads",))
         return answer
-    with Steps(job, environment.directory, report, fresh=fresh, tables=tables) as steps:
+    steps = Steps(job, environment.directory, report, heads=heads, tables=tables, owned=owned)
+    with steps:
         environment.run(steps.upgrade, job.revisions or ("heads",))
     return read_revisions(job, environment.directory)
 
 
 def stamp(job: Job, _report: Report) -> dict[str, Any]:
-    """Write revisions to a database's alembic_version; without a conninfo only look them up.
+    """Write revisions to a database's alembic_version; a dry job only looks them up.
 
     Returns what read_scripts does, and as ``revisions`` the full names of the revisions.
     """
@@ -202,7 +204,7 @@ def stamp(job: Job, _report: Report) -> dict[str, Any]:
     environment.locate()
     revisions = tuple(job.revisions)
     found = environment.directory.get_revisions(revisions)
-    if job.conninfo is not None:
+    if not job.dry:
         environment.stamp(revisions)
     answer = read_revisions(job, environment.directory)
     return answer | {"revisions": sorted({script.revision for script in found if script})}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import os
 import sys
 import sysconfig
@@ -22,6 +23,10 @@ _IDENTIFIERS = {"revision", "down_revision", "depends_on", "branch_labels"}
 # With these a module can assign a name that is not written in it.
 _DYNAMIC = {"__getattr__", "eval", "exec", "globals", "locals", "setattr", "vars"}
 _NAMED = (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
+_STANDARD = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib"))
+# Python's own search for modules and packages.
+_IMPORTS = ("<frozen importlib", str(Path(importlib.__file__).parent))
+_SYSTEM = ("/dev/", "/proc/", "/sys/")
 _NO_SOURCES = {"__pycache__", "node_modules"}
 # Their versions are part of an answer; __init__.py of each contains its own.
 _VERSIONED = ("alembic", "sqlalchemy")
@@ -34,8 +39,9 @@ class Inputs:
 
     - ``folders``: folders, of which every file counts, and single files
     - ``listed``: the files in them before they were read
-    - ``modules``: files of the project's modules that were imported
+    - ``modules``: files of the project's modules that were imported, and files that it opened
     - ``packages``: the folders in which the top-level modules of these were found
+    - ``searched``: folders that the project's code listed, whose names two levels deep count
     - ``fixed``: whether nothing else decides the answer, so that other processes may use it
     """
 
@@ -43,29 +49,75 @@ class Inputs:
     listed: Sequence[str] = ()
     modules: Sequence[str] = ()
     packages: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    searched: Sequence[str] = ()
     fixed: bool = True
 
     def paths(self) -> list[str]:
         """Return the paths of all files, as they are now."""
         return sorted({*list_files(self.folders), *self.modules})
 
+    def names(self) -> list[str]:
+        """Return the paths in the folders that were searched."""
+        return [name for folder in self.searched for name in _names_below(folder)]
+
     def stats(self) -> dict[str, tuple[int, ...]]:
-        """Return the size and times of each file."""
-        return {path: _stat(path) for path in self.paths()}
+        """Return the size and times of each file, and the names in folders without any."""
+        return {**dict.fromkeys(self.names(), ()), **{path: _stat(path) for path in self.paths()}}
 
     def digest(self) -> str:
-        """Hash the names and contents of the files."""
-        lines = (f"{path}\0{hash_file(path)}\n" for path in self.paths())
-        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+        """Hash the names and contents of the files, and the names in folders."""
+        lines = [f"{path}\0{hash_file(path)}\n" for path in self.paths()]
+        text = "".join([*lines, *self.names()])
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
     def unchanged_since(self, started_ns: int) -> bool:
         """Tell whether no file was written, added or removed since a time."""
-        newest_ns = max((max(stat[1:], default=0) for stat in self.stats().values()), default=0)
+        stats = [*self.stats().values(), *map(_stat, self.searched)]
+        newest_ns = max((max(stat[1:], default=0) for stat in stats), default=0)
         return list_files(self.folders) == list(self.listed) and newest_ns < started_ns
 
     def found_again(self) -> bool:
         """Tell whether the import path still leads to the same modules."""
         return all(_folders(name) == list(folders) for name, folders in self.packages.items())
+
+
+class Reads:
+    """The files that a process opens, and the folders that it lists, from its beginning on."""
+
+    def __init__(self) -> None:
+        self._opened: set[str] = set()
+        self._listed: set[str] = set()
+        sys.addaudithook(self._record)
+
+    def _record(self, event: str, args: tuple[Any, ...]) -> None:
+        """Note an event; Python calls it in the frame of the code that opens or lists."""
+        if event == "open":
+            path, _, flags = args
+            if isinstance(path, str) and not flags & (os.O_WRONLY | os.O_RDWR):
+                self._opened.add(str(Path(path).absolute()))
+        elif event in {"os.listdir", "os.scandir"} and isinstance(args[0] or ".", (str, Path)):
+            caller = sys._getframe(1).f_code.co_filename  # noqa: SLF001  there is no other way
+            if not caller.startswith(_IMPORTS):
+                self._listed.add(str(Path(args[0] or ".").absolute()))
+
+    def opened(self) -> set[str]:
+        """Return the files that are neither Python's, an installed package's nor the system's."""
+        return {path for path in self._opened if _is_own(path) and not path.endswith(".pyc")}
+
+    def listed(self, folders: Sequence[str]) -> list[str]:
+        """Return the folders likewise, but those that ``folders`` contain."""
+        inside = tuple(f"{folder}{os.sep}" for folder in folders)
+        return sorted(
+            path
+            for path in self._listed
+            if _is_own(path) and not f"{path}{os.sep}".startswith(inside)
+        )
+
+
+def _is_own(path: str) -> bool:
+    return not path.startswith((*_STANDARD, *_SYSTEM)) and not INSTALLED.intersection(
+        Path(path).parts
+    )
 
 
 def list_files(folders: Iterable[str]) -> list[str]:
@@ -84,13 +136,12 @@ def hash_file(path: str) -> str | None:
         return None
 
 
-def loaded_inputs(answer: Any) -> Inputs:
-    """Return the inputs of an answer: those that it names, and all project modules that are loaded.
+def loaded_inputs(answer: Any, reads: Reads) -> Inputs:
+    """Return the inputs of an answer: those that it names, and what the project's code loaded.
 
     Project modules are those that are neither installed nor in the standard library; perfdata's
     own count too.
     """
-    standard = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib"))
     loaded = {
         name: str(module.__dict__.get("__file__") or "")
         for name, module in sys.modules.items()
@@ -99,15 +150,15 @@ def loaded_inputs(answer: Any) -> Inputs:
     own = {
         name: file
         for name, file in loaded.items()
-        if (file and not INSTALLED.intersection(Path(file).parts) and not file.startswith(standard))
-        or name.partition(".")[0] == _PERFDATA
+        if (file and _is_own(file)) or name.partition(".")[0] == _PERFDATA
     }
     versioned = [loaded[name] for name in _VERSIONED if name in loaded]
     packages = {name.partition(".")[0] for name in own} - {"__main__"}
     named = answer.pop("inputs", {}) if isinstance(answer, dict) else {}
     return Inputs(
         **named,
-        modules=sorted({*own.values(), *versioned}),
+        modules=sorted({*own.values(), *versioned, *reads.opened()}),
+        searched=reads.listed(named.get("folders", ())),
         packages={name: _folders(name) for name in sorted(packages)},
     )
 
@@ -170,6 +221,19 @@ def _files_below(folder: str, above: Sequence[str]) -> Iterator[str]:
             yield from _files_below(entry.path, (*above, real))
         elif entry.is_file():
             yield entry.path
+
+
+def _names_below(folder: str, levels: int = 2) -> Iterator[str]:
+    """Yield the paths in a folder and in its folders, sorted; without what _files_below skips."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        if not entry.name.startswith(".") and entry.name not in _NO_SOURCES:
+            yield entry.path
+            if levels > 1 and entry.is_dir():
+                yield from _names_below(entry.path, levels - 1)
 
 
 def _stat(path: str) -> tuple[int, ...]:

@@ -91,7 +91,11 @@ def _is_alembics(path: Path) -> bool:
 def _migrations(job: Job) -> Path:
     path = Path(job.migrations or "")
     if not path.exists():
-        raise MigrationError(f"the migrations of project {job.project} are not there: no {path}")
+        raise MigrationError(
+            f"the migrations of project {job.project} are not there: no {path}",
+            remedy="Name the alembic.ini, or the folder with env.py, in Project(migrations=…); a "
+            "relative path begins at the folder of pyproject.toml",
+        )
     return path
 
 

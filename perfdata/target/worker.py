@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TextIO
 from perfdata.driver_hooks import confined
 from perfdata.errors import PerfdataError
 from perfdata.target.environment import read_scripts, stamp, upgrade
-from perfdata.target.inputs import loaded_inputs
+from perfdata.target.inputs import Reads, loaded_inputs
 from perfdata.target.job import GRACE_S, Job, error_fields
 from perfdata.target.metadata import create_all, hash_tables, record_tables
 from perfdata.target.steps import describe_failure, failure
@@ -93,10 +93,11 @@ def _run(job: Job, report: Report) -> dict[str, object]:
     clear_environment()  # the conninfo holds all that libpq's variables say about the target
     os.environ.update(job.variables)
     fix = ENV_PY if job.migrations else ()
+    reads = Reads()
     with confined(job.code, job.conninfo, fix, job.loopback) as confinement:
         try:
             answer = TASKS[job.task](job, report)
-            return {"inputs": asdict(loaded_inputs(answer)), "answer": answer}
+            return {"inputs": asdict(loaded_inputs(answer, reads)), "answer": answer}
         except (Exception, SystemExit) as error:  # noqa: BLE001  a project's code may raise any
             # A refused connection may surface as something vaguer, such as a pool's time-out.
             found = confinement.refused or error

@@ -80,12 +80,13 @@ def _read_reached(settings: Settings) -> dict[str, object]:
     """Return the facts of _read_embedded about a database given by URL.
 
     ``allow_entry`` is its entry for the ``allow`` setting; ``refusal`` says why its rows may not be
-    replaced, None where they may.
+    replaced, None where they may; ``owned`` whether perfdata owns it.
     """
     from perfdata.postgres.connection import open_link
     from perfdata.server.environment import application_variables
     from perfdata.target.disk_usage import measure_databases
     from perfdata.target.guard import locate, refusal
+    from perfdata.templates.provenance import find_owned
 
     with open_link(settings.database_url) as link:
         server_settings = link.rows(
@@ -100,6 +101,7 @@ def _read_reached(settings: Settings) -> dict[str, object]:
             "identifier": link.server_identifier,
             "allow_entry": locate(link).entry,
             "refusal": refusal(link, settings),
+            "owned": find_owned(link) is not None,
             "databases": _usage(measure_databases(link, database)),
             "settings": dict(server_settings),
             "environment": application_variables(settings).shown(),

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
     from perfdata.snapshot.options import RestoreOptions
     from perfdata.snapshot.preview import RestorePreview
+    from perfdata.snapshot.provide import Rebuild
+    from perfdata.snapshot.store import Snapshot
     from perfdata.target.target import Target
+
+# What was checked is what needs no server: names, files, migrations, PostgreSQL's programs.
+_NOT_READY = (
+    "not checked: the database, whose server would be started, or which would be migrated first"
+)
 
 
 def tell_build(
@@ -73,9 +80,9 @@ def tell_restore(
 ) -> None:
     """Print what a restore would do; make the checks that it makes before its first change."""
     from perfdata.errors import PerfdataError
-    from perfdata.snapshot.preview import preview_restore
+    from perfdata.snapshot.preview import preview_restore, preview_without_server
     from perfdata.snapshot.provide import Rebuild, check_known
-    from perfdata.snapshot.store import snapshot_exists
+    from perfdata.snapshot.store import Snapshot, snapshot_exists
     from perfdata.target.target import ready_target
 
     named = untouched_target(settings)
@@ -87,19 +94,23 @@ def tell_restore(
     shown = f"would restore {name} into {named.described()}"
     try:
         target = ready_target(settings)
+        preview: RestorePreview | Rebuild | Snapshot
         if target is None:
             _tell_switch(settings)
-            print(f"{shown}\nnot checked: its server is not running, or it lacks migrations")
-            return
-        preview = preview_restore(target, name, options, report, may_build=may_build)
+            preview = preview_without_server(named, name, options, may_build=may_build)
+        else:
+            preview = preview_restore(target, name, options, report, may_build=may_build)
     except PerfdataError as error:
         print(shown)
         raise would_fail(error) from error
     if isinstance(preview, Rebuild):
         plan = f"would rebuild {name} ({preview.reason}) and save it"
-        _tell_rebuild(target, name, plan, options)
+        _tell_rebuild(target or named, name, plan, options)
+    elif isinstance(preview, Snapshot):
+        print(f"would restore {in_short(preview)}\ninto {named.described()}")
+        print(_NOT_READY)
     else:
-        print(f"would restore {in_short(preview.snapshot)}\ninto {target.described()}")
+        print(f"would restore {in_short(preview.snapshot)}\ninto {named.described()}")
         _tell_preview(preview, keep=not options.clean_existing)
 
 
@@ -136,7 +147,9 @@ def _tell_preview(preview: RestorePreview, *, keep: bool) -> None:
 def _check_build(settings: Settings, name: str, options: RestoreOptions) -> None:
     """Exit as a build would where a check before its first change fails."""
     from perfdata.errors import PerfdataError
+    from perfdata.server.binaries import find_binaries
     from perfdata.snapshot.build import preview_build
+    from perfdata.target.migrations import read_history
     from perfdata.target.target import ready_target
 
     try:
@@ -145,6 +158,10 @@ def _check_build(settings: Settings, name: str, options: RestoreOptions) -> None
             _tell_switch(settings)
         else:
             preview_build(target, name, options)
+            return
+        find_binaries(settings)
+        read_history(untouched_target(settings).project)
+        print(_NOT_READY)
     except PerfdataError as error:
         raise would_fail(error) from error
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
 from perfdata.errors import GuardError, PerfdataError, ServerRefusedError
 from perfdata.postgres.link import IDENTIFIER_GRANT
 from perfdata.postgres.sessions import without_sessions
@@ -70,7 +72,10 @@ def _requirement(target: TargetDatabase) -> str | None:
     way = "SET" if version >= _SET_SINCE else "MEMBER"
     may_create, holds, may_give, role, owner = link.rows(_ROLE, (way, target.oid))[0]
     if not may_create:
-        return f"role {role} may not create databases (CREATEDB)"
+        return (
+            f"role {role} may not create databases; a superuser can allow it with: "
+            f"ALTER ROLE {sql.Identifier(role).as_string(None)} CREATEDB;"
+        )
     if not holds:
         return f"database {target.name} is {owner}'s, and role {role} is not a member of {owner}"
     if not may_give:

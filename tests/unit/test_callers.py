@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,4 +122,24 @@ def test_values_in_the_text_are_calls_of_one_statement() -> None:
 def test_one_call_has_no_loop() -> None:
     service = Service()
     service.send(1)
+    assert service.loops() == [""]
+
+
+def test_in_frames_that_a_debugger_traces_no_loop_is_named() -> None:
+    """Their marks are unknown: an outer frame that is not traced has nothing to do with it."""
+    service = Service()
+
+    def loop() -> None:
+        for key in range(5):
+            service.send(key)
+
+    def trace(*_: Any) -> Any:
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        loop()
+    finally:
+        sys.settrace(before)
     assert service.loops() == [""]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING
 
 from perfdata.perf.model import Source
@@ -53,7 +53,8 @@ def _loop(stacks: list[tuple[AppFrame, ...]]) -> Caller | None:
     found: Counter[Caller] = Counter()
     for before, now in pairwise(stacks):
         marks = {frame.mark for frame in before if frame.mark}
-        common = next((frame.caller for frame in now if frame.mark in marks), None)
+        known = takewhile(lambda frame: frame.mark is not None, now)
+        common = next((frame.caller for frame in known if frame.mark in marks), None)
         if common is not None:
             found[common] += 1
     loop = max(found, key=found.__getitem__, default=None)

@@ -6,7 +6,7 @@ the measured session, ``data`` (see ScenarioResult; missing in older files), ``p
 ``counters`` and ``statements``. A statement has ``fingerprint``, ``text`` (normalised), ``calls``,
 ``rows``, ``buffers``, ``temp_blocks`` (null if they could not be judged) and ``plans``: the lines
 of each signature, with ``query`` if a function or trigger ran it. Keys and statements are sorted;
-there are no dates, times or values, so that equal counts give equal files.
+there are no dates, times or values, so that equal counts of equal data give equal files.
 """
 
 from __future__ import annotations

@@ -18,11 +18,9 @@ from perfdata.perf.gate.growth import Point
 from perfdata.perf.model import TimeStats
 from perfdata.perf.scenario.blocks import Block
 from perfdata.perf.scenario.recorder import Recorder
-from perfdata.perf.scenario.runners import (
+from perfdata.perf.scenario.runners import EngineRunner, EventLoop, PsycopgRunner
+from perfdata.perf.scenario.session_runners import (
     AsyncSessionRunner,
-    EngineRunner,
-    EventLoop,
-    PsycopgRunner,
     SessionRunner,
     joined_connection,
 )

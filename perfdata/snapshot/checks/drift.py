@@ -68,7 +68,8 @@ class Drift:
                 "snapshot again"
             )
         stays = (
-            f", and the database stays at {join_first(heads)}. Build or create the snapshot again"
+            f", and the database stays at {join_first(heads)}. Upgrade the snapshot "
+            f"(snapshot.upgrade --name {self._manifest.name}), or build or create it again"
         )
         if incompatible := self._compare(catalog)[0]:
             return f"{stays}: its rows no longer fit ({join_first(incompatible)})"

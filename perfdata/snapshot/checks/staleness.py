@@ -65,12 +65,21 @@ def check_current(
     manifest = snapshot.manifest
     if reason := _other_definition(snapshot.name, manifest, project, by_hand=by_hand):
         raise SnapshotStaleError(f"snapshot {snapshot.name} {reason}")
-    found = compare_migrations(*_migrations_and_files(manifest, read_history(project)))
+    check_migrations(snapshot, project, allow_newer=allow_newer)
+
+
+def check_migrations(snapshot: Snapshot, project: Project, *, allow_newer: bool = False) -> None:
+    """Raise SnapshotStaleError if a snapshot was made with other migrations than the project's."""
+    found = compare_migrations(*_migrations_and_files(snapshot.manifest, read_history(project)))
     if differences := found.describe("the project", allow_newer=allow_newer):
         none = "" if project.migrations else f"; project {project.name} has no migrations"
+        way = "Build or create it again"
+        if not (found.only_snapshot or found.changed):
+            upgrade = f"snapshot.upgrade --name {snapshot.name}"
+            way = f"Upgrade it ({upgrade}), or build or create it again"
         raise SnapshotStaleError(
             f"snapshot {snapshot.name} was made with other migrations ({differences}{none})",
-            remedy="Build or create it again",
+            remedy=way,
         )
 
 

@@ -172,10 +172,16 @@ def test_tables_from_metadata_count_by_their_ddl(from_metadata: Path) -> None:
 
 
 def test_tables_are_made_from_metadata_and_never_mistaken_for_others(from_metadata: Path) -> None:
+    """And a restore that finds them unchanged does not import them."""
+    imports = from_metadata / "imports"
+    counted = METADATA + f"open({str(imports)!r}, 'a').write('x')\n"
+    (from_metadata / "shop_tables.py").write_text(counted)
     built = perfdata(from_metadata, "snapshot.restore", "--name", "some")
+    before = imports.read_text()
     assert "creating 1 tables from the metadata" in built
     assert "built 2 rows" in built
     assert "restored some: 2 rows" in perfdata(from_metadata, "snapshot.restore", "--name", "some")
+    assert imports.read_text() == before
     assert "good:" in perfdata(from_metadata, "snapshot.verify", "--name", "some", "--current")
     (from_metadata / "shop_tables.py").write_text(METADATA.replace("index=True", "index=False"))
     stale = perfdata(from_metadata, "snapshot.verify", "--name", "some", "--current", code=1)

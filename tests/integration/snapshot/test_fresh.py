@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 import sqlalchemy
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import perfdata.aio
 from perfdata import (
@@ -24,11 +24,15 @@ from perfdata import (
     RefusedError,
     Restored,
     Settings,
+    Target,
     create_snapshot,
     find_snapshot,
     restore_snapshot,
 )
 from perfdata.postgres.drivers import PsycopgLink
+from perfdata.postgres.url import normalise_url
+from perfdata.snapshot.options import RestoreOptions
+from perfdata.snapshot.preview import preview_restore
 from perfdata.target.garbage import collect_databases
 from perfdata.templates.databases import list_databases, mark_made
 from perfdata.templates.marks import Kind
@@ -394,6 +398,26 @@ def test_a_role_without_createdb_restores_in_the_ordinary_way_and_is_told(
     assert "without fresh=True" in done.notes[0]
     assert "CREATEDB" in done.notes[0]
     assert others(maintenance, shop) == {}
+
+
+def test_a_refusal_for_want_of_createdb_names_the_role_and_the_statement(
+    plain_role: Callable[[str], str], shop: str, allowed: Settings
+) -> None:
+    """A restore in place is refused, and fresh=True, which would be the way, was asked for."""
+    url = plain_role("")
+    create_snapshot(url, NAME, all_rows=True, replace=True, settings=allowed)
+    role = conninfo_to_dict(url)["user"]
+    expected = (
+        rf"fresh=True is not possible: role {role} may not create databases; a superuser can "
+        rf"allow it with: ALTER ROLE \"{role}\" CREATEDB;"
+    )
+    with pytest.raises(RefusedError, match=expected) as caught:
+        restore_snapshot(url, NAME, fresh=True, settings=allowed)
+    assert "Use fresh=True" not in str(caught.value)
+    target = Target(allowed, normalise_url(url), embedded=False)
+    with pytest.raises(RefusedError, match=expected):
+        preview_restore(target, NAME, RestoreOptions(fresh=True), lambda _: None, may_build=False)
+    assert count(shop) == 20
 
 
 def test_a_role_that_may_create_databases_and_owns_this_one_is_enough(

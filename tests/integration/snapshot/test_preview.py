@@ -134,3 +134,57 @@ def test_a_fresh_database_is_foreseen(here: Target) -> None:
 def test_options_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ConfigError):
         RestoreOptions(fresh=True, clean_existing=False)
+
+
+@pytest.fixture
+def stopped(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings whose embedded server was never started."""
+    return replace(settings, home=tmp_path / "stopped")
+
+
+def told(settings: Settings, name: str) -> None:
+    tell_restore(settings, name, RestoreOptions(), may_build=True, report=lambda _: None)
+
+
+def give(name: str, settings: Settings, stopped: Settings) -> Path:
+    """Copy a snapshot into the home of the stopped server."""
+    path = stopped.home / "snapshots" / f"{name}.json.zst"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((settings.home / "snapshots" / path.name).read_bytes())
+    return path
+
+
+def test_what_needs_no_server_is_checked_without_one(
+    settings: Settings,
+    stopped: Settings,
+    loaded_url: Callable[[str], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The exit code is the restore's, as far as it can be known; no server is started."""
+    create_snapshot(loaded_url("10_offices"), NAME, settings=settings, replace=True)
+    path = give(NAME, settings, stopped)
+    told(stopped, NAME)
+    assert "not checked: the database, whose server would be started" in capsys.readouterr().out
+    with pytest.raises(Exit) as ended:
+        told(replace(stopped, pg_bin=path.parent), NAME)
+    assert ended.value.code == 2
+    assert "would fail: PERFDATA_PG_BIN is " in capsys.readouterr().out
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(Exit) as ended:
+        told(stopped, NAME)
+    assert ended.value.code == 2
+    assert [one.name for one in stopped.home.iterdir()] == ["snapshots"]
+
+
+def test_other_migrations_are_found_without_a_server(
+    settings: Settings, stopped: Settings, empty_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(empty_url, f"CREATE TABLE shops (id int, {FLAG})")
+    create_snapshot(empty_url, NAME, settings=settings, replace=True)
+    give(NAME, settings, stopped)
+    with pytest.raises(Exit) as ended:
+        told(stopped, NAME)
+    assert ended.value.code == 2
+    assert "would fail: snapshot foreseen was made with other migrations" in capsys.readouterr().out

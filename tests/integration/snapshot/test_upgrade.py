@@ -15,6 +15,7 @@ from perfdata import (
     GuardError,
     MigrationError,
     PrivilegesError,
+    SchemaError,
     Settings,
     SnapshotDamagedError,
     SnapshotStaleError,
@@ -195,7 +196,7 @@ def test_all_rows_replace_those_that_migrations_insert(
     assert upgraded.manifest.all_rows
 
 
-@pytest.mark.parametrize("kind", ["broken", "edited", "unknown"])
+@pytest.mark.parametrize("kind", ["broken", "edited", "unknown", "other"])
 def test_a_file_that_cannot_be_upgraded_stays(shop: Shop, built_url: str, kind: str) -> None:
     path = shop.path()
     before, databases = path.read_bytes(), shop.names(built_url)
@@ -207,6 +208,11 @@ def test_a_file_that_cannot_be_upgraded_stays(shop: Shop, built_url: str, kind: 
         first = shop.versions / "0001.py"
         first.write_text(first.read_text() + "# edited\n")
         expected = SnapshotStaleError
+    elif kind == "other":  # what a migration does depends on something else than its file
+        env = shop.versions.parent / "env.py"
+        env.write_text(f"{ENV}context.execute('ALTER TABLE customers RENAME name TO full_name')\n")
+        shop.add(*SPLIT)
+        expected = SchemaError
     else:
         (shop.versions / "0001.py").unlink()
         shop.add(*SPLIT)

@@ -120,6 +120,35 @@ def test_revisions_that_come_and_go_with_a_branch_are_noticed(shop: Shop) -> Non
     assert shop.read().paths["second"].endswith("renamed.py")
 
 
+FOUND = """
+from pathlib import Path
+from alembic import context
+root = Path(__file__).parents[1]
+names = [*(root / "names.txt").read_text().split(), *root.glob("apps/*/versions")]
+context.config.set_main_option("version_locations", " ".join(str(root / name) for name in names))
+"""
+
+
+def test_folders_that_env_py_finds_while_it_runs_are_noticed(shop: Shop) -> None:
+    """By what it lists, and by what it reads."""
+    (shop.folder / "apps" / "billing").mkdir(parents=True)
+    names = shop.folder / "names.txt"
+    names.write_text("migrations/versions")
+    (shop.folder / "migrations" / "env.py").write_text(FOUND)
+    assert shop.read().heads == ("second",)
+    shop.reads()
+    assert shop.read().heads == ("second",)
+    assert shop.reads() == 0
+    others = [shop.folder / name for name in ("apps/billing/versions", "apps/new/versions", "more")]
+    for folder in others:
+        folder.mkdir(parents=True)
+        (folder / "x.py").write_text(f"revision = {folder.parent.name!r}\ndown_revision = None\n")
+    assert shop.read().heads == ("billing", "new", "second")
+    names.write_text("migrations/versions more")
+    assert len(read_history(shop.project).heads) == 4
+    assert len(shop.read().heads) == 4
+
+
 def test_a_revision_whose_parent_is_computed_is_read_in_every_process(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from perfdata.errors import ConfigError, MigrationError, PerfdataError, PrivilegesError
+from perfdata.project import Project
 from perfdata.target.job import error_fields, error_from
+from perfdata.target.migrations import read_history
+
+
+def test_migrations_that_are_not_there_are_told_with_where_to_name_them() -> None:
+    absent = Project(name="shop", migrations=Path("/nowhere/alembic.ini"))
+    with pytest.raises(MigrationError, match=r"no /nowhere/alembic.ini\. Name the alembic"):
+        read_history(absent)
 
 
 class BareError(ConfigError):
