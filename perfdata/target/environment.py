@@ -84,8 +84,9 @@ class Environment:
         except RefusedError as error:
             if sets_locations and self._locations() == self._configured:
                 raise MigrationError(
-                    f"the env.py of project {self.job.project} connects to a database before it "
-                    f"sets {_LOCATIONS}, so the folders of the revisions are unknown without one",
+                    f"the env.py of project {self.job.project} sets no {_LOCATIONS} before it "
+                    "connects to a database, so the folders of the revisions are unknown without "
+                    "one",
                     remedy="Set them at its beginning",
                 ) from error
         except ProjectCodeError:
