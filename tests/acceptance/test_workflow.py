@@ -118,4 +118,4 @@ def test_a_snapshot_outlives_a_migration(engine: Application) -> None:
 def test_a_folder_without_revisions_is_an_error(engine: Application) -> None:
     for folder in (engine.folder / "migrations").glob("*_revisions"):
         folder.rename(folder.with_name(f"no_{folder.name}s"))
-    assert "_revisions" in engine.perfdata("db.migrate", code=2)
+    assert "sets no version_locations" in engine.perfdata("db.migrate", code=2)

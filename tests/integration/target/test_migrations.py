@@ -274,7 +274,7 @@ def test_an_env_py_that_connects_first_is_read_up_to_there(folder: Path, empty_u
     assert read_history(project_in(folder)).heads == ("found",)
     assert migrate(empty_url, project_in(folder)) == ("found",)
     write_env(folder, f"{connect}\n{locations}")
-    with pytest.raises(MigrationError, match="connects to a database before it sets version_loc"):
+    with pytest.raises(MigrationError, match="sets no version_locations before it connects"):
         read_history(project_in(folder))
     write_env(folder, f"os.environ['SHOP_URL']\n{locations}")
     with pytest.raises(ProjectCodeError, match=r"KeyError: 'SHOP_URL' \(migrations/env.py, line 6"):
