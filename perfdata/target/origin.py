@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
     from perfdata.postgres.link import Link
     from perfdata.project import Migration, Project
+    from perfdata.target.migrations import History
 
 _RECORDED = "SELECT nullif(current_setting('perfdata.migrations', true), '')"
 _HASH_DIGITS = 16
+_FILE = "file "  # no revision has a space
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class Origin:
 
     Attributes:
         heads: the revisions in its alembic_version, or what another tool has applied.
-        recorded: the hashes of the migrations, by revision, that the project had when perfdata last
-            migrated the database; empty if an earlier version or somebody else migrated it.
+        recorded: the hashes of the migrations, by revision, and of the files that they may read,
+            that the project had when perfdata last migrated the database; empty if an earlier
+            version or somebody else migrated it.
         tables: the digest of the metadata, None if the tables were not made from metadata.
     """
 
@@ -57,7 +60,8 @@ class Origin:
     def _other_migrations(self, project: Project) -> str:
         if self.tables is not None and not self.heads:
             return f"its tables were made from metadata, not by the migrations of {project.name}"
-        applied = read_history(project).applied(self.heads)
+        history = read_history(project)
+        applied = history.applied(self.heads)
         if unknown := [each.revision for each in applied if each.sha256 is None]:
             return (
                 f"it is at migration {join_first(unknown)}, which project {project.name} does not "
@@ -70,6 +74,14 @@ class Origin:
         ]
         if edited:
             return f"migration {join_first(edited)} was edited after it ran"
+        files = _file_hashes(history)
+        changed = [
+            name
+            for name, digest in self.recorded.items()
+            if name.startswith(_FILE) and files.get(name) != digest
+        ]
+        if changed and self.heads:
+            return f"{join_first(changed)}, which its migrations may have read, has changed"
         return ""
 
     def _other_tables(self, project: Project) -> str:
@@ -91,7 +103,8 @@ def origin_of(project: Project) -> Origin:
     """Return the origin that a database has once it is at the project's present state."""
     if project.migrations is None:
         return Origin(tables=tables_digest(project) if project.has_only_metadata else None)
-    return Origin(recorded=_hashes(read_history(project).migrations))
+    history = read_history(project)
+    return Origin(recorded=_hashes(history.migrations) | _file_hashes(history))
 
 
 def record_migrations(link: Link, database: str, project: Project) -> None:
@@ -109,6 +122,10 @@ def record_migrations(link: Link, database: str, project: Project) -> None:
 
 def _hashes(migrations: Iterable[Migration]) -> dict[str, str]:
     return {each.revision: (each.sha256 or "")[:_HASH_DIGITS] for each in migrations}
+
+
+def _file_hashes(history: History) -> dict[str, str]:
+    return {f"{_FILE}{path}": digest[:_HASH_DIGITS] for path, digest in history.files.items()}
 
 
 def _parsed(recorded: str | None) -> dict[str, str]:
