@@ -6,13 +6,14 @@ The same steps run in two ways: ``load`` in the target, over one connection in o
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from perfdata.errors import (
     BoundaryError,
     LoadError,
+    PerfdataError,
     RefusedError,
     RowsRefusedError,
     SchemaError,
@@ -20,6 +21,7 @@ from perfdata.errors import (
 )
 from perfdata.load.constraints import without_constraints
 from perfdata.load.indexes import refuse_dumps
+from perfdata.load.keys import shared_keys, start_elsewhere
 from perfdata.load.maintenance import deletion_of, vacuum_and_analyze
 from perfdata.load.plan import Existing, Loaded, Strategy
 from perfdata.load.privileges import check_emptying, check_privileges, privileges_query
@@ -70,7 +72,7 @@ def load(link: Link, plan: Plan, source: RowSource, report: Report) -> Loaded:
     timeout_s = plan.lock_timeout_s
     with (
         explain_rollback(),
-        _explain_duplicate_key(plan),
+        _explain_duplicate_key(link, plan, source),
         explain_lock_timeout(link, timeout_s, plan.touched),
         link.transaction({**lock_timeout(timeout_s), "application_name": plan.application_name}),
     ):
@@ -131,7 +133,8 @@ def append_rows(database: object, tables: Iterable[TableRows]) -> dict[str, int]
 def preview_load(link: Link, plan: Plan, source: RowSource) -> tuple[list[Removal], list[str]]:
     """Make the checks of a load; return what the load would do with each table, and notes.
 
-    Nothing is locked or changed. Raises what ``load`` would raise before its first change.
+    Nothing is locked or changed. Raises what ``load`` would raise before its first change, and for
+    keys that loaded rows share with rows that stay.
     """
     _check_isolation(link)
     timeout_s = plan.lock_timeout_s
@@ -140,6 +143,12 @@ def preview_load(link: Link, plan: Plan, source: RowSource) -> tuple[list[Remova
         check_privileges(privileges, plan)
         checked = check_load(link, plan, source, privileges, roles)
         refuse_unsupported(link.together([unsupported_query(plan)])[0])
+        if shared := shared_keys(link, plan, source):
+            raise BoundaryError(
+                "refused, nothing was touched: rows to be loaded have the same key as existing "
+                f"rows that are kept: {'; '.join(shared)}",
+                remedy=start_elsewhere(plan),
+            )
     return checked
 
 
@@ -252,18 +261,19 @@ def explain_rollback() -> Iterator[None]:
 
 
 @contextmanager
-def _explain_duplicate_key(plan: Plan) -> Iterator[None]:
+def _explain_duplicate_key(link: Link, plan: Plan, source: RowSource) -> Iterator[None]:
     """Raise BoundaryError with a remedy if a loaded row has the key of a row that is kept."""
     try:
         yield
     except ServerRefusedError as error:
         if error.sqlstate not in _DUPLICATE_KEY:
             raise
-        remedy = "Give the kept row another key, or flag it if it is test data"
-        if plan.existing is Existing.KEEP:
-            remedy = "Leave out clean_existing=False to replace the flagged rows that exist"
+        shared: list[str] = []
+        with suppress(PerfdataError), link.transaction():
+            shared = shared_keys(link, plan, source)
         raise BoundaryError(
             "refused, everything was rolled back: a loaded row has the same key as an existing "
-            f"row that is kept (constraint {error.constraint}: {error.detail})",
-            remedy=remedy,
+            f"row that is kept (constraint {error.constraint}: {error.detail})"
+            f"{': ' if shared else ''}{'; '.join(shared)}",
+            remedy=start_elsewhere(plan),
         ) from error

@@ -135,7 +135,8 @@ def _build_aside(
         loaded = load(link, plan, rows, report)
         saved = create(link, _create_options(dataset, loaded, options), target.settings, report)
     duration_s = time.perf_counter() - began
-    return Built(dataset.name, loaded.rows, loaded.strategy.value, duration_s, loaded.notes, saved)
+    strategy = loaded.strategy.value
+    return Built(dataset.name, loaded.rows, strategy, duration_s, loaded.notes, saved, aside=True)
 
 
 def _create_options(dataset: Dataset, loaded: Loaded, options: RestoreOptions) -> CreateOptions:

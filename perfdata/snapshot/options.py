@@ -102,9 +102,13 @@ class Restored:
 
 @dataclass(frozen=True)
 class Built(Restored):
-    """A finished build, and the snapshot that was saved, or None."""
+    """A finished build, and the snapshot that was saved, or None.
+
+    ``aside`` tells that the rows went into a clone of the database, which was dropped.
+    """
 
     snapshot: Snapshot | None
+    aside: bool = False
 
 
 @dataclass(frozen=True)

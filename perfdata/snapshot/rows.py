@@ -50,7 +50,7 @@ class SnapshotRows:
         manifest = self.file.manifest
         lost = rows_missing_from_file(link, plan.whole_tables, self.file, plan.selection)
         if plan.selection.provenance is not None:
-            refuse_others(lost, plan.selection)
+            refuse_others(lost)
         if lost:
             raise RefusedError(
                 f"refused, nothing was touched: snapshot {manifest.name} has these tables whole, "
@@ -154,6 +154,9 @@ class DatasetRows:
             self._check_flag(load)
             if keys is None or load.table.key in keys:
                 yield load
+            else:  # later tables may depend on what these blocks compute
+                for _ in load.blocks:
+                    pass
 
     def _generate(self, catalog: Catalog) -> Iterator[TableLoad]:
         dataset, code = self.dataset, f"dataset {self.dataset.name}"

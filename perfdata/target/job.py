@@ -37,7 +37,8 @@ class Job:
     ``conninfo`` may contain a password; if it is None, the task may connect to no database.
     ``loopback`` is the database's URL on the embedded server's port, ``variables`` are those of the
     application (see server.environment). ``program`` runs perfdata's tasks (see Settings.command).
-    ``revisions`` are those to migrate to, or to be stamped; without any, the heads.
+    ``revisions`` are those to migrate to, or to be stamped, which ``dry`` only checks; without any,
+    the heads.
     """
 
     task: str
@@ -49,6 +50,7 @@ class Job:
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     program: str = "perfdata"
     revisions: tuple[str, ...] = ()
+    dry: bool = False
 
     @classmethod
     def of(cls, task: str, project: Project, conninfo: str | None = None, **fields: Any) -> Job:

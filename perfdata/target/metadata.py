@@ -60,8 +60,8 @@ def create_all(job: Job, report: Report) -> str:
 def record_tables(job: Job, _report: Report) -> str:
     """Record that a database's tables are those of the metadata; return their DDL's hash.
 
-    Without a conninfo nothing is recorded. Raises MigrationError if the database lacks a table or a
-    column.
+    A dry job records nothing, and without a conninfo checks no table either. Raises MigrationError
+    if the database lacks a table or a column.
     """
     metadata = _load(job)
     ddl = read_ddl(metadata)
@@ -70,7 +70,8 @@ def record_tables(job: Job, _report: Report) -> str:
         try:
             with engine.begin() as connection:
                 _check_present(job, connection, metadata)
-                _record(connection, ddl)
+                if not job.dry:
+                    _record(connection, ddl)
         finally:
             engine.dispose()
     return hash_ddl(ddl)
@@ -86,6 +87,11 @@ def _other_metadata(job: Job, before: Ddl | None, now: Ddl) -> MigrationError:
         found = (
             f", which lacked {join_first(added, _SHOWN)}: a module that defines them was added, or "
             f"is imported by {job.metadata} only now"
+        )
+    elif before is not None and (gone := added_tables(now, before)):
+        found = (
+            f", which also had {join_first(gone, _SHOWN)}: a module that defines them was removed, "
+            f"or is no longer imported by {job.metadata}"
         )
     elif before is not None:
         found = f" ({join_first(describe_differences(before, now), _SHOWN)})"

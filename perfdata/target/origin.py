@@ -17,15 +17,14 @@ from perfdata.target.migrations import MADE_FROM, database_heads, read_history, 
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from perfdata.postgres.link import Link
-    from perfdata.project import Migration, Project
-    from perfdata.target.migrations import History
+    from perfdata.project import Project
 
 _RECORDED = "SELECT nullif(current_setting('perfdata.migrations', true), '')"
 _HASH_DIGITS = 16
-_FILE = "file "  # no revision has a space
+_FILE = "file "
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,9 @@ class Origin:
 
     Attributes:
         heads: the revisions in its alembic_version, or what another tool has applied.
-        recorded: the hashes of the migrations, by revision, and of the files that they may read,
-            that the project had when perfdata last migrated the database; empty if an earlier
-            version or somebody else migrated it.
+        recorded: the hashes of the migrations, by revision, and of the files that they may read
+            (``file PATH``) that the project had when perfdata last migrated the database; empty if
+            an earlier version or somebody else migrated it.
         tables: the digest of the metadata, None if the tables were not made from metadata.
     """
 
@@ -60,33 +59,33 @@ class Origin:
     def _other_migrations(self, project: Project) -> str:
         if self.tables is not None and not self.heads:
             return f"its tables were made from metadata, not by the migrations of {project.name}"
-        history = read_history(project)
-        applied = history.applied(self.heads)
+        applied = read_history(project).applied(self.heads)
         if unknown := [each.revision for each in applied if each.sha256 is None]:
             return (
                 f"it is at migration {join_first(unknown)}, which project {project.name} does not "
                 "have"
             )
+        present = origin_of(project).recorded
+        if not self.heads and self.recorded and not self.recorded.keys() & present.keys():
+            return f"another tool than that of project {project.name} migrated it"
+        return self._edited(present, {each.revision for each in applied})
+
+    def _edited(self, present: Mapping[str, str], ran: set[str]) -> str:
+        """Return which of the migrations that ran, or of their files, were edited since, or ""."""
         edited = [
-            revision
-            for revision, digest in _hashes(applied).items()
-            if self.recorded.get(revision, digest) != digest
+            name for name in present if self.recorded.get(name, present[name]) != present[name]
         ]
-        if edited:
-            return f"migration {join_first(edited)} was edited after it ran"
-        files = _file_hashes(history)
-        changed = [
-            name
-            for name, digest in self.recorded.items()
-            if name.startswith(_FILE) and files.get(name) != digest
-        ]
-        if changed and self.heads:
-            return f"{join_first(changed)}, which its migrations may have read, has changed"
+        if revisions := [name for name in edited if name in ran]:
+            return f"migration {join_first(revisions)} was edited after it ran"
+        files = [name for name in edited if name.startswith(_FILE)]
+        # A file of a migration that has not run may be edited, but it is not known which ones are.
+        if files and all(name in ran or name.startswith(_FILE) for name in self.recorded):
+            return f"{join_first(files)}, which migrations may read, was edited after they ran"
         return ""
 
     def _other_tables(self, project: Project) -> str:
-        if self.heads:
-            return f"it is at migration {join_first(self.heads)}, and {project.name} has none"
+        if ran := self.heads or tuple(self.recorded):
+            return f"it has migrations ({join_first(ran)}), and project {project.name} has none"
         if self.tables is not None and self.tables != tables_digest(project):
             return f"its tables were made from other metadata of project {project.name}"
         return ""
@@ -104,7 +103,9 @@ def origin_of(project: Project) -> Origin:
     if project.migrations is None:
         return Origin(tables=tables_digest(project) if project.has_only_metadata else None)
     history = read_history(project)
-    return Origin(recorded=_hashes(history.migrations) | _file_hashes(history))
+    hashes = {each.revision: each.sha256 or "" for each in history.migrations}
+    hashes |= {f"{_FILE}{path}": digest for path, digest in history.files.items()}
+    return Origin(recorded={name: digest[:_HASH_DIGITS] for name, digest in hashes.items()})
 
 
 def record_migrations(link: Link, database: str, project: Project) -> None:
@@ -118,14 +119,6 @@ def record_migrations(link: Link, database: str, project: Project) -> None:
             sql.Identifier(database), sql.Literal(json.dumps(hashes))
         )
     )
-
-
-def _hashes(migrations: Iterable[Migration]) -> dict[str, str]:
-    return {each.revision: (each.sha256 or "")[:_HASH_DIGITS] for each in migrations}
-
-
-def _file_hashes(history: History) -> dict[str, str]:
-    return {f"{_FILE}{path}": digest[:_HASH_DIGITS] for path, digest in history.files.items()}
 
 
 def _parsed(recorded: str | None) -> dict[str, str]:

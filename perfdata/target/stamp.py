@@ -44,15 +44,12 @@ def stamp_revision(target: Target, revision: str, report: Report = silent) -> St
     revision, or if the tables are not the metadata's.
     """
     project = _project(target)
-    conninfo = explicit_conninfo(target.conninfo)
     if project.has_only_metadata:
-        run_job(_job(project, revision, conninfo), report)
+        run_job(_job(target, project, revision), report)
         return Stamped(metadata=True)
-    with open_link(target.conninfo) as link:
-        before = database_heads(link)
-    answer = run_job(_job(project, revision, conninfo), report)
-    with open_link(target.conninfo) as link:
-        now = database_heads(link)
+    before = _heads(target)
+    answer = run_job(_job(target, project, revision), report)
+    now = _heads(target)
     applied = {found.revision for found in History.from_fields(answer).applied(now)}
     if not applied.issuperset(answer["revisions"]):
         raise elsewhere(project, target.conninfo)
@@ -60,15 +57,21 @@ def stamp_revision(target: Target, revision: str, report: Report = silent) -> St
 
 
 def preview_stamp(target: Target, revision: str) -> Stamped:
-    """Return what a stamp would write, without connecting to the target; raise what it would raise.
+    """Return what a stamp would change, and change nothing; raise what it would raise.
 
-    The tables are not compared with the metadata.
+    Of a target without a conninfo, such as an embedded database that does not exist yet, nothing is
+    read.
     """
     project = _project(target)
-    answer = run_job(_job(project, revision, None))
+    answer = run_job(_job(target, project, revision, dry=True))
     if project.has_only_metadata:
         return Stamped(metadata=True)
-    return Stamped(now=tuple(answer["revisions"]))
+    return Stamped(_heads(target) if target.conninfo else (), tuple(answer["revisions"]))
+
+
+def _heads(target: Target) -> tuple[str, ...]:
+    with open_link(target.conninfo) as link:
+        return database_heads(link)
 
 
 def _project(target: Target) -> Project:
@@ -86,18 +89,20 @@ def _project(target: Target) -> Project:
     return project
 
 
-def _job(project: Project, revision: str, conninfo: str | None) -> Job:
+def _job(target: Target, project: Project, revision: str, *, dry: bool = False) -> Job:
     if project.has_only_metadata and revision != HEADS:
         raise MigrationError(
             f"project {project.name} makes its tables from metadata and has no migrations, so it "
             f"has no revision {revision!r}",
             remedy=f"Use {HEADS}, which stands for the present metadata",
         )
+    parts = tuple(part.strip() for part in revision.split(",") if part.strip())
     return Job.of(
         "record_tables" if project.has_only_metadata else "stamp",
         project,
-        conninfo,
+        explicit_conninfo(target.conninfo) if target.conninfo else None,
         migrations=None if project.migrations is None else str(project.migrations),
         metadata=project.metadata if project.has_only_metadata else None,
-        revisions=tuple(part.strip() for part in revision.split(",") if part.strip()),
+        revisions=parts or (revision,),
+        dry=dry,
     )

@@ -20,17 +20,20 @@ if TYPE_CHECKING:
     from perfdata.target.job import Job
 
 _STATEMENT_LENGTH = 160
+# A schema, table, column, object or function that does not exist.
+_UNDEFINED = {"3F000", "42P01", "42703", "42704", "42883"}
 _FROM_METADATA = (
     "If these migrations can't build an empty database, let the metadata make its tables: with "
     'Project(metadata="package.module:Base.metadata", tables_from_metadata=True) perfdata stamps '
-    "the newest revision, and runs later ones"
+    "the newest revision of a database without revisions, and runs later ones"
 )
 
 
 class Steps:
     """The revisions that an upgrade runs; an exception of one leaves the block with its name.
 
-    ``fresh`` says that the database has no revision yet, ``tables`` are those that it has anyway.
+    ``heads`` are the database's revisions before, ``tables`` those that it has without any.
+    ``owned`` says that perfdata made the database, so that it was empty once.
     """
 
     def __init__(
@@ -39,14 +42,16 @@ class Steps:
         directory: ScriptDirectory,
         report: Report,
         *,
-        fresh: bool,
+        heads: Sequence[str],
         tables: Sequence[str],
+        owned: bool,
     ) -> None:
         self._job = job
         self._directory = directory
         self._report = report
-        self._fresh = fresh
+        self._heads = heads
         self._tables = tables
+        self._owned = owned
         self._running: str | None = None
 
     def upgrade(self, heads: Any, _context: object) -> Iterator[Any]:
@@ -72,16 +77,24 @@ class Steps:
     def _failure(self, error: BaseException, revision: str) -> ProjectCodeError:
         database = describe(self._job.conninfo or "")
         said = f"revision {revision} can't run in {database}: {describe_failure(error)}"
-        return failure(self._job, error, said, self._remedy())
+        return failure(self._job, error, said, self._remedy(error))
 
-    def _remedy(self) -> str:
+    def _remedy(self, error: BaseException) -> str:
+        refused = getattr(error, "orig", error)  # the driver's error in SQLAlchemy's
+        sqlstate = getattr(refused, "sqlstate", None) or getattr(refused, "pgcode", None)
+        if sqlstate is None:
+            return ""
         if self._tables:
             return (
                 f"{join_first(self._tables)} were there before, without alembic_version. If "
                 f"migrations made them, run: {self._job.program} db.stamp --revision REV (the "
                 "newest one that they have, or heads)"
             )
-        return _FROM_METADATA if self._fresh else ""
+        if not self._heads:
+            return _FROM_METADATA
+        if self._owned and sqlstate in _UNDEFINED:
+            return f"{_FROM_METADATA}. {self._job.program} db.reset makes such a database"
+        return ""
 
 
 def describe_failure(error: BaseException) -> str:

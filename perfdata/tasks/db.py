@@ -140,14 +140,15 @@ def reset(context: Context) -> None:
 def stamp(context: Context, *, revision: str = "") -> None:
     """Record which migrations the database has, without running them."""
     from perfdata.target.stamp import preview_stamp, stamp_revision
-    from perfdata.target.target import start_target
+    from perfdata.target.target import reachable_target, start_target
 
     settings = load_settings()
     if is_dry(context):
-        target = untouched_target(settings)
+        target = reachable_target(settings) or untouched_target(settings)
         previewed = preview_stamp(target, revision)
         state = "the present metadata" if previewed.metadata else _revisions(previewed.now)
-        print(f"would stamp {target.described()}: {state}")
+        before = f" (it is at {_revisions(previewed.before)})" if previewed.before else ""
+        print(f"would stamp {target.described()}: {state}{before}")
         return
     with reporting() as report:
         target = start_target(settings, report)

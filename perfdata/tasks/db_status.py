@@ -30,13 +30,13 @@ def read_status(settings: Settings) -> dict[str, object]:
 def print_status(facts: dict[str, object]) -> None:
     """Print the facts for people."""
     server_settings: Any = facts.pop("settings")
-    databases: Any = facts.pop("databases", {})
+    databases: Any = facts.pop("databases")
     variables: Any = facts.pop("environment")
     if facts.get("socket_url") == facts["url"]:
         facts.pop("socket_url", None)
     print_facts({name: _plain(value) for name, value in facts.items()})
     if any(usage["count"] for usage in databases.values()):
-        print("\ndatabases kept beside it (db.gc names them)")
+        print("\ndatabases kept beside it (db.gc removes those that are of no use)")
         print_facts({f"  {name}": _measured(usage) for name, usage in databases.items()})
     if server_settings:
         print("\nserver settings")
@@ -63,6 +63,7 @@ def _read_embedded(settings: Settings) -> dict[str, object]:
         "socket_url": status.socket_url() if status.running else None,
         # Of a server that was never started, they would have to be chosen.
         "environment": application_variables(settings).shown() if status.running else {},
+        "databases": {},
     }
     if status.running:
         with open_link(server.conninfo(MAINTENANCE)) as link:
@@ -80,12 +81,13 @@ def _read_reached(settings: Settings) -> dict[str, object]:
     """Return the facts of _read_embedded about a database given by URL.
 
     ``allow_entry`` is its entry for the ``allow`` setting; ``refusal`` says why its rows may not be
-    replaced, None where they may.
+    replaced, None where they may; ``owned`` whether perfdata owns it.
     """
     from perfdata.postgres.connection import open_link
     from perfdata.server.environment import application_variables
     from perfdata.target.disk_usage import measure_databases
     from perfdata.target.guard import locate, refusal
+    from perfdata.templates.provenance import find_owned
 
     with open_link(settings.database_url) as link:
         server_settings = link.rows(
@@ -100,6 +102,7 @@ def _read_reached(settings: Settings) -> dict[str, object]:
             "identifier": link.server_identifier,
             "allow_entry": locate(link).entry,
             "refusal": refusal(link, settings),
+            "owned": find_owned(link) is not None,
             "databases": _usage(measure_databases(link, database)),
             "settings": dict(server_settings),
             "environment": application_variables(settings).shown(),

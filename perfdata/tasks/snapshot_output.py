@@ -149,7 +149,8 @@ def print_built(built: Built, target: Target, reason: str = "") -> None:
         path, size = shown_path(built.snapshot.path), human_size(built.snapshot.size_bytes)
         saved = f" and saved {path} ({size})"
     why = f"{reason}; " if reason else ""
-    print(f"{built.name}: {why}built {rows} in {took}{saved}, into {target.described()}")
+    where = f"in a clone of {target.described()}" if built.aside else f"into {target.described()}"
+    print(f"{built.name}: {why}built {rows} in {took}{saved}, {where}")
     print_notes(built.notes)
 
 

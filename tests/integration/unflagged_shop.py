@@ -52,6 +52,13 @@ def generate_customers(dataset: Dataset) -> Iterator[TableRows]:
     yield customers(dataset.parameters["customers"])
 
 
+def generate_flagged(dataset: Dataset) -> Iterator[TableRows]:
+    """Yield flagged customers only."""
+    count = dataset.parameters["customers"]
+    lines = (f"{n}\tcustomer {n}\tt\n".encode() for n in range(1, count + 1))
+    yield TableRows("customer", ("id", "name", "is_test_data"), lines)
+
+
 def _dataset(name: str, count: int, **fields: object) -> Dataset:
     dataset = Dataset(
         name=name, generate=generate, as_of=date(2026, 1, 1), parameters={"customers": count}
@@ -65,6 +72,7 @@ project = Project(
         _dataset("100", 100),
         _dataset("10", 10),
         _dataset("customers", 5, generate=generate_customers),
+        _dataset("flagged", 20, generate=generate_flagged),
     ),
 )
 

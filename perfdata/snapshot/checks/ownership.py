@@ -60,7 +60,9 @@ def own_selection(
     }
     filled = {oid for oid, table in unflagged.items() if table.key in provenance.filled}
     oids = {table.oid for table in selection.tables(catalog)} | filled
-    tied = [unflagged[oid] for oid in _referencing(catalog, oids) if oid in unflagged]
+    tied: list[Table] = []
+    if provenance.loads:
+        tied = [unflagged[oid] for oid in _referencing(catalog, oids) if oid in unflagged]
     if tied and roles is not None:
         refuse_user_code(link, roles, read=tied)
     query = sql.SQL("SELECT count(*) > 0 AND bool_and({}) FROM {}")
@@ -86,22 +88,16 @@ def refuse_real_rows(link: Link, tables: Iterable[Table], selection: Selection) 
     query = sql.SQL("SELECT count(*) FROM {} WHERE {}")
     counts = link.together(query.format(table.only, selection.real(table)) for table in tables)
     refuse_others(
-        [
-            f"{table.key}: {rows:,}"
-            for table, ((rows,),) in zip(tables, counts, strict=True)
-            if rows
-        ],
-        selection,
+        [f"{table.key}: {rows:,}" for table, ((rows,),) in zip(tables, counts, strict=True) if rows]
     )
 
 
-def refuse_others(found: Sequence[str], selection: Selection) -> None:
+def refuse_others(found: Sequence[str]) -> None:
     """Raise RefusedError for rows, by table, that perfdata did not load or that changed since."""
     if found:
-        flag = f"have no column {selection.flag_column}, and " if selection.flag_column else "have "
         raise RefusedError(
-            f"refused, nothing was touched: these tables {flag}rows that perfdata did not load, or "
-            f"that were changed since, would be lost: {'; '.join(found)}",
+            "refused, nothing was touched: these tables are replaced whole, and rows that perfdata "
+            f"did not load, or that were changed since, would be lost: {'; '.join(found)}",
             remedy="Restore with fresh=True, which keeps them in the replaced database, or remove "
             "them",
         )

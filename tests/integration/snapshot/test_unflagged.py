@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from perfdata import (
     BoundaryError,
@@ -17,15 +22,30 @@ from perfdata import (
     provide_dataset,
     restore_snapshot,
 )
+from perfdata.server.binaries import find_binaries
+from perfdata.snapshot.checks.staleness import check_flagged
 from perfdata.templates.provenance import recorded_migration
 from tests.integration.databases import mark_owned, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from perfdata import PerfdataError, Target
+    from perfdata import PerfdataError, Settings, Target
 
     State = Callable[[str], Any]
+
+
+@pytest.fixture
+def state(settings: Settings) -> State:
+    """Return a function from a database to all that pg_dump writes of it."""
+    program = find_binaries(settings).bin / "pg_dump"
+
+    def dump(url: str) -> str:
+        done = subprocess.run([program, url], check=True, capture_output=True, text=True)
+        # 18.6 puts a key of its own into every dump.
+        return re.sub(r"^\\(un)?restrict .*$", "", done.stdout, flags=re.MULTILINE)
+
+    return dump
 
 
 def counts(target: Target) -> tuple[int, ...]:
@@ -58,6 +78,7 @@ def test_a_dataset_fills_and_replaces_tables_without_the_flag(owned_shop: Target
     assert built.strategy == "whole tables"
     assert built.snapshot
     assert built.snapshot.manifest.whole_tables == ["customer", "order"]
+    check_flagged(built.snapshot)
     assert provide_dataset(owned_shop, "100").reason == "current"
     assert provide_dataset(owned_shop, "10").built
     assert counts(owned_shop) == (10, 10, 2, 0)
@@ -165,7 +186,7 @@ def test_a_tables_rows_before_the_first_load_are_somebody_elses(
 ) -> None:
     run(owned_shop.conninfo, OTHERS["inserted"])
     before = state(owned_shop.conninfo)
-    with pytest.raises(RefusedError, match=r"no column is_test_data, and rows .*: customer: 1"):
+    with pytest.raises(RefusedError, match=r"replaced whole, and rows .*: customer: 1"):
         build_dataset(owned_shop, "100")
     assert state(owned_shop.conninfo) == before
 
@@ -287,3 +308,87 @@ def test_a_dataset_built_for_a_fresh_database_leaves_the_old_one_as_it_was(
     assert digests(shop_elsewhere.conninfo.replace(name, kept)) == before
     provide_dataset(shop_elsewhere, "10")  # perfdata owns the new one
     assert counts(shop_elsewhere) == (10, 10, 2, 0)
+
+
+def test_a_role_that_can_not_clone_builds_in_place_and_keeps_real_rows(
+    owned_shop: Target, state: State
+) -> None:
+    """A build for a fresh database that can't be made must not take the target for a clone."""
+    name, role = conninfo_name(owned_shop), "shop_owner"
+    run(owned_shop.conninfo, f"CREATE ROLE {role} LOGIN", f"ALTER DATABASE {name} OWNER TO {role}",
+        f"ALTER SCHEMA public OWNER TO {role}",
+        *(f'ALTER TABLE "{table}" OWNER TO {role}'
+          for table in ("country", "customer", "note", "order")))  # fmt: skip
+    plain = replace(owned_shop, conninfo=make_conninfo(owned_shop.conninfo, user=role, dbname=name))
+    try:
+        provided = provide_dataset(plain, "10", fresh=True)
+        assert provided.restored
+        assert "restored without fresh=True" in provided.restored.notes[0]
+        run(owned_shop.conninfo, OTHERS["inserted"])
+        before = state(owned_shop.conninfo)
+        with pytest.raises(RefusedError, match="customer: 1"):
+            provide_dataset(plain, "100", fresh=True)
+        assert state(owned_shop.conninfo) == before
+    finally:
+        run(owned_shop.conninfo, f"REASSIGN OWNED BY {role} TO perfdata", f"DROP ROLE {role}")
+
+
+def test_partitions_and_children_are_told_by_their_own_rows(
+    owned_shop: Target, state: State
+) -> None:
+    url = owned_shop.conninfo
+    run(url, "CREATE TABLE part (id int, n int) PARTITION BY RANGE (id)",
+        "CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (1) TO (10)",
+        "CREATE TABLE heir () INHERITS (note)",
+        "INSERT INTO part SELECT g, g FROM generate_series(1, 5) g",
+        "INSERT INTO heir (text) VALUES ('heir')")  # fmt: skip
+    create_snapshot(url, "mine", settings=owned_shop.settings)
+    run(url, "DELETE FROM part", "DELETE FROM heir")
+    restore(owned_shop, "mine")
+    run(url, "DELETE FROM heir", "DELETE FROM part WHERE id > 2")
+    create_snapshot(url, "less", settings=owned_shop.settings)
+    restore(owned_shop, "mine")
+    restore(owned_shop, "less")  # all rows are those of the restore before
+    restore(owned_shop, "mine")
+    for statement, found in {
+        "INSERT INTO part VALUES (6, 6)": "part: 1",
+        "UPDATE heir SET text = 'another'": "heir: 1",
+    }.items():
+        run(url, statement)
+        before = state(url)
+        with pytest.raises(RefusedError, match=f"{found}, e"):
+            restore(owned_shop, "less")
+        assert state(url) == before
+        run(url, "DELETE FROM part WHERE id = 6")
+
+
+def test_rows_are_told_after_vacuum_and_a_rewrite(owned_shop: Target) -> None:
+    build_dataset(owned_shop, "10")
+    build_dataset(owned_shop, "100")
+    run(owned_shop.conninfo, "VACUUM (FREEZE) customer", "VACUUM FULL customer",
+        'CLUSTER "order" USING order_pkey')  # fmt: skip
+    restore(owned_shop, "10")
+    assert counts(owned_shop)[0] == 10
+
+
+def test_a_forged_or_foreign_record_counts_for_nothing(owned_shop: Target, state: State) -> None:
+    """Spans that are no numbers void the mark; those of long ago name no transaction of today."""
+    run(owned_shop.conninfo, OTHERS["inserted"])
+    ((comment,),) = run(owned_shop.conninfo, "SELECT shobj_description(oid, 'pg_database')"
+                        " FROM pg_database WHERE datname = current_database()")  # fmt: skip
+    before = state(owned_shop.conninfo)
+    for spans, error in (
+        ('[["1", "2"]]', SchemaError),
+        ("[[1]]", SchemaError),
+        ("7", SchemaError),
+        (f"[[{-(1 << 32)}, {-1}]]", RefusedError),
+        (f"[[3, {1 << 33}]]", RefusedError),
+    ):
+        forged = comment[:-1] + f', "loads": {spans}}}'
+        for text in (forged, comment):
+            run(owned_shop.conninfo, sql.SQL("COMMENT ON DATABASE {} IS {}").format(
+                sql.Identifier(conninfo_name(owned_shop)), sql.Literal(text)))  # fmt: skip
+            if text == forged:
+                with pytest.raises(error):
+                    build_dataset(owned_shop, "100")
+        assert state(owned_shop.conninfo) == before

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from perfdata import GuardError, RefusedError, build_dataset, restore_snapshot
+from perfdata import GuardError, RefusedError, build_dataset, create_snapshot, restore_snapshot
 from perfdata.postgres.connection import open_link
 from perfdata.target.adoption import adopt_database, release_database
 from perfdata.target.guard import locate
@@ -141,8 +142,6 @@ def test_a_role_that_may_not_comment_adopts_nothing(reader: str) -> None:
 def test_a_template_is_not_adopted(shop_elsewhere: Target, databases: Any) -> None:
     run(shop_elsewhere.conninfo, "CREATE TABLE flagged (id int, is_test_data boolean)",
         "INSERT INTO flagged VALUES (1, true)")  # fmt: skip
-    from perfdata import create_snapshot
-
     settings = shop_elsewhere.settings
     create_snapshot(shop_elsewhere.conninfo, "f", settings=settings)
     restore_snapshot(shop_elsewhere.conninfo, "f", settings=settings, fresh=True)
@@ -172,6 +171,8 @@ def test_the_task_says_what_adopting_means(shop_elsewhere: Target, tmp_path: Pat
     assert adopted.startswith(f"adopted {name}\n")
     assert "  undo it with perfdata db.adopt --name " in adopted
     assert "  its rows may not be replaced yet: If its flagged rows may be replaced, " in adopted
+    done = run_script(tmp_path, "perfdata", "db.status", PERFDATA_DATABASE_URL=url)
+    assert re.search(r"^owned +yes$", done.stdout, re.MULTILINE)
     assert said() == f"nothing to do: perfdata owns {name}\n"
     assert said("--release") == f"released {name}\n"
     assert said("--release") == f"nothing to do: perfdata does not own {name}\n"

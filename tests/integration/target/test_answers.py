@@ -354,5 +354,5 @@ def test_commands_import_nothing_heavy_to_learn_that_nothing_changed(built: Shop
         (built.folder / "migrations" / "seed.sql").write_text(text)
         done = run_script(built.folder, "perfdata", "snapshot.restore", "--name", "two")
         assert "built 2 rows" in done.stdout, done.stderr
-        changed = "file migrations/seed.sql, which its migrations may have read, has changed"
+        changed = "file migrations/seed.sql, which migrations may read, was edited after they ran"
         assert (changed in done.stderr) is parked

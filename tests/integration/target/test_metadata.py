@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from perfdata import ConfigError, MigrationError, Project, Settings, Target
-from perfdata.target.migrations import create_tables
+from perfdata.target.migrations import MADE_FROM, create_tables
 from perfdata.target.stamp import preview_stamp, stamp_revision
 from tests.integration.databases import run
 
@@ -47,10 +47,12 @@ def test_tables_that_the_application_made_are_stamped(empty_url: str, unstamped:
     assert caught.value.remedy.endswith("invoke db.stamp --revision heads")
     with pytest.raises(MigrationError, match="has no revision 'first'"):
         stamp_revision(unstamped, "first")
-    with pytest.raises(MigrationError, match=r"lacks customers\.is_test_data"):
-        stamp_revision(unstamped, "heads")
+    for stamp in (stamp_revision, preview_stamp):
+        with pytest.raises(MigrationError, match=r"lacks customers\.is_test_data"):
+            stamp(unstamped, "heads")
     run(empty_url, "ALTER TABLE customers ADD is_test_data boolean")
     assert preview_stamp(unstamped, "heads").metadata
+    assert run(empty_url, MADE_FROM) == [(None,)]
     assert stamp_revision(unstamped, "heads").metadata
     create_tables(empty_url, PROJECT)
 

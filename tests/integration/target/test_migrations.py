@@ -18,7 +18,7 @@ from perfdata import (
 )
 from perfdata.target.migrations import create_tables, migrate, read_history
 from perfdata.target.stamp import preview_stamp, stamp_revision
-from tests.integration.databases import run
+from tests.integration.databases import mark_owned, run
 from tests.processes import run_script
 
 if TYPE_CHECKING:
@@ -120,6 +120,16 @@ def test_a_history_that_cannot_build_an_empty_database_is_named(
     assert said.endswith("migrations/versions/first.py, line 9)")
     assert "\n" not in said
     assert "tables_from_metadata=True) perfdata stamps the newest" in caught.value.remedy
+    run(empty_url, "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+    run(empty_url, "INSERT INTO alembic_version VALUES ('zero')")
+    write_revision(folder, "zero", None)
+    write_revision(folder, "first", "zero", f'op.execute("{AGE}")')
+    with pytest.raises(MigrationFailedError) as caught:
+        migrate(empty_url, project_in(folder))
+    assert "metadata" not in caught.value.remedy
+    mark_owned(empty_url)
+    with pytest.raises(MigrationFailedError, match=r"db\.reset makes such a database"):
+        migrate(empty_url, project_in(folder))
 
 
 def test_the_metadata_makes_its_tables_the_head_is_stamped_and_later_revisions_run(
@@ -280,6 +290,7 @@ def test_folders_without_a_revision_are_an_error_that_names_them(
             looked(project_in(folder))
         assert f"have no revision in {folder / 'migrations' / 'versions'}" in caught.value.reason
         assert "version_locations: in alembic.ini, or in env.py" in caught.value.remedy
+    assert run(empty_url, "SELECT to_regclass('alembic_version') IS NULL") == [(True,)]
 
 
 def test_an_env_py_is_not_run_to_read_what_the_configuration_names(folder: Path) -> None:

@@ -255,6 +255,34 @@ def test_a_migration_that_was_edited_after_it_ran_gives_a_new_database(shop: Sho
     assert shop.said[1].startswith("took back perfdata_at_")
 
 
+def test_a_file_that_migrations_read_counts_as_theirs(shop: Shop) -> None:
+    """Once all of them have run: before, it may be that of the one that failed."""
+    file = shop.settings.root / "migrations" / "data.sql"
+    try:
+        file.write_text("SELECT 1")
+        shop.check_out(NEWER | {"third": ("main_2", "nonsense")})
+        with pytest.raises(MigrationError, match="nonsense"):
+            shop.open()
+        file.write_text("SELECT 2")
+        shop.check_out(MAIN)
+        shop.open()
+        assert shop.parked() == []
+        file.write_text("SELECT 3")
+        shop.open()
+        assert "file data.sql, which migrations may read, was edited after they ran" in shop.said[0]
+    finally:
+        file.unlink()
+
+
+def test_a_database_that_another_tool_migrated_is_parked(shop: Shop) -> None:
+    url = shop.open()
+    hashes = """ALTER DATABASE perfdata SET perfdata.migrations = '{"0001.sql": "ab"}'"""
+    run(url, "DROP TABLE alembic_version", hashes)
+    shop.open()
+    assert "another tool than that of project shop migrated it" in shop.said[0]
+    assert columns(url)[-1] == "main"
+
+
 def test_one_that_failed_may_be_edited(shop: Shop) -> None:
     """It never ran: nothing is parked."""
     url = shop.open()
