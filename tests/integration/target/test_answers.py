@@ -350,3 +350,9 @@ def test_commands_import_nothing_heavy_to_learn_that_nothing_changed(built: Shop
     done = run_script(built.folder, "perfdata", "snapshot.verify", "--name", "two", "--current")
     assert done.returncode == 1
     assert "only in the project: file migrations/seed.sql" in done.stderr
+    for text, parked in (("SELECT 1", False), ("SELECT 2", True)):
+        (built.folder / "migrations" / "seed.sql").write_text(text)
+        done = run_script(built.folder, "perfdata", "snapshot.restore", "--name", "two")
+        assert "built 2 rows" in done.stdout, done.stderr
+        changed = "file migrations/seed.sql, which migrations may read, was edited after they ran"
+        assert (changed in done.stderr) is parked

@@ -175,7 +175,7 @@ def target_of(
     """Return a function that makes a target of a URL, for a project."""
 
     def make(url: str, project: Project) -> Target:
-        monkeypatch.setattr("perfdata.target.target.load_project", lambda _: project)
+        monkeypatch.setattr("perfdata.target.target.find_project", lambda _: project)
         return Target(settings, url, embedded=False)
 
     return make
