@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+SHOWN_ONLY = "buffers and plans are shown, not judged: "  # begins a line of ``not_captured``
+
 
 class Verdict(Enum):
     """The gate's judgement of a scenario."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +18,7 @@ from perfdata.errors import PerfdataError
 if TYPE_CHECKING:
     from perfdata.pytest_plugin.redaction import Redaction
 
-_PERF_TESTS = Path("tests", "perf")
+_PERF_TESTS = "/tests/perf/"
 _url_key = pytest.StashKey[str]()  # may have a password
 
 
@@ -28,9 +27,11 @@ def set_variables(config: pytest.Config) -> None:
 
     Raises pytest.UsageError for settings that can't be read.
     """
+    if not _runs_perf_tests(config):
+        return  # and no other session reads the settings
     try:
         settings = Settings.load(config.invocation_params.dir)
-        if not settings.environment or not _runs_perf_tests(config, settings):
+        if not settings.environment:
             return
         from perfdata.server.environment import application_variables
 
@@ -59,13 +60,12 @@ def unset_note(config: pytest.Config, settings: Settings) -> str:
     )
 
 
-def _runs_perf_tests(config: pytest.Config, settings: Settings) -> bool:
-    """Tell whether only perf tests can run: --perf-only, or no path is outside their folder."""
+def _runs_perf_tests(config: pytest.Config) -> bool:
+    """Tell whether only perf tests can run: --perf-only, or every path is in tests/perf."""
     given = config.known_args_namespace
     if given.perf_only or "PERFDATA_COMPARE" in os.environ:
         return True
-    start = config.invocation_params.dir
     places = [place.partition("::")[0] for place in given.file_or_dir]
-    folder = (settings.root / _PERF_TESTS).resolve()
-    paths = [(start / place).resolve() for place in places or config.getini("testpaths") or ["."]]
-    return all(path.is_relative_to(folder) for path in paths)
+    start = config.invocation_params.dir
+    paths = [start / place for place in places or config.getini("testpaths") or ["."]]
+    return all(_PERF_TESTS in f"{path.resolve().as_posix()}/" for path in paths)

@@ -47,17 +47,16 @@ from perfdata.templates.databases import (
     lock_target,
     unfinished_databases,
     unlock,
-    write_mark,
 )
 from perfdata.templates.marks import Kind
 from perfdata.templates.properties import read_properties
 from perfdata.templates.swap import rows_written
 from perfdata.templates.template import (
     begin_run,
-    find_template,
     make_clone,
     orphaned_clones,
     unused_templates,
+    use_template,
 )
 
 if TYPE_CHECKING:
@@ -187,7 +186,7 @@ class Clones:
         request = request_project_template(self._target, self._database, file.manifest)
         if request is None:
             return None
-        if template := self._find(request.key):
+        if template := use_template(self._database.link, request.key, Kind.PERF):
             return template, False
         self._make_room()
         try:
@@ -209,18 +208,10 @@ class Clones:
         seen = rows_written(database.link, database.oid)
         with open_link(self._target.conninfo) as link:
             request = self._examine(link, file.manifest, seen)
-        if template := self._find(request.key):
+        if template := use_template(database.link, request.key, Kind.PERF):
             return template, False
         self._make_room()
         return self._make_template(request, file), True
-
-    def _find(self, key: str) -> Database | None:
-        """Return the template of a key, marked as used now."""
-        link = self._database.link
-        template = find_template(link, key, Kind.PERF)
-        if template is not None and template.mark is not None:
-            write_mark(link, template.name, "", replace(template.mark, used=time.time()))
-        return template
 
     def _make_room(self) -> None:
         """Drop the templates that are superfluous once another one is made."""

@@ -1,7 +1,8 @@
 """Templates that a project makes: its migrations run in a new database, a snapshot is loaded.
 
 No row and no definition comes from the target, so whatever somebody did there does not matter.
-Rows that migrations insert stay, except in tables that the snapshot has whole.
+Rows that migrations insert stay, except in tables that the snapshot has whole. The migrated
+database becomes a template too, from which those of other snapshots are cloned.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from perfdata.load.plan import Existing
 from perfdata.load.private import load_private, open_private
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.link import run_checks
+from perfdata.progress import Event
 from perfdata.snapshot.checks.staleness import compare_migrations
 from perfdata.snapshot.options import RestoreOptions
 from perfdata.snapshot.prepare import plan_restore
@@ -36,7 +38,8 @@ from perfdata.templates.new_database import (
     empty_bytes,
     read_blueprint,
 )
-from perfdata.templates.template import log_bytes, open_work, seal_template
+from perfdata.templates.properties import apply_settings
+from perfdata.templates.template import clone, log_bytes, open_work, seal_template, use_template
 
 if TYPE_CHECKING:
     from perfdata.load.plan import Plan
@@ -55,10 +58,14 @@ _SERVER = "SELECT current_user, current_setting('server_version_num')"
 
 @dataclass(frozen=True)
 class ProjectRequest:
-    """The template that a project makes for a target; ``key`` finds it again."""
+    """The template that a project makes for a target.
+
+    ``key`` finds it again, ``migrated_key`` the one that has only what the migrations made.
+    """
 
     project: Project
     blueprint: Blueprint
+    migrated_key: str
     key: str
 
 
@@ -78,17 +85,21 @@ def request_project_template(
     if any((differences.only_snapshot, differences.newer, differences.changed)):
         return None
     blueprint = read_blueprint(database)
-    facts = {
-        "version": _VERSION,
-        "snapshot": manifest_facts(manifest),
-        "migrations": [(each.revision, each.sha256) for each in history.migrations],
-        "tables": tables_digest(project) if project.tables_from_metadata else None,
-        "target": database.name,
-        "server": database.link.rows(_SERVER),
-        "database": blueprint,
-    }
+    migrated_key = _key(
+        _VERSION,
+        [(migration.revision, migration.sha256) for migration in history.migrations],
+        tables_digest(project) if project.tables_from_metadata else None,
+        database.name,
+        database.link.rows(_SERVER),
+        blueprint,
+    )
+    key = _key(migrated_key, manifest_facts(manifest))
+    return ProjectRequest(project, blueprint, migrated_key, key)
+
+
+def _key(*facts: object) -> str:
     text = json.dumps(facts, sort_keys=True, default=str)
-    return ProjectRequest(project, blueprint, hashlib.sha256(text.encode()).hexdigest())
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def make_project_template(
@@ -98,21 +109,22 @@ def make_project_template(
     file: SnapshotFile,
     report: Report,
 ) -> Database:
-    """Run the project's migrations in a new database, load a snapshot into it and seal it.
+    """Load a snapshot into a clone of the migrated database, and seal it.
 
-    After an error the database is dropped. Raises RefusedError if the disk lacks space, and what
+    After an error the clone is dropped. Raises RefusedError if the disk lacks space, and what
     make_tables and restore_snapshot raise.
     """
     manifest = file.manifest
     _check_space(database, manifest)
-    work = create_database(database, request.blueprint)
+    migrated = use_template(database.link, request.migrated_key, Kind.PERF)
+    work = clone(database, migrated or _migrate(target, database, request, report))
     # After an error the database is dropped first, which ends the executor's work in it.
     with ThreadPoolExecutor(1) as executor:
         checked = executor.submit(check_unchanged, file)
         try:
+            apply_settings(database.link, work.name, request.blueprint.settings)
             open_work(database.link, work)
             conninfo = make_conninfo(target.conninfo, dbname=work.name)
-            make_tables(conninfo, request.project, report)
             checked.result()
             with open_link(conninfo) as link:
                 plan, search_path = _plan(link, target, manifest), link.session_path()
@@ -124,6 +136,23 @@ def make_project_template(
         except BaseException:
             drop_database(database.link, work, force=True)
             raise
+
+
+def _migrate(
+    target: Target, database: TargetDatabase, request: ProjectRequest, report: Report
+) -> Database:
+    """Make the project's tables in a new database, and seal it."""
+    name = request.project.name
+    report(Event(f"making the tables of project {name} in a new database, for perf tests"))
+    work = create_database(database, request.blueprint)
+    try:
+        open_work(database.link, work)
+        conninfo = make_conninfo(target.conninfo, dbname=work.name)
+        make_tables(conninfo, request.project)
+        return seal_template(database, work, request.migrated_key, "", Kind.PERF)
+    except BaseException:
+        drop_database(database.link, work, force=True)
+        raise
 
 
 def _plan(link: Link, target: Target, manifest: Manifest) -> Plan:

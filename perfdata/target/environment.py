@@ -84,12 +84,13 @@ class Environment:
         except RefusedError as error:
             if sets_locations and self._locations() == self._configured:
                 raise MigrationError(
-                    f"the env.py of project {self.job.project} connects to a database before it "
-                    f"sets {_LOCATIONS}, so the folders of the revisions are unknown without one",
+                    f"the env.py of project {self.job.project} sets no {_LOCATIONS} before it "
+                    "connects to a database, so the folders of the revisions are unknown without "
+                    "one",
                     remedy="Set them at its beginning",
                 ) from error
         except ProjectCodeError:
-            if self._locations() == self._configured:
+            if sets_locations and self._locations() == self._configured:
                 raise
         self._use_locations()
 
@@ -98,7 +99,7 @@ class Environment:
 
         # Alembic reads no more of it than the dialect.
         self.config.set_main_option("sqlalchemy.url", "postgresql+psycopg://")
-        logging.disable(logging.INFO)  # it would tell of SQL that nobody sees
+        logging.disable(logging.INFO)  # env.py's logging would report offline SQL
         with EnvironmentContext(
             self.config,
             self.directory,
@@ -168,9 +169,13 @@ def _connected(config: Config, conninfo: str) -> Iterator[None]:
 
 def read_scripts(job: Job, _report: Report) -> dict[str, Any]:
     """Read and hash a project's migrations (see read_revisions)."""
+    return _read(job)[1]
+
+
+def _read(job: Job) -> tuple[Environment, dict[str, Any]]:
     environment = Environment(job)
     environment.locate()
-    return read_revisions(job, environment.directory)
+    return environment, read_revisions(job, environment.directory)
 
 
 def upgrade(job: Job, report: Report) -> dict[str, Any]:
@@ -179,20 +184,18 @@ def upgrade(job: Job, report: Report) -> dict[str, Any]:
     With ``job.metadata``, a database without a revision gets the tables of the metadata instead,
     and is stamped with the heads.
     """
-    environment = Environment(job)
+    environment, answer = _read(job)
     with open_link(job.conninfo) as link:
         heads, owned = database_heads(link), find_owned(link) is not None
         tables = () if heads else tuple(read_catalog(link).by_key)
     if job.metadata and not heads:
-        environment.locate()
-        answer = read_revisions(job, environment.directory)
         create_all(job, report)
         environment.stamp(("heads",))
         return answer
     steps = Steps(job, environment.directory, report, heads=heads, tables=tables, owned=owned)
     with steps:
         environment.run(steps.upgrade, job.revisions or ("heads",))
-    return read_revisions(job, environment.directory)
+    return answer
 
 
 def stamp(job: Job, _report: Report) -> dict[str, Any]:
@@ -200,11 +203,9 @@ def stamp(job: Job, _report: Report) -> dict[str, Any]:
 
     Returns what read_scripts does, and as ``revisions`` the full names of the revisions.
     """
-    environment = Environment(job)
-    environment.locate()
+    environment, answer = _read(job)
     revisions = tuple(job.revisions)
     found = environment.directory.get_revisions(revisions)
     if not job.dry:
         environment.stamp(revisions)
-    answer = read_revisions(job, environment.directory)
     return answer | {"revisions": sorted({script.revision for script in found if script})}

@@ -96,12 +96,13 @@ def _job(target: Target, project: Project, revision: str, *, dry: bool = False) 
             f"has no revision {revision!r}",
             remedy=f"Use {HEADS}, which stands for the present metadata",
         )
+    parts = tuple(part.strip() for part in revision.split(",") if part.strip())
     return Job.of(
         "record_tables" if project.has_only_metadata else "stamp",
         project,
         explicit_conninfo(target.conninfo) if target.conninfo else None,
         migrations=None if project.migrations is None else str(project.migrations),
         metadata=project.metadata if project.has_only_metadata else None,
-        revisions=tuple(part.strip() for part in revision.split(",") if part.strip()),
+        revisions=parts or (revision,),
         dry=dry,
     )

@@ -68,6 +68,14 @@ def find_template(link: Link, key: str, kind: Kind = Kind.TEMPLATE) -> Database 
     return None
 
 
+def use_template(link: Link, key: str, kind: Kind) -> Database | None:
+    """Find a template like find_template, and mark it as used now."""
+    template = find_template(link, key, kind)
+    if template is not None and template.mark is not None:
+        write_mark(link, template.name, "", replace(template.mark, used=time.time()))
+    return template
+
+
 def clone(
     target: TargetDatabase, source: Database, *, checkpoint_is_cheap: bool = False
 ) -> Database:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfdata.errors import ConfigError
-from perfdata.perf.model import Finding, FindingKind
+from perfdata.perf.model import SHOWN_ONLY, Finding, FindingKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -98,6 +98,11 @@ def unjudged_block() -> Finding:
     )
 
 
+def join_reasons(not_captured: Iterable[str]) -> str:
+    """Join the lines on what could not be captured to a reason for a finding."""
+    return "; ".join(line.removeprefix(SHOWN_ONLY) for line in not_captured)
+
+
 def unjudged_finding(budget: str, why: str) -> Finding:
     """Return the finding that a budget cannot be judged."""
     message = f"{budget} could not be judged: {why}"
@@ -106,7 +111,7 @@ def unjudged_finding(budget: str, why: str) -> Finding:
 
 def _not_judged(name: str, points: Sequence[Point], not_captured: Sequence[str]) -> Finding:
     where = " and ".join(point.dataset for point in points if name not in point.counters)
-    why = "; ".join(not_captured) or "plans could not be captured there"
+    why = join_reasons(not_captured) or "plans could not be captured there"
     return unjudged_finding(f"max_growth of {name}", f"not counted on {where} ({why})")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from perfdata.perf.gate.baselines import AcceptedPlan
 from perfdata.perf.gate.excerpts import shorten
+from perfdata.perf.gate.growth import join_reasons
 from perfdata.perf.model import Finding, FindingKind, PlanSource
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def _not_compared(result: ScenarioResult, baseline: Baseline) -> Iterator[Findin
         return
     kind = FindingKind.NOT_JUDGED
     if no_plans:
-        why = "; ".join(result.not_captured) or "they could not be captured"
+        why = join_reasons(result.not_captured) or "they could not be captured"
     elif baseline.plan_source is PlanSource.NONE:
         kind = FindingKind.NOT_COMPARED
         why = "it has none; accept this run, which has them"

@@ -14,6 +14,7 @@ from perfdata.perf.gate.excerpts import shorten
 from perfdata.perf.gate.growth import (
     exponents,
     growth_findings,
+    join_reasons,
     unjudged_block,
     unjudged_finding,
 )
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from perfdata.perf.model import ScenarioResult, Source, StatementCount
 
 _NO_MEMORY = (
-    "Python's memory was not measured, which takes another run: a block runs once, as does what "
-    "writes without a clone; and no other tracemalloc may be active"
+    "Python's memory was not measured, as that takes another run (a block runs once, and so does "
+    "what writes without a clone) and tracemalloc for itself"
 )
 _INSERT = re.compile(r"\s*INSERT\b", re.IGNORECASE)
 _WARNED_TEXT = 100  # characters of a statement in a warning, which should fit on a line
@@ -170,7 +171,7 @@ def _not_judged(result: ScenarioResult) -> Iterator[Finding]:
         if is_so and getattr(result.budgets, name) is not None and name not in exceeded
     ]
     if names:
-        why = "; ".join(result.not_captured) or "plans could not be captured"
+        why = join_reasons(result.not_captured) or "plans could not be captured"
         yield unjudged_finding(" and ".join(names), why)
     if result.budgets.max_memory_mb is not None and result.memory_bytes is None:
         yield unjudged_finding("max_memory_mb", _NO_MEMORY)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from perfdata.errors import ConfigError
-from perfdata.perf.model import Budgets, ScenarioResult, TimeStats
+from perfdata.perf.model import SHOWN_ONLY, Budgets, ScenarioResult, TimeStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -111,7 +111,7 @@ class Recorder:
     def result(self, scenario: str, capture: Capture) -> ScenarioResult:
         """Return the result of a capture, not yet judged."""
         no_layout = self._database.no_clones or capture.partial
-        no_clone = f"buffers and plans are shown, not judged: {no_layout}"
+        no_clone = f"{SHOWN_ONLY}{no_layout}"
         return ScenarioResult(
             scenario=scenario,
             test=self._options.test,

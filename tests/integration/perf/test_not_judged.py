@@ -31,7 +31,7 @@ def test_two_connections(perf):
 def test_one_connection(perf):
     perf(lambda session: session.execute(text("SELECT count(*) FROM offices")))
 """
-WHY = "two_connections on 10_offices: max_buffers could not be judged: buffers and plans are shown"
+WHY = "two_connections on 10_offices: max_buffers could not be judged: several connections"
 
 
 def test_a_budget_that_could_not_be_judged_is_said_and_fails_a_strict_run(inner: Pytest) -> None:

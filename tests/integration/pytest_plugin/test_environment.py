@@ -99,12 +99,15 @@ def test_settings_that_cannot_be_read_end_a_session_of_perf_tests(shop: EnvShop)
     before = pyproject.read_text()
     pyproject.write_text(before.replace("{url}", "{uri}"))
     done = shop.pytest("tests/perf")
+    (shop.folder / "tests" / "test_plain.py").write_text("def test_plain(): pass\n")
+    plain = shop.pytest("tests/test_plain.py")
     pyproject.write_text(before)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "environment.DATABASE_URL has an unknown placeholder {uri}; there are {url}" in (
         done.stdout
     )
     assert "Traceback" not in done.stdout
+    assert "1 passed" in plain.stdout
 
 
 def _password(shop: EnvShop) -> str:

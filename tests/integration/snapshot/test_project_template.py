@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from perfdata import Settings, Target, build_dataset
+from perfdata import Settings, Target, build_dataset, create_snapshot
 from perfdata.postgres.drivers import PsycopgLink
 from perfdata.snapshot.perf_clones import Clones
 from perfdata.target.target import make_tables
@@ -63,12 +63,13 @@ TABLES = (
     " boss_id int REFERENCES users, is_test_data bool NOT NULL DEFAULT false)",
     "CREATE TABLE options (user_id int REFERENCES users, value text)",
 )
-# Rows of a table without the flag, one without the flag in a table with it, and a reference to it.
+# Rows of a table without the flag; one without the flag in a table with it, and a reference to it.
 KINDS = "INSERT INTO kinds VALUES (1, 'one'), (2, 'two')"
 ADMIN = (
     "INSERT INTO users VALUES (1, 1, NULL, false), (2, 1, NULL, true)",
     "INSERT INTO options VALUES (1, 'of the admin')",
 )
+MADE = "making the tables of project shop in a new database, for perf tests"
 
 
 @dataclass
@@ -95,10 +96,12 @@ class Shop:
         assert self.target.project is not None
         make_tables(self.url, self.target.project)
 
-    def clone(self, *queries: str) -> tuple[bool, list[list[tuple[object, ...]]]]:
+    def clone(
+        self, *queries: str, name: str = "hundred"
+    ) -> tuple[bool, list[list[tuple[object, ...]]]]:
         """Make a clone; return whether its template is new, and the answers to the queries."""
         with Clones(self.target, {}, self._report) as clones:
-            prepared = clones.template("hundred")
+            prepared = clones.template(name)
             url = clones.make(prepared.template)
             return prepared.rows is not None, [run(url, query) for query in queries]
 
@@ -165,6 +168,9 @@ def test_the_template_is_found_again_until_the_migrations_change(shop: Shop) -> 
     assert shop.clone()[0]
     run(shop.url, "INSERT INTO kinds VALUES (3, 'by hand')", "CREATE TABLE by_hand (id int)")
     assert not shop.clone()[0]
+    create_snapshot(shop.url, "copy", settings=shop.target.settings)
+    assert shop.clone(name="copy")[0]
+    assert shop.said == [MADE], "of another snapshot only the rows are loaded"
     shop.revise("second", "ALTER TABLE users ADD email text", parent="first")
     shop.migrate()
     assert shop.clone("SELECT count(email) FROM users") == (True, [[(0,)]])
@@ -188,7 +194,7 @@ def test_migrations_run_with_the_settings_and_the_locale_of_the_target(
         " WHERE datname = current_database()"
     )
     new, (users, found) = shop.clone("SELECT count(*) FROM app.users", locale)
-    assert (new, users, shop.said) == (True, [(101,)], ["migrating to first"])
+    assert (new, users, shop.said) == (True, [(101,)], [MADE])
     assert found == run(shop.url, locale)
     assert found[0][0] == "c"
 

@@ -290,6 +290,7 @@ def test_folders_without_a_revision_are_an_error_that_names_them(
             looked(project_in(folder))
         assert f"have no revision in {folder / 'migrations' / 'versions'}" in caught.value.reason
         assert "version_locations: in alembic.ini, or in env.py" in caught.value.remedy
+    assert run(empty_url, "SELECT to_regclass('alembic_version') IS NULL") == [(True,)]
 
 
 def test_an_env_py_is_not_run_to_read_what_the_configuration_names(folder: Path) -> None:

@@ -82,6 +82,8 @@ def test_an_exception_in_a_dataset_is_one_line_wherever_it_is_raised(shop: Path)
     (line,) = [line for line in done.stderr.splitlines() if "error" in line.lower()]
     assert line == (
         "error: dataset some failed: KeyError: 'SHOP_ROWS' (shop_rows.py, line 7). "
+        "Set SHOP_ROWS in [tool.perfdata] of pyproject.toml: "
+        'environment = {SHOP_ROWS = "a value"}. '
         "PERFDATA_TRACEBACK=1 shows the traceback"
     )
     told = run_script(shop, "perfdata", *build, PERFDATA_TRACEBACK="1")
@@ -110,7 +112,8 @@ def test_a_project_or_its_metadata_that_cannot_be_imported_is_one_line(shop: Pat
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
         "error: the metadata of project shop failed: KeyError: 'SHOP_URL' "
-        "(shop_tables.py, line 2). PERFDATA_TRACEBACK=1 shows the traceback"
+        "(shop_tables.py, line 2). Set SHOP_URL in [tool.perfdata] of pyproject.toml: "
+        'environment = {SHOP_URL = "a value"}. PERFDATA_TRACEBACK=1 shows the traceback'
     )
     told = run_script(shop, "perfdata", *restore, PERFDATA_TRACEBACK="1")
     assert 'os.environ["SHOP_URL"]' in told.stderr
@@ -145,7 +148,7 @@ def test_the_library_raises_it_with_its_cause(
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert "in explode" in caught.value.traceback
     project = Project(name="shop", datasets=(some,))
-    monkeypatch.setattr("perfdata.target.target.load_project", lambda _: project)
+    monkeypatch.setattr("perfdata.snapshot.build.load_project", lambda _: project)
     with pytest.raises(ProjectCodeError, match=r"\(tests/integration/target/test_project_code\.py"):
         build_dataset(target, "some", snapshot=False)
     monkeypatch.syspath_prepend(tmp_path)
@@ -177,7 +180,7 @@ def test_a_function_that_cannot_be_called_is_the_projects_error_too(
     ):
         some = Dataset(name="some", generate=generate, as_of=date(2026, 1, 1))  # type: ignore[arg-type]
         project = Project(name="shop", datasets=(some,))
-        monkeypatch.setattr("perfdata.target.target.load_project", lambda _, made=project: made)
+        monkeypatch.setattr("perfdata.snapshot.build.load_project", lambda _, made=project: made)
         with pytest.raises(ProjectCodeError, match=reason):
             build_dataset(target, "some", snapshot=False)
 

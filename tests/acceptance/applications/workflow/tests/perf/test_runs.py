@@ -13,15 +13,9 @@ def perf_async_driver():
 
 @pytest.mark.perf(max_queries=1)
 def test_failed_runs(perf):
-    async def scenario(session):
-        return await failed_runs(session)
-
-    assert len(perf(scenario)) == 20
+    assert len(perf(failed_runs)) == 20
 
 
 @pytest.mark.perf(max_queries=1)
 def test_latest_run(perf):
-    async def scenario(session):
-        return await latest_run(session, "flow 0007")
-
-    assert perf(scenario) in {"done", "failed"}
+    assert perf(latest_run, "flow 0007") in {"done", "failed"}
