@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from perfdata.target.origin import Origin
     from perfdata.target.switch import Switch
 
-_DATABASE = "SELECT oid FROM pg_database WHERE datname = %s"
+_DATABASE = """
+SELECT oid, shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s"""
 
 
 @dataclass(frozen=True)
@@ -220,11 +221,12 @@ def _migrate_lock(settings: Settings) -> FileLock:
 
 def _create_database(server: EmbeddedServer) -> None:
     with open_link(server.conninfo("postgres")) as link:
-        if not link.rows(_DATABASE, (DATABASE,)):
+        found = link.rows(_DATABASE, (DATABASE,))
+        if not found:
             link.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+        if not found or found[0][1] is None:  # the process that created it was killed
             mark_made(link, DATABASE)
-        else:
-            complete_marks(link)
+        complete_marks(link)
 
 
 def _is_behind(target: Target) -> bool:

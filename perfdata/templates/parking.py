@@ -65,6 +65,17 @@ def _refuse_sessions(link: Link, databases: list[Database]) -> None:
             )
 
 
+def parked_databases(found: list[Database], target: str) -> list[Database]:
+    """Return the removable parked databases of a target."""
+    return [
+        database
+        for database in found
+        if database.removable
+        and (mark := database.mark) is not None
+        and (mark.kind, mark.target) == (Kind.PARKED, target)
+    ]
+
+
 def free_name(link: Link, target: str, state: str) -> str:
     """Return the name that a database gets if it is parked now."""
     taken = {name for (name,) in link.rows("SELECT datname::text FROM pg_database")}

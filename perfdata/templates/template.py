@@ -203,13 +203,6 @@ def replaced_databases(found: list[Database], target: str) -> list[Database]:
     return [database for _, database in marked]
 
 
-def parked_databases(found: list[Database], target: str) -> list[Database]:
-    """Return the parked databases of a target, the last used first."""
-    marked = _marked(found, target, Kind.PARKED)
-    marked.sort(key=lambda pair: (-pair[0].used, pair[1].name))
-    return [database for _, database in marked]
-
-
 def _marked(found: list[Database], target: str, kind: Kind) -> list[tuple[Mark, Database]]:
     """Return the removable databases of a kind for a target, with their marks."""
     return [

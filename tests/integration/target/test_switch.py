@@ -376,14 +376,20 @@ def create(server):
         os._exit(9)
 
 
+def mark(link, name):
+    os._exit(9)
+
+
 parking._rename = rename
+if where == "created":
+    perfdata.target.target.mark_made = mark
 made = perfdata.target.target._create_database
 perfdata.target.target._create_database = lambda server: (create(server), made(server))
 open_target(Settings.load(Path(root), {}))
 """
 
 
-@pytest.mark.parametrize("where", ["inside", "after"])
+@pytest.mark.parametrize("where", ["inside", "after", "created"])
 def test_a_process_that_is_killed_leaves_either_state(shop: Shop, where: str) -> None:
     url = shop.open()
     run(url, "INSERT INTO customers VALUES (7, false, 'mine')")
@@ -391,11 +397,14 @@ def test_a_process_that_is_killed_leaves_either_state(shop: Shop, where: str) ->
     arguments = [sys.executable, "-c", KILLED, where, str(shop.settings.root)]
     done = subprocess.run(arguments, env=environment(), check=False)
     assert done.returncode == 9
-    assert ("perfdata" in shop.databases()) is (where == "inside")
+    assert shop.databases().get("perfdata", "none") == {
+        "inside": Kind.MADE, "after": "none", "created": None
+    }[where]  # fmt: skip
     shop.open()
     (parked,) = shop.parked()
     assert columns(url)[-1] == "feature"
     assert run(make_conninfo(url, dbname=parked), "SELECT id FROM customers") == [(7,)]
+    assert shop.databases()["perfdata"] is Kind.MADE
 
 
 def test_two_commands_at_once_switch_once(shop: Shop) -> None:
