@@ -184,7 +184,7 @@ def _read(
     if not options.all_rows:
         selection = Selection(flag, options.whole_tables(settings, catalog))
     tables = selection.tables(catalog)
-    if not tables:
+    if not tables and not (options.dataset or options.older):  # a dataset may yield nothing yet
         raise SchemaError(
             f"the database has no table{'' if options.all_rows else f' with a column {flag}'}"
         )
