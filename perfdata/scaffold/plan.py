@@ -73,7 +73,7 @@ def plan_init(folder: Path) -> InitPlan:
     found = tuple(repository.described())
     if repository.project not in {None, PROJECT}:
         file = PlannedFile(_PYPROJECT, f"[tool.perfdata] project = {repository.project}")
-        return InitPlan(repository.root, found, (file,), (), ("perfdata dataset.list",))
+        return InitPlan(repository.root, found, (file,), (), (f"{texts.PROGRAM} dataset.list",))
     return InitPlan(
         repository.root,
         found,
@@ -101,8 +101,8 @@ def _dataset(repository: Repository) -> str:
 def _commands(repository: Repository) -> tuple[str, ...]:
     name = _dataset(repository)
     return (
-        f"perfdata dataset.build --name {name}",
-        f"perfdata snapshot.restore --name {name}",
+        f"{texts.PROGRAM} dataset.build --name {name}",
+        f"{texts.PROGRAM} snapshot.restore --name {name}",
         "pytest tests/perf",
     )
 

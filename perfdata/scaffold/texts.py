@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from perfdata.scaffold.repository import Repository
 
 EMPTY_DATASET = "first"
+# Not invoke: a tasks.py that is there does not have perfdata's tasks yet.
+PROGRAM = "perfdata"
 _PROJECT = '''\
 """The datasets of this application, for perfdata."""
 
@@ -124,7 +126,7 @@ jobs:
         run: python -m pip install INSTALL
       - name: Make the snapshot's key
         id: snapshot
-        run: echo "key=$(perfdata snapshot.key --name DATASET)" >> "$GITHUB_OUTPUT"
+        run: echo "key=$(PROGRAM snapshot.key --name DATASET)" >> "$GITHUB_OUTPUT"
       - name: Keep the snapshot
         uses: actions/cache@27d5ce7f107fe9357f9df03efb73ab90386fccae # v5.0.5
         with:
@@ -218,7 +220,8 @@ def workflow(repository: Repository, dataset: str) -> str:
         install = "-r requirements.txt perfdata"
     elif {"project", "build-system"} & set(repository.pyproject):
         install = "-e . perfdata"
-    return _WORKFLOW.replace("INSTALL", install).replace("DATASET", dataset)
+    text = _WORKFLOW.replace("INSTALL", install).replace("DATASET", dataset)
+    return text.replace("PROGRAM", PROGRAM)
 
 
 def settings_table(project: str, variables: Mapping[str, str]) -> str:

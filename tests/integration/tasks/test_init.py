@@ -114,15 +114,16 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    ("files", "name", "written"),
+    ("files", "name", "rows", "written"),
     [
-        (MIGRATED, "1000_customers", ["perf_project.py"]),
-        (FROM_METADATA, "1000_user", ["perf_project.py", "perf_tables.py"]),
+        (MIGRATED, "1000_customers", "1,000 rows", ["perf_project.py"]),
+        (FROM_METADATA, "1000_user", "1,000 rows", ["perf_project.py", "perf_tables.py"]),
+        ({}, "first", "0 rows", ["perf_project.py"]),
     ],
-    ids=["migrated", "from metadata"],
+    ids=["migrated", "from metadata", "nothing found"],
 )
 def test_what_is_written_runs(
-    folder: Path, files: dict[str, str], name: str, written: list[str]
+    folder: Path, files: dict[str, str], name: str, rows: str, written: list[str]
 ) -> None:
     for path, text in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +142,7 @@ def test_what_is_written_runs(
     ]
     for command in commands[:2]:
         result = run_script(folder, *command.split())
-        assert "1,000 rows" in result.stdout, result.stderr
+        assert rows in result.stdout, result.stderr
     tested = subprocess.run(
         [sys.executable, "-m", "pytest", *FAST, "tests/perf"],
         cwd=folder, env=environment(), capture_output=True, text=True, check=False,
