@@ -71,7 +71,7 @@ def prepare(link: Link, manifest: Manifest, settings: Settings, options: Restore
             selection,
             owned.provenance,
             required=[requirement.table for requirement in manifest.requires],
-            roles=None if options.as_superuser else roles.rows,
+            as_superuser=options.as_superuser,
         )
     plan = Plan(
         catalog,
