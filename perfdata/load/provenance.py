@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from perfdata.postgres.catalog import Table
     from perfdata.postgres.link import Link
 
+# How many loads and migrations a mark names. The rows of earlier ones count as somebody else's.
+_KEPT = 20
 # One above the last transaction that has ended.
 UPCOMING = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint"
 # A row's xmin is the transaction's number modulo 2^32.
@@ -57,6 +59,11 @@ class Provenance:
     def written(self) -> sql.Composable:
         """Make the condition for rows that a load or a migration wrote and nobody has changed."""
         return _written([*self.loads, *self.migrations])
+
+
+def latest(spans: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Return the last spans, each once, as many as a mark names."""
+    return list(dict.fromkeys(map(tuple, reversed(spans))))[:_KEPT][::-1]
 
 
 def _identified(spans: Sequence[Sequence[int]], upcoming: int) -> list[Sequence[int]]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from perfdata.load.provenance import Provenance
+from perfdata.load.provenance import Provenance, latest
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.sessions import remaining_sessions
 from perfdata.templates.databases import write_mark
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from perfdata.postgres.link import Link
-
-# How many loads and migrations a mark names. The rows of earlier ones count as somebody else's.
-_KEPT = 20
 
 # Only who may act as the owner may comment on a database.
 _CURRENT = """
@@ -72,7 +69,7 @@ def record_load(
     before = own.provenance
     mark = replace(
         own.mark,
-        loads=[*before.loads, *loads][-_KEPT:],
+        loads=latest([*before.loads, *loads]),
         migrations=before.migrations,
         filled=sorted({*filled, *(before.filled if added else ())}),
     )
@@ -93,8 +90,8 @@ def recorded_migration(conninfo: str) -> Iterator[None]:
         return
     with open_link(conninfo) as link:
         if own := find_owned(link):
-            spans = (*own.provenance.migrations, (first + 1, last - 1))
-            write_mark(link, own.name, own.text, replace(own.mark, migrations=spans[-_KEPT:]))
+            spans = latest([*own.provenance.migrations, (first + 1, last - 1)])
+            write_mark(link, own.name, own.text, replace(own.mark, migrations=spans))
 
 
 def _undisturbed(conninfo: str) -> int | None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from perfdata.load.provenance import Provenance, _with_epoch
+from perfdata.load.provenance import Provenance, _with_epoch, latest
 
 EPOCH = 1 << 32
 
@@ -32,3 +32,8 @@ def test_transactions_that_can_be_taken_for_later_ones_are_left_out() -> None:
     later = provenance.current(EPOCH + 10)
     assert later == Provenance([(EPOCH + 3, EPOCH + 4)], [(EPOCH + 3, EPOCH + 4)], ["item"])
     assert provenance.current(3 * EPOCH).loads == []
+
+
+def test_a_mark_names_the_last_transactions_each_once() -> None:
+    spans = [[n, n] for n in range(30)]
+    assert latest([*spans, [28, 28]]) == [(n, n) for n in (*range(10, 28), 29, 28)]
