@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from perfdata.postgres.catalog import Table
     from perfdata.postgres.link import Link
 
+# How many loads and migrations a mark names. The rows of earlier ones count as somebody else's.
+_KEPT = 20
+# One above the last transaction that has ended.
 UPCOMING = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint"
 # A row's xmin is the transaction's number modulo 2^32.
 _EPOCH = 1 << 32
@@ -58,6 +61,11 @@ class Provenance:
         return _written([*self.loads, *self.migrations])
 
 
+def latest(spans: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Return the last spans, each once, as many as a mark names."""
+    return list(dict.fromkeys(map(tuple, reversed(spans))))[:_KEPT][::-1]
+
+
 def _identified(spans: Sequence[Sequence[int]], upcoming: int) -> list[Sequence[int]]:
     return [
         (first, last)
@@ -88,5 +96,9 @@ def loading_transactions(link: Link, tables: Collection[Table]) -> list[int]:
         return []
     queries = [sql.SQL("SELECT xmin::text::bigint FROM {} LIMIT 1").format(t.only) for t in tables]
     (((upcoming,),), *answers) = link.together([UPCOMING, *queries])
-    # A row has the number without its epoch.
-    return sorted({upcoming - (upcoming - xmin) % _EPOCH for rows in answers for (xmin,) in rows})
+    return sorted({_with_epoch(xmin, upcoming) for rows in answers for (xmin,) in rows})
+
+
+def _with_epoch(xmin: int, upcoming: int) -> int:
+    """Return the number of a recent transaction; its own is above ``upcoming`` while it runs."""
+    return upcoming + (xmin - upcoming + _LIFETIME) % _EPOCH - _LIFETIME

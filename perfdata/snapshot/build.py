@@ -206,7 +206,9 @@ def _planned(
     with variables.applied(), rows.storing(catalog, target.settings) as stored:
         selection = rows.selection.with_unflagged(catalog, stored.counts or ())
         if owned:
-            selection = own_selection(link, catalog, selection, owned.provenance)
+            selection = own_selection(
+                link, catalog, selection, owned.provenance, as_superuser=options.as_superuser
+            )
         tables = selection.tables(catalog)
         yield (
             replace(plan, tables=tables, selection=selection, counts=stored.counts),

@@ -88,7 +88,7 @@ def plan_restore(
             selection,
             owned.provenance,
             required=[requirement.table for requirement in manifest.requires],
-            roles=None if options.as_superuser else roles.rows,
+            as_superuser=options.as_superuser,
         )
     plan = Plan(
         catalog,

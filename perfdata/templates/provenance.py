@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg import sql
 
-from perfdata.load.provenance import UPCOMING, Provenance
+from perfdata.load.provenance import UPCOMING, Provenance, latest
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.reflection import VERSION_TABLE
 from perfdata.postgres.sessions import remaining_sessions
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from perfdata.postgres.link import Link
-
-# How many loads and migrations a mark names. The rows of earlier ones count as somebody else's.
-_KEPT = 20
 
 # Only who may act as the owner may comment on a database.
 _CURRENT = """
@@ -43,7 +40,7 @@ class OwnedDatabase(NamedTuple):
     """A database that perfdata owns.
 
     ``text`` is its comment above the mark, ``recordable`` whether this role may write the mark, and
-    ``upcoming`` the number of the next transaction.
+    ``upcoming`` the number one above the last transaction that has ended.
     """
 
     name: str
@@ -83,7 +80,7 @@ def record_load(
     before = own.provenance
     mark = replace(
         own.mark,
-        loads=[*before.loads, *loads][-_KEPT:],
+        loads=latest([*before.loads, *loads]),
         migrations=before.migrations,
         filled=sorted({*filled, *(before.filled if added else ())}),
     )
@@ -122,21 +119,24 @@ def recorded_migration(conninfo: str) -> Iterator[None]:
     Not recorded if perfdata does not own the database, or if others are connected to it: their rows
     could not be told from the migration's.
     """
-    before = _undisturbed(conninfo)
+    first = _undisturbed(conninfo)
     yield
-    if before is None or (after := _undisturbed(conninfo)) is None:
+    last = _undisturbed(conninfo)
+    if first is None or last is None or last - first == 1:
         return
     with open_link(conninfo) as link:
-        if (own := find_owned(link)) is None or after.upcoming == before.upcoming:
-            return
-        spans = (*own.provenance.migrations, (before.upcoming, after.upcoming - 1))
-        write_mark(link, own.name, own.text, replace(own.mark, migrations=spans[-_KEPT:]))
+        if own := find_owned(link):
+            spans = latest([*own.provenance.migrations, (first + 1, last - 1)])
+            write_mark(link, own.name, own.text, replace(own.mark, migrations=spans))
 
 
-def _undisturbed(conninfo: str) -> OwnedDatabase | None:
-    """Return an owned database to which nobody else is connected, otherwise None."""
+def _undisturbed(conninfo: str) -> int | None:
+    """Return a new transaction's number in an owned database that nobody else is connected to.
+
+    Otherwise None. Transactions that began before have lower numbers, prepared ones included.
+    """
     with open_link(conninfo) as link:
         own = find_owned(link)
         if own is None or not own.recordable or remaining_sessions(link, own.mark.oid):
             return None
-        return own
+        return int(link.value("SELECT pg_catalog.pg_current_xact_id()::text::bigint"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.errors import GuardError, PerfdataError, ServerRefusedError
+from perfdata.load.provenance import latest
 from perfdata.postgres.link import IDENTIFIER_GRANT
 from perfdata.postgres.sessions import without_sessions
 from perfdata.templates.databases import (
@@ -149,7 +150,8 @@ def swap(
         if template.mark is not None:
             own = replace(own, loads=template.mark.loads, filled=template.mark.filled)
         if made and mark is not None:  # the template has all rows of the other tables
-            own = replace(own, loads=[*mark.loads, *own.loads], migrations=mark.migrations)
+            loads = latest([*mark.loads, *own.loads])
+            own = replace(own, loads=loads, migrations=mark.migrations)
         write_mark(link, target.name, text, own)
         replaced = Mark(
             Kind.BEFORE, target.oid, target.name, used=now, first=first, lost=lost, changed=changed

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from perfdata.errors import RefusedError
 from perfdata.load.selection import Selection, whole_tables
-from perfdata.postgres.user_code import refuse_user_code
+from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.templates.provenance import find_owned, record_load
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from perfdata.load.plan import Loaded, Plan
     from perfdata.load.provenance import Provenance
     from perfdata.postgres.catalog import Catalog, Table
-    from perfdata.postgres.link import Link, Rows
+    from perfdata.postgres.link import Link
 
 
 def saved_selection(link: Link, catalog: Catalog, flag: str, patterns: Sequence[str]) -> Selection:
@@ -42,13 +42,13 @@ def own_selection(
     provenance: Provenance,
     *,
     required: Collection[str] = (),
-    roles: Rows | None = None,
+    as_superuser: bool = False,
 ) -> Selection:
     """Add to a selection the tables whose rows came with an earlier load, and have to go with it.
 
     These are the tables that the last dataset filled, and tables with nothing but loaded rows which
-    reference tables of the selection. Tables whose keys are in ``required`` stay. ``roles`` are the
-    rows of OTHER_ROLES, to refuse code of other roles where the tables are read.
+    reference tables of the selection. Tables whose keys are in ``required`` stay. Raises
+    UserCodeError if reading these tables would run code of other roles, unless ``as_superuser``.
     """
     selection = replace(selection, provenance=provenance)
     if selection.all_rows:
@@ -63,8 +63,8 @@ def own_selection(
     tied: list[Table] = []
     if provenance.loads:
         tied = [unflagged[oid] for oid in _referencing(catalog, oids) if oid in unflagged]
-    if tied and roles is not None:
-        refuse_user_code(link, roles, read=tied)
+    if tied and not as_superuser:
+        refuse_user_code(link, link.rows(OTHER_ROLES), read=tied)
     query = sql.SQL("SELECT count(*) > 0 AND bool_and({}) FROM {}")
     answers = link.together(query.format(provenance.loaded(), table.only) for table in tied)
     loaded = {table.key for table, ((own,),) in zip(tied, answers, strict=True) if own}

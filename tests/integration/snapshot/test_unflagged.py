@@ -22,9 +22,13 @@ from perfdata import (
     provide_dataset,
     restore_snapshot,
 )
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.url import normalise_url
 from perfdata.server.binaries import find_binaries
 from perfdata.snapshot.checks.staleness import check_flagged
-from perfdata.templates.provenance import recorded_migration
+from perfdata.target.migrations import migrate
+from perfdata.templates.provenance import find_owned, recorded_migration
+from perfdata.welfare import project as welfare
 from tests.integration.databases import mark_owned, run
 
 if TYPE_CHECKING:
@@ -216,18 +220,28 @@ def test_a_migration_is_not_told_from_others_that_are_connected(
 def test_a_callers_transaction_is_recorded_and_taken_back_with_it(
     owned_shop: Target, state: State
 ) -> None:
-    build_dataset(owned_shop, "10")
     build_dataset(owned_shop, "100")
+    build_dataset(owned_shop, "10")
     before = state(owned_shop.conninfo)
     with psycopg.connect(owned_shop.conninfo) as connection:
-        connection.execute("SELECT 1")
-        restore_snapshot(connection, "10", settings=owned_shop.settings)
+        connection.execute("CREATE TEMP TABLE written (id int)")
+        restore_snapshot(connection, "100", settings=owned_shop.settings)
         connection.rollback()
         assert state(owned_shop.conninfo) == before
-        connection.execute("SELECT 1")
-        restore_snapshot(connection, "10", settings=owned_shop.settings)
-    assert counts(owned_shop)[0] == 10
-    restore(owned_shop, "100")
+        connection.execute("CREATE TEMP TABLE written (id int)")
+        restore_snapshot(connection, "100", settings=owned_shop.settings)
+    assert counts(owned_shop)[0] == 100
+    restore(owned_shop, "10")  # so the other 90 were recorded as perfdata's
+
+
+def test_a_load_is_recorded_while_others_write_elsewhere(owned_shop: Target) -> None:
+    """The number of a load is not the next after the last that has ended."""
+    with psycopg.connect(owned_shop.conninfo) as other:
+        other.execute("CREATE TABLE other (id int)")
+        other.execute("SAVEPOINT s")
+        other.execute("INSERT INTO other VALUES (1)")
+        build_dataset(owned_shop, "100")
+        build_dataset(owned_shop, "10")
 
 
 def test_without_any_flag_all_rows_are_saved_and_restored(owned_shop: Target, state: State) -> None:
@@ -392,3 +406,14 @@ def test_a_forged_or_foreign_record_counts_for_nothing(owned_shop: Target, state
                 with pytest.raises(error):
                     build_dataset(owned_shop, "100")
         assert state(owned_shop.conninfo) == before
+
+
+def test_migrating_records_what_it_wrote(empty_url: str) -> None:
+    mark_owned(empty_url)
+    migrate(normalise_url(empty_url), welfare)
+    with open_link(empty_url) as link:
+        owned = find_owned(link)
+        assert owned
+        assert len(owned.provenance.migrations) == 1
+        query = sql.SQL("SELECT count(*), count(*) FILTER (WHERE {}) FROM public.alembic_version")
+        assert link.rows(query.format(owned.provenance.written())) == [(1, 1)]
