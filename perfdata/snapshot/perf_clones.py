@@ -13,7 +13,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from perfdata.errors import NoClonesError, PerfdataError, RefusedError, ServerRefusedError
+from perfdata.errors import (
+    NoClonesError,
+    PerfdataError,
+    RefusedError,
+    ServerRefusedError,
+    SnapshotDamagedError,
+)
 from perfdata.load.maintenance import freeze_and_analyse
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.link import run_checks
@@ -193,6 +199,8 @@ class Clones:
             return make_project_template(
                 self._target, self._database, request, file, self._report
             ), True
+        except SnapshotDamagedError:
+            raise
         except PerfdataError as error:
             self._report(
                 Event(

@@ -36,10 +36,10 @@ from perfdata.templates.new_database import (
     Blueprint,
     create_database,
     empty_bytes,
+    open_with_settings,
     read_blueprint,
 )
-from perfdata.templates.properties import apply_settings
-from perfdata.templates.template import clone, log_bytes, open_work, seal_template, use_template
+from perfdata.templates.template import clone, log_bytes, seal_template, use_template
 
 if TYPE_CHECKING:
     from perfdata.load.plan import Plan
@@ -122,8 +122,7 @@ def make_project_template(
     with ThreadPoolExecutor(1) as executor:
         checked = executor.submit(check_unchanged, file)
         try:
-            apply_settings(database.link, work.name, request.blueprint.settings)
-            open_work(database.link, work)
+            open_with_settings(database, work, request.blueprint)
             conninfo = make_conninfo(target.conninfo, dbname=work.name)
             checked.result()
             with open_link(conninfo) as link:
@@ -146,7 +145,7 @@ def _migrate(
     report(Event(f"making the tables of project {name} in a new database, for perf tests"))
     work = create_database(database, request.blueprint)
     try:
-        open_work(database.link, work)
+        open_with_settings(database, work, request.blueprint)
         conninfo = make_conninfo(target.conninfo, dbname=work.name)
         make_tables(conninfo, request.project)
         return seal_template(database, work, request.migrated_key, "", Kind.PERF)

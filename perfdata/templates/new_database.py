@@ -8,7 +8,7 @@ from psycopg import sql
 
 from perfdata.templates.marks import UNMARKED_LIMIT
 from perfdata.templates.properties import apply_settings, read_properties
-from perfdata.templates.template import mark_work, work_name
+from perfdata.templates.template import mark_work, open_work, work_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,9 +57,13 @@ def create_database(target: TargetDatabase, blueprint: Blueprint) -> Database:
     """Create an empty database that accepts no connections, marked as unfinished work."""
     name = work_name(target)
     target.link.execute(sql.SQL(" ").join(_statement(name, blueprint)))
-    work = mark_work(target, name)
-    apply_settings(target.link, name, blueprint.settings)
-    return work
+    return mark_work(target, name)
+
+
+def open_with_settings(target: TargetDatabase, work: Database, blueprint: Blueprint) -> None:
+    """Let only this role and superusers connect to an unfinished database, with the settings."""
+    apply_settings(target.link, work.name, blueprint.settings)
+    open_work(target.link, work)
 
 
 def _statement(name: str, blueprint: Blueprint) -> Iterator[sql.Composable]:

@@ -416,6 +416,8 @@ def test_zone(perf):
     )
     assert code == 0, said
     assert "no clones" not in said
+    assert "making the tables of project welfare in a new database" in said
+    assert "is a clone of" not in said
     reader = inner.results()["test_reader"]
     assert (reader["plan_source"], reader["same_layout"]) == ("explain", True)
     assert reader["counters"] == found["test_reader"]["counters"]
