@@ -18,6 +18,7 @@ from perfdata.errors import (
 from perfdata.load.loader import load, preview_load
 from perfdata.load.plan import Existing, Plan
 from perfdata.load.selection import Selection
+from perfdata.migrations.history import database_heads, read_history
 from perfdata.postgres.connection import explicit_conninfo, open_link
 from perfdata.postgres.locks import LOCK_TIMEOUT_S, load_lock
 from perfdata.postgres.reflection import read_catalog
@@ -31,7 +32,6 @@ from perfdata.snapshot.scratch import scratch_clone
 from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
 from perfdata.target.audit import log_change
 from perfdata.target.guard import check_guard
-from perfdata.target.migrations import database_heads, read_history
 from perfdata.target.target import check_tables
 from perfdata.templates.provenance import find_owned
 

@@ -23,6 +23,7 @@ from perfdata.load.privileges import check_readable
 from perfdata.load.selection import Selection, uncovered_notes
 from perfdata.load.sequences import read_sequences
 from perfdata.load.views import populated_views
+from perfdata.migrations.history import database_heads, read_history
 from perfdata.postgres.catalog import json_rows
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.locks import LOCK_TIMEOUT_S, consistent_read, load_lock
@@ -39,7 +40,6 @@ from perfdata.snapshot.format.reader import SnapshotFile
 from perfdata.snapshot.format.writer import BackgroundCalls, BodyWriter, manifest_frame
 from perfdata.snapshot.options import CreateOptions
 from perfdata.snapshot.store import Snapshot, check_free, snapshot_path
-from perfdata.target.migrations import database_heads, read_history
 from perfdata.temporary import give_name, temporary_beside
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from perfdata.load.loader import refuse_code_of_load
 from perfdata.load.plan import Existing, Plan
 from perfdata.load.selection import Selection, matching_keys
 from perfdata.load.sequences import SequenceState, sequences_check
+from perfdata.migrations.history import database_heads, read_history
 from perfdata.postgres.catalog import table_key
 from perfdata.postgres.link import run_checks
 from perfdata.postgres.reflection import read_catalog
@@ -21,17 +22,16 @@ from perfdata.snapshot.checks.drift import Drift
 from perfdata.snapshot.checks.ownership import own_selection
 from perfdata.snapshot.checks.requirements import required_check
 from perfdata.target.guard import check_guard
-from perfdata.target.migrations import database_heads, read_history
 from perfdata.templates.provenance import find_owned
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
+    from perfdata.migrations.history import History
     from perfdata.postgres.catalog import Catalog, Table
     from perfdata.postgres.link import Link, Rows
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.options import RestoreOptions
-    from perfdata.target.migrations import History
 
 
 def application_name(name: str) -> str:

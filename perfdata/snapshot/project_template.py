@@ -20,6 +20,7 @@ from perfdata.load.disk_space import disk_space_check, mb, rows_bytes
 from perfdata.load.maintenance import freeze_and_analyse
 from perfdata.load.plan import Existing
 from perfdata.load.private import load_private, open_private
+from perfdata.migrations.history import read_history, tables_digest
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.link import run_checks
 from perfdata.progress import Event
@@ -28,7 +29,6 @@ from perfdata.snapshot.options import RestoreOptions
 from perfdata.snapshot.prepare import plan_restore
 from perfdata.snapshot.rows import SnapshotRows
 from perfdata.snapshot.template import check_unchanged, manifest_facts
-from perfdata.target.migrations import read_history, tables_digest
 from perfdata.target.target import make_tables
 from perfdata.templates.databases import drop_database
 from perfdata.templates.marks import Kind

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from perfdata.config import Settings
 from perfdata.errors import MigrationError, SchemaError, SnapshotStaleError
+from perfdata.migrations.history import migrate, read_history
 from perfdata.postgres.connection import conninfo_of, open_link
 from perfdata.postgres.locks import LOCK_TIMEOUT_S
 from perfdata.postgres.reflection import read_catalog
@@ -27,7 +28,6 @@ from perfdata.snapshot.options import CreateOptions, RestoreOptions
 from perfdata.snapshot.store import find_snapshot
 from perfdata.snapshot.template import connect_target
 from perfdata.target.guard import check_guard, locate
-from perfdata.target.migrations import migrate, read_history
 from perfdata.templates.scratch import check_createdb, scratch_database
 from perfdata.text import join_first
 

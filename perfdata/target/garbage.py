@@ -11,6 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from perfdata.config import snapshots_folder
 from perfdata.errors import GuardError, ServerRefusedError
+from perfdata.migrations.answers import answers_folder
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.link import IDENTIFIER_GRANT
 from perfdata.postgres.url import normalise_url
@@ -19,7 +20,6 @@ from perfdata.server.aside import find_set_aside
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.server.sockets import remove_temporary_folder
 from perfdata.server.state import Home, orphaned_clusters
-from perfdata.target.answers import answers_folder
 from perfdata.target.guard import check_guard
 from perfdata.templates.databases import (
     MAINTENANCE,

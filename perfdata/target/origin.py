@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.target.migrations import MADE_FROM, database_heads, read_history, tables_digest
+from perfdata.migrations.history import MADE_FROM, database_heads, read_history, tables_digest
 from perfdata.text import join_first
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfdata.errors import MigrationError
+from perfdata.migrations.history import History, database_heads, elsewhere
+from perfdata.migrations.job import Job, run_job
 from perfdata.postgres.connection import explicit_conninfo, open_link
 from perfdata.progress import silent
 from perfdata.project import Migrations
-from perfdata.target.job import Job, run_job
-from perfdata.target.migrations import History, database_heads, elsewhere
 
 if TYPE_CHECKING:
     from perfdata.progress import Report

@@ -9,6 +9,14 @@ from filelock import FileLock
 from psycopg import sql
 
 from perfdata.errors import MigrationError
+from perfdata.migrations.history import (
+    MADE_FROM,
+    create_tables,
+    database_heads,
+    migrate,
+    read_history,
+    tables_digest,
+)
 from perfdata.postgres.connection import connect, database_name, open_link
 from perfdata.postgres.url import describe, normalise_url
 from perfdata.progress import silent
@@ -17,14 +25,6 @@ from perfdata.server.aside import set_aside_other_major
 from perfdata.server.cluster import DATABASE
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.target.extensions import explained_extensions
-from perfdata.target.migrations import (
-    MADE_FROM,
-    create_tables,
-    database_heads,
-    migrate,
-    read_history,
-    tables_digest,
-)
 from perfdata.target.origin import origin_of, read_origin, record_migrations
 from perfdata.target.switch import make_switch, needed_switch, reset_switch
 from perfdata.templates.databases import complete_marks, mark_made

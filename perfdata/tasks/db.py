@@ -101,7 +101,7 @@ def migrate(context: Context) -> None:
     if is_dry(context):
         _tell_migrate(settings)
         return
-    from perfdata.target.migrations import create_tables
+    from perfdata.migrations.history import create_tables
     from perfdata.target.target import migrate_target, open_target
 
     with reporting() as report:
@@ -225,7 +225,7 @@ def _revisions(revisions: Sequence[str]) -> str:
 
 
 def _tell_migrate(settings: Settings) -> None:
-    from perfdata.target.migrations import read_history
+    from perfdata.migrations.history import read_history
     from perfdata.target.target import expected_switch, pending_migrations, reachable_target
 
     target = untouched_target(settings)

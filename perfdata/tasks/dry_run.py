@@ -147,9 +147,9 @@ def _tell_preview(preview: RestorePreview, *, keep: bool) -> None:
 def _check_build(settings: Settings, name: str, options: RestoreOptions) -> None:
     """Exit as a build would where a check before its first change fails."""
     from perfdata.errors import PerfdataError
+    from perfdata.migrations.history import read_history
     from perfdata.server.binaries import find_binaries
     from perfdata.snapshot.build import preview_build
-    from perfdata.target.migrations import read_history
     from perfdata.target.target import ready_target
 
     try:

@@ -28,9 +28,9 @@ from perfdata import (
     Target,
     build_dataset,
 )
+from perfdata.migrations.history import create_tables, migrate, read_history, tables_digest
+from perfdata.migrations.worker import ENV_PY
 from perfdata.project import load_project
-from perfdata.target.migrations import create_tables, migrate, read_history, tables_digest
-from perfdata.target.worker import ENV_PY
 from tests.integration.inner import entry
 from tests.processes import run_script
 
@@ -377,7 +377,7 @@ config.attributes["connection"].execute(text("SELECT pg_sleep(60)"))
     write_project(tmp_path, body)
     code = (
         "from pathlib import Path; from perfdata import Project;"
-        "from perfdata.target.migrations import migrate;"
+        "from perfdata.migrations.history import migrate;"
         f"migrate({places.target!r}, Project(name='shop', migrations=Path('migrations')))"
     )
     asking = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.DEVNULL)

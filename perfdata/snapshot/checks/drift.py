@@ -11,20 +11,20 @@ import re
 from typing import TYPE_CHECKING
 
 from perfdata.errors import SchemaError, SnapshotStaleError
+from perfdata.migrations.history import heads_of, version_queries
 from perfdata.postgres.link import Check
 from perfdata.postgres.types import accepts
 from perfdata.snapshot.checks.staleness import compare_migrations
-from perfdata.target.migrations import heads_of, version_queries
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from perfdata.migrations.history import History
     from perfdata.postgres.catalog import Catalog, Column
     from perfdata.postgres.link import Rows
     from perfdata.snapshot.checks.staleness import MigrationDifferences
     from perfdata.snapshot.format.manifest import Manifest
-    from perfdata.target.migrations import History
 
 _NOT_NULL = " not null"
 _INTEGERS = ("smallint", "integer", "bigint")  # from narrow to wide; their text is the same

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perfdata.errors import SnapshotStaleError
+from perfdata.migrations.history import read_history, tables_digest
 from perfdata.project import Migration
 from perfdata.snapshot.format.manifest import FORMAT
-from perfdata.target.migrations import read_history, tables_digest
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from perfdata.dataset import Dataset
+    from perfdata.migrations.history import History
     from perfdata.project import Project
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.store import Snapshot
-    from perfdata.target.migrations import History
 
 _FILE = "file "  # a part of the key is named so
 

@@ -26,11 +26,11 @@ from perfdata import (
     restore_snapshot,
     verify_snapshot,
 )
+from perfdata.migrations.history import database_heads
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.url import normalise_url
 from perfdata.snapshot.build import preview_build
 from perfdata.snapshot.options import RestoreOptions
-from perfdata.target.migrations import database_heads
 from perfdata.tasks.dry_run import tell_restore
 from tests.integration.databases import run
 from tests.integration.inner import entry

@@ -32,9 +32,9 @@ from perfdata import (
     find_snapshot,
     provide_dataset,
 )
+from perfdata.migrations.history import migrate, read_history
 from perfdata.postgres.url import normalise_url
 from perfdata.snapshot.checks.staleness import check_current
-from perfdata.target.migrations import migrate, read_history
 from perfdata.tasks.task import configured_project, untouched_target
 from perfdata.welfare import project
 from tests.integration.inner import entry

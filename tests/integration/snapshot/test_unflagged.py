@@ -22,11 +22,11 @@ from perfdata import (
     provide_dataset,
     restore_snapshot,
 )
+from perfdata.migrations.history import migrate
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.url import normalise_url
 from perfdata.server.binaries import find_binaries
 from perfdata.snapshot.checks.staleness import check_flagged
-from perfdata.target.migrations import migrate
 from perfdata.templates.provenance import find_owned, recorded_migration
 from perfdata.welfare import project as welfare
 from tests.integration.databases import mark_owned, run

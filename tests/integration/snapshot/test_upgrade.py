@@ -28,9 +28,9 @@ from perfdata import (
     upgrade_snapshot,
     verify_snapshot,
 )
+from perfdata.migrations.history import migrate
 from perfdata.project import load_project
 from perfdata.target.garbage import collect_databases
-from perfdata.target.migrations import migrate
 from tests.integration.databases import run
 from tests.integration.inner import entry
 from tests.processes import run_script

@@ -17,9 +17,9 @@ from perfdata import (
     Target,
     build_dataset,
 )
+from perfdata.migrations.history import read_history, tables_digest
+from perfdata.migrations.job import ChildTraceback, Job, run_job
 from perfdata.project import load_project
-from perfdata.target.job import ChildTraceback, Job, run_job
-from perfdata.target.migrations import read_history, tables_digest
 from tests.processes import run_script
 
 if TYPE_CHECKING:

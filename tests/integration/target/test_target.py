@@ -23,8 +23,8 @@ from perfdata import (
     open_target,
     provide_dataset,
 )
+from perfdata.migrations.history import migrate
 from perfdata.server.embedded import EmbeddedServer
-from perfdata.target.migrations import migrate
 from tests.homes import discard_server, free_port
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfdata.errors import MigrationError
+from perfdata.migrations.history import History
+from perfdata.migrations.inputs import has_literal_identifiers, hash_file, list_files
 from perfdata.project import Migration
-from perfdata.target.inputs import has_literal_identifiers, hash_file, list_files
-from perfdata.target.migrations import History
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import Script, ScriptDirectory
 
-    from perfdata.target.job import Job
+    from perfdata.migrations.job import Job
 
 _ALEMBICS = {".ini", ".mako", ".md", ".py", ".pyc", ".pyi", ".rst"}
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from perfdata.errors import ConfigError, MigrationError, PerfdataError, PrivilegesError
+from perfdata.migrations.history import read_history
+from perfdata.migrations.job import error_fields, error_from
 from perfdata.project import Project
-from perfdata.target.job import error_fields, error_from
-from perfdata.target.migrations import read_history
 
 
 def test_migrations_that_are_not_there_are_told_with_where_to_name_them() -> None:

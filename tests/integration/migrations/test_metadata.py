@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from perfdata import ConfigError, MigrationError, Project, Settings, Target
-from perfdata.target.migrations import MADE_FROM, create_tables
+from perfdata.migrations.history import MADE_FROM, create_tables
 from perfdata.target.stamp import preview_stamp, stamp_revision
 from tests.integration.databases import run
 

@@ -13,15 +13,15 @@ from psycopg import sql
 
 from perfdata.config import TARGET_VARIABLE
 from perfdata.errors import MigrationError, PrivilegesError
+from perfdata.migrations.answers import ask, run
+from perfdata.migrations.command import AppliedQuery, hash_files, run_command
+from perfdata.migrations.job import Job
 from perfdata.postgres.catalog import VersionTable
 from perfdata.postgres.connection import explicit_conninfo, open_link
 from perfdata.postgres.reflection import IS_VERSION_TABLE, VERSION_TABLE
 from perfdata.postgres.url import describe
 from perfdata.progress import Event, silent
 from perfdata.project import Migration, Migrations
-from perfdata.target.answers import ask, run
-from perfdata.target.command import AppliedQuery, hash_files, run_command
-from perfdata.target.job import Job
 from perfdata.templates.provenance import recorded_migration
 from perfdata.text import join_first
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # The digest of the metadata that a database's tables were made from, or null.
 MADE_FROM = "SELECT nullif(current_setting('perfdata.tables', true), '')"
-# The statements of that metadata, packed (see target/ddl.py), or null.
+# The statements of that metadata, packed (see migrations/ddl.py), or null.
 MADE_BY = "SELECT nullif(current_setting('perfdata.ddl', true), '')"
 _VERSIONS = f"""
 SELECT n.nspname, c.relname, false,

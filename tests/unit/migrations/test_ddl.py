@@ -4,7 +4,7 @@ import secrets
 
 from sqlalchemy import Boolean, Column, Enum, ForeignKey, Index, Integer, MetaData, Table
 
-from perfdata.target.ddl import (
+from perfdata.migrations.ddl import (
     added_tables,
     describe_differences,
     hash_ddl,

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
     from perfdata.errors import ProjectCodeError
+    from perfdata.migrations.job import Job
     from perfdata.progress import Report
-    from perfdata.target.job import Job
 
 _STATEMENT_LENGTH = 160
 # A schema, table, column, object or function that does not exist.

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from perfdata.driver_hooks import confined
 from perfdata.errors import MigrationError, ProjectCodeError, RefusedError
+from perfdata.migrations.history import database_heads
+from perfdata.migrations.metadata import create_all
+from perfdata.migrations.revisions import alembic_config, anchor_versions, read_revisions
+from perfdata.migrations.steps import Steps
 from perfdata.postgres.connection import make_engine, open_link
 from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.url import make_url
 from perfdata.sources import directly_imported
-from perfdata.target.metadata import create_all
-from perfdata.target.migrations import database_heads
-from perfdata.target.revisions import alembic_config, anchor_versions, read_revisions
-from perfdata.target.steps import Steps
 from perfdata.templates.provenance import find_owned
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from alembic.config import Config
 
+    from perfdata.migrations.job import Job
     from perfdata.progress import Report
-    from perfdata.target.job import Job
 
 _LOCATIONS = "version_locations"
 

@@ -6,7 +6,7 @@ import pytest
 
 from perfdata import ConfigError, MigrationError, Migrations
 from perfdata.libpq import program_environment
-from perfdata.target.command import AppliedQuery, hash_files, names_of
+from perfdata.migrations.command import AppliedQuery, hash_files, names_of
 
 if TYPE_CHECKING:
     from pathlib import Path

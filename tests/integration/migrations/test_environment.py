@@ -17,9 +17,9 @@ import pytest
 
 from perfdata import ElsewhereError, MigrationError, Project, ProjectCodeError
 from perfdata.driver_hooks import confined
+from perfdata.migrations.history import create_tables, migrate, tables_digest
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.server.environment import application_variables
-from perfdata.target.migrations import create_tables, migrate, tables_digest
 from tests.homes import discard_server
 from tests.integration.env_shop import REVISION, EnvShop, env_shop
 

@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.errors import MigrationError
-from perfdata.postgres.connection import make_engine
-from perfdata.progress import Event
-from perfdata.project import Project
-from perfdata.target.ddl import (
+from perfdata.migrations.ddl import (
     added_tables,
     describe_differences,
     hash_ddl,
@@ -18,15 +15,18 @@ from perfdata.target.ddl import (
     read_ddl,
     unpack_ddl,
 )
-from perfdata.target.migrations import MADE_BY, MADE_FROM
+from perfdata.migrations.history import MADE_BY, MADE_FROM
+from perfdata.postgres.connection import make_engine
+from perfdata.progress import Event
+from perfdata.project import Project
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
 
+    from perfdata.migrations.ddl import Ddl
+    from perfdata.migrations.job import Job
     from perfdata.progress import Report
-    from perfdata.target.ddl import Ddl
-    from perfdata.target.job import Job
 
 _SHOWN = 10
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perfdata.target.inputs import Inputs, has_literal_identifiers, hash_file, list_files
+from perfdata.migrations.inputs import Inputs, has_literal_identifiers, hash_file, list_files
 
 if TYPE_CHECKING:
     from pathlib import Path

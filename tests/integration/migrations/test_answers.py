@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from perfdata import Project, Settings
-from perfdata.target import answers
-from perfdata.target.migrations import History, read_history, tables_digest
+from perfdata.migrations import answers
+from perfdata.migrations.history import History, read_history, tables_digest
 from tests.processes import environment, run_script
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def test_a_process_that_is_killed_while_it_writes_harms_nothing(shop: Shop) -> N
 READ = """
 from pathlib import Path
 from perfdata import Project, Settings
-from perfdata.target.migrations import read_history
+from perfdata.migrations.history import read_history
 settings = Settings(root=Path({folder!r}), home=Path({folder!r}, ".perfdata"))
 project = Project(name="shop", migrations=Path({folder!r}, "alembic.ini"), settings=settings)
 print(*read_history(project).heads)

@@ -1,4 +1,4 @@
-"""The child process that runs a project's code: ``python -m perfdata.target.worker``.
+"""The child process that runs a project's code: ``python -m perfdata.migrations.worker``.
 
 It reads one Job as a line of JSON from standard input, so that no password appears in an argument
 list. It writes events and the answer as lines of JSON to a pipe that the project's code can't
@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, TextIO
 
 from perfdata.driver_hooks import confined
 from perfdata.errors import PerfdataError
-from perfdata.target.environment import read_scripts, stamp, upgrade
-from perfdata.target.inputs import Reads, loaded_inputs
-from perfdata.target.job import GRACE_S, Job, error_fields
-from perfdata.target.metadata import create_all, hash_tables, record_tables
-from perfdata.target.steps import describe_failure, failure
+from perfdata.migrations.environment import read_scripts, stamp, upgrade
+from perfdata.migrations.inputs import Reads, loaded_inputs
+from perfdata.migrations.job import GRACE_S, Job, error_fields
+from perfdata.migrations.metadata import create_all, hash_tables, record_tables
+from perfdata.migrations.steps import describe_failure, failure
 from perfdata.tracebacks import raised_by_perfdata
 
 if TYPE_CHECKING:

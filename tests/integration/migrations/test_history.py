@@ -16,7 +16,7 @@ from perfdata import (
     Settings,
     Target,
 )
-from perfdata.target.migrations import create_tables, migrate, read_history
+from perfdata.migrations.history import create_tables, migrate, read_history
 from perfdata.target.stamp import preview_stamp, stamp_revision
 from tests.integration.databases import mark_owned, run
 from tests.processes import run_script

@@ -16,9 +16,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from perfdata.errors import ConfigError
+from perfdata.migrations.inputs import Inputs
+from perfdata.migrations.job import run_job_with_inputs
 from perfdata.progress import silent
-from perfdata.target.inputs import Inputs
-from perfdata.target.job import run_job_with_inputs
 from perfdata.temporary import write_whole
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from perfdata.config import Settings
+    from perfdata.migrations.job import Job
     from perfdata.progress import Report
-    from perfdata.target.job import Job
 
 T = TypeVar("T")
 _FORMAT = "perfdata-answer/1"

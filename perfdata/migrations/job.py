@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from perfdata import errors
 from perfdata.config import program
 from perfdata.errors import MigrationError, PerfdataError, ProjectCodeError
+from perfdata.migrations.inputs import Inputs
 from perfdata.progress import Event, silent
-from perfdata.target.inputs import Inputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,7 @@ def run_job_with_inputs(job: Job, report: Report = silent) -> tuple[Any, Inputs]
     paths = [path or str(Path.cwd()) for path in sys.path]
     try:
         process = subprocess.Popen(
-            [python, "-P", "-m", "perfdata.target.worker"],
+            [python, "-P", "-m", "perfdata.migrations.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",

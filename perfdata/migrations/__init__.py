@@ -1,0 +1,1 @@
+"""Migrations and tables from metadata: read, run in a child process, and their answers kept."""
