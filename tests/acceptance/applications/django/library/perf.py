@@ -30,7 +30,7 @@ project = Project(
     migrations=Migrations(
         command=[sys.executable, "manage.py", "migrate"],
         files="library/migrations/*.py",
-        applied="SELECT name FROM django_migrations WHERE app = 'library'",
+        applied="SELECT name FROM public.django_migrations WHERE app = 'library'",
     ),
     datasets=(
         Dataset(
