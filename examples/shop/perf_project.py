@@ -12,19 +12,20 @@ STATUSES = ("new", "paid", "sent", "sent", "sent", "returned")
 
 def generate(dataset: Dataset) -> Iterator[TableRows]:
     """Yield customers with up to 18 orders each; a few products are in most orders."""
-    choice = random.Random(dataset.seed)
     customers, products = dataset.parameters["customers"], dataset.parameters["products"]
     yield TableRows(
         "customers",
         ("id", "name", "email"),
         (f"{n}\tCustomer {n}\tcustomer{n}@example.org\n".encode() for n in range(1, customers + 1)),
     )
+    price = random.Random(f"{dataset.seed} prices")
     yield TableRows(
         "products",
         ("id", "name", "price"),
-        (f"{n}\tProduct {n}\t{choice.randrange(100, 9999) / 100}\n".encode()
+        (f"{n}\tProduct {n}\t{price.randrange(100, 9999) / 100}\n".encode()
          for n in range(1, products + 1)),
     )  # fmt: skip
+    choice = random.Random(f"{dataset.seed} orders")
     today = datetime.combine(dataset.as_of, time(12))
     orders, lines = [], []
     for customer in range(1, customers + 1):

@@ -19,7 +19,7 @@ def generate(dataset: Dataset) -> Iterator[TableRows]:
         "library_book",
         ("id", "author_id", "title", "year"),
         (
-            f"{n}\t{n % authors + 1}\tBook {n}\t{1900 + n % 125}\n".encode()
+            f"{n}\t{(n - 1) // 10 + 1}\tBook {n}\t{1900 + n % 125}\n".encode()
             for n in range(1, authors * 10 + 1)
         ),
     )
