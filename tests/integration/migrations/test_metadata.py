@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def unstamped(empty_url: str, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Target:
-    monkeypatch.setattr("perfdata.target.target.load_project", lambda _: PROJECT)
+    monkeypatch.setattr("perfdata.target.target.find_project", lambda _: PROJECT)
     return Target(settings, empty_url, embedded=False)
 
 
