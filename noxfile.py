@@ -79,8 +79,16 @@ def install_digest(pyproject: Path, wanted: list[str]) -> str:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests; arguments go to pytest."""
-    run_tests(session, "tests/integration", "tests/unit")
+    """Run the tests but for the slow ones; arguments go to pytest, and may name any test."""
+    named = any(argument.startswith("tests") for argument in session.posargs)
+    chosen = () if named else ("-m", "not slow")
+    run_tests(session, *chosen, "tests/integration", "tests/unit")
+
+
+@nox.session(python=PYTHONS)
+def slow(session: nox.Session) -> None:
+    """Run the tests that start many processes, as migrations and perf sessions do."""
+    run_tests(session, "-m", "slow", "tests/integration")
 
 
 @nox.session(python=PYTHONS)

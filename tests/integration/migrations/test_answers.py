@@ -21,6 +21,8 @@ from tests.processes import environment, run_script
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 # Importing it leaves a line in a file, as it is the child process that does.
 REVISION = """
 revision = {revision!r}

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 PYPROJECT = '[tool.perfdata]\nproject = "shop_perf:project"\n[tool.pytest.ini_options]\n'
 PROJECT = """
 from datetime import date

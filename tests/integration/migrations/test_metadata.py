@@ -44,7 +44,7 @@ def test_tables_that_the_application_made_are_stamped(empty_url: str, unstamped:
     run(empty_url, "CREATE TABLE customers (id int, age int)")
     with pytest.raises(MigrationError, match="customers exist already") as caught:
         create_tables(empty_url, PROJECT)
-    assert caught.value.remedy.endswith("invoke db.stamp --revision heads")
+    assert caught.value.remedy.endswith("perfdata db.stamp --revision heads")
     with pytest.raises(MigrationError, match="has no revision 'first'"):
         stamp_revision(unstamped, "first")
     for stamp in (stamp_revision, preview_stamp):

@@ -30,7 +30,10 @@ DARK = "--blink-settings=preferredColorScheme=0"
 LIGHT = "--blink-settings=preferredColorScheme=1"
 PHONE, DESK = 360, 1200
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"none of {', '.join(NAMES)} is installed")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason=f"none of {', '.join(NAMES)} is installed"),
+    pytest.mark.slow,
+]
 
 # The page in a frame of the width that is asked for, as Chromium's own window can't be as narrow
 # as a phone. What is found is the frame's viewport, what overflows it, what was fetched.

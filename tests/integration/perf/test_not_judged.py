@@ -6,12 +6,16 @@ import json
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.integration.databases import mark_owned, run
 from tests.integration.inner import entry, own_frames
 from tests.processes import run_script
 
 if TYPE_CHECKING:
     from tests.integration.inner import Pytest
+
+pytestmark = pytest.mark.slow
 
 SCENARIOS = """
 import pytest

@@ -11,6 +11,8 @@ from tests.integration.env_shop import EnvShop, env_shop
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 CONFTEST = """
 import shop
 from urllib.parse import urlsplit

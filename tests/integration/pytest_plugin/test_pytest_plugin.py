@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 SCENARIOS = '''
 import pytest
 from sqlalchemy import Integer, func, insert, select, text, update

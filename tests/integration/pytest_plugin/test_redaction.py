@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "Pa:ss@w/o%rd 'x' + \\ ende"
 TESTS = """
 import os

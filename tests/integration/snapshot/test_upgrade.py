@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from perfdata.server.embedded import EmbeddedServer
 
+pytestmark = pytest.mark.slow
+
 PROJECT = """
 from datetime import date
 from pathlib import Path

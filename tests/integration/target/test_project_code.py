@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 PYPROJECT = '[tool.perfdata]\nproject = "shop_perf:project"\n'
 MODULE = """
 from datetime import date
