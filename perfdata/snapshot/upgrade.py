@@ -110,10 +110,10 @@ def plan_upgrade(name: str, settings: Settings) -> UpgradePlan:
             f"project {project.name} has no migrations: there is nothing to upgrade {name} with",
             remedy="Build or create it again",
         )
-    if isinstance(project.migrations, Migrations):
+    if isinstance(project.migrations, Migrations) or project.tables_from_metadata:
         raise MigrationError(
-            f"the migrations of project {project.name} are run by its command, which can't stop at "
-            f"those of snapshot {name}",
+            f"project {project.name} can't make a database at the revision of snapshot {name}: "
+            "its tables come from another tool's command, or from metadata",
             remedy="Restore it with allow_drift=True if its rows still fit, and create it again",
         )
     history = read_history(project)

@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent / "applications" / "legacy"
 FROM_METADATA = "    tables_from_metadata=True,\n"
 SELECTIN = "        .options(selectinload(Account.invoices))\n"
+INDEXED = 'ForeignKey("accounts.id"), index=True)'
+DROPS_INDEX = '''"""Drop an index."""
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.drop_index("ix_invoices_account_id", "invoices")
+'''
 # The team's own database: its tables, the state of its migrations, and its real rows.
 TEAM = (
     "CREATE TABLE currencies (code varchar PRIMARY KEY)",
@@ -105,4 +119,21 @@ def test_the_teams_own_database_keeps_its_rows(billing: Application, team: str) 
     assert run(team, REAL) == before
     assert "1 passed" in billing.perf()
     assert run(team, REAL) == before
+    billing.perfdata(*restore, "--fresh")
+    assert run(team, REAL)[0][:2] == before[0][:2], "flagged tables keep their real rows"
     billing.variables = {}
+
+
+def test_a_dropped_index_is_red_until_the_branch_is_left(billing: Application) -> None:
+    revision = "migrations/versions/0002_next.py"
+    billing.write(revision, DROPS_INDEX)
+    billing.edit("billing/models.py", INDEXED, INDEXED.replace(", index=True", ""))
+    assert "changed plan" in billing.perf(code=1)
+    (billing.folder / revision).unlink()
+    billing.edit("billing/models.py", INDEXED.replace(", index=True", ""), INDEXED)
+    assert "1 passed" in billing.perf()
+
+
+def test_a_snapshot_of_such_a_history_is_not_upgraded(billing: Application) -> None:
+    billing.perfdata("snapshot.create", "--name", "saved")
+    assert "--allow-drift" in billing.perfdata("snapshot.upgrade", "--name", "saved", code=2)

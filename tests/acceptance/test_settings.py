@@ -18,10 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent / "applications" / "settings"
-# The sessions that were opened in the database, and its tables.
+# The sessions that were opened in the database, and the databases of its server.
 STATE = """
 SELECT (SELECT sessions FROM pg_stat_database WHERE datname = 'precious'),
   ARRAY(SELECT datname::text FROM pg_database ORDER BY 1)"""
+MIGRATION = '''"""{message}"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    {statement}
+'''
+NEXT = "migrations/versions/0002_next.py"
 SELECTIN = ".options(selectinload(Note.tags))"
 
 
@@ -82,3 +97,19 @@ def test_a_request_is_green_then_red_with_an_n_plus_1(office: Application) -> No
     assert "N+1" in said
     assert "office/application.py" in said
     office.edit("office/application.py", "Note.owner == owner)", f"Note.owner == owner){SELECTIN}")
+
+
+def test_a_dropped_index_is_red_until_the_branch_is_left(office: Application) -> None:
+    drop = 'op.drop_index("ix_notes_owner")'
+    office.write(NEXT, MIGRATION.format(message="Drop an index.", statement=drop))
+    assert "changed plan" in office.perf(code=1)
+    (office.folder / NEXT).unlink()
+    assert "1 passed" in office.perf()
+
+
+def test_a_snapshot_outlives_a_migration(office: Application) -> None:
+    office.perfdata("snapshot.create", "--name", "saved")
+    add = 'op.add_column("notes", sa.Column("language", sa.Text, server_default="en"))'
+    office.write(NEXT, MIGRATION.format(message="Notes have a language.", statement=add))
+    office.perfdata("snapshot.upgrade", "--name", "saved")
+    office.perfdata("snapshot.restore", "--name", "saved")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+IGNORED = shutil.ignore_patterns(".perfdata", "__pycache__")
 SELECTIN = "        .options(selectinload(Order.lines))\n"
 MIGRATION = '''"""{message}"""
 
@@ -41,8 +42,7 @@ ADDS_COLUMN = MIGRATION.format(
 def shop(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
     """The tests of this module follow each other as a user's commands do."""
     folder = tmp_path_factory.mktemp("applications") / "shop"
-    ignored = shutil.ignore_patterns(".perfdata", "__pycache__", "baselines")
-    shutil.copytree(ROOT / "examples" / "shop", folder, ignore=ignored)
+    shutil.copytree(ROOT / "examples" / "shop", folder, ignore=IGNORED)
     application = Application(folder, programs)
     yield application
     application.stop()
@@ -56,10 +56,24 @@ def _files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_init_finds_all_in_place(shop: Application) -> None:
-    before = _files(shop.folder)
-    shop.perfdata("init", "--dry")
-    assert _files(shop.folder) == before
+def test_init_writes_what_runs_and_overwrites_nothing(programs: Path, tmp_path: Path) -> None:
+    """In the application as it was before perfdata came."""
+    folder = tmp_path / "shop"
+    shutil.copytree(ROOT / "examples" / "shop", folder, ignore=IGNORED)
+    shutil.rmtree(folder / "tests")
+    (folder / "perf_project.py").unlink()
+    application = Application(folder, programs)
+    settings = (folder / "pyproject.toml").read_text(encoding="utf-8").partition("[tool.perfdata]")
+    application.write("pyproject.toml", settings[0])
+    said = application.perfdata("init")
+    commands = [line.strip() for line in said.splitlines() if line.startswith("  ")]
+    assert any(command.startswith("pytest") for command in commands)
+    for command in commands:
+        application.run(*command.split())
+    before = _files(folder)
+    application.perfdata("init")
+    assert _files(folder) == before
+    application.stop()
 
 
 def test_a_dataset_is_built_and_restored_both_ways(shop: Application) -> None:
@@ -68,10 +82,14 @@ def test_a_dataset_is_built_and_restored_both_ways(shop: Application) -> None:
         shop.perfdata("snapshot.restore", "--name", "1000_customers", *way)
 
 
-def test_perf_tests_are_green_and_accepted(shop: Application) -> None:
+def test_the_committed_baselines_hold_and_others_can_be_accepted(shop: Application) -> None:
+    said = shop.perf()
+    assert "2 passed" in said
+    assert "NO BASELINE" not in said
+    shutil.rmtree(shop.folder / "tests" / "perf" / "baselines")
     assert "no_baseline" in shop.perf()
     shop.perfdata("perf.accept")
-    assert "2 passed" in shop.perf()
+    assert "NO BASELINE" not in shop.perf()
 
 
 def test_an_n_plus_1_is_red(shop: Application) -> None:

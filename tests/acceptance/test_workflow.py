@@ -99,12 +99,25 @@ def test_a_dataset_is_built_and_restored_both_ways(engine: Application) -> None:
 def test_perf_tests_on_asyncpg_are_green_then_red_without_the_index(engine: Application) -> None:
     engine.perf()
     engine.perfdata("perf.accept")
-    assert "2 passed" in engine.perf()
+    assert "3 passed" in engine.perf()
     drop = 'op.drop_index("ix_runs_flow_id", "runs")'
     _write(engine, "runs", "r003", drop, down="r002")
     assert "changed plan" in engine.perf(code=1)
     (engine.folder / "migrations" / "runs_revisions" / "r003.py").unlink()
-    assert "2 passed" in engine.perf()
+    assert "3 passed" in engine.perf()
+
+
+def test_an_n_plus_1_is_red(engine: Application) -> None:
+    once = (engine.folder / "engine" / "queries.py").read_text(encoding="utf-8")
+    engine.write(
+        "engine/queries.py",
+        once.partition("    found = await session.execute(\n        select(runs.c.flow_id")[0]
+        + '    return [await latest_run(session, f"flow {n:04}") for n in range(12)]\n',
+    )
+    said = engine.perf(code=1)
+    assert "N+1" in said
+    assert "engine/queries.py" in said
+    engine.write("engine/queries.py", once)
 
 
 def test_a_snapshot_outlives_a_migration(engine: Application) -> None:

@@ -28,3 +28,14 @@ async def latest_run(session: AsyncSession, name: str) -> str | None:
         .order_by(runs.c.started_at.desc())
         .limit(1)
     )
+
+
+async def states_of_flows(session: AsyncSession) -> list[str | None]:
+    """Return the states of the latest runs of twelve flows."""
+    found = await session.execute(
+        select(runs.c.flow_id, runs.c.state)
+        .distinct(runs.c.flow_id)
+        .order_by(runs.c.flow_id, runs.c.started_at.desc())
+        .limit(12)
+    )
+    return [state for _, state in found]

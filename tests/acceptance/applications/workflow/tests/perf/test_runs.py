@@ -1,7 +1,7 @@
 """Perf tests of the engine's queries, on asyncpg."""
 
 import pytest
-from engine.queries import failed_runs, latest_run
+from engine.queries import failed_runs, latest_run, states_of_flows
 
 pytestmark = pytest.mark.perf(dataset="200_flows")
 
@@ -19,3 +19,8 @@ def test_failed_runs(perf):
 @pytest.mark.perf(max_queries=1)
 def test_latest_run(perf):
     assert perf(latest_run, "flow 0007") in {"done", "failed"}
+
+
+@pytest.mark.perf(max_queries=20)
+def test_states(perf):
+    assert len(perf(states_of_flows)) == 12
