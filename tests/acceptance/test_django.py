@@ -32,7 +32,7 @@ DROPS_INDEX = MIGRATION.format(
 )
 ADDS_COLUMN = MIGRATION.format(
     message="Books have a language.",
-    operation='migrations.AddField("book", "language", models.TextField(default="en"))',
+    operation='migrations.AddField("book", "language", models.TextField(null=True))',
 )
 
 
