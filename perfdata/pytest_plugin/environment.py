@@ -1,12 +1,14 @@
 """The variables that the application reads in perf tests, set before its code is imported.
 
 They are set in sessions of perf tests only: other tests of an application may empty the database
-that its variables name.
+that its variables name. So may fixtures of its conftest.py, which run before any perf test: the
+variables name a database given by URL only if perfdata owns it and may replace its rows.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -14,18 +16,24 @@ import pytest
 
 from perfdata.config import Settings
 from perfdata.errors import PerfdataError
+from perfdata.text import make_printable
 
 if TYPE_CHECKING:
     from perfdata.pytest_plugin.redaction import Redaction
+    from perfdata.server.environment import Variables
 
+# Modules that make an engine can be imported with it; nothing answers there.
+_NOWHERE = "postgresql://nobody:nothing@127.0.0.1:1/not_owned_by_perfdata"
 _PERF_TESTS = "/tests/perf/"
 _url_key = pytest.StashKey[str]()  # may have a password
+_note_key = pytest.StashKey[str]()
 
 
 def set_variables(config: pytest.Config) -> None:
     """Set the variables of ``environment`` until the end of a session of perf tests.
 
-    Raises pytest.UsageError for settings that can't be read.
+    Raises pytest.UsageError for settings that can't be read, and, where a variable has the address
+    of a database given by URL, if it can't be reached or perfdata may not replace its rows.
     """
     if not _runs_perf_tests(config):
         return  # and no other session reads the settings
@@ -33,21 +41,51 @@ def set_variables(config: pytest.Config) -> None:
         settings = Settings.load(config.invocation_params.dir)
         if not settings.environment:
             return
-        from perfdata.server.environment import application_variables
-
-        variables = application_variables(settings)
+        variables, note = _safe_variables(settings)
     except PerfdataError as error:
         raise pytest.UsageError(str(error)) from error
     stack = ExitStack()
     stack.enter_context(variables.applied())
     config.add_cleanup(stack.close)
     config.stash[_url_key] = settings.database_url or variables.loopback or ""
+    config.stash[_note_key] = note
+
+
+def _safe_variables(settings: Settings) -> tuple[Variables, str]:
+    """Return the variables, and a note if they lead nowhere as perfdata does not own the target.
+
+    Raises GuardError if rows of a database given by URL may not be replaced.
+    """
+    from perfdata.server.environment import application_variables
+
+    if settings.database_url is None or not settings.gives_address:
+        return application_variables(settings), ""
+    from perfdata.postgres.connection import open_link
+    from perfdata.postgres.url import normalise_url
+    from perfdata.target.guard import check_guard, locate
+    from perfdata.templates.provenance import find_owned
+
+    with open_link(normalise_url(settings.database_url)) as link:
+        check_guard(link, settings)
+        if find_owned(link):
+            return application_variables(settings), ""
+        entry = make_printable(locate(link).entry)
+    return application_variables(settings, _NOWHERE), (
+        "the variables of [tool.perfdata] environment lead nowhere (port 1), as "
+        f"perfdata does not own {entry}, which fixtures of the application may empty. If all its "
+        f"rows may be replaced: {settings.command('db.adopt')} --name {shlex.quote(entry)}"
+    )
 
 
 def learn_passwords(config: pytest.Config, redaction: Redaction) -> None:
     """Let the redaction know the passwords in the variables."""
     if url := config.stash.get(_url_key, ""):
         redaction.learn(url)
+
+
+def nowhere_note(config: pytest.Config) -> str:
+    """Return the note for a session whose variables lead nowhere; empty for any other."""
+    return config.stash.get(_note_key, "")
 
 
 def unset_note(config: pytest.Config, settings: Settings) -> str:
