@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 from contextlib import ExitStack
+from glob import glob
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,8 @@ from perfdata.errors import PerfdataError
 from perfdata.text import make_printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from perfdata.pytest_plugin.redaction import Redaction
     from perfdata.server.environment import Variables
 
@@ -103,7 +106,14 @@ def _runs_perf_tests(config: pytest.Config) -> bool:
     given = config.known_args_namespace
     if given.perf_only or "PERFDATA_COMPARE" in os.environ:
         return True
+    start, root = config.invocation_params.dir, config.rootpath
     places = [place.partition("::")[0] for place in given.file_or_dir]
-    start = config.invocation_params.dir
-    paths = [start / place for place in places or config.getini("testpaths") or ["."]]
-    return all(_PERF_TESTS in f"{path.resolve().as_posix()}/" for path in paths)
+    if not places and start == root:  # pytest ignores testpaths in other folders
+        for pattern in config.getini("testpaths"):
+            places += glob(pattern, recursive=True)  # noqa: PTH207  as pytest does, absolute too
+    return all(_is_perf_tests(start / place, root) for place in places or ["."])
+
+
+def _is_perf_tests(path: Path, root: Path) -> bool:
+    path, root = path.resolve(), root.resolve()
+    return path.is_relative_to(root) and _PERF_TESTS in f"/{path.relative_to(root).as_posix()}/"

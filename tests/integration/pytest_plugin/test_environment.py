@@ -79,8 +79,11 @@ def test_unit():
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvShop]:
-    """The application; the database of its .env is not connected to."""
-    for made in env_shop(tmp_path_factory.mktemp("env")):
+    """The application, in a folder named like that of perf tests.
+
+    The database of its .env is not connected to.
+    """
+    for made in env_shop(tmp_path_factory.mktemp("env") / "tests" / "perf"):
         before = made.live_used()
         made.perf_test(conftest=CONFTEST, test_items=TESTS)
         yield made
@@ -117,6 +120,23 @@ def test_a_session_with_other_tests_leaves_the_applications_own(shop: EnvShop) -
     assert "are not set" not in done.stdout
 
 
+def test_testpaths_count_where_pytest_reads_them(shop: EnvShop) -> None:
+    """In the root only, and not where they match nothing."""
+    test = 'import os\n\ndef test_set():\n    assert "POSTGRES_PORT" in os.environ\n'
+    shop.perf_test(conftest="", test_set=test)
+    tests = shop.folder / "tests"
+    (tests / "test_unit.py").write_text(UNIT_TEST)
+    options = ("-k", "test_set or test_unit", "-otestpaths=tests/perf")
+    assert "1 passed" in shop.pytest(*options).stdout
+    inside = shop.pytest(*options, cwd=tests)
+    missing = shop.pytest(*options[:2], "-otestpaths=nothing/tests/perf", "-Wdefault")
+    for done in (inside, missing):
+        assert "1 failed, 1 passed" in done.stdout, done.stdout
+        assert "KeyError" not in done.stdout
+        assert "test_set.py::test_set - " in done.stdout
+    (tests / "perf" / "test_set.py").unlink()
+
+
 @pytest.mark.parametrize(
     ("listed", "owned", "said"),
     [
@@ -130,11 +150,12 @@ def test_only_a_database_that_perfdata_owns_is_given_to_fixtures_that_empty_it(
 ) -> None:
     shop.perf_test(conftest=EMPTIES, test_target="def test_nothing(): pass\n")
     with real_database(shop, owned=owned) as url:
-        variables = {"PERFDATA_ALLOW": entry(url)} if listed else {}
         done = shop.pytest(
             *("tests/perf/test_target.py", "--tb=short"),
-            PERFDATA_DATABASE_URL=url, PERFDATA_HOME=str(tmp_path), **variables,
-        )  # fmt: skip
+            PERFDATA_DATABASE_URL=url,
+            PERFDATA_HOME=str(tmp_path),
+            PERFDATA_ALLOW=entry(url) if listed else "",
+        )
         assert (done.returncode == 0) is (said == ""), done.stdout
         assert said in done.stdout
         assert "Traceback" not in done.stdout
@@ -145,8 +166,12 @@ def test_only_a_database_that_perfdata_owns_is_given_to_fixtures_that_empty_it(
 def test_a_session_says_that_the_variables_lead_nowhere(shop: EnvShop, tmp_path: Path) -> None:
     shop.perf_test(conftest="", test_target=TARGET)
     with real_database(shop, owned=False) as url:
-        variables = {"PERFDATA_ALLOW": entry(url), "PERFDATA_HOME": str(tmp_path)}
-        done = shop.pytest("tests/perf/test_target.py", PERFDATA_DATABASE_URL=url, **variables)
+        done = shop.pytest(
+            "tests/perf/test_target.py",
+            PERFDATA_DATABASE_URL=url,
+            PERFDATA_HOME=str(tmp_path),
+            PERFDATA_ALLOW=entry(url),
+        )
     assert "1 passed" in done.stdout, done.stdout
     assert f"perfdata does not own {entry(url)}" in done.stdout
     assert f"perfdata db.adopt --name {entry(url)}" in done.stdout
