@@ -62,11 +62,21 @@ def test_a_plan_alone_writes_nothing_and_a_file_of_the_same_name_stays(tmp_path:
     [
         ("# ours\n[tool.x]\na = 1 # kept", "# ours\n[tool.x]\na = 1 # kept\n\n{table}"),
         ("[tool.perfdata] # ours\nhome = 'x'\n", "{table}home = 'x'\n"),
+        (
+            "[tool.perfdata]\nenvironment = { DB_URL = '{url}' }\n",
+            "{table}environment = {{ DB_URL = '{{url}}' }}\n",
+        ),
+        (
+            "[tool.perfdata.environment]\nDB_URL = '{url}'\n",
+            "[tool.perfdata.environment]\nDB_URL = '{{url}}'\n\n{table}",
+        ),
         ("[tool.x]\r\na = 1\r\n", "[tool.x]\r\na = 1\r\n\r\n{table}"),
     ],
 )
 def test_pyproject_keeps_its_text(tmp_path: Path, old: str, new: str) -> None:
     (tmp_path / "pyproject.toml").write_bytes(old.encode())
+    if "environment" in old:
+        write(tmp_path, app="import os\nurl = os.environ['DB_URL']\n")
     plan_init(tmp_path).write()
     text = (tmp_path / "pyproject.toml").read_bytes().decode()
     table = '[tool.perfdata]\nproject = "perf_project:project"\n'
