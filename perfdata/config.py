@@ -149,11 +149,6 @@ class Settings:
         return self.home
 
 
-def is_setting(key: str) -> bool:
-    """Tell whether ``[tool.perfdata]`` may have a key."""
-    return key in _KEYS
-
-
 def snapshots_folder(home: Path) -> Path:
     """Return the folder of the snapshots in a home folder."""
     return home / "snapshots"

@@ -175,10 +175,7 @@ def _notes(repository: Repository) -> Iterator[str]:
         others = ", ".join(repository.migrations[1:])
         yield f"perf_project.py names {repository.migrations[0]}; there are also {others}"
     if repository.django_apps and not repository.migrations:
-        if texts.knows_commands():
-            yield "Django's settings must read the database from the environment: PGHOST and others"
-        else:
-            yield "Django's migrations can't be run by perfdata yet"
+        yield "Django's settings must read the database from the environment: PGHOST and others"
     elif not repository.migrations and not repository.models.tables:
         yield "neither migrations nor models were found: name yours in perf_project.py"
     elif choose_table(repository.models.tables) is None:

@@ -134,23 +134,19 @@ def test_what_is_written_compiles_without_any_table(tmp_path: Path) -> None:
             compile(file.text, file.path, "exec")
 
 
-def test_the_migrations_of_django_apps_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_migrations_of_django_apps_are_named(tmp_path: Path) -> None:
     for name in ("shop", "core/bills"):
         (tmp_path / name / "migrations").mkdir(parents=True)
         (tmp_path / name / "migrations" / "0001_initial.py").write_text("")
     (tmp_path / "manage.py").write_text("")
     assert plan_init(tmp_path).found == ("Django migrations of core/bills, shop",)
-    monkeypatch.setattr(texts, "knows_commands", lambda: True)
     (module,) = [file.text for file in plan_init(tmp_path).files if file.path == "perf_project.py"]
     assert 'files=("core/bills/migrations/*.py", "shop/migrations/*.py"),' in module
     assert "WHERE app IN ('bills', 'shop')" in module
     compile(module, "perf_project.py", "exec")
 
 
-def test_the_environment_is_a_line_of_toml(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perfdata.config.is_setting", lambda key: key == "environment")
+def test_the_environment_is_a_line_of_toml() -> None:
     line = texts.environment_line({"DATABASE_URL": "{url}", "DB_HOST": "{host}"})
     assert tomllib.loads(line) == {"environment": {"DATABASE_URL": "{url}", "DB_HOST": "{host}"}}
     assert texts.environment_line({}) == ""
