@@ -133,7 +133,7 @@ jobs:
           key: ${{ steps.snapshot.outputs.key }}
           path: .perfdata/snapshots/DATASET.json.zst
       - name: Run the perf tests
-        run: pytest tests/perf
+        run: pytest tests/perf --perf-strict
 """
 
 

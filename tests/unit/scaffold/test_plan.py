@@ -146,6 +146,12 @@ def test_the_migrations_of_django_apps_are_named(tmp_path: Path) -> None:
     compile(module, "perf_project.py", "exec")
 
 
+def test_the_nightly_run_fails_if_something_was_not_judged(tmp_path: Path) -> None:
+    """A cron job's log is read only when it is red."""
+    (text,) = [file.text for file in plan_init(tmp_path).files if file.path.endswith("perf.yml")]
+    assert "run: pytest tests/perf --perf-strict\n" in text
+
+
 def test_the_environment_is_a_line_of_toml() -> None:
     line = texts.environment_line({"DATABASE_URL": "{url}", "DB_HOST": "{host}"})
     assert tomllib.loads(line) == {"environment": {"DATABASE_URL": "{url}", "DB_HOST": "{host}"}}
