@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from traceback import walk_tb
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -37,7 +38,11 @@ def missing_variables(error: BaseException) -> list[str]:
             return [str(raised.args[0])]
         if _is_validation(raised) and any(name.startswith(_SETTINGS_MODULES) for name in modules):
             errors = raised.errors()  # type: ignore[attr-defined]
-            return [_name(item) for item in errors if "missing" in item["type"] and item["loc"]]
+            names = [
+                str(item["loc"][0]) for item in errors if "missing" in item["type"] and item["loc"]
+            ]
+            prefix, fields = _settings_class(raised)
+            return [f"{prefix if name in fields else ''}{name}".upper() for name in names]
     return []
 
 
@@ -116,11 +121,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _modules(error: BaseException) -> list[str]:
     """Return the modules of an exception's traceback, the innermost last."""
-    modules, traceback = [], error.__traceback__
-    while traceback is not None:
-        modules.append(str(traceback.tb_frame.f_globals.get("__name__", "")))
-        traceback = traceback.tb_next
-    return modules
+    return [str(frame.f_globals.get("__name__", "")) for frame, _ in walk_tb(error.__traceback__)]
 
 
 def _is_validation(error: BaseException) -> bool:
@@ -128,5 +129,10 @@ def _is_validation(error: BaseException) -> bool:
     return type(error).__name__ == "ValidationError" and hasattr(error, "errors")
 
 
-def _name(item: Mapping[str, Any]) -> str:
-    return str(item["loc"][0]).upper()
+def _settings_class(error: BaseException) -> tuple[str, Collection[str]]:
+    """Return the env_prefix of pydantic's settings, and its fields, whose aliases have none."""
+    for frame, _ in walk_tb(error.__traceback__):
+        if (settings := frame.f_locals.get("__pydantic_self__")) is not None:
+            kind = type(settings)
+            return kind.model_config.get("env_prefix") or "", kind.model_fields
+    return "", ()

@@ -68,6 +68,15 @@ def test_settings_of_pydantic_are_told_without_their_values() -> None:
     assert "hunter2222" not in said
 
 
+def test_the_prefix_of_settings_is_part_of_the_name_unless_it_is_an_alias() -> None:
+    pytest.importorskip("pydantic_settings")
+    prefixed = SETTINGS.replace(
+        "    postgres_server", "    model_config = {'env_prefix': 'SHOP_'}\n    postgres_server"
+    )
+    names = ["SHOP_POSTGRES_SERVER", "SHOP_POSTGRES_PORT", "APP_SECRET", "SHOP_ADMIN_PASSWORD"]
+    assert missing_variables(caught(prefixed)) == names
+
+
 def test_a_model_of_pydantic_reads_no_variable() -> None:
     model = "import pydantic\nclass Item(pydantic.BaseModel):\n    name: str\nItem()"
     assert missing_variables(caught(model)) == []
