@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).resolve().parent
 _OWN_CODE = f"{Path(__file__).parent}{os.sep}"  # as frames name it
 _LIBRARIES = tuple({Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")})
-_INSTALLED = {"site-packages", "dist-packages"}
+INSTALLED = {"site-packages", "dist-packages"}
 # The bundled project counts as an application, although it is part of this package.
 _BUNDLED = _PACKAGE / "welfare"
 
@@ -105,7 +105,7 @@ class Callers:
         if path.is_relative_to(_BUNDLED):
             return path.relative_to(_PACKAGE.parent).as_posix()
         if not self._is_own(path) and (
-            _INSTALLED.intersection(path.parts)
+            INSTALLED.intersection(path.parts)
             or path.is_relative_to(_PACKAGE)
             or any(path.is_relative_to(library) for library in _LIBRARIES)
         ):
@@ -116,7 +116,7 @@ class Callers:
     def _is_own(self, path: Path) -> bool:
         """Return whether a file belongs to an installed package that is the application's."""
         parts = path.with_suffix("").parts
-        start = max((n for n, part in enumerate(parts, 1) if part in _INSTALLED), default=0)
+        start = max((n for n, part in enumerate(parts, 1) if part in INSTALLED), default=0)
         return start > 0 and any(parts[start:][: len(own)] == own for own in self._own)
 
 

@@ -149,11 +149,6 @@ class Settings:
         return self.home
 
 
-def is_setting(key: str) -> bool:
-    """Tell whether ``[tool.perfdata]`` may have a key."""
-    return key in _KEYS
-
-
 def snapshots_folder(home: Path) -> Path:
     """Return the folder of the snapshots in a home folder."""
     return home / "snapshots"
@@ -211,7 +206,7 @@ def _checked(table: Any, path: Path) -> dict[str, Any]:
         if not isinstance(value, kind) or wrong_item:
             expected = _EXPECTED[kind]
             actual = type(value).__name__  # not the value, which may contain a password
-            raise ConfigError(f"{path}: [tool.perfdata] {key} must be {expected}, not a {actual}")
+            raise ConfigError(f"{path}: [tool.perfdata] {key} must be {expected}, not {actual}")
     return table
 
 
@@ -224,7 +219,7 @@ def _check_environment(variables: Mapping[str, Any], path: Path) -> None:
             raise ConfigError(f"{where} is not a variable that an application reads")
         if not isinstance(value, str):
             raise ConfigError(
-                f"{where} must be a string, not a {type(value).__name__}; there are the "
+                f"{where} must be a string, not {type(value).__name__}; there are the "
                 f"placeholders {braces}"
             )
         try:

@@ -116,7 +116,7 @@ class Confinement:
         else:
             target = self.target.described
             settings = Settings.load()
-            environ = read_dotenv(settings.root) | os.environ
+            environ = read_dotenv(settings.root / ".env") | os.environ
             line = line_for_connection(driver, requested.database, settings.environment, environ)
             verb = "Or set" if self.fix else "Set"
             lines = [*self.fix, f"{verb} the variable that its address comes from, {line}"]

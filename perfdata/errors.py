@@ -44,6 +44,24 @@ from perfdata.text import make_printable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+# The keyword arguments that errors and notes name. Tasks show the options in their place; a pytest
+# run, which takes none of them, leaves them out.
+OPTIONS = {
+    "all_rows=True": "--all-rows",
+    "allow_drift=True": "--allow-drift",
+    "as_superuser=True": "--as-superuser",
+    "build=False": "--no-build",
+    "clean_existing=False": "--keep-existing",
+    "fresh=True": "--fresh",
+    "lock_timeout_s": "--lock-timeout",
+    "rebuild_indexes=True": "--rebuild-indexes",
+    "replace=True": "--replace",
+    "snapshot=False": "--no-snapshot",
+    "strict=True": "--strict",
+    "terminate=True": "--terminate",
+    "unflagged_rows=True": "--unflagged-rows",
+}
+
 
 class PerfdataError(Exception):
     """perfdata could not do what was asked.

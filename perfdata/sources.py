@@ -10,13 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perfdata.callers import INSTALLED
 from perfdata.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# Installed packages are left out: values that rows take from them belong in ``pools``.
-INSTALLED = {"site-packages", "dist-packages"}
 _PERFDATA = "perfdata"  # left out in a checkout too: the cache key's format covers it
 
 
@@ -33,7 +32,8 @@ def imported_sources(module: str) -> dict[str, str]:
 
     The project's modules are those of the same top-level package, and all others that are neither
     installed nor in the standard library. Imports are read from the source, including those inside
-    functions; nothing is executed, so imports of computed names are not found.
+    functions; nothing is executed, so imports of computed names are not found. Values
+    that rows take from installed packages belong in ``pools``.
     """
     (own, *_) = _files(module)
     top = module.partition(".")[0]

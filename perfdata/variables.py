@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from traceback import walk_tb
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
 DATABASE_URL = "DATABASE_URL"
-# Words that make a variable the database's: REDIS_URL and SMTP_HOST are not.
+# Words that make a variable the database's: SMTP_HOST is not.
 _DATABASE = {"ASYNCPG", "DATABASE", "DB", "PG", "POSTGRES", "POSTGRESQL", "SQLALCHEMY"}
+# Words of other databases: those of other systems, and the tests' own, which they may empty.
+_OTHERS = {
+    "CLICKHOUSE", "MARIADB", "MONGO", "MONGODB", "MSSQL", "MYSQL", "ORACLE", "REDIS", "SQLITE",
+    "TEST", "TESTING", "TESTS",
+}  # fmt: skip
 _PLACEHOLDERS = {
     "URL": "{url}", "URI": "{url}", "DSN": "{url}",
     "HOST": "{host}", "HOSTNAME": "{host}", "SERVER": "{host}", "ADDRESS": "{host}",
     "PORT": "{port}",
     "USER": "{user}", "USERNAME": "{user}",
     "PASSWORD": "{password}", "PASS": "{password}",
-    "NAME": "{database}", "DB": "{database}", "DATABASE": "{database}",
 }  # fmt: skip
+# Only after a word of the database: DB_APPLICATION_NAME is not its name.
+_NAMES = {"DATABASE", "DB", "NAME"}
+# PGHOST, DBNAME: two words without an underscore between them.
+_JOINED = re.compile(rf"(?<![A-Z])({'|'.join(_DATABASE)})({'|'.join([*_PLACEHOLDERS, *_NAMES])})$")
 _NO_ADDRESS = "a value"
 _PARTS = "{user}:{password}@{host}:{port}/{database}"
 _SETTINGS_MODULES = ("pydantic_settings", "pydantic.env_settings")
@@ -37,7 +46,11 @@ def missing_variables(error: BaseException) -> list[str]:
             return [str(raised.args[0])]
         if _is_validation(raised) and any(name.startswith(_SETTINGS_MODULES) for name in modules):
             errors = raised.errors()  # type: ignore[attr-defined]
-            return [_name(item) for item in errors if "missing" in item["type"] and item["loc"]]
+            names = [
+                str(item["loc"][0]) for item in errors if "missing" in item["type"] and item["loc"]
+            ]
+            prefix, fields = _settings_class(raised)
+            return [f"{prefix if name in fields else ''}{name}".upper() for name in names]
     return []
 
 
@@ -68,20 +81,32 @@ def line_for_connection(
         if found and found[2] == database:
             text = f"postgresql{found[1]}://{_PARTS}" if found[1] else "{url}"
             return _line({name: text}, present)
-    parts = {name: _value(name) for name in others if _value(name) not in {"{url}", _NO_ADDRESS}}
+    parts = {name: part for name in others if (part := placeholder_for(name)) not in {"", "{url}"}}
     if "{host}" in parts.values():
         return _line(parts, present)
     text = "{url}" if driver == "psycopg2" else f"postgresql+{driver}://{_PARTS}"
     return _line({"NAME" if DATABASE_URL in present else DATABASE_URL: text}, present)
 
 
-def read_dotenv(folder: Path) -> dict[str, str]:
-    """Return the variables in a folder's .env; none if there is no file that can be read."""
+def placeholder_for(name: str) -> str:
+    """Return the placeholder of a variable, judged by its name; empty if it is not PostgreSQL's."""
+    words = _JOINED.sub(r"\1_\2", name.upper()).split("_")
+    if _OTHERS.intersection(words) or not _DATABASE.intersection(words[:-1]):
+        return ""
+    if words[-1] in _NAMES:
+        return "{database}" if words[-2] in _DATABASE else ""
+    return _PLACEHOLDERS.get(words[-1], "")
+
+
+def read_dotenv(file: Path) -> dict[str, str]:
+    """Return the variables in a .env file; none if it can't be read."""
     try:
-        text = (folder / ".env").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return {}
-    lines = re.findall(r"^\s*(?:export\s+)?(\w+)\s*=\s*(.*?)\s*$", text, re.MULTILINE | re.ASCII)
+    lines = re.findall(
+        r"^[ \t]*(?:export[ \t]+)?(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", text, re.MULTILINE | re.ASCII
+    )
     return {name: value.strip("'\"") for name, value in lines}
 
 
@@ -98,10 +123,7 @@ def _key(name: str) -> str:
 
 
 def _value(name: str) -> str:
-    words = name.upper().removeprefix("PG").split("_") if name.startswith("PG") else None
-    words = ["PG", *words] if words else name.upper().split("_")
-    known = _PLACEHOLDERS.get(words[-1])
-    return known if known and _DATABASE.intersection(words) else _NO_ADDRESS
+    return placeholder_for(name) or _NO_ADDRESS
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -116,11 +138,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _modules(error: BaseException) -> list[str]:
     """Return the modules of an exception's traceback, the innermost last."""
-    modules, traceback = [], error.__traceback__
-    while traceback is not None:
-        modules.append(str(traceback.tb_frame.f_globals.get("__name__", "")))
-        traceback = traceback.tb_next
-    return modules
+    return [str(frame.f_globals.get("__name__", "")) for frame, _ in walk_tb(error.__traceback__)]
 
 
 def _is_validation(error: BaseException) -> bool:
@@ -128,5 +146,10 @@ def _is_validation(error: BaseException) -> bool:
     return type(error).__name__ == "ValidationError" and hasattr(error, "errors")
 
 
-def _name(item: Mapping[str, Any]) -> str:
-    return str(item["loc"][0]).upper()
+def _settings_class(error: BaseException) -> tuple[str, Collection[str]]:
+    """Return the env_prefix of pydantic's settings, and its fields, whose aliases have none."""
+    for frame, _ in walk_tb(error.__traceback__):
+        if (settings := frame.f_locals.get("__pydantic_self__")) is not None:
+            kind = type(settings)
+            return kind.model_config.get("env_prefix") or "", kind.model_fields
+    return "", ()

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from perfdata.sources import INSTALLED, top_level_folders
+from perfdata.callers import INSTALLED
+from perfdata.sources import top_level_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

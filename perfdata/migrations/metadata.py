@@ -46,7 +46,9 @@ def create_all(job: Job, report: Report) -> str:
             made_from = connection.exec_driver_sql(MADE_FROM).scalar()
             if made_from is None:
                 _check_absent(job, connection, metadata)
-                report(Event(f"creating {len(metadata.tables)} tables from the metadata"))
+                number = len(metadata.tables)
+                tables = f"{number} table{'' if number == 1 else 's'}"
+                report(Event(f"creating {tables} from the metadata"))
                 metadata.create_all(connection)
                 _record(connection, ddl)
             elif made_from != hash_ddl(ddl):
@@ -115,12 +117,12 @@ def _check_absent(job: Job, connection: Connection, metadata: MetaData) -> None:
     if not present:
         return
     if job.migrations:
-        how = "If migrations made them", "REV (the newest one that they have, or heads)"
+        how = "If migrations made these tables", "REV (the newest one that they have, or heads)"
     else:
-        how = "If they are the metadata's", "heads"
+        how = "If these tables are the metadata's", "heads"
     raise MigrationError(
-        f"{join_first(present)} exist already, and perfdata did not make them from the metadata of "
-        f"project {job.project}",
+        f"found {join_first(present)}, which perfdata did not make from the metadata of project "
+        f"{job.project}",
         remedy=f"{how[0]}, run: {job.program} db.stamp --revision {how[1]}",
     )
 

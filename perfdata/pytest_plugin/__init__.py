@@ -31,7 +31,12 @@ import pytest
 
 from perfdata.config import Settings
 from perfdata.errors import ConfigError
-from perfdata.pytest_plugin.environment import learn_passwords, set_variables, unset_note
+from perfdata.pytest_plugin.environment import (
+    learn_passwords,
+    nowhere_note,
+    set_variables,
+    unset_note,
+)
 from perfdata.pytest_plugin.marker import Marker, stated_limits
 from perfdata.pytest_plugin.redaction import REDACTION_PLUGIN, Redaction
 from perfdata.pytest_plugin.summary import (
@@ -105,6 +110,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Summary(config), SUMMARY_PLUGIN)
     if config.pluginmanager.hasplugin("asyncio"):
         config.pluginmanager.register(_asyncio_fixtures(), "perfdata-asyncio")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say that the application's variables lead nowhere, before an error that comes of it."""
+    return [f"perfdata: {note}"] if (note := nowhere_note(config)) else []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -6,12 +6,12 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from perfdata.errors import PerfdataError
+from perfdata.errors import OPTIONS, PerfdataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_KEYWORD = r"\b(?:\w+=(?:True|False)|lock_timeout_s)\b"
+_KEYWORD = rf"\b(?:{'|'.join(OPTIONS)})\b"
 # Parts of a remedy that name a keyword argument: in brackets, a last alternative, a sentence.
 _PARTS = (
     re.compile(rf" \([^()]*{_KEYWORD}[^()]*\)"),

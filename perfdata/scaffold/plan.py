@@ -135,7 +135,7 @@ def _pyproject(repository: Repository) -> PlannedFile:
     with path.open(encoding="utf-8", newline="") as opened:
         old = opened.read()
     newline = "\r\n" if "\r\n" in old else "\n"
-    lines = texts.settings_lines(PROJECT, repository.variables)
+    lines = texts.settings_lines(PROJECT, repository.new_variables)
     if heading := _HEADING.search(old):
         head, tail = old[: heading.end()].rstrip("\r"), old[heading.end() :].lstrip("\r")
         text = f"{head}\n{lines.rstrip()}{tail}"
@@ -156,7 +156,7 @@ def _check_added(path: Path, text: str, repository: Repository) -> None:
     if not added:
         raise ConfigError(
             f"[tool.perfdata] can't be added to {path}",
-            remedy=f"Write it yourself: {texts.settings_table(PROJECT, repository.variables)}",
+            remedy=f"Write it yourself: {texts.settings_table(PROJECT, repository.new_variables)}",
         )
 
 
@@ -175,10 +175,7 @@ def _notes(repository: Repository) -> Iterator[str]:
         others = ", ".join(repository.migrations[1:])
         yield f"perf_project.py names {repository.migrations[0]}; there are also {others}"
     if repository.django_apps and not repository.migrations:
-        if texts.knows_commands():
-            yield "Django's settings must read the database from the environment: PGHOST and others"
-        else:
-            yield "Django's migrations can't be run by perfdata yet"
+        yield "Django's settings must read the database from the environment: PGHOST and others"
     elif not repository.migrations and not repository.models.tables:
         yield "neither migrations nor models were found: name yours in perf_project.py"
     elif choose_table(repository.models.tables) is None:

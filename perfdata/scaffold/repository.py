@@ -39,10 +39,21 @@ class Repository:
         return str(self.pyproject.get("project", {}).get("name") or self.root.name)
 
     @property
+    def settings(self) -> Mapping[str, Any]:
+        """The [tool.perfdata] that is there, empty if there is none."""
+        settings: Mapping[str, Any] = self.pyproject.get("tool", {}).get("perfdata", {})
+        return settings
+
+    @property
     def project(self) -> str | None:
         """The project that [tool.perfdata] names, if any."""
-        project = self.pyproject.get("tool", {}).get("perfdata", {}).get("project")
+        project = self.settings.get("project")
         return str(project) if project else None
+
+    @property
+    def new_variables(self) -> Mapping[str, str]:
+        """The variables for the setting ``environment``, none if it is there."""
+        return {} if "environment" in self.settings else self.variables
 
     def described(self) -> Iterator[str]:
         """Say what was found, in short phrases."""

@@ -133,7 +133,7 @@ jobs:
           key: ${{ steps.snapshot.outputs.key }}
           path: .perfdata/snapshots/DATASET.json.zst
       - name: Run the perf tests
-        run: pytest tests/perf
+        run: pytest tests/perf --perf-strict
 """
 
 
@@ -144,7 +144,7 @@ def project_module(repository: Repository, first: FirstTable | None, metadata: s
     if repository.migrations:
         paths = "from pathlib import Path\n"
         tables = f"    migrations=Path({_quoted(repository.migrations[0])}),\n"
-    elif repository.django_apps and knows_commands():
+    elif repository.django_apps:
         names = "Dataset, Migrations, Project, TableRows"
         tables = _django_migrations(repository.django_apps)
     elif metadata:
@@ -169,13 +169,6 @@ def project_module(repository: Repository, first: FirstTable | None, metadata: s
         dataset=_quoted(dataset),
         parameters=parameters,
     )
-
-
-def knows_commands() -> bool:
-    """Tell whether a Project's migrations may be a command."""
-    from perfdata import project
-
-    return hasattr(project, "Migrations")
 
 
 def _django_migrations(apps: tuple[str, ...]) -> str:
@@ -236,9 +229,7 @@ def settings_lines(project: str, variables: Mapping[str, str]) -> str:
 
 def environment_line(variables: Mapping[str, str]) -> str:
     """Return the setting that leads the application's own variables to the target, or ""."""
-    from perfdata.config import is_setting
-
-    if not variables or not is_setting("environment"):
+    if not variables:
         return ""
     pairs = ", ".join(f"{name} = {_quoted(value)}" for name, value in variables.items())
     return f"environment = {{ {pairs} }}\n"

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from perfdata.scaffold.sources import constant, last_name
+from perfdata.variables import placeholder_for, read_dotenv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,18 +16,6 @@ if TYPE_CHECKING:
     from perfdata.scaffold.sources import SourceModule
 
 _READERS = {"getenv", "config", "env"}
-_ABOUT_DATABASES = re.compile(r"(^|_)(POSTGRES|POSTGRESQL|PG|DB|DATABASE|SQLALCHEMY)(?=_|[A-Z]|$)")
-# By the end of the name; the first that matches counts.
-_PLACEHOLDERS = {
-    r"(URL|URI|DSN)": "{url}",
-    r"(HOST|SERVER|HOSTNAME)": "{host}",
-    r"PORT": "{port}",
-    r"(USER|USERNAME)": "{user}",
-    r"(PASSWORD|PASS)": "{password}",
-    r"((POSTGRES|POSTGRESQL|PG|^DB|^DATABASE)_?(DB|DATABASE|NAME)|DATABASE_NAME|DB_NAME)": (
-        "{database}"
-    ),
-}
 _DRIVER = re.compile(r"""postgres(?:ql)?\+(\w+)://""")
 _PARTS = "{user}:{password}@{host}:{port}/{database}"
 
@@ -51,15 +40,6 @@ def find_variables(
             if placeholder and found.get(name) in {None, "{url}"}:
                 found[name] = placeholder
     return dict(sorted(found.items()))
-
-
-def placeholder_for(name: str) -> str:
-    """Return the placeholder of a variable, judged by its name; empty if it is not about one."""
-    if _ABOUT_DATABASES.search(name):
-        for ending, placeholder in _PLACEHOLDERS.items():
-            if re.search(rf"{ending}$", name):
-                return placeholder
-    return ""
 
 
 def _read_in(module: SourceModule) -> Iterator[tuple[str, object]]:
@@ -100,7 +80,6 @@ def _example_values(root: Path, files: Sequence[Path]) -> dict[str, str]:
     """Return the values of ``.env`` files; they serve to recognise a URL's driver only."""
     values: dict[str, str] = {}
     for path in [*files, root / ".env"]:
-        if path.name.startswith(".env") and path.is_file():
-            text = path.read_text(encoding="utf-8", errors="replace")
-            values |= dict(re.findall(r"^(?:export )?(\w+)=(.*)$", text, re.MULTILINE))
+        if path.name.startswith(".env"):
+            values |= read_dotenv(path)
     return values

@@ -14,6 +14,7 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perfdata.errors import OPTIONS
 from perfdata.text import blank_out, make_printable
 
 if TYPE_CHECKING:
@@ -27,22 +28,6 @@ _UNIT_FROM = 0.9
 _WHOLE_FROM = 10
 # In narrower columns rich breaks numbers apart; below 3 it leaves columns out.
 _MIN_COLUMN_WIDTH = 8
-# The library's errors and notes name its keyword arguments; tasks show the options instead.
-OPTIONS = {
-    "all_rows=True": "--all-rows",
-    "allow_drift=True": "--allow-drift",
-    "as_superuser=True": "--as-superuser",
-    "build=False": "--no-build",
-    "clean_existing=False": "--keep-existing",
-    "fresh=True": "--fresh",
-    "lock_timeout_s": "--lock-timeout",
-    "rebuild_indexes=True": "--rebuild-indexes",
-    "replace=True": "--replace",
-    "snapshot=False": "--no-snapshot",
-    "strict=True": "--strict",
-    "terminate=True": "--terminate",
-    "unflagged_rows=True": "--unflagged-rows",
-}
 _KEYWORDS = re.compile(rf"\b({'|'.join(OPTIONS)})\b")
 
 

@@ -162,12 +162,14 @@ class EnvShop:
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return run_script(self.folder, "perfdata", *arguments, **variables)
 
-    def pytest(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def pytest(
+        self, *arguments: str, cwd: Path | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         from tests.integration.inner import FAST
 
         return subprocess.run(
             [sys.executable, "-m", "pytest", *FAST, *arguments],
-            cwd=self.folder, env=environment(COLUMNS="200", **variables),
+            cwd=cwd or self.folder, env=environment(COLUMNS="200", **variables),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
 

@@ -100,11 +100,11 @@ def test_a_variable_that_is_no_setting_is_named_with_the_near_one() -> None:
     ("text", "said"),
     [
         ("[tool.perfdata]\nprojct = 'x'\n", "no key 'projct'; did you mean project?"),
-        ("[tool.perfdata]\nallow = 'x'\n", "allow must be a list of strings, not a str"),
+        ("[tool.perfdata]\nallow = 'x'\n", "allow must be a list of strings, not str"),
         ("[tool.perfdata]\nallow = [1]\n", "allow must be a list of strings"),
-        ("[tool.perfdata]\nhome = 1\n", "home must be a string, not a int"),
+        ("[tool.perfdata]\nhome = 1\n", "home must be a string, not int"),
         ("[tool]\nperfdata = 1\n", "tool.perfdata is not a table"),
-        ("[tool.perfdata]\nenvironment = 'x'\n", "must be a table of strings, not a str"),
+        ("[tool.perfdata]\nenvironment = 'x'\n", "must be a table of strings, not str"),
         (
             "[tool.perfdata]\nenvironment = {A = '{uri}'}\n",
             "environment.A has an unknown placeholder {uri}; there are {url}, {host}, {port}, "
@@ -116,7 +116,7 @@ def test_a_variable_that_is_no_setting_is_named_with_the_near_one() -> None:
         ("[tool.perfdata]\nenvironment = {A = '{url'}\n", "a brace that is no placeholder is"),
         (
             "[tool.perfdata]\nenvironment = {PORT = 5432}\n",
-            "environment.PORT must be a string, not a int; there are the placeholders {url}, ",
+            "environment.PORT must be a string, not int; there are the placeholders {url}, ",
         ),
         ("[tool.perfdata]\nenvironment = {PERFDATA_HOME = 'x'}\n", "is not a variable that an"),
         ("[tool.perfdata]\nenvironment = {'A=B' = 'x'}\n", "is not a variable that an"),

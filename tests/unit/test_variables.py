@@ -68,6 +68,15 @@ def test_settings_of_pydantic_are_told_without_their_values() -> None:
     assert "hunter2222" not in said
 
 
+def test_the_prefix_of_settings_is_part_of_the_name_unless_it_is_an_alias() -> None:
+    pytest.importorskip("pydantic_settings")
+    prefixed = SETTINGS.replace(
+        "    postgres_server", "    model_config = {'env_prefix': 'SHOP_'}\n    postgres_server"
+    )
+    names = ["SHOP_POSTGRES_SERVER", "SHOP_POSTGRES_PORT", "APP_SECRET", "SHOP_ADMIN_PASSWORD"]
+    assert missing_variables(caught(prefixed)) == names
+
+
 def test_a_model_of_pydantic_reads_no_variable() -> None:
     model = "import pydantic\nclass Item(pydantic.BaseModel):\n    name: str\nItem()"
     assert missing_variables(caught(model)) == []
@@ -85,6 +94,21 @@ def test_a_model_of_pydantic_reads_no_variable() -> None:
         ("PGPASSWORD", "{password}"),
         ("POSTGRES_DB", "{database}"),
         ("DB_NAME", "{database}"),
+        ("PGDATABASE", "{database}"),
+        ("APP_DBHOST", "{host}"),
+        ("DB_ADDRESS", "{host}"),
+        ("DATABASE_POOL_SIZE", "a value"),
+        ("DB_APPLICATION_NAME", "a value"),
+        ("USE_DATABASE", "a value"),
+        ("DATABASE", "a value"),
+        ("PGADMIN_PASSWORD", "a value"),
+        ("MONGO_DB_URL", "a value"),
+        ("REDIS_DB", "a value"),
+        ("MYSQL_DATABASE", "a value"),
+        ("TEST_DATABASE_URL", "a value"),
+        ("POSTGRES_TEST_HOST", "a value"),
+        ("MAILGUN_URL", "a value"),
+        ("ADMIN_USER", "a value"),
         ("REDIS_URL", "a value"),
         ("SMTP_HOST", "a value"),
         ("PROJECT_NAME", "a value"),
@@ -137,13 +161,15 @@ def test_the_line_for_a_refused_connection_names_the_variable_that_it_came_from(
 
 def test_a_dotenv_names_the_parts_of_an_address(tmp_path: Path) -> None:
     """And of their values nothing is told."""
-    assert read_dotenv(tmp_path) == {}
-    (tmp_path / ".env").write_text(
-        "# of a template\nPROJECT_NAME=shop\nexport POSTGRES_SERVER='localhost'\n"
+    file = tmp_path / ".env"
+    assert read_dotenv(file) == {}
+    file.write_text(
+        "# of a template\nSMTP_PASSWORD=\nPROJECT_NAME=shop\nexport POSTGRES_SERVER='localhost'\n"
         'POSTGRES_PORT=5432\nPOSTGRES_DB = "app"\nPOSTGRES_USER=postgres\n'
         "POSTGRES_PASSWORD=changethis\nSMTP_HOST=\n"
     )
-    environ = read_dotenv(tmp_path)
+    environ = read_dotenv(file)
+    assert (environ["SMTP_PASSWORD"], environ["PROJECT_NAME"]) == ("", "shop")
     assert (environ["POSTGRES_SERVER"], environ["POSTGRES_DB"]) == ("localhost", "app")
     line = line_for_connection("psycopg", "app", (), environ).partition(": ")[2]
     assert tomllib.loads(line)["environment"] == {

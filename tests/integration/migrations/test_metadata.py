@@ -42,7 +42,9 @@ def unstamped(empty_url: str, monkeypatch: pytest.MonkeyPatch, settings: Setting
 def test_tables_that_the_application_made_are_stamped(empty_url: str, unstamped: Target) -> None:
     """As the application made them with create_all before perfdata came."""
     run(empty_url, "CREATE TABLE customers (id int, age int)")
-    with pytest.raises(MigrationError, match="customers exist already") as caught:
+    with pytest.raises(
+        MigrationError, match="found customers, which perfdata did not make"
+    ) as caught:
         create_tables(empty_url, PROJECT)
     assert caught.value.remedy.endswith("perfdata db.stamp --revision heads")
     with pytest.raises(MigrationError, match="has no revision 'first'"):

@@ -180,7 +180,7 @@ def test_tables_are_made_from_metadata_and_never_mistaken_for_others(from_metada
     (from_metadata / "shop_tables.py").write_text(counted)
     built = perfdata(from_metadata, "snapshot.restore", "--name", "some")
     before = imports.read_text()
-    assert "creating 1 tables from the metadata" in built
+    assert "creating 1 table from the metadata" in built
     assert "built 2 rows" in built
     assert "restored some: 2 rows" in perfdata(from_metadata, "snapshot.restore", "--name", "some")
     assert imports.read_text() == before
@@ -196,7 +196,7 @@ def test_tables_are_made_from_metadata_and_never_mistaken_for_others(from_metada
     assert explained.count("differs in") == 1
     restored = perfdata(from_metadata, "snapshot.restore", "--name", "some")
     assert other in restored
-    assert "creating 1 tables from the metadata" in restored
+    assert "creating 1 table from the metadata" in restored
     (from_metadata / "shop_tables.py").write_text(METADATA)
     back = perfdata(from_metadata, "db.migrate")
     assert "took back perfdata_at_" in back
@@ -214,7 +214,7 @@ def test_tables_that_are_there_already_are_not_taken_for_the_metadatas(
     tables = "metadata='shop_tables:metadata', tables_from_metadata=True"
     (from_metadata / "shop_perf.py").write_text(PROJECT.format(tables=tables))
     said = perfdata(from_metadata, "db.migrate", code=2)
-    assert "customers exist already, and perfdata did not make them from the metadata" in said
+    assert "found customers, which perfdata did not make from the metadata" in said
     other = {"PERFDATA_DATABASE_URL": url, "PERFDATA_ALLOW": entry(url)}
     said = perfdata(from_metadata, "dataset.build", "--name", "some", code=2, **other)
     assert (

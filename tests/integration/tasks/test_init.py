@@ -146,7 +146,7 @@ def test_what_is_written_runs(
         result = run_script(folder, *command.split())
         assert rows in result.stdout, result.stderr
     tested = subprocess.run(
-        [sys.executable, "-m", "pytest", *FAST, "tests/perf"],
+        [sys.executable, "-m", "pytest", *FAST, "tests/perf", "--perf-strict"],
         cwd=folder, env=environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert tested.returncode == 0, tested.stdout

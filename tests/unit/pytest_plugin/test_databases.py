@@ -71,6 +71,10 @@ WAY_OUT = (
             RefusedError("locked: wait until it is free, or wait longer (lock_timeout_s)"),
             "locked: wait until it is free, or wait longer",
         ),
+        (
+            SchemaError("no", remedy="Make its tables with Project(tables_from_metadata=True)"),
+            "no. Make its tables with Project(tables_from_metadata=True)",
+        ),
         (RefusedError("no", remedy="Run: perfdata db.migrate"), "no. Run: perfdata db.migrate"),
     ],
 )

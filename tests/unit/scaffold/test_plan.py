@@ -62,11 +62,21 @@ def test_a_plan_alone_writes_nothing_and_a_file_of_the_same_name_stays(tmp_path:
     [
         ("# ours\n[tool.x]\na = 1 # kept", "# ours\n[tool.x]\na = 1 # kept\n\n{table}"),
         ("[tool.perfdata] # ours\nhome = 'x'\n", "{table}home = 'x'\n"),
+        (
+            "[tool.perfdata]\nenvironment = { DB_URL = '{url}' }\n",
+            "{table}environment = {{ DB_URL = '{{url}}' }}\n",
+        ),
+        (
+            "[tool.perfdata.environment]\nDB_URL = '{url}'\n",
+            "[tool.perfdata.environment]\nDB_URL = '{{url}}'\n\n{table}",
+        ),
         ("[tool.x]\r\na = 1\r\n", "[tool.x]\r\na = 1\r\n\r\n{table}"),
     ],
 )
 def test_pyproject_keeps_its_text(tmp_path: Path, old: str, new: str) -> None:
     (tmp_path / "pyproject.toml").write_bytes(old.encode())
+    if "environment" in old:
+        write(tmp_path, app="import os\nurl = os.environ['DB_URL']\n")
     plan_init(tmp_path).write()
     text = (tmp_path / "pyproject.toml").read_bytes().decode()
     table = '[tool.perfdata]\nproject = "perf_project:project"\n'
@@ -124,23 +134,25 @@ def test_what_is_written_compiles_without_any_table(tmp_path: Path) -> None:
             compile(file.text, file.path, "exec")
 
 
-def test_the_migrations_of_django_apps_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_migrations_of_django_apps_are_named(tmp_path: Path) -> None:
     for name in ("shop", "core/bills"):
         (tmp_path / name / "migrations").mkdir(parents=True)
         (tmp_path / name / "migrations" / "0001_initial.py").write_text("")
     (tmp_path / "manage.py").write_text("")
     assert plan_init(tmp_path).found == ("Django migrations of core/bills, shop",)
-    monkeypatch.setattr(texts, "knows_commands", lambda: True)
     (module,) = [file.text for file in plan_init(tmp_path).files if file.path == "perf_project.py"]
     assert 'files=("core/bills/migrations/*.py", "shop/migrations/*.py"),' in module
     assert "WHERE app IN ('bills', 'shop')" in module
     compile(module, "perf_project.py", "exec")
 
 
-def test_the_environment_is_a_line_of_toml(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perfdata.config.is_setting", lambda key: key == "environment")
+def test_the_nightly_run_fails_if_something_was_not_judged(tmp_path: Path) -> None:
+    """A cron job's log is read only when it is red."""
+    (text,) = [file.text for file in plan_init(tmp_path).files if file.path.endswith("perf.yml")]
+    assert "run: pytest tests/perf --perf-strict\n" in text
+
+
+def test_the_environment_is_a_line_of_toml() -> None:
     line = texts.environment_line({"DATABASE_URL": "{url}", "DB_HOST": "{host}"})
     assert tomllib.loads(line) == {"environment": {"DATABASE_URL": "{url}", "DB_HOST": "{host}"}}
     assert texts.environment_line({}) == ""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-import pytest
-
 from perfdata.scaffold.sources import SourceModule
-from perfdata.scaffold.variables import find_variables, placeholder_for
+from perfdata.scaffold.variables import find_variables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,21 +46,3 @@ def test_a_url_keeps_its_driver(tmp_path: Path) -> None:
     assert find(tmp_path, 'os.environ["DB_URL"]', env) == {
         "DB_URL": f"postgresql+asyncpg://{PARTS}"
     }
-
-
-@pytest.mark.parametrize(
-    ("name", "placeholder"),
-    [
-        ("SQLALCHEMY_DATABASE_URI", "{url}"),
-        ("POSTGRES_SERVER", "{host}"),
-        ("PGPASSWORD", "{password}"),
-        ("POSTGRES_DB", "{database}"),
-        ("DB_NAME", "{database}"),
-        ("PGDATABASE", "{database}"),
-        ("DATABASE_POOL_SIZE", ""),
-        ("MAILGUN_URL", ""),
-        ("ADMIN_USER", ""),
-    ],
-)
-def test_a_name_says_what_it_is_for(name: str, placeholder: str) -> None:
-    assert placeholder_for(name) == placeholder

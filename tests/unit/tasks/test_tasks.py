@@ -21,12 +21,11 @@ from invoke.program import Program
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.engine import make_url as sqlalchemy_url
 
-from perfdata.errors import BoundaryError, ConfigError
+from perfdata.errors import OPTIONS, BoundaryError, ConfigError
 from perfdata.postgres.url import check_driver, make_url
 from perfdata.progress import Event
 from perfdata.tasks import dataset, db, perf, snapshot
 from perfdata.tasks.output import (
-    OPTIONS,
     aligned,
     human_duration,
     human_rows,
