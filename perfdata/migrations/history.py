@@ -222,7 +222,7 @@ def _migrate_by_command(
             report(Event(f"migrating to {history.heads[0]}: {' '.join(migrations.command)}"))
     explicit = explicit_conninfo(conninfo)
     with recorded_migration(conninfo):
-        run_command(migrations, _root(project), explicit, project.variables(explicit).values)
+        run_command(migrations, _root(project), explicit, project.variables(explicit))
     with open_link(conninfo) as link:
         pending = history.pending(database_heads(link, history))
     if pending:
