@@ -16,9 +16,9 @@ from psycopg.conninfo import conninfo_to_dict
 from perfdata.config import TARGET_VARIABLE
 from perfdata.errors import ConfigError, MigrationError, ServerRefusedError
 from perfdata.libpq import SECRETS, program_environment
+from perfdata.passwords import without_passwords
 from perfdata.postgres.url import describe, make_url
 from perfdata.text import join_first
-from perfdata.tracebacks import without_passwords
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
