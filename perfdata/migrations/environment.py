@@ -79,7 +79,8 @@ class Environment:
         if not sets_locations and any(self.directory.walk_revisions()):
             return
         try:
-            with confined(self.job.code, None):
+            with confined(self.job.code, None) as confinement:
+                confinement.exclusive = True  # the worker's own block allows the target
                 self._run_offline()
         except RefusedError as error:
             if sets_locations and self._locations() == self._configured:

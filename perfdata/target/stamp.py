@@ -97,10 +97,12 @@ def _job(target: Target, project: Project, revision: str, *, dry: bool = False) 
             remedy=f"Use {HEADS}, which stands for the present metadata",
         )
     parts = tuple(part.strip() for part in revision.split(",") if part.strip())
+    # A dry job that only looks revisions up is given no database.
+    connects = target.conninfo and (project.has_only_metadata or not dry)
     return Job.of(
         "record_tables" if project.has_only_metadata else "stamp",
         project,
-        explicit_conninfo(target.conninfo) if target.conninfo else None,
+        explicit_conninfo(target.conninfo) if connects else None,
         migrations=None if project.migrations is None else str(project.migrations),
         metadata=project.metadata if project.has_only_metadata else None,
         revisions=parts or (revision,),

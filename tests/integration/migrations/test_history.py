@@ -296,6 +296,28 @@ def test_an_env_py_that_connects_first_is_read_up_to_there(folder: Path, empty_u
         read_history(project_in(folder))
 
 
+WRITES = """
+if 'connection' not in config.attributes or context.is_offline_mode():
+    import psycopg
+    with psycopg.connect({url!r}, autocommit=True) as own:
+        own.execute("CREATE TABLE {table} ()")
+"""
+
+
+def test_an_env_py_that_is_run_for_its_folders_reaches_no_database(
+    folder: Path, empty_url: str, target_of: Callable[[str, Project], Target]
+) -> None:
+    """Not even the target: neither in a dry stamp nor before migrations run."""
+    write_revision(folder, "found", None, where="found")
+    locations = RUN_TIME["the script directory"]
+    write_env(folder, locations + WRITES.format(url=empty_url, table="written"))
+    target = target_of(empty_url, project_in(folder))
+    assert preview_stamp(target, "heads").now == ("found",)
+    assert migrate(empty_url, project_in(folder)) == ("found",)
+    assert stamp_revision(target, "heads").now == ("found",)
+    assert run(empty_url, "SELECT to_regclass('written') IS NULL") == [(True,)]
+
+
 def test_folders_without_a_revision_are_an_error_that_names_them(
     folder: Path, empty_url: str
 ) -> None:
