@@ -32,8 +32,13 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
     from perfdata.project import Project
 
-# The digest of the metadata that a database's tables were made from, or null.
-MADE_FROM = "SELECT nullif(current_setting('perfdata.tables', true), '')"
+# The digest of the metadata that a database's tables were made from, or null. The setting outlives
+# the tables, such as with DROP SCHEMA public CASCADE.
+MADE_FROM = """
+SELECT CASE WHEN EXISTS (
+  SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+) THEN nullif(current_setting('perfdata.tables', true), '') END"""
 # The statements of that metadata, packed (see migrations/ddl.py), or null.
 MADE_BY = "SELECT nullif(current_setting('perfdata.ddl', true), '')"
 _VERSIONS = f"""

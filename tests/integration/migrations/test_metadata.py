@@ -44,7 +44,7 @@ def test_tables_that_the_application_made_are_stamped(empty_url: str, unstamped:
     run(empty_url, "CREATE TABLE customers (id int, age int)")
     with pytest.raises(MigrationError, match="customers exist already") as caught:
         create_tables(empty_url, PROJECT)
-    assert caught.value.remedy.endswith("invoke db.stamp --revision heads")
+    assert caught.value.remedy.endswith("run: perfdata db.stamp --revision heads")
     with pytest.raises(MigrationError, match="has no revision 'first'"):
         stamp_revision(unstamped, "first")
     for stamp in (stamp_revision, preview_stamp):
@@ -55,6 +55,22 @@ def test_tables_that_the_application_made_are_stamped(empty_url: str, unstamped:
     assert run(empty_url, MADE_FROM) == [(None,)]
     assert stamp_revision(unstamped, "heads").metadata
     create_tables(empty_url, PROJECT)
+
+
+EMPTIED = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
+
+
+@pytest.mark.parametrize("left", ["", "; CREATE SCHEMA other; CREATE TABLE other.x ()"])
+@pytest.mark.usefixtures("folder")
+def test_in_an_emptied_database_the_tables_are_made_again(empty_url: str, left: str) -> None:
+    """The settings of the database say still which metadata its tables were made from."""
+    create_tables(empty_url, PROJECT)
+    run(empty_url, f"{EMPTIED}{left}")
+    if not left:
+        assert run(empty_url, MADE_FROM) == [(None,)]
+    create_tables(empty_url, PROJECT)
+    assert run(empty_url, "SELECT to_regclass('public.customers') IS NULL") == [(False,)]
+    assert run(empty_url, MADE_FROM) != [(None,)]
 
 
 def test_other_metadata_says_which_table_and_column_differ(folder: Path, empty_url: str) -> None:
