@@ -48,6 +48,7 @@ class Confinement:
     ) -> None:
         self.code = code
         self.fix = fix
+        self.exclusive = False  # True: what blocks around this one allow is refused too
         self.refused: ElsewhereError | None = None  # the first one
         self._parameters = _target_parameters(conninfo)
         self._loopback = _target_parameters(loopback)
@@ -189,8 +190,9 @@ def _check(driver: str, addresses: Callable[[], Destination], *, attempt: bool =
     if not _confinements or _own.get():
         return
     requested = addresses()
-    if not any(confinement.allows(requested, attempt=attempt) for confinement in _confinements):
-        raise _confinements[-1].refuse(requested, driver)
+    deciding = [each for each in _confinements if each.exclusive] or _confinements
+    if not any(each.allows(requested, attempt=attempt) for each in deciding):
+        raise deciding[-1].refuse(requested, driver)
 
 
 def _check_psycopg(parameters: Mapping[str, Any]) -> None:
@@ -219,10 +221,6 @@ def _check_popen(popen: object, *args: Any, **kwargs: Any) -> None:
     command = given["args"]
     first = command if isinstance(command, (str, bytes, os.PathLike)) else next(iter(command), "")
     _check_program("sh" if given.get("shell") else given.get("executable") or first)
-
-
-def _check_shell(*_: object) -> None:
-    _check_program("sh")
 
 
 def _check_program(program: Any, *_: object, **__: object) -> None:
@@ -278,7 +276,7 @@ def _install() -> None:
             _hook(sys.modules[name], attribute, check)
     # Not an audit hook: it would slow down the whole process (id() sixfold), where perf tests run.
     _hook(subprocess.Popen, "__init__", _check_popen)
-    _hook(os, "system", _check_shell)
+    _hook(os, "system", lambda *_: _check_program("sh"))
     for attribute in ("execv", "execve", "posix_spawn", "posix_spawnp"):
         _hook(os, attribute, _check_program)
 

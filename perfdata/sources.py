@@ -35,25 +35,29 @@ def imported_sources(module: str) -> dict[str, str]:
     functions; nothing is executed, so imports of computed names are not found. Values
     that rows take from installed packages belong in ``pools``.
     """
-    (own, *_) = _files(module)
-    top = module.partition(".")[0]
-    files: dict[str, Path] = {module: own}
-    waiting = list(_imports(module, own))
-    while waiting:
-        name = waiting.pop()
-        if name in files or (path := _module_file(name)) is None:
-            continue
-        other = name.partition(".")[0]
-        if other == top or (other != _PERFDATA and not INSTALLED.intersection(path.parts)):
-            files[name] = path
-            waiting += _imports(name, path)
+    files = _project_files(module, _files(module)[0])
     return {name: _hash([files[name]]) for name in sorted(files)}
 
 
-def directly_imported(path: Path) -> list[Path]:
-    """Return the files of the modules that a source file imports, but for installed ones."""
-    files = map(_module_file, _imports("", path))
-    return [file for file in files if file and not INSTALLED.intersection(file.parts)]
+def imported_files(path: Path) -> list[Path]:
+    """Return the files of the project's modules that a source file imports, recursively."""
+    return list(_project_files("", path).values())[1:]
+
+
+def _project_files(module: str, path: Path) -> dict[str, Path]:
+    """Return the file of a module, then those of the project's modules that it imports."""
+    top = module.partition(".")[0]
+    files = {module: path}
+    waiting = list(_imports(module, path))
+    while waiting:
+        name = waiting.pop()
+        if name in files or (file := _module_file(name)) is None:
+            continue
+        other = name.partition(".")[0]
+        if other == top or (other != _PERFDATA and not INSTALLED.intersection(file.parts)):
+            files[name] = file
+            waiting += _imports(name, file)
+    return files
 
 
 def _files(module: str) -> list[Path]:

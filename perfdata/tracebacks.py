@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from perfdata.errors import ProjectCodeError
+from perfdata.passwords import without_passwords
 from perfdata.variables import line_for_missing, message_of, missing_variables
 
 if TYPE_CHECKING:
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
 
 VARIABLE = "PERFDATA_TRACEBACK"
 _REMEDY = f"{VARIABLE}=1 shows the traceback"
-_URL_PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s@]+@")
-_PYDANTIC_VALUE = re.compile(r"\binput_value=.*?(?=, input_type=)")  # of any variable
-_SQL_PASSWORD = re.compile(r"(\bPASSWORD\s+)'(?:[^']|'')*'", re.IGNORECASE)
 
 
 def describe_exception(error: BaseException) -> str:
@@ -80,16 +76,3 @@ def code_error(
         remedy=f"{remedy}. {_REMEDY}" if remedy else _REMEDY,
         traceback=without_passwords(text, passwords),
     )
-
-
-def without_passwords(text: str, passwords: Iterable[str]) -> str:
-    """Replace passwords with stars: those given, and all in URLs and in ``PASSWORD '…'``.
-
-    So are the values that pydantic shows, as those of settings may be secrets.
-    """
-    text = _PYDANTIC_VALUE.sub("input_value=***", text)
-    text = _SQL_PASSWORD.sub(r"\1'***'", _URL_PASSWORD.sub(r"\1:***@", text))
-    for password in passwords:
-        for secret in {password, quote(password, safe="")} - {""}:
-            text = text.replace(secret, "***")
-    return text

@@ -9,7 +9,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
@@ -17,14 +16,16 @@ from psycopg.conninfo import conninfo_to_dict
 from perfdata.config import TARGET_VARIABLE
 from perfdata.errors import ConfigError, MigrationError, ServerRefusedError
 from perfdata.libpq import SECRETS, program_environment
+from perfdata.passwords import without_passwords
 from perfdata.postgres.url import describe, make_url
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from perfdata.postgres.link import Link
     from perfdata.project import Migrations
+    from perfdata.server.environment import Variables
 
 _NO_TABLE = {"42P01", "3F000"}  # undefined_table, invalid_schema_name: nothing ran yet
 _LAST_LINES = 5
@@ -133,22 +134,21 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-def run_command(
-    migrations: Migrations, root: Path, conninfo: str, variables: Mapping[str, str]
-) -> None:
+def run_command(migrations: Migrations, root: Path, conninfo: str, variables: Variables) -> None:
     """Run a project's command in its root; raise MigrationError, with its last lines, if it fails.
 
     Its environment has the target as PERFDATA_TARGET_URL and as libpq's variables (PGHOST, …),
     then ``variables``. ``conninfo`` must be explicit (see explicit_conninfo).
     """
     command = [*migrations.command]
+    target = {**program_environment(conninfo), TARGET_VARIABLE: make_url(conninfo)}
     if command[0] in {"python", "python3"}:
         command[0] = sys.executable
     try:
         done = subprocess.run(
             command,
             cwd=root,
-            env={**program_environment(conninfo), TARGET_VARIABLE: make_url(conninfo), **variables},
+            env={**target, **variables.values},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -163,14 +163,9 @@ def run_command(
         ) from error
     if done.returncode:
         output = "\n".join(done.stdout.strip().splitlines()[-_LAST_LINES:])
+        parts = conninfo_to_dict(conninfo)
+        passwords = [*(str(parts.get(name) or "") for name in SECRETS), variables.password]
         raise MigrationError(
             f"{' '.join(migrations.command)} exited with code {done.returncode} on "
-            f"{describe(conninfo)}:\n{_without_secrets(output, conninfo)}"
+            f"{describe(conninfo)}:\n{without_passwords(output, passwords)}"
         )
-
-
-def _without_secrets(text: str, conninfo: str) -> str:
-    parts = conninfo_to_dict(conninfo)
-    for secret in {str(parts.get(name) or "") for name in SECRETS} - {""}:
-        text = text.replace(secret, "***").replace(quote(secret, safe=""), "***")
-    return text

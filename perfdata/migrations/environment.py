@@ -21,7 +21,7 @@ from perfdata.migrations.steps import Steps
 from perfdata.postgres.connection import make_engine, open_link
 from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.url import make_url
-from perfdata.sources import directly_imported
+from perfdata.sources import imported_files
 from perfdata.templates.provenance import find_owned
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class Environment:
         if not sets_locations and any(self.directory.walk_revisions()):
             return
         try:
-            with confined(self.job.code, None):
+            with confined(self.job.code, None) as confinement:
+                confinement.exclusive = True  # the worker's own block allows the target
                 self._run_offline()
         except RefusedError as error:
             if sets_locations and self._locations() == self._configured:
@@ -131,15 +132,18 @@ class Environment:
 
 
 def _sets_locations(env: Path) -> bool:
-    """Tell whether env.py, or a module that it imports, seems to set version_locations."""
+    """Tell whether env.py, or a project's module that it imports, may set version_locations."""
     if not env.is_file():
         return False
-    return any(_mentions_locations(path) for path in (env, *directly_imported(env)))
+    return any(_mentions_locations(path) for path in (env, *imported_files(env)))
 
 
 def _mentions_locations(path: Path) -> bool:
+    text = path.read_bytes()
+    if _LOCATIONS.encode() not in text:
+        return False
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = ast.parse(text)
     except SyntaxError:
         return False  # running it raises the error
     return any(
@@ -184,18 +188,18 @@ def upgrade(job: Job, report: Report) -> dict[str, Any]:
     With ``job.metadata``, a database without a revision gets the tables of the metadata instead,
     and is stamped with the heads.
     """
-    environment, answer = _read(job)
+    environment, _ = _read(job)
     with open_link(job.conninfo) as link:
         heads, owned = database_heads(link), find_owned(link) is not None
         tables = () if heads else tuple(read_catalog(link).by_key)
     if job.metadata and not heads:
         create_all(job, report)
         environment.stamp(("heads",))
-        return answer
+        return read_revisions(job, environment.directory)
     steps = Steps(job, environment.directory, report, heads=heads, tables=tables, owned=owned)
     with steps:
         environment.run(steps.upgrade, job.revisions or ("heads",))
-    return answer
+    return read_revisions(job, environment.directory)  # env.py may have set other folders
 
 
 def stamp(job: Job, _report: Report) -> dict[str, Any]:
@@ -208,4 +212,6 @@ def stamp(job: Job, _report: Report) -> dict[str, Any]:
     found = environment.directory.get_revisions(revisions)
     if not job.dry:
         environment.stamp(revisions)
+        answer = read_revisions(job, environment.directory)
+        found = environment.directory.get_revisions(revisions)
     return answer | {"revisions": sorted({script.revision for script in found if script})}

@@ -5,7 +5,7 @@ The project's code runs in a child process (see job): nothing here imports Alemb
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from perfdata.errors import MigrationError, PrivilegesError
 from perfdata.migrations.answers import ask, run
 from perfdata.migrations.command import AppliedQuery, hash_files, run_command
 from perfdata.migrations.job import Job
+from perfdata.migrations.privileges import check_recordable
 from perfdata.postgres.catalog import VersionTable
 from perfdata.postgres.connection import explicit_conninfo, open_link
 from perfdata.postgres.reflection import IS_VERSION_TABLE, VERSION_TABLE
@@ -32,8 +33,13 @@ if TYPE_CHECKING:
     from perfdata.progress import Report
     from perfdata.project import Project
 
-# The digest of the metadata that a database's tables were made from, or null.
-MADE_FROM = "SELECT nullif(current_setting('perfdata.tables', true), '')"
+# The digest of the metadata that a database's tables were made from, or null. The setting outlives
+# the tables, such as with DROP SCHEMA public CASCADE.
+MADE_FROM = """
+SELECT CASE WHEN EXISTS (
+  SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+) THEN nullif(current_setting('perfdata.tables', true), '') END"""
 # The statements of that metadata, packed (see migrations/ddl.py), or null.
 MADE_BY = "SELECT nullif(current_setting('perfdata.ddl', true), '')"
 _VERSIONS = f"""
@@ -181,7 +187,7 @@ def migrate(
     are run by its command.
 
     Raises MigrationError if the project has none, MigrationFailedError if one of them fails,
-    ElsewhereError if env.py connects to another database.
+    ElsewhereError if env.py connects to another database, and what check_metadata raises.
     """
     if project.migrations is None:
         raise MigrationError(f"project {project.name} has no migrations")
@@ -195,6 +201,8 @@ def migrate(
         metadata=project.metadata if project.tables_from_metadata and not revisions else None,
         revisions=revisions,
     )
+    if job.metadata:
+        check_metadata(conninfo, project)
     with recorded_migration(conninfo):
         history = run(job, _reading(project), project.settings, History.from_fields, report)
     with open_link(conninfo) as link:
@@ -222,7 +230,7 @@ def _migrate_by_command(
             report(Event(f"migrating to {history.heads[0]}: {' '.join(migrations.command)}"))
     explicit = explicit_conninfo(conninfo)
     with recorded_migration(conninfo):
-        run_command(migrations, _root(project), explicit, project.variables(explicit).values)
+        run_command(migrations, _root(project), explicit, project.variables(explicit))
     with open_link(conninfo) as link:
         pending = history.pending(database_heads(link, history))
     if pending:
@@ -247,13 +255,23 @@ def _hashing(project: Project) -> Job:
     return Job.of("hash_tables", project, metadata=project.metadata)
 
 
+def check_metadata(conninfo: str, project: Project) -> None:
+    """Raise PrivilegesError if a database gets the tables of metadata, and it can't be recorded."""
+    with open_link(conninfo) as link:
+        migrated = project.migrations is not None and database_heads(link)
+        if not migrated and link.value(MADE_FROM) is None:
+            check_recordable(link)
+
+
 def create_tables(conninfo: str, project: Project, report: Report = silent) -> None:
     """Make the tables of the project's metadata, in one transaction.
 
     The DDL and its hash are kept in settings of the database, ``perfdata.ddl`` and
     ``perfdata.tables``. Raises MigrationError if the tables were made from other metadata or can't
-    be made, ElsewhereError if the metadata's module connects to another database.
+    be made, ElsewhereError if the metadata's module connects to another database, PrivilegesError
+    if the role may not keep the settings.
     """
+    check_metadata(conninfo, replace(project, migrations=None))
     job = Job.of(
         "create_tables",
         project,

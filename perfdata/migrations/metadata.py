@@ -37,15 +37,20 @@ def hash_tables(job: Job, _report: Report) -> str:
 
 
 def create_all(job: Job, report: Report) -> str:
-    """Make the tables of the project's metadata in one transaction; return their DDL's hash."""
+    """Make the tables of the project's metadata in one transaction; return their DDL's hash.
+
+    A digest that is recorded counts only while there is a table of the metadata.
+    """
     metadata = _load(job)
     ddl = read_ddl(metadata)
     engine = make_engine(job.conninfo or "")
     try:
         with engine.begin() as connection:
+            present = _present_tables(connection, metadata)
             made_from = connection.exec_driver_sql(MADE_FROM).scalar()
-            if made_from is None:
-                _check_absent(job, connection, metadata)
+            if present and made_from is None:
+                raise _others_tables(job, present)
+            if not present:
                 number = len(metadata.tables)
                 tables = f"{number} table{'' if number == 1 else 's'}"
                 report(Event(f"creating {tables} from the metadata"))
@@ -105,22 +110,23 @@ def _other_metadata(job: Job, before: Ddl | None, now: Ddl) -> MigrationError:
     )
 
 
-def _check_absent(job: Job, connection: Connection, metadata: MetaData) -> None:
+def _present_tables(connection: Connection, metadata: MetaData) -> list[str]:
     from sqlalchemy import inspect
 
     inspector = inspect(connection)
-    present = [
+    return [
         table.fullname
         for table in metadata.sorted_tables
         if inspector.has_table(table.name, schema=table.schema)
     ]
-    if not present:
-        return
+
+
+def _others_tables(job: Job, present: list[str]) -> MigrationError:
     if job.migrations:
         how = "If migrations made these tables", "REV (the newest one that they have, or heads)"
     else:
         how = "If these tables are the metadata's", "heads"
-    raise MigrationError(
+    return MigrationError(
         f"found {join_first(present)}, which perfdata did not make from the metadata of project "
         f"{job.project}",
         remedy=f"{how[0]}, run: {job.program} db.stamp --revision {how[1]}",

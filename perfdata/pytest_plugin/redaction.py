@@ -7,32 +7,19 @@ its own files) is not redacted.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, quote_plus
 
 import pytest
 
 from perfdata.errors import ConfigError
+from perfdata.libpq import SECRETS
+from perfdata.passwords import STARS, any_pattern, expressions_of
 
 if TYPE_CHECKING:
     import warnings
-    from collections.abc import Iterable
 
 REDACTION_PLUGIN = "perfdata-redaction"
-_STARS = "***"
-_SECRETS = ("password", "sslpassword", "oauth_client_secret")
-# The minimum lengths of passwords that are redacted anywhere, even inside a word, and as separate
-# words. Shorter ones, and words of every report (postgres, the name of the user or the database),
-# are redacted only in the place of a password in a URL or a setting.
-_ANYWHERE, _WORD = 8, 4
-_WORDS = "postgresql+psycopg password perfdata test"
-_PLACES = (r"(?<=:)(?:{})(?=@)", r"(?<=password=)(?:{})(?!\w)", r"(?<=password=['\"])(?:{})(?!\w)")
-# A diff shows only the differing part of a text, which may be part of a password.
-_PARTS = r"(?:{ends})(?=@)|(?<=:)(?:{beginnings})(?=\.\.\.|…|'?$)"
-_NEVER = "(?!)"
 # Identifiers of a test are not changed.
 _KEPT = {"nodeid", "location", "keywords"}
 
@@ -45,7 +32,7 @@ class Redaction:
 
     def __init__(self) -> None:
         self._known: set[tuple[str, str]] = set()
-        self._whole = self._parts = _any_pattern(())
+        self._whole = self._parts = any_pattern(())
         self._asked = False
 
     def learn(self, url: str) -> None:
@@ -60,19 +47,19 @@ class Redaction:
             login = url.partition("://")[2].rpartition("@")[0]
             self._add(login.partition(":")[2] or url, "")
             return
-        public = " ".join(str(value) for key, value in parts.items() if key not in _SECRETS)
-        for key in _SECRETS:
+        public = " ".join(str(value) for key, value in parts.items() if key not in SECRETS)
+        for key in SECRETS:
             self._add(str(parts.get(key) or ""), public)
 
     def _add(self, password: str, public: str) -> None:
         if not password:
             return
-        self._known.add(_expressions(password, f"{_WORDS} {public}"))
-        self._whole, self._parts = map(_any_pattern, zip(*self._known, strict=True))
+        self._known.add(expressions_of(password, public))
+        self._whole, self._parts = map(any_pattern, zip(*self._known, strict=True))
 
     def text(self, text: str) -> str:
         """Return a text with the passwords replaced."""
-        return self._whole.sub(_STARS, text) if self._knows_any() else text
+        return self._whole.sub(STARS, text) if self._knows_any() else text
 
     def _knows_any(self) -> bool:
         if not self._asked:
@@ -90,7 +77,7 @@ class Redaction:
         """
         if isinstance(value, str):
             whole = self.text(value)
-            return self._parts.sub(_STARS, whole) if parts else whole
+            return self._parts.sub(STARS, whole) if parts else whole
         if type(value) in {list, tuple}:
             return type(value)(self._redacted(item, parts=parts) for item in value)
         if type(value) is dict:
@@ -124,34 +111,3 @@ class Redaction:
         message = warning_message.message
         if isinstance(message, Warning) and self._knows_any():
             message.args = self._redacted(message.args)
-
-
-def _expressions(password: str, public: str) -> tuple[str, str]:
-    """Return the expressions for a password in all its forms, and for parts of these."""
-    forms = _forms(password)
-    found = _any_of(forms)
-    if password.lower() in public.lower() or len(password) < _WORD:
-        return "|".join(place.format(found) for place in _PLACES), ""
-    if len(password) < _ANYWHERE:
-        return rf"(?<!\w)(?:{found})(?!\w)", ""
-    ends = _any_of(form[start:] for form in forms for start in range(1, len(form) - _WORD + 1))
-    beginnings = _any_of(form[:end] for form in forms for end in range(_WORD, len(form)))
-    return found, _PARTS.format(ends=ends, beginnings=beginnings)
-
-
-def _any_pattern(expressions: Iterable[str]) -> re.Pattern[str]:
-    # The longest first: a password may begin with another one.
-    longest_first = sorted(filter(None, expressions), key=len, reverse=True)
-    return re.compile("|".join(longest_first) or _NEVER, re.IGNORECASE | re.MULTILINE)
-
-
-def _forms(password: str) -> set[str]:
-    """Return a password as it is, as encoded in URLs and conninfos, and as quoted."""
-    encoded = {quote(password, safe) for safe in ("", "/", " +")} | {quote_plus(password)}
-    escaped = re.sub(r"(['\\])", r"\\\1", password)
-    quoted = {repr(password)[1:-1], json.dumps(password)[1:-1], escaped}
-    return {password, *encoded, *quoted}
-
-
-def _any_of(texts: Iterable[str]) -> str:
-    return "|".join(map(re.escape, sorted(set(texts), key=len, reverse=True)))

@@ -8,13 +8,13 @@ runs, because a project may read its variables when it is imported.
 from __future__ import annotations
 
 import os
-import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from perfdata.errors import ConfigError
+from perfdata.passwords import STARS, without_passwords
 from perfdata.server.cluster import DATABASE, SUPERUSER
 from perfdata.server.ports import login
 from perfdata.server.state import Home
@@ -35,23 +35,19 @@ class Variables:
     """The variables of an application for one database; never print them.
 
     ``loopback`` is the URL of a database of the embedded server as the variables give it, None for
-    any other: perfdata itself reaches that database by a socket.
+    any other: perfdata itself reaches that database by a socket. ``masked`` are the values with
+    stars in place of ``password``.
     """
 
     values: Mapping[str, str] = field(repr=False, default_factory=dict)
     loopback: str | None = field(repr=False, default=None)
     password: str = field(repr=False, default="")
+    masked: Mapping[str, str] = field(repr=False, default_factory=dict)
 
     def shown(self) -> dict[str, str]:
-        """Return the values for people, without the password."""
-        return {name: self.redacted(value) for name, value in self.values.items()}
-
-    def redacted(self, text: str) -> str:
-        """Return a text with stars in place of the password."""
-        if not self.password:
-            return text
-        forms = (quote(self.password, safe=""), self.password)
-        return re.sub("|".join(map(re.escape, forms)), "***", text)
+        """Return the values for people, without passwords."""
+        values = self.masked or self.values
+        return {name: without_passwords(value) for name, value in values.items()}
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -81,7 +77,10 @@ def application_variables(settings: Settings, conninfo: str | None = None) -> Va
     address = _given(settings, conninfo) if database is None else _embedded(settings, database)
     values = {name: value.format(**address) for name, value in settings.environment.items()}
     loopback = None if database is None else address["url"]
-    return Variables(values, loopback, address["password"])
+    hidden = address | {"url": without_passwords(address["url"])}
+    hidden |= {"password": STARS} if address["password"] else {}
+    masked = {name: value.format(**hidden) for name, value in settings.environment.items()}
+    return Variables(values, loopback, address["password"], masked)
 
 
 def _embedded_database(settings: Settings, conninfo: str | None) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from perfdata.errors import MigrationError
 from perfdata.migrations.history import History, database_heads, elsewhere
 from perfdata.migrations.job import Job, run_job
+from perfdata.migrations.privileges import check_recordable
 from perfdata.postgres.connection import explicit_conninfo, open_link
 from perfdata.progress import silent
 from perfdata.project import Migrations
@@ -41,10 +42,12 @@ def stamp_revision(target: Target, revision: str, report: Report = silent) -> St
     tables are those of the present metadata.
 
     Raises MigrationError if the project has neither migrations nor such metadata, does not have the
-    revision, or if the tables are not the metadata's.
+    revision, or if the tables are not the metadata's; PrivilegesError if the role may not record
+    the metadata.
     """
     project = _project(target)
     if project.has_only_metadata:
+        _check_recordable(target)
         run_job(_job(target, project, revision), report)
         return Stamped(metadata=True)
     before = _heads(target)
@@ -63,10 +66,17 @@ def preview_stamp(target: Target, revision: str) -> Stamped:
     read.
     """
     project = _project(target)
+    if project.has_only_metadata and target.conninfo:
+        _check_recordable(target)
     answer = run_job(_job(target, project, revision, dry=True))
     if project.has_only_metadata:
         return Stamped(metadata=True)
     return Stamped(_heads(target) if target.conninfo else (), tuple(answer["revisions"]))
+
+
+def _check_recordable(target: Target) -> None:
+    with open_link(target.conninfo) as link:
+        check_recordable(link)
 
 
 def _heads(target: Target) -> tuple[str, ...]:
@@ -97,10 +107,12 @@ def _job(target: Target, project: Project, revision: str, *, dry: bool = False) 
             remedy=f"Use {HEADS}, which stands for the present metadata",
         )
     parts = tuple(part.strip() for part in revision.split(",") if part.strip())
+    # A dry job that only looks revisions up is given no database.
+    connects = target.conninfo and (project.has_only_metadata or not dry)
     return Job.of(
         "record_tables" if project.has_only_metadata else "stamp",
         project,
-        explicit_conninfo(target.conninfo) if target.conninfo else None,
+        explicit_conninfo(target.conninfo) if connects else None,
         migrations=None if project.migrations is None else str(project.migrations),
         metadata=project.metadata if project.has_only_metadata else None,
         revisions=parts or (revision,),

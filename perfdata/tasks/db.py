@@ -225,11 +225,13 @@ def _revisions(revisions: Sequence[str]) -> str:
 
 
 def _tell_migrate(settings: Settings) -> None:
-    from perfdata.migrations.history import read_history
+    from perfdata.migrations.history import check_metadata, read_history
     from perfdata.target.target import expected_switch, pending_migrations, reachable_target
 
     target = untouched_target(settings)
     project, name = configured_project(target, "db.migrate"), target.described()
+    if project.tables_from_metadata and settings.database_url is not None:
+        check_metadata(target.conninfo, project)
     if project.has_only_metadata:
         print(f"would create the missing tables of the project's metadata in {name}")
         return

@@ -250,6 +250,7 @@ RUN_TIME = {
     "the script directory": f"context.script.version_locations = [{PLACE}]",
     "the configuration": f"config.set_main_option('version_locations', {PLACE})",
     "a module": "import shop_locations; shop_locations.use(context)",
+    "a module's module": "from shop_boot import shop_locations; shop_locations.use(context)",
 }
 
 
@@ -261,11 +262,25 @@ def test_revisions_that_env_py_finds_at_run_time_are_read_and_run(
     (folder / "shop_locations.py").write_text(
         f"import os\ndef use(context):\n    {RUN_TIME['the script directory']}\n"
     )
+    (folder / "shop_boot.py").write_text("import shop_locations\n")
     write_env(folder, RUN_TIME[way])
     write_revision(folder, "found", None, 'op.execute("CREATE TABLE found ()")', "found")
     assert read_history(project_in(folder)).heads == ("found",)
     assert migrate(empty_url, project_in(folder)) == ("found",)
     assert versions(empty_url) == ["found"]
+
+
+def test_the_revisions_of_a_migration_are_those_seen_after_env_py_ran(
+    folder: Path, empty_url: str, target_of: Callable[[str, Project], Target]
+) -> None:
+    """Where its source does not show that it sets their folders."""
+    name = "''.join(['version', '_locations'])"
+    write_env(folder, f"setattr(context.script, {name}, [{PLACE}])")
+    write_revision(folder, "found", None, where="found")
+    assert read_history(project_in(folder)).heads == ("first",)
+    assert migrate(empty_url, project_in(folder)) == ("found",)
+    run(empty_url, "DELETE FROM alembic_version")
+    assert stamp_revision(target_of(empty_url, project_in(folder)), "heads").now == ("found",)
 
 
 def test_an_env_py_that_connects_first_is_read_up_to_there(folder: Path, empty_url: str) -> None:
@@ -281,6 +296,28 @@ def test_an_env_py_that_connects_first_is_read_up_to_there(folder: Path, empty_u
     write_env(folder, f"os.environ['SHOP_URL']\n{locations}")
     with pytest.raises(ProjectCodeError, match=r"KeyError: 'SHOP_URL' \(migrations/env.py, line 6"):
         read_history(project_in(folder))
+
+
+WRITES = """
+if 'connection' not in config.attributes or context.is_offline_mode():
+    import psycopg
+    with psycopg.connect({url!r}, autocommit=True) as own:
+        own.execute("CREATE TABLE {table} ()")
+"""
+
+
+def test_an_env_py_that_is_run_for_its_folders_reaches_no_database(
+    folder: Path, empty_url: str, target_of: Callable[[str, Project], Target]
+) -> None:
+    """Not even the target: neither in a dry stamp nor before migrations run."""
+    write_revision(folder, "found", None, where="found")
+    locations = RUN_TIME["the script directory"]
+    write_env(folder, locations + WRITES.format(url=empty_url, table="written"))
+    target = target_of(empty_url, project_in(folder))
+    assert preview_stamp(target, "heads").now == ("found",)
+    assert migrate(empty_url, project_in(folder)) == ("found",)
+    assert stamp_revision(target, "heads").now == ("found",)
+    assert run(empty_url, "SELECT to_regclass('written') IS NULL") == [(True,)]
 
 
 def test_folders_without_a_revision_are_an_error_that_names_them(

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perfdata import ConfigError, MigrationError, Project, Settings, Target
+from perfdata import ConfigError, MigrationError, PrivilegesError, Project, Settings, Target
 from perfdata.migrations.history import MADE_FROM, create_tables
 from perfdata.target.stamp import preview_stamp, stamp_revision
 from tests.integration.databases import run
+from tests.processes import run_script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +47,7 @@ def test_tables_that_the_application_made_are_stamped(empty_url: str, unstamped:
         MigrationError, match="found customers, which perfdata did not make"
     ) as caught:
         create_tables(empty_url, PROJECT)
-    assert caught.value.remedy.endswith("perfdata db.stamp --revision heads")
+    assert caught.value.remedy.endswith("run: perfdata db.stamp --revision heads")
     with pytest.raises(MigrationError, match="has no revision 'first'"):
         stamp_revision(unstamped, "first")
     for stamp in (stamp_revision, preview_stamp):
@@ -57,6 +58,62 @@ def test_tables_that_the_application_made_are_stamped(empty_url: str, unstamped:
     assert run(empty_url, MADE_FROM) == [(None,)]
     assert stamp_revision(unstamped, "heads").metadata
     create_tables(empty_url, PROJECT)
+
+
+EMPTIED = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
+
+
+@pytest.mark.parametrize("left", ["", "; CREATE SCHEMA other; CREATE TABLE other.x ()"])
+@pytest.mark.usefixtures("folder")
+def test_in_an_emptied_database_the_tables_are_made_again(empty_url: str, left: str) -> None:
+    """The settings of the database say still which metadata its tables were made from."""
+    create_tables(empty_url, PROJECT)
+    run(empty_url, f"{EMPTIED}{left}")
+    if not left:
+        assert run(empty_url, MADE_FROM) == [(None,)]
+    create_tables(empty_url, PROJECT)
+    assert run(empty_url, "SELECT to_regclass('public.customers') IS NULL") == [(False,)]
+    assert run(empty_url, MADE_FROM) != [(None,)]
+
+
+def test_an_owner_who_is_no_superuser_is_told_the_grant(
+    folder: Path, empty_url: str, unstamped: Target
+) -> None:
+    """For a dry run too; with it, the tables are made and stamped."""
+    (database,) = run(empty_url, "SELECT current_database()")[0]
+    (folder / "pyproject.toml").write_text('[tool.perfdata]\nproject = "shop_perf:project"\n')
+    (folder / "shop_perf.py").write_text(
+        "from perfdata import Project\nproject = Project(name='shop', "
+        "metadata='shop_tables:metadata', tables_from_metadata=True)\n"
+    )
+    run(empty_url, "CREATE ROLE plain_owner LOGIN")
+    url = empty_url.replace("perfdata@", "plain_owner@")
+    plain = replace(unstamped, conninfo=url)
+    owner = f"ALTER DATABASE {database} OWNER TO plain_owner;"
+    grant = "GRANT SET ON PARAMETER perfdata.tables, perfdata.ddl TO plain_owner;"
+    try:
+        with pytest.raises(PrivilegesError) as caught:
+            create_tables(url, PROJECT)
+        assert caught.value.statements == (owner, grant)
+        run(empty_url, owner)
+        for refused in (
+            lambda: create_tables(url, PROJECT),
+            lambda: stamp_revision(plain, "heads"),
+            lambda: preview_stamp(plain, "heads"),
+        ):
+            with pytest.raises(PrivilegesError) as caught:
+                refused()
+            assert caught.value.statements == (grant,)
+        dry = run_script(folder, "perfdata", "--dry", "db.migrate", PERFDATA_DATABASE_URL=url)
+        assert (dry.returncode, grant in dry.stderr) == (2, True), dry
+        run(empty_url, grant)
+        dry = run_script(folder, "perfdata", "--dry", "db.migrate", PERFDATA_DATABASE_URL=url)
+        assert dry.returncode == 0, dry
+        create_tables(url, PROJECT)
+        assert stamp_revision(plain, "heads").metadata
+    finally:
+        run(empty_url, f"ALTER DATABASE {database} OWNER TO perfdata")
+        run(empty_url, "DROP OWNED BY plain_owner CASCADE", "DROP ROLE plain_owner")
 
 
 def test_other_metadata_says_which_table_and_column_differ(folder: Path, empty_url: str) -> None:

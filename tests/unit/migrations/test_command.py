@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perfdata import ConfigError, MigrationError, Migrations
+from perfdata import ConfigError, MigrationError, Migrations, Settings
 from perfdata.libpq import program_environment
-from perfdata.migrations.command import AppliedQuery, hash_files, names_of
+from perfdata.migrations.command import AppliedQuery, hash_files, names_of, run_command
+from perfdata.server.environment import application_variables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,3 +92,21 @@ def test_a_program_gets_no_other_variables_of_libpq(monkeypatch: pytest.MonkeyPa
         "PGADMIN": "kept", "PGHOST": "db", "PGPORT": "5433", "PGUSER": "app",
         "PGDATABASE": "shop",
     }  # fmt: skip
+
+
+def test_the_output_of_a_command_that_fails_has_no_password(tmp_path: Path) -> None:
+    """Neither the target's nor that of the embedded server's port, however they are written."""
+    settings = Settings(
+        root=tmp_path, home=tmp_path / "home",
+        environment={"DATABASE_URL": "{url}", "DB_PASSWORD": "{password}"},
+    )  # fmt: skip
+    variables = application_variables(settings)
+    names = ("DATABASE_URL", "DB_PASSWORD", "PERFDATA_TARGET_URL", "PGPASSWORD")
+    text = f"import os, sys; print(*(os.environ[name] for name in {names})); sys.exit(1)"
+    failing = Migrations(command=["python", "-c", text], files="*", applied="SELECT 1")
+    with pytest.raises(MigrationError, match="exited with code 1") as caught:
+        run_command(failing, tmp_path, "host=db user=app password='s3cret/target'", variables)
+    assert variables.password
+    for password in (variables.password, "s3cret/target", "s3cret%2Ftarget"):
+        assert password not in caught.value.reason
+    assert "postgresql://perfdata:***@127.0.0.1" in caught.value.reason

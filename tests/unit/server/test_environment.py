@@ -159,3 +159,17 @@ print(sorted({"psycopg", "sqlalchemy"} & set(sys.modules)))
         [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_a_short_password_is_hidden_and_leaves_other_values_legible(tmp_path: Path) -> None:
+    url = "postgresql://app:app@db.example/app"
+    variables = {"URL": "{url}", "LOGIN": "{user}/{password}", "APP": "app", "DSN": "password=own"}
+    shown = application_variables(settings_of(tmp_path, url, **variables)).shown()
+    assert shown == {
+        "URL": "postgresql://app:***@db.example/app", "LOGIN": "app/***", "APP": "app",
+        "DSN": "password=***",
+    }  # fmt: skip
+    plain = {"OTHER": "postgresql://app:own@db/x"}
+    assert application_variables(settings_of(tmp_path, **plain)).shown() == {
+        "OTHER": "postgresql://app:***@db/x"
+    }
