@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from contextlib import ExitStack
 from glob import glob
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ _note_key = pytest.StashKey[str]()
 def set_variables(config: pytest.Config) -> None:
     """Set the variables of ``environment`` until the end of a session of perf tests.
 
+    The project's root comes last on the import path.
+
     Raises pytest.UsageError for settings that can't be read, and, where a variable has the address
     of a database given by URL, if it can't be reached or perfdata may not replace its rows.
     """
@@ -42,6 +45,8 @@ def set_variables(config: pytest.Config) -> None:
         return  # and no other session reads the settings
     try:
         settings = Settings.load(config.invocation_params.dir)
+        if settings.configured:
+            sys.path.append(str(settings.root))  # the application, unless it is installed
         if not settings.environment:
             return
         variables, note = _safe_variables(settings)

@@ -130,12 +130,12 @@ def _pyproject(repository: Repository) -> PlannedFile:
     if repository.project:
         return PlannedFile(path.name, content)
     if not path.exists():
-        text = texts.settings_table(PROJECT, repository.variables)
+        text = texts.settings_table(PROJECT, repository)
         return PlannedFile(path.name, content, text)
     with path.open(encoding="utf-8", newline="") as opened:
         old = opened.read()
     newline = "\r\n" if "\r\n" in old else "\n"
-    lines = texts.settings_lines(PROJECT, repository.new_variables)
+    lines = texts.settings_lines(PROJECT, repository)
     if heading := _HEADING.search(old):
         head, tail = old[: heading.end()].rstrip("\r"), old[heading.end() :].lstrip("\r")
         text = f"{head}\n{lines.rstrip()}{tail}"
@@ -156,7 +156,7 @@ def _check_added(path: Path, text: str, repository: Repository) -> None:
     if not added:
         raise ConfigError(
             f"[tool.perfdata] can't be added to {path}",
-            remedy=f"Write it yourself: {texts.settings_table(PROJECT, repository.new_variables)}",
+            remedy=f"Write it yourself: {texts.settings_table(PROJECT, repository)}",
         )
 
 

@@ -55,6 +55,12 @@ class Repository:
         """The variables for the setting ``environment``, none if it is there."""
         return {} if "environment" in self.settings else self.variables
 
+    @property
+    def session_class(self) -> str:
+        """The class for the setting ``session_class``; empty if SQLAlchemy's or set already."""
+        sqlmodel = self.models.metadata == "SQLModel.metadata"
+        return "sqlmodel:Session" if sqlmodel and "session_class" not in self.settings else ""
+
     def described(self) -> Iterator[str]:
         """Say what was found, in short phrases."""
         if self.migrations:

@@ -217,14 +217,17 @@ def workflow(repository: Repository, dataset: str) -> str:
     return text.replace("PROGRAM", PROGRAM)
 
 
-def settings_table(project: str, variables: Mapping[str, str]) -> str:
+def settings_table(project: str, repository: Repository) -> str:
     """Return the ``[tool.perfdata]`` of pyproject.toml."""
-    return f"[tool.perfdata]\n{settings_lines(project, variables)}"
+    return f"[tool.perfdata]\n{settings_lines(project, repository)}"
 
 
-def settings_lines(project: str, variables: Mapping[str, str]) -> str:
-    """Return the lines of ``[tool.perfdata]``, without its heading."""
-    return f"project = {_quoted(project)}\n{environment_line(variables)}"
+def settings_lines(project: str, repository: Repository) -> str:
+    """Return the lines of ``[tool.perfdata]`` that are not there yet, without its heading."""
+    lines = f"project = {_quoted(project)}\n"
+    if repository.session_class:
+        lines += f"session_class = {_quoted(repository.session_class)}\n"
+    return lines + environment_line(repository.new_variables)
 
 
 def environment_line(variables: Mapping[str, str]) -> str:

@@ -68,6 +68,8 @@ def test_init_writes_what_runs_and_overwrites_nothing(programs: Path, tmp_path: 
     said = application.perfdata("init")
     commands = [line.strip() for line in said.partition("next:")[2].splitlines() if line.strip()]
     assert commands[-1] == "pytest tests/perf"
+    written = (folder / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'session_class = "sqlmodel:Session"' in written
     for command in commands:
         application.run(*command.split())
     before = _files(folder)
