@@ -564,6 +564,26 @@ def test_a_parked_database_with_rows_of_somebody_is_removed_only_on_request(shop
     assert shop.parked() == []
 
 
+def test_a_parked_database_that_can_not_be_read_is_kept_and_the_rest_collected(
+    shop: Shop,
+) -> None:
+    shop.open()
+    shop.check_out(FEATURE)
+    shop.open()
+    (unreadable,) = shop.parked()
+    shop.check_out(NEWER)
+    shop.open()
+    run(shop.maintenance, f'ALTER DATABASE "{unreadable}" ALLOW_CONNECTIONS false')
+    done = collect_garbage(shop.settings)
+    assert len(done.removed) == 1
+    assert shop.parked() == [unreadable]
+    (line,) = [one for one in done.left if one.startswith(unreadable)]
+    assert ": has rows that can't be read: " in line
+    assert line.endswith("; db.gc --lost-rows removes it")
+    collect_garbage(shop.settings, lost_rows=True)
+    assert shop.parked() == []
+
+
 def test_a_restore_from_python_works_in_a_database_that_was_taken_back(shop: Shop) -> None:
     """Its mark is that of an owned database again."""
     shop.open()
