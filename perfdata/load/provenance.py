@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from perfdata.postgres.link import Link
 
 # How many loads and migrations a mark names. The rows of earlier ones count as somebody else's.
-_KEPT = 20
+# A load usually replaces the rows of the one before; those of a migration stay.
+LOADS_KEPT = 20
+MIGRATIONS_KEPT = 200
 # One above the last transaction that has ended.
 UPCOMING = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint"
 # A row's xmin is the transaction's number modulo 2^32.
@@ -61,9 +63,9 @@ class Provenance:
         return _written([*self.loads, *self.migrations])
 
 
-def latest(spans: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+def latest(spans: Sequence[Sequence[int]], kept: int = LOADS_KEPT) -> list[tuple[int, ...]]:
     """Return the last spans, each once, as many as a mark names."""
-    return list(dict.fromkeys(map(tuple, reversed(spans))))[:_KEPT][::-1]
+    return list(dict.fromkeys(map(tuple, reversed(spans))))[:kept][::-1]
 
 
 def _identified(spans: Sequence[Sequence[int]], upcoming: int) -> list[Sequence[int]]:
@@ -76,15 +78,12 @@ def _identified(spans: Sequence[Sequence[int]], upcoming: int) -> list[Sequence[
 
 def _written(spans: Sequence[Sequence[int]]) -> sql.Composable:
     single = [str(first % _EPOCH) for first, last in spans if first == last]
-    conditions = [sql.SQL("xmin = ANY ({}::pg_catalog.xid[])").format(sql.Literal(single))]
-    conditions += [
-        sql.SQL("xmin::pg_catalog.text::bigint BETWEEN {} AND {}").format(
-            sql.Literal(first % _EPOCH), sql.Literal(last % _EPOCH)
-        )
-        for first, last in spans
-        if first != last
-    ]
-    return sql.SQL("({})").format(sql.SQL(" OR ").join(conditions))
+    ranges = [f"[{first % _EPOCH},{last % _EPOCH}]" for first, last in spans if first != last]
+    # One operator for all ranges: it reads a row's xmin once.
+    return sql.SQL(
+        "(xmin = ANY ({}::pg_catalog.xid[])"
+        " OR xmin::pg_catalog.text::bigint <@ ANY ({}::pg_catalog.int8range[]))"
+    ).format(sql.Literal(single), sql.Literal(ranges))
 
 
 def loading_transactions(link: Link, tables: Collection[Table]) -> list[int]:

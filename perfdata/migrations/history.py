@@ -22,7 +22,7 @@ from perfdata.postgres.connection import explicit_conninfo, open_link
 from perfdata.postgres.reflection import IS_VERSION_TABLE, VERSION_TABLE
 from perfdata.postgres.url import describe
 from perfdata.progress import Event, silent
-from perfdata.project import Migration, Migrations
+from perfdata.project import Migration, Migrations, flag_of
 from perfdata.templates.provenance import recorded_migration
 from perfdata.text import join_first
 
@@ -136,6 +136,10 @@ def _root(project: Project) -> Path:
     return project.settings.root if project.settings else Path.cwd()
 
 
+def _flag(project: Project) -> str:
+    return flag_of(project, project.settings) if project.settings else project.flag_column
+
+
 def _reading(project: Project) -> Job:
     return Job.of("read_history", project, migrations=str(project.migrations))
 
@@ -203,7 +207,7 @@ def migrate(
     )
     if job.metadata:
         check_metadata(conninfo, project)
-    with recorded_migration(conninfo):
+    with recorded_migration(conninfo, _flag(project)):
         history = run(job, _reading(project), project.settings, History.from_fields, report)
     with open_link(conninfo) as link:
         if history.missing(revisions or history.heads, database_heads(link)):
@@ -229,7 +233,7 @@ def _migrate_by_command(
         if history.pending(database_heads(link, history)):
             report(Event(f"migrating to {history.heads[0]}: {' '.join(migrations.command)}"))
     explicit = explicit_conninfo(conninfo)
-    with recorded_migration(conninfo):
+    with recorded_migration(conninfo, _flag(project)):
         run_command(migrations, _root(project), explicit, project.variables(explicit))
     with open_link(conninfo) as link:
         pending = history.pending(database_heads(link, history))

@@ -24,6 +24,7 @@ from perfdata.migrations.history import read_history, tables_digest
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.link import run_checks
 from perfdata.progress import Event
+from perfdata.project import Migrations
 from perfdata.snapshot.checks.staleness import compare_migrations
 from perfdata.snapshot.options import RestoreOptions
 from perfdata.snapshot.prepare import plan_restore
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from perfdata.templates.databases import Database, TargetDatabase
 
 # The version of how templates are made, part of every key: older templates are not found.
-_VERSION = ("project", 1)
+_VERSION = ("project", 2)
 _SERVER = "SELECT current_user, current_setting('server_version_num')"
 
 
@@ -75,10 +76,13 @@ def request_project_template(
     """Return the template that the target's project makes for a snapshot.
 
     None if there is no project, if it does not make tables, or if the snapshot was made with other
-    migrations than the present ones.
+    migrations than the present ones. None too if the project's own command would run for a database
+    given by URL: it can't be held to a new database on that server.
     """
     project = target.project
     if project is None or not project.makes_tables:
+        return None
+    if isinstance(project.migrations, Migrations) and not target.embedded:
         return None
     history = read_history(project)
     differences = compare_migrations(manifest.migrations, history.migrations)
@@ -88,6 +92,7 @@ def request_project_template(
     migrated_key = _key(
         _VERSION,
         [(migration.revision, migration.sha256) for migration in history.migrations],
+        sorted(history.files.items()),
         tables_digest(project) if project.tables_from_metadata else None,
         database.name,
         database.link.rows(_SERVER),

@@ -21,7 +21,7 @@ from perfdata.postgres.locks import LOCK_TIMEOUT_S
 from perfdata.postgres.reflection import read_catalog
 from perfdata.progress import Event, silent
 from perfdata.project import Migrations, load_project
-from perfdata.snapshot.checks.staleness import compare_migrations
+from perfdata.snapshot.checks.staleness import compare_migrations, migrations_and_files
 from perfdata.snapshot.create import create, writable_path
 from perfdata.snapshot.in_place import restore_in_place
 from perfdata.snapshot.options import CreateOptions, RestoreOptions
@@ -117,7 +117,7 @@ def plan_upgrade(name: str, settings: Settings) -> UpgradePlan:
             remedy="Restore it with allow_drift=True if its rows still fit, and create it again",
         )
     history = read_history(project)
-    found = compare_migrations(snapshot.manifest.migrations, history.migrations)
+    found = compare_migrations(*migrations_and_files(snapshot.manifest, history))
     if found.only_snapshot:
         raise MigrationError(
             f"snapshot {name} has migrations that project {project.name} does not have: "

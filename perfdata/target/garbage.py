@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from psycopg.conninfo import make_conninfo
 
 from perfdata.config import snapshots_folder
-from perfdata.errors import GuardError, ServerRefusedError
+from perfdata.errors import ConnectError, GuardError, ServerRefusedError
 from perfdata.migrations.answers import answers_folder
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.link import IDENTIFIER_GRANT
@@ -112,11 +112,7 @@ def _collect_embedded(
     settings: Settings, report: Report, *, dry: bool, lost_rows: bool
 ) -> Collected:
     server = EmbeddedServer(settings, report)
-    homeless = tuple(
-        f"{folder}: the cluster of PERFDATA_HOME {home}, which does not exist; remove the folder "
-        "unless that home is on a disk that is not mounted now"
-        for folder, home in orphaned_clusters()
-    )
+    homeless = _homeless()
     if dry and not server.status().running:
         stopped = "the embedded server is not running: its databases were not looked at"
         return Collected((), (*homeless, stopped))
@@ -125,6 +121,18 @@ def _collect_embedded(
         conninfo = server.conninfo(MAINTENANCE)
         found = collect_databases(conninfo, settings, dry=dry, lost_rows=lost_rows)
     return Collected(found.removed, (*homeless, *found.left))
+
+
+def _homeless() -> tuple[str, ...]:
+    """Return one line about all clusters whose home does not exist, if there are any."""
+    if not (found := orphaned_clusters()):
+        return ()
+    where = found[0][0].parent
+    names = join_first([f"{folder.name} of {home}" for folder, home in found])
+    remedy = "remove their folders unless the home is on a disk that is not mounted now"
+    return (
+        f"{where}: clusters whose PERFDATA_HOME does not exist: {len(found)} ({names}); {remedy}",
+    )
 
 
 def _collect_files(settings: Settings, *, dry: bool) -> Iterator[Removed]:
@@ -260,8 +268,11 @@ def _unique_rows(database: Database, conninfo: str) -> str:
     if mark is None:
         return ""
     if mark.kind is Kind.PARKED:
-        with open_link(make_conninfo(conninfo, dbname=database.name)) as link:
-            found = join_first(rows_of_others(link, mark))
+        try:
+            with open_link(make_conninfo(conninfo, dbname=database.name)) as link:
+                found = join_first(rows_of_others(link, mark))
+        except (ConnectError, ServerRefusedError) as error:
+            return f"has rows that can't be read: {error.reason}"
         return f"has rows that neither perfdata nor a migration wrote: {found}" if found else ""
     if mark.lost:
         return f"has rows that {mark.target} does not have: {mark.lost}"

@@ -6,9 +6,11 @@ kept. The one that was parked at the present state takes its place, or else a ne
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from perfdata.migrations.history import read_history
 from perfdata.postgres.connection import database_name, open_link
 from perfdata.progress import Event
 from perfdata.project import flag_of
@@ -17,6 +19,7 @@ from perfdata.target.origin import origin_of
 from perfdata.templates.databases import list_databases, lock_target, maintenance_link
 from perfdata.templates.marks import Kind
 from perfdata.templates.parking import free_name, park
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from perfdata.config import Settings
@@ -33,7 +36,7 @@ class Switch:
     Attributes:
         database: the name of the database.
         reason: why it can't stay, with the database as "it".
-        state: a hash of what its tables were made from.
+        state: a hash of what its tables were made from, or one that only resets have.
         kept: the name that it gets if it is parked now.
         wanted: the state of the parked database that takes its place; None for a new one.
         back: the name of that parked database, None if there is none and a new one is created.
@@ -56,24 +59,35 @@ class Switch:
 def needed_switch(conninfo: str, origin: Origin, project: Project) -> Switch | None:
     """Return the switch that the project's present state requires; None if there is none.
 
-    ``origin`` is the database's. Nothing is changed.
+    A database that lacks migrations is switched only if one with all of them is parked, and some
+    have run in it: a new one was made to be filled. ``origin`` is the database's. Nothing is
+    changed.
     """
     reason = origin.difference(project)
-    if not reason:
+    pending = read_history(project).pending(origin.heads) if origin.heads else []
+    if not (reason or pending):
         return None
     name, wanted = database_name(conninfo), origin_of(project).state
     with open_link(conninfo) as link:
         back = _find_parked(list_databases(link), name, wanted)
         kept = free_name(link, name, origin.state)
+    if not reason:
+        if back is None:
+            return None
+        reason = f"it lacks migration {join_first(pending)}, which {back.name} has"
     return Switch(name, reason, origin.state, kept, wanted, back.name if back else None)
 
 
 def reset_switch(conninfo: str, origin: Origin) -> Switch:
-    """Return the switch to a new database, whatever the present one is."""
+    """Return the switch to a new database, whatever the present one is.
+
+    The present one is parked at a state that no project has, so it is never taken back.
+    """
     name = database_name(conninfo)
+    state = hashlib.sha256(f"reset {origin.state}".encode()).hexdigest()
     with open_link(conninfo) as link:
-        kept = free_name(link, name, origin.state)
-    return Switch(name, "reset", origin.state, kept)
+        kept = free_name(link, name, state)
+    return Switch(name, "reset", state, kept)
 
 
 def make_switch(

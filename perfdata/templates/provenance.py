@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg import sql
 
-from perfdata.load.provenance import UPCOMING, Provenance, latest
+from perfdata.errors import ServerRefusedError
+from perfdata.load.provenance import MIGRATIONS_KEPT, UPCOMING, Provenance, latest
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.reflection import VERSION_TABLE
 from perfdata.postgres.sessions import remaining_sessions
@@ -93,40 +94,66 @@ def rows_of_others(link: Link, mark: Mark) -> list[str]:
     These are rows without the flag that neither a load nor a migration wrote. ``mark`` is the
     database's.
     """
-    tables = link.rows(_TABLES, (mark.flag, VERSION_TABLE))
-    written = Provenance(mark.loads, mark.migrations).current(link.value(UPCOMING)).written()
-    flagged = sql.SQL("{} IS TRUE").format(sql.Identifier(mark.flag))
-    query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} WHERE NOT ({} OR {}))")
-    answers = link.together(
-        query.format(
-            sql.Identifier(schema, name), written, flagged if has_flag else sql.SQL("false")
-        )
-        for schema, name, has_flag in tables
-    )
-    found = [
-        f"{schema}.{name}"
-        for (schema, name, _), ((exists,),) in zip(tables, answers, strict=True)
-        if exists
-    ]
+    provenance = Provenance(mark.loads, mark.migrations).current(link.value(UPCOMING))
+    others = sql.SQL("NOT {}").format(provenance.written())
+    found = _unflagged(link, mark.flag, others, VERSION_TABLE)
     large_objects = "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"
     return [*found, *(["large objects"] if link.value(large_objects) else [])]
 
 
+def _unflagged(link: Link, flag: str, condition: sql.Composable, left_out: str = "") -> list[str]:
+    """Return the tables that have rows without the flag which satisfy a condition."""
+    tables = link.rows(_TABLES, (flag, left_out))
+    flagged = sql.SQL("{} IS TRUE").format(sql.Identifier(flag))
+    query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} WHERE {} AND NOT ({}))")
+    answers = link.together(
+        query.format(
+            sql.Identifier(schema, name), condition, flagged if has_flag else sql.SQL("false")
+        )
+        for schema, name, has_flag in tables
+    )
+    return [
+        f"{schema}.{name}"
+        for (schema, name, _), ((exists,),) in zip(tables, answers, strict=True)
+        if exists
+    ]
+
+
 @contextmanager
-def recorded_migration(conninfo: str) -> Iterator[None]:
+def recorded_migration(conninfo: str, flag: str) -> Iterator[None]:
     """Run a migration, and record that the rows which it writes are perfdata's own.
 
-    Not recorded if perfdata does not own the database, or if others are connected to it: their rows
-    could not be told from the migration's.
+    What it wrote before it failed is recorded too. Nothing is recorded if perfdata does not own the
+    database, if others are connected to it, or if it has others' rows without the flag: a migration
+    that updates them, or copies them to another table, would make them perfdata's.
     """
     first = _undisturbed(conninfo)
-    yield
-    last = _undisturbed(conninfo)
-    if first is None or last is None or last - first == 1:
-        return
+    if first is not None and _may_have_others(conninfo, flag):
+        first = None
+    try:
+        yield
+    finally:
+        last = _undisturbed(conninfo)
+        if first is not None and last is not None and last - first > 1:
+            _record_migration(conninfo, flag, (first + 1, last - 1))
+
+
+def _may_have_others(conninfo: str, flag: str) -> bool:
+    """Tell whether an owned database has rows of others, or tables that can't be read."""
     with open_link(conninfo) as link:
-        if own := find_owned(link):
-            spans = latest([*own.provenance.migrations, (first + 1, last - 1)])
+        own = find_owned(link)
+        try:
+            return own is None or bool(rows_of_others(link, replace(own.mark, flag=flag)))
+        except ServerRefusedError:
+            return True
+
+
+def _record_migration(conninfo: str, flag: str, span: tuple[int, int]) -> None:
+    """Record the transactions of a migration that wrote rows, its own revision included."""
+    with open_link(conninfo) as link:
+        own = find_owned(link)
+        if own and _unflagged(link, flag, Provenance(migrations=[span]).written()):
+            spans = latest([*own.provenance.migrations, span], MIGRATIONS_KEPT)
             write_mark(link, own.name, own.text, replace(own.mark, migrations=spans))
 
 

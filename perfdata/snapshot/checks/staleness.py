@@ -70,7 +70,7 @@ def check_current(
 
 def check_migrations(snapshot: Snapshot, project: Project, *, allow_newer: bool = False) -> None:
     """Raise SnapshotStaleError if a snapshot was made with other migrations than the project's."""
-    found = compare_migrations(*_migrations_and_files(snapshot.manifest, read_history(project)))
+    found = compare_migrations(*migrations_and_files(snapshot.manifest, read_history(project)))
     if differences := found.describe("the project", allow_newer=allow_newer):
         none = "" if project.migrations else f"; project {project.name} has no migrations"
         way = "Build or create it again"
@@ -83,7 +83,7 @@ def check_migrations(snapshot: Snapshot, project: Project, *, allow_newer: bool 
         )
 
 
-def _migrations_and_files(
+def migrations_and_files(
     manifest: Manifest, history: History
 ) -> tuple[list[Migration], list[Migration]]:
     """Return what a snapshot and a project have, with the files that migrations may read.

@@ -383,7 +383,7 @@ def test_root_with_a_home_that_its_account_cannot_reach(
 
 
 @needs_root
-def test_a_cluster_whose_home_is_not_there_is_named_and_never_removed(
+def test_a_cluster_whose_home_is_not_there_is_counted_and_never_removed(
     folder: Path, make_server: Callable[..., Server]
 ) -> None:
     """The home may be on a disk that is not mounted at the moment."""
@@ -396,11 +396,26 @@ def test_a_cluster_whose_home_is_not_there_is_named_and_never_removed(
     server.home.rename(closed / "unmounted")
     other.start()
     left = collect_garbage(Settings(root=closed, home=other.home)).left
-    assert any(line.startswith(f"{data.parent}: ") and str(server.home) in line for line in left)
+    assert any(line.startswith("/var/lib/perfdata: ") for line in left)
+    assert (data.parent, str(server.home)) in state.orphaned_clusters()
     other.stop()
     (closed / "unmounted").rename(server.home)
     server.start()
     assert server.run("SELECT count(*) FROM kept") == 1
+
+
+def test_one_line_names_all_clusters_whose_home_is_not_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(5):
+        (folder / f"c{n}").mkdir()
+        (folder / f"c{n}" / "home").write_text(f"/gone/{n}\n")
+    monkeypatch.setattr(state, "_SYSTEM_FOLDER", folder)
+    stopped = Settings(root=folder, home=folder / "home")
+    (line,) = [one for one in collect_garbage(stopped, dry=True).left if "PERFDATA_HOME" in one]
+    assert line.startswith(
+        f"{folder}: clusters whose PERFDATA_HOME does not exist: 5 (c0 of /gone/0"
+    )
 
 
 NOBODY = 65_534

@@ -178,6 +178,47 @@ def test_the_template_is_found_again_until_the_migrations_change(shop: Shop) -> 
     assert shop.clone("SHOW work_mem") == (True, [[("5MB",)]])
 
 
+def test_the_template_is_made_again_after_a_file_that_migrations_read_was_edited(
+    shop: Shop,
+) -> None:
+    file = shop.folder / "migrations" / "index.sql"
+    file.write_text("CREATE INDEX of_kind ON users (kind_id)")
+    read = "open(__file__.replace('versions/second.py', 'index.sql')).read()"
+    shop.revise("second", "SELECT 1", parent="first")
+    second = shop.folder / "migrations" / "versions" / "second.py"
+    second.write_text(second.read_text() + f"    op.execute({read})\n")
+    shop.migrate()
+    query = "SELECT count(*) FROM pg_index WHERE indrelid = 'users'::regclass"
+    assert shop.clone(query) == (True, [[(2,)]])
+    assert shop.clone(query) == (False, [[(2,)]])
+    file.write_text("SELECT 1")
+    assert shop.clone(query) == (True, [[(1,)]])
+
+
+COMMAND = """
+from dataclasses import replace
+from perfdata import Migrations
+
+project = replace(project, migrations=Migrations(
+    command=["touch", "ran"], files="migrations/versions/*.py", applied="SELECT 'first.py'",
+))
+"""
+
+
+def test_a_command_of_the_projects_own_is_not_run_on_a_server_given_by_url(
+    make_shop: Callable[..., Shop],
+) -> None:
+    """It can't be held to the new database there: it could migrate any other."""
+    shop = make_shop(boss="\\\\N")
+    (module,) = shop.folder.glob("shop_perf_*.py")
+    module.write_text(module.read_text() + COMMAND)
+    shop.revise("first", *TABLES)
+    run(shop.url, *TABLES, KINDS)
+    build_dataset(shop.target, "hundred")
+    assert shop.clone("SELECT count(*) FROM users") == (True, [[(100,)]])
+    assert not (shop.folder / "ran").exists()
+
+
 def test_migrations_run_with_the_settings_and_the_locale_of_the_target(
     make_shop: Callable[..., Shop], databases: Databases, target: Target
 ) -> None:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from psycopg.errors import DivisionByZero
 
 from perfdata import (
     BoundaryError,
@@ -27,6 +28,7 @@ from perfdata.postgres.connection import open_link
 from perfdata.postgres.url import normalise_url
 from perfdata.server.binaries import find_binaries
 from perfdata.snapshot.checks.staleness import check_flagged
+from perfdata.target.garbage import collect_databases
 from perfdata.templates.provenance import find_owned, recorded_migration
 from perfdata.welfare import project as welfare
 from tests.integration.databases import mark_owned, run
@@ -195,26 +197,100 @@ def test_a_tables_rows_before_the_first_load_are_somebody_elses(
     assert state(owned_shop.conninfo) == before
 
 
-def test_rows_of_a_migration_are_perfdatas_own(owned_shop: Target) -> None:
-    with recorded_migration(owned_shop.conninfo):
-        run(owned_shop.conninfo, OTHERS["inserted"])
-    build_dataset(owned_shop, "100")
-    with recorded_migration(owned_shop.conninfo):
-        run(owned_shop.conninfo, "ALTER TABLE customer ALTER name TYPE varchar(40)",
+@pytest.fixture
+def own_rows(owned_shop: Target) -> Target:
+    """The owned shop, without rows that somebody else inserted."""
+    run(owned_shop.conninfo, "TRUNCATE country")
+    return owned_shop
+
+
+def migrations_of(target: Target) -> Any:
+    """Return the transactions of migrations in the mark of a target."""
+    with open_link(target.conninfo) as link:
+        owned = find_owned(link)
+    assert owned
+    return owned.mark.migrations
+
+
+def test_rows_of_a_migration_are_perfdatas_own(own_rows: Target) -> None:
+    with recorded_migration(own_rows.conninfo, "is_test_data"):
+        run(own_rows.conninfo, OTHERS["inserted"])
+    build_dataset(own_rows, "100")
+    with recorded_migration(own_rows.conninfo, "is_test_data"):
+        run(own_rows.conninfo, "ALTER TABLE customer ALTER name TYPE varchar(40)",
             "UPDATE customer SET name = upper(name)")  # fmt: skip
-    build_dataset(owned_shop, "10")
-    assert counts(owned_shop) == (10, 10, 2, 0)
+    build_dataset(own_rows, "10")
+    assert counts(own_rows) == (10, 10, 0, 0)
+
+
+REWRITES = {
+    "updated": "UPDATE customer SET name = upper(name)",
+    "rewritten": "ALTER TABLE customer ALTER id TYPE int USING id + 0",
+    "copied": "CREATE TABLE copy AS SELECT * FROM customer",
+}
+
+
+@pytest.mark.parametrize("kind", REWRITES)
+def test_a_migration_does_not_make_others_rows_perfdatas_own(
+    own_rows: Target, kind: str, databases: Any
+) -> None:
+    build_dataset(own_rows, "100")
+    run(own_rows.conninfo, OTHERS["inserted"])
+    with recorded_migration(own_rows.conninfo, "is_test_data"):
+        run(own_rows.conninfo, REWRITES[kind])
+    assert migrations_of(own_rows) == ()
+    before = counts(own_rows)
+    for attempt in (lambda: build_dataset(own_rows, "100"), lambda: restore(own_rows, "100")):
+        with pytest.raises(RefusedError, match=r"would be lost: customer: 1"):
+            attempt()
+    assert counts(own_rows) == before
+    done = restore(own_rows, "100", fresh=True)
+    (note,) = [note for note in done.notes if "which only" in note]
+    kept = note.split("which only ")[1].split()[0]
+    databases.made.append(kept)
+    given = replace(own_rows.settings, database_url=own_rows.conninfo)
+    collected = collect_databases(own_rows.conninfo, given)
+    assert any(line.startswith(f"{kept}: has rows that") for line in collected.left)
+    query = "SELECT id FROM customer WHERE name ILIKE '%real%'"
+    assert run(databases.url(kept), query) == [(1000,)]
+
+
+def test_what_a_migration_wrote_before_it_failed_is_perfdatas_own(own_rows: Target) -> None:
+    url = own_rows.conninfo
+    with pytest.raises(DivisionByZero), recorded_migration(url, "is_test_data"):
+        run(url, OTHERS["inserted"], "SELECT 1 / 0")
+    build_dataset(own_rows, "100")
+
+
+def test_a_migration_without_rows_is_not_recorded(own_rows: Target, maintenance: str) -> None:
+    with recorded_migration(own_rows.conninfo, "is_test_data"):
+        run(maintenance, "SELECT pg_current_xact_id()")
+    assert migrations_of(own_rows) == ()
+
+
+def test_a_migration_is_run_although_a_table_can_not_be_read(own_rows: Target) -> None:
+    name, role = conninfo_name(own_rows), "shop_migrator"
+    run(own_rows.conninfo, f"CREATE ROLE {role} LOGIN", f"ALTER DATABASE {name} OWNER TO {role}",
+        f"ALTER SCHEMA public OWNER TO {role}")  # fmt: skip
+    plain = make_conninfo(own_rows.conninfo, user=role, dbname=name)
+    try:
+        with recorded_migration(plain, "is_test_data"):
+            run(plain, "CREATE TABLE made AS SELECT 1 AS id")
+        assert migrations_of(own_rows) == ()
+    finally:
+        run(own_rows.conninfo, f"REASSIGN OWNED BY {role} TO perfdata", f"DROP ROLE {role}")
 
 
 def test_a_migration_is_not_told_from_others_that_are_connected(
-    owned_shop: Target, state: State
+    own_rows: Target, state: State
 ) -> None:
-    with psycopg.connect(owned_shop.conninfo), recorded_migration(owned_shop.conninfo):
-        run(owned_shop.conninfo, OTHERS["inserted"])
-    before = state(owned_shop.conninfo)
+    url = own_rows.conninfo
+    with psycopg.connect(url), recorded_migration(url, "is_test_data"):
+        run(url, OTHERS["inserted"])
+    before = state(url)
     with pytest.raises(RefusedError, match="customer: 1"):
-        build_dataset(owned_shop, "100")
-    assert state(owned_shop.conninfo) == before
+        build_dataset(own_rows, "100")
+    assert state(url) == before
 
 
 def test_a_callers_transaction_is_recorded_and_taken_back_with_it(

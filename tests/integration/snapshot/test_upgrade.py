@@ -102,6 +102,7 @@ class Shop:
         self.versions = root / "migrations" / "versions"
         self.versions.mkdir(parents=True)
         (self.versions.parent / "env.py").write_text(ENV)
+        (self.versions.parent / "data.sql").write_text("SELECT 1")
         (root / f"{MODULE}.py").write_text(PROJECT)
         (root / "pyproject.toml").write_text(f'[tool.perfdata]\nproject = "{MODULE}"\n')
         self.settings = replace(settings, root=root, project=MODULE)
@@ -198,7 +199,7 @@ def test_all_rows_replace_those_that_migrations_insert(
     assert upgraded.manifest.all_rows
 
 
-@pytest.mark.parametrize("kind", ["broken", "edited", "unknown", "other"])
+@pytest.mark.parametrize("kind", ["broken", "edited", "file", "unknown", "other"])
 def test_a_file_that_cannot_be_upgraded_stays(shop: Shop, built_url: str, kind: str) -> None:
     path = shop.path()
     before, databases = path.read_bytes(), shop.names(built_url)
@@ -209,6 +210,10 @@ def test_a_file_that_cannot_be_upgraded_stays(shop: Shop, built_url: str, kind: 
         shop.add(*SPLIT)
         first = shop.versions / "0001.py"
         first.write_text(first.read_text() + "# edited\n")
+        expected = SnapshotStaleError
+    elif kind == "file":  # one that a migration may have read
+        shop.add(*SPLIT)
+        (shop.versions.parent / "data.sql").write_text("SELECT 2")
         expected = SnapshotStaleError
     elif kind == "other":  # what a migration does depends on something else than its file
         env = shop.versions.parent / "env.py"

@@ -241,6 +241,30 @@ def test_newer_migrations_are_run_in_place(shop: Shop) -> None:
     assert shop.parked() == []
 
 
+def test_going_back_and_forth_between_a_branch_and_its_base_keeps_two_databases(
+    shop: Shop,
+) -> None:
+    """The one that is parked at the branch is taken back; the base's is not migrated to it."""
+    url = shop.open()
+    run(url, "INSERT INTO customers VALUES (7, false, 'mine')")
+    shop.check_out(NEWER)
+    shop.open()
+    for _ in range(2):
+        shop.check_out(MAIN)
+        shop.open()
+        assert run(url, "SELECT * FROM customers") == []
+        (parked,) = shop.parked()
+        shop.check_out(NEWER)
+        dry = shop.perfdata("--dry", "db.migrate")
+        reason = f"it lacks migration third, which {parked} has"
+        assert f"would switch databases, as {reason}: keeps perfdata as" in dry.stdout
+        shop.open()
+        assert shop.said[0].endswith(reason)
+        assert shop.said[1] == f"took back {parked} as perfdata"
+        assert run(url, "SELECT * FROM customers") == [(7, False, "mine", None)]
+    assert len(shop.parked()) == 1
+
+
 def test_a_migration_that_was_edited_after_it_ran_gives_a_new_database(shop: Shop) -> None:
     url = shop.open()
     shop.check_out(EDITED)
@@ -478,6 +502,30 @@ def test_reset_makes_a_new_database_and_loses_no_row(shop: Shop) -> None:
     assert run(make_conninfo(url, dbname=first), "SELECT id FROM customers") == [(7,)]
 
 
+def test_what_reset_parked_is_not_taken_back(shop: Shop) -> None:
+    url = shop.open()
+    run(url, "INSERT INTO customers VALUES (7, false, 'mine')")
+    reset_target(shop.settings)
+    shop.check_out(NEWER)
+    shop.open()
+    shop.check_out(MAIN)
+    shop.open()
+    assert shop.said[1] == "creating a new database perfdata"
+    assert run(url, "SELECT * FROM customers") == []
+
+
+def test_reset_takes_no_parked_database_back(shop: Shop) -> None:
+    url = shop.open()
+    shop.check_out(FEATURE)
+    shop.open()
+    run(url, "INSERT INTO customers VALUES (8, false, 'theirs')")
+    shop.check_out(MAIN)
+    shop.open()
+    shop.check_out(FEATURE)
+    reset_target(shop.settings)
+    assert run(url, "SELECT * FROM customers") == []
+
+
 def test_what_is_parked_is_listed_measured_and_removed_only_on_request(shop: Shop) -> None:
     shop.open()
     shop.check_out(FEATURE)
@@ -513,6 +561,26 @@ def test_a_parked_database_with_rows_of_somebody_is_removed_only_on_request(shop
     assert f"{line}; db.gc --lost-rows removes it" in kept.left
     done = collect_garbage(shop.settings, lost_rows=True)
     assert [removed.name for removed in done.removed] == [parked]
+    assert shop.parked() == []
+
+
+def test_a_parked_database_that_can_not_be_read_is_kept_and_the_rest_collected(
+    shop: Shop,
+) -> None:
+    shop.open()
+    shop.check_out(FEATURE)
+    shop.open()
+    (unreadable,) = shop.parked()
+    shop.check_out(NEWER)
+    shop.open()
+    run(shop.maintenance, f'ALTER DATABASE "{unreadable}" ALLOW_CONNECTIONS false')
+    done = collect_garbage(shop.settings)
+    assert len(done.removed) == 1
+    assert shop.parked() == [unreadable]
+    (line,) = [one for one in done.left if one.startswith(unreadable)]
+    assert ": has rows that can't be read: " in line
+    assert line.endswith("; db.gc --lost-rows removes it")
+    collect_garbage(shop.settings, lost_rows=True)
     assert shop.parked() == []
 
 

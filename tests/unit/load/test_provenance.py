@@ -37,3 +37,4 @@ def test_transactions_that_can_be_taken_for_later_ones_are_left_out() -> None:
 def test_a_mark_names_the_last_transactions_each_once() -> None:
     spans = [[n, n] for n in range(30)]
     assert latest([*spans, [28, 28]]) == [(n, n) for n in (*range(10, 28), 29, 28)]
+    assert latest(spans, 25) == [(n, n) for n in range(5, 30)]
