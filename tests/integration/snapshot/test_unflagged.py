@@ -21,6 +21,7 @@ from perfdata import (
     create_snapshot,
     provide_dataset,
     restore_snapshot,
+    snapshot_exists,
 )
 from perfdata.migrations.history import migrate
 from perfdata.postgres.connection import open_link
@@ -260,6 +261,19 @@ def test_without_any_flag_all_rows_are_saved_and_restored(owned_shop: Target, st
     with pytest.raises(RefusedError, match="note: 1, "):
         restore(owned_shop, "mine")
     assert state(owned_shop.conninfo) == before
+
+
+def test_without_any_flag_nothing_is_saved_of_a_database_of_others(shop_elsewhere: Target) -> None:
+    """One wrong flag_column must not copy production data."""
+    run(shop_elsewhere.conninfo, "CREATE TABLE tag (id int, is_fake boolean)")
+    said = "no table with a column is_test_data.*Set flag_column .*all_rows=True"
+    with pytest.raises(SchemaError, match=said):
+        create_snapshot(shop_elsewhere.conninfo, "mine", settings=shop_elsewhere.settings)
+    assert not snapshot_exists("mine", shop_elsewhere.settings)
+    made = create_snapshot(
+        shop_elsewhere.conninfo, "mine", all_rows=True, settings=shop_elsewhere.settings
+    )
+    assert made.manifest.stats["country"] == 2
 
 
 def test_a_mixed_schema_saves_flagged_rows_and_what_the_dataset_filled(owned_shop: Target) -> None:
