@@ -101,7 +101,8 @@ def build(
     with open_link(target.conninfo) as link:
         check_guard(link, settings)
         _check_migrations(link, project, target)
-        with load_lock(link, shared=False, timeout_s=options.lock_timeout_s):
+        timeout_s = options.lock_timeout_s
+        with load_lock(link, shared=False, timeout_s=timeout_s, report=report):
             with _planned(link, target, project, dataset, options) as (plan, rows):
                 loaded = load(link, plan, rows, report)
             record_loaded(link, plan, loaded, added=False)

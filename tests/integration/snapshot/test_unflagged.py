@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +36,10 @@ from tests.integration.databases import mark_owned, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from perfdata import PerfdataError, Settings, Target
+    from perfdata.progress import Event
 
     State = Callable[[str], Any]
 
@@ -243,6 +247,31 @@ def test_a_load_is_recorded_while_others_write_elsewhere(owned_shop: Target) -> 
         other.execute("INSERT INTO other VALUES (1)")
         build_dataset(owned_shop, "100")
         build_dataset(owned_shop, "10")
+
+
+def test_restores_at_once_wait_for_one_another(owned_shop: Target) -> None:
+    """The rows of the first, which ends while the second waits, are not somebody else's."""
+    build_dataset(owned_shop, "100")
+    build_dataset(owned_shop, "10")
+    told: list[str] = []
+    waiting = threading.Event()
+
+    def tell(event: Event) -> None:
+        told.append(event.text)
+        waiting.set()
+
+    with ThreadPoolExecutor() as pool:
+        others: list[Future[Any]] = []
+
+        def start_another(_: Event) -> None:
+            if not others:
+                others.append(pool.submit(restore, owned_shop, "10", report=tell))
+                assert waiting.wait(10)
+
+        restore(owned_shop, "100", report=start_another)
+        assert others[0].result().rows["customer"] == 10
+    assert told[0].startswith("waiting for another load")
+    assert counts(owned_shop)[0] == 10
 
 
 def test_without_any_flag_all_rows_are_saved_and_restored(owned_shop: Target, state: State) -> None:
