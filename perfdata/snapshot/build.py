@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from perfdata.errors import (
@@ -104,8 +105,7 @@ def build(
         timeout_s = options.lock_timeout_s
         with load_lock(link, shared=False, timeout_s=timeout_s, report=report):
             with _planned(link, target, project, dataset, options) as (plan, rows):
-                loaded = load(link, plan, rows, report)
-            record_loaded(link, plan, loaded, added=False)
+                loaded = load(link, plan, rows, report, partial(record_loaded, link, plan))
             total = sum(loaded.rows.values())
             logged = log_change(link, f"built dataset {name}", total, "generated")
             saved = None

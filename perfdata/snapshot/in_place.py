@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from perfdata.load.loader import load
@@ -34,8 +35,8 @@ def restore_in_place(
     manifest = file.manifest
     with _own_rows_locked(link, options.lock_timeout_s, report):
         plan = prepare(link, manifest, settings, options)
-        loaded = load(link, plan, SnapshotRows(file), report)
-        record_loaded(link, plan, loaded, added=not options.clean_existing)
+        record = partial(record_loaded, link, plan, added=not options.clean_existing)
+        loaded = load(link, plan, SnapshotRows(file), report, record)
     duration_s = time.perf_counter() - began
     notes = (*loaded.notes, *log_restore(link, manifest, loaded.strategy.value))
     return Restored(manifest.name, loaded.rows, loaded.strategy.value, duration_s, notes)

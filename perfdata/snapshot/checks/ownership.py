@@ -111,8 +111,11 @@ def refuse_others(found: Sequence[str]) -> None:
         )
 
 
-def record_loaded(link: Link, plan: Plan, loaded: Loaded, *, added: bool) -> None:
-    """Record which rows are perfdata's own after a load that filled whole tables."""
+def record_loaded(link: Link, plan: Plan, loaded: Loaded, *, added: bool = False) -> None:
+    """Record which rows are perfdata's own in the transaction of a load that fills whole tables.
+
+    So they are not taken for somebody else's if the load is interrupted once it is committed.
+    """
     if not plan.owned or not plan.whole_tables:
         return
     filled = [] if plan.selection.all_rows else filled_tables(plan, loaded.rows)

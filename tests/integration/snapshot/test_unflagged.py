@@ -249,6 +249,34 @@ def test_a_load_is_recorded_while_others_write_elsewhere(owned_shop: Target) -> 
         build_dataset(owned_shop, "10")
 
 
+@pytest.mark.parametrize("use", ["build", "restore"])
+def test_a_load_that_is_interrupted_once_it_is_committed_is_recorded(
+    owned_shop: Target, use: str
+) -> None:
+    """ANALYZE, which comes after the commit, computes the index's expression."""
+    build_dataset(owned_shop, "100")
+    build_dataset(owned_shop, "10")
+    run(
+        owned_shop.conninfo,
+        """CREATE FUNCTION unless_analysed(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+        $$BEGIN
+          IF pg_catalog.current_query() LIKE 'VACUUM%ANALYZE%' THEN
+            PERFORM pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid());
+          END IF;
+          RETURN i;
+        END$$""",
+        "CREATE INDEX analysed ON customer (unless_analysed(id))",
+    )
+    if use == "build":
+        done = build_dataset(owned_shop, "100", snapshot=False)
+    else:
+        done = restore(owned_shop, "100")
+    assert any("VACUUM or ANALYZE failed: terminating connection" in note for note in done.notes)
+    assert counts(owned_shop)[0] == 100
+    run(owned_shop.conninfo, "DROP INDEX analysed")
+    build_dataset(owned_shop, "10")
+
+
 def test_restores_at_once_wait_for_one_another(owned_shop: Target) -> None:
     """The rows of the first, which ends while the second waits, are not somebody else's."""
     build_dataset(owned_shop, "100")
