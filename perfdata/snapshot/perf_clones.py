@@ -3,7 +3,7 @@
 A template is a new database in which the project's migrations ran, or, where there is no project,
 an emptied clone of the target. It is loaded with a snapshot, frozen and fully analysed. Its key is
 a hash of everything that decides what is in it, so that later runs only make clones. The target is
-not written to.
+not written to, unless a dataset whose snapshot is missing or stale can't be built in its clone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from perfdata.errors import (
+    LoadError,
     NoClonesError,
     PerfdataError,
     RefusedError,
@@ -165,10 +166,19 @@ class Clones:
                 return self._prepare(decision.snapshot)
             except REBUILDABLE as error:
                 decision = rebuild_because(target, name, error, may_build=True)
-        built = build(target, name, options, self._report)
+        built = self._build(name)
         if built.snapshot is None:
             raise NoClonesError(f"{name} was built but not saved")
         return replace(self._prepare(built.snapshot), built=built, reason=decision.reason)
+
+    def _build(self, name: str) -> Built:
+        """Build a dataset aside, or in the target where its rows need what the clone lacks."""
+        try:
+            return build(self._target, name, RestoreOptions(fresh=True), self._report)
+        except (RefusedError, LoadError) as error:  # open sessions; rows that stay are referenced
+            where = self._database.name
+            self._report(Event(f"building {name} in {where}, not in its clone: {error.reason}"))
+            return build(self._target, name, RestoreOptions(), self._report)
 
     def _prepare(self, snapshot: Snapshot) -> PreparedTemplate:
         began = time.perf_counter()

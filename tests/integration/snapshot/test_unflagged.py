@@ -28,8 +28,10 @@ from perfdata import (
 from perfdata.migrations.history import migrate
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.url import normalise_url
+from perfdata.progress import silent
 from perfdata.server.binaries import find_binaries
 from perfdata.snapshot.checks.staleness import check_flagged
+from perfdata.snapshot.perf_clones import Clones
 from perfdata.templates.provenance import find_owned, recorded_migration
 from perfdata.welfare import project as welfare
 from tests.integration.databases import mark_owned, run
@@ -93,6 +95,19 @@ def test_a_dataset_fills_and_replaces_tables_without_the_flag(owned_shop: Target
     assert counts(owned_shop) == (10, 10, 2, 0)
     assert provide_dataset(owned_shop, "100").restored
     assert counts(owned_shop) == (100, 100, 2, 0)
+
+
+def test_perf_tests_need_nothing_of_the_owned_databases_rows(
+    owned_shop: Target, state: State
+) -> None:
+    run(owned_shop.conninfo, OTHERS["inserted"])
+    before = state(owned_shop.conninfo)
+    with Clones(owned_shop, {}, silent) as clones:
+        prepared = clones.template("10")
+        clone = clones.make(prepared.template)
+        assert run(clone, "SELECT count(*) FROM customer") == [(10,)]
+    assert prepared.built
+    assert state(owned_shop.conninfo) == before
 
 
 def test_a_table_that_only_the_last_dataset_filled_is_emptied(owned_shop: Target) -> None:
