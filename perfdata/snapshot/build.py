@@ -162,6 +162,8 @@ def preview_build(target: Target, name: str, options: RestoreOptions) -> None:
         planned = _planned(link, target, project, dataset, options, existing)
         with planned as (plan, rows):
             preview_load(link, plan, rows)
+            if rows.stored is None:  # else all tables were looked at when they were generated
+                list(rows.tables(plan.catalog, ()))
 
 
 @contextmanager

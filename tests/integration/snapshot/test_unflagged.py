@@ -30,7 +30,9 @@ from perfdata.postgres.connection import open_link
 from perfdata.postgres.url import normalise_url
 from perfdata.progress import silent
 from perfdata.server.binaries import find_binaries
+from perfdata.snapshot.build import preview_build
 from perfdata.snapshot.checks.staleness import check_flagged
+from perfdata.snapshot.options import RestoreOptions
 from perfdata.snapshot.perf_clones import Clones
 from perfdata.templates.provenance import find_owned, recorded_migration
 from perfdata.welfare import project as welfare
@@ -379,6 +381,8 @@ def test_elsewhere_tables_without_the_flag_are_not_filled(
                        r"column; or restore the dataset with fresh=True, .*db\.adopt.*leave the "
                        r"table out"):  # fmt: skip
         build_dataset(shop_elsewhere, "100")
+    with pytest.raises(SchemaError, match="customer, which has no column is_test_data"):
+        preview_build(shop_elsewhere, "100", RestoreOptions())
     assert state(shop_elsewhere.conninfo) == before
     mark_owned(shop_elsewhere.conninfo)
     build_dataset(shop_elsewhere, "100")
