@@ -19,7 +19,6 @@ from perfdata.errors import (
     PerfdataError,
     RefusedError,
     ServerRefusedError,
-    SnapshotDamagedError,
 )
 from perfdata.load.maintenance import freeze_and_analyse
 from perfdata.postgres.connection import open_link
@@ -30,6 +29,8 @@ from perfdata.snapshot.checks.losses import refuse_crossing
 from perfdata.snapshot.checks.requirements import refuse_dangling_references
 from perfdata.snapshot.options import RestoreOptions
 from perfdata.snapshot.project_template import (
+    check_project_space,
+    lacks_something,
     make_project_template,
     request_project_template,
 )
@@ -205,19 +206,17 @@ class Clones:
         if template := use_template(self._database.link, request.key, Kind.PERF):
             return template, False
         self._make_room()
+        check_project_space(self._database, file.manifest)
         try:
             return make_project_template(
                 self._target, self._database, request, file, self._report
             ), True
-        except SnapshotDamagedError:
-            raise
         except PerfdataError as error:
-            self._report(
-                Event(
-                    f"the template of {file.manifest.name} is a clone of {self._database.name}, as "
-                    f"project {request.project.name} can't make it: {error.reason}"
-                )
-            )
+            if not lacks_something(error):
+                raise
+            what = f"the template of {file.manifest.name} is a clone of {self._database.name}"
+            why = f"project {request.project.name} can't make it: {error.reason}"
+            self._report(Event(f"{what}, as {why}"))
             return None
 
     def _cloned_template(self, file: SnapshotFile) -> tuple[Database, bool]:
