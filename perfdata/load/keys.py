@@ -29,6 +29,8 @@ def shared_keys(link: Link, plan: Plan, source: RowSource) -> list[str]:
     key that the source leaves out get their defaults, so such tables are not looked at. Nothing is
     found by a role that may not create temporary tables.
     """
+    if plan.existing is Existing.ALL:  # no row stays
+        return []
     tables = [table for table in _replaced_partly(plan) if table.primary_key]
     queries = [
         sql.SQL("SELECT EXISTS (SELECT FROM {} p WHERE {})").format(table.only, _stays(plan, table))

@@ -50,7 +50,7 @@ from perfdata.progress import Event
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from perfdata.dataset import TableRows
     from perfdata.load.plan import Plan, RowSource, TableLoad
@@ -61,11 +61,18 @@ if TYPE_CHECKING:
 _DUPLICATE_KEY = {"23505", "23P01"}  # SQLSTATEs of unique and exclusion constraints
 
 
-def load(link: Link, plan: Plan, source: RowSource, report: Report) -> Loaded:
+def load(
+    link: Link,
+    plan: Plan,
+    source: RowSource,
+    report: Report,
+    record: Callable[[Loaded], None] | None = None,
+) -> Loaded:
     """Load a source's rows in one transaction, or in a savepoint of the caller's.
 
-    Unflagged rows, and everything but the rows of the tables, are afterwards as before.
-    Raises BoundaryError, RefusedError, LoadError or SchemaError; then nothing is changed.
+    ``record`` is called in that transaction, so what it writes is committed with the rows.
+    Unflagged rows, and everything but the rows of the tables, are afterwards as before. Raises
+    BoundaryError, RefusedError, LoadError or SchemaError; then nothing is changed.
     """
     _check_isolation(link)
     link.changed = True
@@ -106,10 +113,14 @@ def load(link: Link, plan: Plan, source: RowSource, report: Report) -> Loaded:
         deletion = deletion_of(link, removals)
         if dropped.indexes and plan.rebuild_indexes:
             refuse_dumps(link)  # that started during the load
-    notes = [*plan.notes, *reader_notes, *dropped.notes, *view_notes]
-    if not link.joined:
-        notes += vacuum_and_analyze(link, plan, rows, source.statistics, restored, deletion)
-    return Loaded(rows, _strategy(plan, removals), tuple(notes), [(n, n) for n in numbers])
+        notes = (*plan.notes, *reader_notes, *dropped.notes, *view_notes)
+        loaded = Loaded(rows, _strategy(plan, removals), notes, [(n, n) for n in numbers])
+        if record is not None:
+            record(loaded)
+    if link.joined:
+        return loaded
+    more = vacuum_and_analyze(link, plan, rows, source.statistics, restored, deletion)
+    return replace(loaded, notes=(*notes, *more))
 
 
 def append_rows(database: object, tables: Iterable[TableRows]) -> dict[str, int]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
 from perfdata.errors import ConfigError, LoadError, ServerRefusedError
 from perfdata.postgres.catalog import table_key
-from perfdata.progress import Event
+from perfdata.progress import Event, silent
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _SHORTEST_S, _LONGEST_S = 0.001, 2147483.0
 # FREEZE are not MVCC-safe: a create that began earlier would see their effects.
 ADVISORY_LOCK = 0x70657266
 _NOT_AVAILABLE = "55P03"
+_WAITING = "waiting for another load or create in the same database"
 
 # The blocking locks: those held or requested on the tables in a conflicting mode, and those that
 # their requesters wait for. The state of a session is shown to roles that may see it; its query
@@ -71,7 +72,9 @@ def lock_timeout(seconds: float) -> dict[str, str]:
 
 
 @contextmanager
-def load_lock(link: Link, *, shared: bool, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+def load_lock(
+    link: Link, *, shared: bool, timeout_s: float = LOCK_TIMEOUT_S, report: Report = silent
+) -> Iterator[None]:
     """Hold the advisory lock of loads and creates for a block, across transactions.
 
     In a joined transaction it is held until that ends. Raises LoadError if the lock is not granted
@@ -85,18 +88,22 @@ def load_lock(link: Link, *, shared: bool, timeout_s: float = LOCK_TIMEOUT_S) ->
             link.rows(sql.SQL("SELECT pg_advisory_xact_lock{}({})").format(suffix, number))
         yield
         return
-    before = link.value("SHOW lock_timeout")
-    change = "SELECT set_config('lock_timeout', %s, false)"
-    with explain_lock_timeout(link, timeout_s, ()):
-        link.rows(change, (timeout["lock_timeout"],))
-        try:
-            link.rows(sql.SQL("SELECT pg_advisory_lock{}({})").format(suffix, number))
-        finally:
-            link.rows(change, (before,))
+    attempt = sql.SQL("SELECT pg_try_advisory_lock{}({})").format(suffix, number)
+    if not link.value(attempt):
+        report(Event(_WAITING))
+        before = link.value("SHOW lock_timeout")
+        change = "SELECT set_config('lock_timeout', %s, false)"
+        with explain_lock_timeout(link, timeout_s, ()):
+            link.rows(change, (timeout["lock_timeout"],))
+            try:
+                link.rows(sql.SQL("SELECT pg_advisory_lock{}({})").format(suffix, number))
+            finally:
+                link.rows(change, (before,))
     try:
         yield
     finally:
-        link.rows(sql.SQL("SELECT pg_advisory_unlock{}({})").format(suffix, number))
+        with suppress(ServerRefusedError):  # the connection is lost, and the lock with it
+            link.rows(sql.SQL("SELECT pg_advisory_unlock{}({})").format(suffix, number))
 
 
 def take_load_lock(link: Link, report: Report, *queries: AnyQuery) -> list[Rows]:
@@ -108,7 +115,7 @@ def take_load_lock(link: Link, report: Report, *queries: AnyQuery) -> list[Rows]
     attempt = sql.SQL("SELECT pg_try_advisory_xact_lock({})").format(number)
     granted, *results = link.together([attempt, *queries])
     if not granted[0][0]:
-        report(Event("waiting for another load or create in the same database"))
+        report(Event(_WAITING))
         link.execute(sql.SQL("SELECT pg_advisory_xact_lock({})").format(number))
     return results
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from perfdata.errors import (
@@ -101,10 +102,10 @@ def build(
     with open_link(target.conninfo) as link:
         check_guard(link, settings)
         _check_migrations(link, project, target)
-        with load_lock(link, shared=False, timeout_s=options.lock_timeout_s):
+        timeout_s = options.lock_timeout_s
+        with load_lock(link, shared=False, timeout_s=timeout_s, report=report):
             with _planned(link, target, project, dataset, options) as (plan, rows):
-                loaded = load(link, plan, rows, report)
-            record_loaded(link, plan, loaded, added=False)
+                loaded = load(link, plan, rows, report, partial(record_loaded, link, plan))
             total = sum(loaded.rows.values())
             logged = log_change(link, f"built dataset {name}", total, "generated")
             saved = None
@@ -161,6 +162,8 @@ def preview_build(target: Target, name: str, options: RestoreOptions) -> None:
         planned = _planned(link, target, project, dataset, options, existing)
         with planned as (plan, rows):
             preview_load(link, plan, rows)
+            if rows.stored is None:  # else all tables were looked at when they were generated
+                list(rows.tables(plan.catalog, ()))
 
 
 @contextmanager

@@ -133,7 +133,7 @@ def _write(
     with temporary_beside(path) as body_file, temporary_beside(path) as whole_file:
         timeout_s = options.lock_timeout_s
         with (
-            load_lock(link, shared=True, timeout_s=timeout_s),
+            load_lock(link, shared=True, timeout_s=timeout_s, report=report),
             consistent_read(link, timeout_s, writers_off=link.joined),
         ):
             manifest = _read(link, options, settings, BodyWriter(body_file), report)

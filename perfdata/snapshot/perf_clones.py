@@ -3,7 +3,7 @@
 A template is a new database in which the project's migrations ran, or, where there is no project,
 an emptied clone of the target. It is loaded with a snapshot, frozen and fully analysed. Its key is
 a hash of everything that decides what is in it, so that later runs only make clones. The target is
-not written to.
+not written to, unless a dataset whose snapshot is missing or stale can't be built in its clone.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from perfdata.errors import (
+    LoadError,
     NoClonesError,
     PerfdataError,
     RefusedError,
     ServerRefusedError,
-    SnapshotDamagedError,
 )
 from perfdata.load.maintenance import freeze_and_analyse
 from perfdata.postgres.connection import open_link
@@ -29,6 +29,8 @@ from perfdata.snapshot.checks.losses import refuse_crossing
 from perfdata.snapshot.checks.requirements import refuse_dangling_references
 from perfdata.snapshot.options import RestoreOptions
 from perfdata.snapshot.project_template import (
+    check_project_space,
+    lacks_something,
     make_project_template,
     request_project_template,
 )
@@ -165,10 +167,19 @@ class Clones:
                 return self._prepare(decision.snapshot)
             except REBUILDABLE as error:
                 decision = rebuild_because(target, name, error, may_build=True)
-        built = build(target, name, options, self._report)
+        built = self._build(name)
         if built.snapshot is None:
             raise NoClonesError(f"{name} was built but not saved")
         return replace(self._prepare(built.snapshot), built=built, reason=decision.reason)
+
+    def _build(self, name: str) -> Built:
+        """Build a dataset aside, or in the target where its rows need what the clone lacks."""
+        try:
+            return build(self._target, name, RestoreOptions(fresh=True), self._report)
+        except (RefusedError, LoadError) as error:  # open sessions; rows that stay are referenced
+            where = self._database.name
+            self._report(Event(f"building {name} in {where}, not in its clone: {error.reason}"))
+            return build(self._target, name, RestoreOptions(), self._report)
 
     def _prepare(self, snapshot: Snapshot) -> PreparedTemplate:
         began = time.perf_counter()
@@ -195,19 +206,17 @@ class Clones:
         if template := use_template(self._database.link, request.key, Kind.PERF):
             return template, False
         self._make_room()
+        check_project_space(self._database, file.manifest)
         try:
             return make_project_template(
                 self._target, self._database, request, file, self._report
             ), True
-        except SnapshotDamagedError:
-            raise
         except PerfdataError as error:
-            self._report(
-                Event(
-                    f"the template of {file.manifest.name} is a clone of {self._database.name}, as "
-                    f"project {request.project.name} can't make it: {error.reason}"
-                )
-            )
+            if not lacks_something(error):
+                raise
+            what = f"the template of {file.manifest.name} is a clone of {self._database.name}"
+            why = f"project {request.project.name} can't make it: {error.reason}"
+            self._report(Event(f"{what}, as {why}"))
             return None
 
     def _cloned_template(self, file: SnapshotFile) -> tuple[Database, bool]:

@@ -16,6 +16,14 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from perfdata.errors import (
+    GuardError,
+    LoadError,
+    MigrationError,
+    ProjectCodeError,
+    RefusedError,
+    SchemaError,
+)
 from perfdata.load.disk_space import disk_space_check, mb, rows_bytes
 from perfdata.load.maintenance import freeze_and_analyse
 from perfdata.load.plan import Existing
@@ -43,6 +51,7 @@ from perfdata.templates.new_database import (
 from perfdata.templates.template import clone, log_bytes, seal_template, use_template
 
 if TYPE_CHECKING:
+    from perfdata.errors import PerfdataError
     from perfdata.load.plan import Plan
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
@@ -107,6 +116,15 @@ def _key(*facts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def lacks_something(error: PerfdataError) -> bool:
+    """Tell whether an error shows that migrations or rows need what a new database lacks.
+
+    Others, such as one of the server or of the guard, would stop a clone of the target too.
+    """
+    lacking = (RefusedError, LoadError, MigrationError, ProjectCodeError, SchemaError)
+    return isinstance(error, lacking) and not isinstance(error, GuardError)
+
+
 def make_project_template(
     target: Target,
     database: TargetDatabase,
@@ -116,11 +134,9 @@ def make_project_template(
 ) -> Database:
     """Load a snapshot into a clone of the migrated database, and seal it.
 
-    After an error the clone is dropped. Raises RefusedError if the disk lacks space, and what
-    make_tables and restore_snapshot raise.
+    After an error the clone is dropped. Raises what make_tables and restore_snapshot raise.
     """
     manifest = file.manifest
-    _check_space(database, manifest)
     migrated = use_template(database.link, request.migrated_key, Kind.PERF)
     work = clone(database, migrated or _migrate(target, database, request, report))
     # After an error the database is dropped first, which ends the executor's work in it.
@@ -179,7 +195,7 @@ def _remove_flagged(link: Link, plan: Plan) -> None:
     link.together(delete.format(table.only, plan.selection.flagged(table)) for table in tables)
 
 
-def _check_space(database: TargetDatabase, manifest: Manifest) -> None:
+def check_project_space(database: TargetDatabase, manifest: Manifest) -> None:
     """Raise RefusedError if the disk lacks space for a template and its clone."""
     size = empty_bytes(database.link) + rows_bytes(manifest.body.bytes, manifest.rows)
     needed = 2 * size + log_bytes(database, size)

@@ -54,7 +54,9 @@ def tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool)
     from perfdata.snapshot.store import check_free, check_name, snapshot_exists
 
     check_name(name)
-    rows = "every row" if all_rows else "the flagged rows (every row if no table has the flag)"
+    rows = "every row"
+    if not all_rows:
+        rows = "the flagged rows (every row if no table of an owned database has the flag)"
     target = untouched_target(settings)
     print(f"would save {rows} of {target.described()} as {name}")
     print_notes(name_notes(target, name))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from perfdata.errors import RefusedError
+from perfdata.errors import RefusedError, SchemaError
 from perfdata.load.selection import Selection, whole_tables
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.templates.provenance import find_owned, record_load
@@ -25,11 +25,19 @@ def saved_selection(link: Link, catalog: Catalog, flag: str, patterns: Sequence[
     """Return the rows that a snapshot takes: flagged ones, and whole tables.
 
     Whole tables are those that ``patterns`` name and, in a database that perfdata owns, those that
-    a dataset filled. Where there is neither a flag nor a pattern, all rows are taken.
+    a dataset filled. Where there is neither a flag nor a pattern, all rows of a database that
+    perfdata owns are taken; SchemaError elsewhere, as its rows may be anybody's.
     """
-    if not (catalog.flagged(flag) or patterns):
-        return Selection(None)
     owned = find_owned(link)
+    if catalog.tables and not (catalog.flagged(flag) or patterns):
+        if owned:
+            return Selection(None)
+        raise SchemaError(
+            f"the database has no table with a column {flag}, and perfdata does not own it, so "
+            "test data can't be told from other rows",
+            remedy="Set flag_column in [tool.perfdata] if the flag has another name, or save every "
+            "row with all_rows=True",
+        )
     filled = owned.provenance.filled if owned else ()
     selection = Selection(flag, whole_tables(catalog, patterns))
     return selection.with_unflagged(catalog, [key for key in filled if key in catalog.by_key])
@@ -103,8 +111,11 @@ def refuse_others(found: Sequence[str]) -> None:
         )
 
 
-def record_loaded(link: Link, plan: Plan, loaded: Loaded, *, added: bool) -> None:
-    """Record which rows are perfdata's own after a load that filled whole tables."""
+def record_loaded(link: Link, plan: Plan, loaded: Loaded, *, added: bool = False) -> None:
+    """Record which rows are perfdata's own in the transaction of a load that fills whole tables.
+
+    So they are not taken for somebody else's if the load is interrupted once it is committed.
+    """
     if not plan.owned or not plan.whole_tables:
         return
     filled = [] if plan.selection.all_rows else filled_tables(plan, loaded.rows)

@@ -77,4 +77,5 @@ def test_a_dry_build_finds_them(flagged: Target, state: State, real: int) -> Non
         return
     with pytest.raises(BoundaryError, match=r"customer \(id\): 5; the loaded rows have 1 to 20"):
         preview_build(flagged, "flagged", RestoreOptions())
+    preview_build(flagged, "flagged", RestoreOptions(fresh=True))  # no row stays there
     assert state(flagged.conninfo) == before

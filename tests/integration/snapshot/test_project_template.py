@@ -272,6 +272,33 @@ def test_where_migrations_can_not_run_twice_the_target_is_cloned(
         run(target.conninfo, f"DROP ROLE {role}")
 
 
+@pytest.mark.parametrize("boss", ["\\\\N", "1"])
+def test_a_missing_snapshot_is_built_without_writing_to_the_target_if_its_rows_allow(
+    make_shop: Callable[..., Shop], boss: str
+) -> None:
+    """Rows that reference one without the flag need it: they are built where it is."""
+    shop = make_shop(boss=boss)
+    shop.revise("first", *TABLES, KINDS, ADMIN[0])
+    shop.migrate()
+    assert shop.clone("SELECT count(*) FROM users") == (True, [[(101,)]])
+    users = run(shop.url, "SELECT count(*) FROM users")
+    assert users == ([(101,)] if boss == "1" else [(2,)])
+    assert (f"building hundred in {shop.name}, not in its clone: " in " ".join(shop.said)) == (
+        boss == "1"
+    )
+
+
+def test_a_missing_snapshot_is_built_in_the_target_while_it_is_in_use(
+    make_shop: Callable[..., Shop],
+) -> None:
+    shop = make_shop(boss="\\\\N")
+    shop.revise("first", *TABLES, KINDS, ADMIN[0])
+    shop.migrate()
+    with psycopg.connect(shop.url):
+        assert shop.clone("SELECT count(*) FROM users") == (True, [[(101,)]])
+    assert run(shop.url, "SELECT count(*) FROM users") == [(101,)]
+
+
 def unfinished(shop: Shop) -> list[str]:
     with psycopg.connect(shop.url, dbname="postgres", autocommit=True) as connection:
         found = list_databases(PsycopgLink(connection))

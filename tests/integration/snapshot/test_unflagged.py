@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +24,17 @@ from perfdata import (
     create_snapshot,
     provide_dataset,
     restore_snapshot,
+    snapshot_exists,
 )
 from perfdata.migrations.history import migrate
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.url import normalise_url
+from perfdata.progress import silent
 from perfdata.server.binaries import find_binaries
+from perfdata.snapshot.build import preview_build
 from perfdata.snapshot.checks.staleness import check_flagged
+from perfdata.snapshot.options import RestoreOptions
+from perfdata.snapshot.perf_clones import Clones
 from perfdata.target.garbage import collect_databases
 from perfdata.templates.provenance import find_owned, recorded_migration
 from perfdata.welfare import project as welfare
@@ -35,8 +42,10 @@ from tests.integration.databases import mark_owned, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from perfdata import PerfdataError, Settings, Target
+    from perfdata.progress import Event
 
     State = Callable[[str], Any]
 
@@ -90,6 +99,19 @@ def test_a_dataset_fills_and_replaces_tables_without_the_flag(owned_shop: Target
     assert counts(owned_shop) == (10, 10, 2, 0)
     assert provide_dataset(owned_shop, "100").restored
     assert counts(owned_shop) == (100, 100, 2, 0)
+
+
+def test_perf_tests_need_nothing_of_the_owned_databases_rows(
+    owned_shop: Target, state: State
+) -> None:
+    run(owned_shop.conninfo, OTHERS["inserted"])
+    before = state(owned_shop.conninfo)
+    with Clones(owned_shop, {}, silent) as clones:
+        prepared = clones.template("10")
+        clone = clones.make(prepared.template)
+        assert run(clone, "SELECT count(*) FROM customer") == [(10,)]
+    assert prepared.built
+    assert state(owned_shop.conninfo) == before
 
 
 def test_a_table_that_only_the_last_dataset_filled_is_emptied(owned_shop: Target) -> None:
@@ -320,6 +342,59 @@ def test_a_load_is_recorded_while_others_write_elsewhere(owned_shop: Target) -> 
         build_dataset(owned_shop, "10")
 
 
+@pytest.mark.parametrize("use", ["build", "restore"])
+def test_a_load_that_is_interrupted_once_it_is_committed_is_recorded(
+    owned_shop: Target, use: str
+) -> None:
+    """ANALYZE, which comes after the commit, computes the index's expression."""
+    build_dataset(owned_shop, "100")
+    build_dataset(owned_shop, "10")
+    run(
+        owned_shop.conninfo,
+        """CREATE FUNCTION unless_analysed(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+        $$BEGIN
+          IF pg_catalog.current_query() LIKE 'VACUUM%ANALYZE%' THEN
+            PERFORM pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid());
+          END IF;
+          RETURN i;
+        END$$""",
+        "CREATE INDEX analysed ON customer (unless_analysed(id))",
+    )
+    if use == "build":
+        done = build_dataset(owned_shop, "100", snapshot=False)
+    else:
+        done = restore(owned_shop, "100")
+    assert any("VACUUM or ANALYZE failed: terminating connection" in note for note in done.notes)
+    assert counts(owned_shop)[0] == 100
+    run(owned_shop.conninfo, "DROP INDEX analysed")
+    build_dataset(owned_shop, "10")
+
+
+def test_restores_at_once_wait_for_one_another(owned_shop: Target) -> None:
+    """The rows of the first, which ends while the second waits, are not somebody else's."""
+    build_dataset(owned_shop, "100")
+    build_dataset(owned_shop, "10")
+    told: list[str] = []
+    waiting = threading.Event()
+
+    def tell(event: Event) -> None:
+        told.append(event.text)
+        waiting.set()
+
+    with ThreadPoolExecutor() as pool:
+        others: list[Future[Any]] = []
+
+        def start_another(_: Event) -> None:
+            if not others:
+                others.append(pool.submit(restore, owned_shop, "10", report=tell))
+                assert waiting.wait(10)
+
+        restore(owned_shop, "100", report=start_another)
+        assert others[0].result().rows["customer"] == 10
+    assert told[0].startswith("waiting for another load")
+    assert counts(owned_shop)[0] == 10
+
+
 def test_without_any_flag_all_rows_are_saved_and_restored(owned_shop: Target, state: State) -> None:
     build_dataset(owned_shop, "100")
     run(owned_shop.conninfo, "INSERT INTO note (text) VALUES ('mine')")
@@ -336,6 +411,19 @@ def test_without_any_flag_all_rows_are_saved_and_restored(owned_shop: Target, st
     with pytest.raises(RefusedError, match="note: 1, "):
         restore(owned_shop, "mine")
     assert state(owned_shop.conninfo) == before
+
+
+def test_without_any_flag_nothing_is_saved_of_a_database_of_others(shop_elsewhere: Target) -> None:
+    """One wrong flag_column must not copy production data."""
+    run(shop_elsewhere.conninfo, "CREATE TABLE tag (id int, is_fake boolean)")
+    said = "no table with a column is_test_data.*Set flag_column .*all_rows=True"
+    with pytest.raises(SchemaError, match=said):
+        create_snapshot(shop_elsewhere.conninfo, "mine", settings=shop_elsewhere.settings)
+    assert not snapshot_exists("mine", shop_elsewhere.settings)
+    made = create_snapshot(
+        shop_elsewhere.conninfo, "mine", all_rows=True, settings=shop_elsewhere.settings
+    )
+    assert made.manifest.stats["country"] == 2
 
 
 def test_a_mixed_schema_saves_flagged_rows_and_what_the_dataset_filled(owned_shop: Target) -> None:
@@ -369,6 +457,8 @@ def test_elsewhere_tables_without_the_flag_are_not_filled(
                        r"column; or restore the dataset with fresh=True, .*db\.adopt.*leave the "
                        r"table out"):  # fmt: skip
         build_dataset(shop_elsewhere, "100")
+    with pytest.raises(SchemaError, match="customer, which has no column is_test_data"):
+        preview_build(shop_elsewhere, "100", RestoreOptions())
     assert state(shop_elsewhere.conninfo) == before
     mark_owned(shop_elsewhere.conninfo)
     build_dataset(shop_elsewhere, "100")
