@@ -56,6 +56,14 @@ class Dataset:
     defined_in: str | None = None
     pools: Callable[[], str] | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a parameter that is not a number."""
+        for name, value in self.parameters.items():
+            if not isinstance(value, (int, float)):
+                raise ConfigError(
+                    f"parameter {name} of dataset {self.name} is {value!r}: parameters are numbers"
+                )
+
     def fingerprint(self) -> str:
         """Return a SHA-256 of everything that decides the rows, as 64 hexadecimal digits."""
         return _digest(self.fingerprint_parts())

@@ -161,10 +161,10 @@ class DatasetRows:
     def _generate(self, catalog: Catalog) -> Iterator[TableLoad]:
         dataset, code = self.dataset, f"dataset {self.dataset.name}"
         where = (code, self.conninfo, self.loopback)
-        for rows in confine(lambda: dataset.generate(dataset), *where):
+        for rows in confine(lambda: _generated(dataset), *where):
             if not isinstance(rows, TableRows):
                 raise ProjectCodeError(f"{code} yields a {type(rows).__name__}, not TableRows")
-            blocks = confine(partial(iter, rows.blocks), *where)
+            blocks = _checked(confine(partial(iter, rows.blocks), *where), code, rows.table)
             yield TableLoad(catalog.table(rows.table), rows.columns, blocks, TEXT)
 
     def _check_flag(self, load: TableLoad) -> None:
@@ -191,6 +191,28 @@ class DatasetRows:
         with tempfile.TemporaryFile(dir=settings.make_home()) as file:
             tables = [_store(load, file) for load in self._generate(catalog)]
             yield replace(self, stored=StoredRows(file, tables))
+
+
+def _generated(dataset: Dataset) -> Iterator[TableRows]:
+    tables: Iterator[TableRows] | None = dataset.generate(dataset)
+    if tables is None:
+        raise ProjectCodeError(
+            f"dataset {dataset.name} failed: generate returned None, expected an iterator of "
+            "TableRows",
+            remedy="Yield each table's TableRows, or return a list of them",
+        )
+    return tables
+
+
+def _checked(blocks: Iterator[object], code: str, table: str) -> Iterator[bytes]:
+    """Yield blocks; raise ProjectCodeError for one that is not bytes."""
+    for block in blocks:
+        if not isinstance(block, (bytes, bytearray, memoryview)):
+            raise ProjectCodeError(
+                f"{code} yields a {type(block).__name__} as a block of {table}, not bytes",
+                remedy="Encode it: COPY text in UTF-8",
+            )
+        yield bytes(block)
 
 
 def _store(load: TableLoad, file: IO[bytes]) -> StoredTable:

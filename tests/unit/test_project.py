@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -100,3 +101,8 @@ def test_a_source_without_a_file_is_named() -> None:
     dataset = Dataset(name="x", generate=nothing, as_of=date(2026, 1, 1), sources=("absent",))
     with pytest.raises(ConfigError, match="'absent' is not a module with a source file"):
         dataset.fingerprint()
+
+
+def test_a_parameter_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ConfigError, match="parameter a of dataset 100_offices is '1000'"):
+        replace(ONE, parameters={"a": "1000"})  # type: ignore[dict-item]

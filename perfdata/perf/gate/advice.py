@@ -197,7 +197,7 @@ def warning_lines(results: Sequence[ScenarioResult]) -> Iterator[str]:
         who = f"{result.scenario} on {result.dataset}"
         wrong = [each for each in result.findings if each.kind is FindingKind.MISESTIMATE]
         for finding in result.findings:
-            if finding.kind in _UNJUDGED:
+            if finding.kind in _UNJUDGED and not finding.fails:
                 yield " ".join(f"{who}: {finding.message}".split())
         if wrong:
             more = f" (and {len(wrong) - 1} more)" if wrong[1:] else ""

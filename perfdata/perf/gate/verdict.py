@@ -36,6 +36,13 @@ _NO_MEMORY = (
     "Python's memory was not measured, as that takes another run (a block runs once, and so does "
     "what writes without a clone) and tracemalloc for itself"
 )
+_NONE_SEEN = (
+    "no statement was seen on the session that perf passed: does the code use its own engine? Give "
+    "it the scenario's session or engine (docs/perf.md, The application's settings); max_queries=0 "
+    "says that none is expected"
+)
+# What needs statements; max_repeats is always set, and memory is measured without them.
+_OF_STATEMENTS = ("max_queries", "max_rows", "max_buffers", "max_temp_blocks", "max_growth")
 _INSERT = re.compile(r"\s*INSERT\b", re.IGNORECASE)
 _WARNED_TEXT = 100  # characters of a statement in a warning, which should fit on a line
 
@@ -102,8 +109,20 @@ def _shown(path: Path, root: Path) -> str:
 
 
 def check_result(result: ScenarioResult) -> list[Finding]:
-    """Return the findings that need no baseline: N+1 fails, the others are information."""
-    return [*_repeated(result), *_misestimates(result), *_not_judged(result)]
+    """Return the findings that need no baseline: N+1, and budgets of no statement, fail.
+
+    The others are information.
+    """
+    return [*_repeated(result), *_misestimates(result), *_unseen(result), *_not_judged(result)]
+
+
+def _unseen(result: ScenarioResult) -> Iterator[Finding]:
+    """Find that no statement was seen, which fails if the marker limits what statements do."""
+    if result.statements or result.budgets.max_queries == 0:
+        return
+    limited = any(getattr(result.budgets, name) is not None for name in _OF_STATEMENTS)
+    fails = limited and "queries" not in result.incomplete_counters
+    yield Finding(FindingKind.NOT_JUDGED, fails=fails, message=_NONE_SEEN)
 
 
 def _repeated(result: ScenarioResult) -> Iterator[Finding]:

@@ -175,9 +175,13 @@ def test_a_function_that_cannot_be_called_is_the_projects_error_too(
     def yields_a_tuple(_dataset: Dataset) -> Iterator[object]:
         yield ("offices", [b""])
 
+    def yields_text(_dataset: Dataset) -> Iterator[TableRows]:
+        yield TableRows("offices", ("id",), ["1\n"])  # type: ignore[list-item]
+
     for generate, reason in (
         (takes_nothing, "dataset some failed: TypeError: .*takes 0 positional arguments"),
-        (lambda _: None, "dataset some failed: TypeError: 'NoneType' object is not iterable"),
+        (lambda _: None, "generate returned None, expected an iterator of TableRows"),
+        (yields_text, "dataset some yields a str as a block of offices, not bytes"),
         (yields_a_tuple, "dataset some yields a tuple, not TableRows"),
     ):
         some = Dataset(name="some", generate=generate, as_of=date(2026, 1, 1))  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -111,6 +112,29 @@ def test_budgets_come_first_with_the_statements_and_their_error(tmp_path: Path) 
     ]
     assert "calls 1 → 99" in lines[2]
     assert "N+1: app/mails.py:12 in due sent one statement 99 times" in lines[3]
+
+
+NONE_SEEN = (
+    "no statement was seen on the session that perf passed: does the code use its own engine?"
+)
+
+
+def test_a_scenario_without_statements_is_not_judged(tmp_path: Path) -> None:
+    found = judge(tmp_path).judge(replace(result(), statements=()))
+    assert found.verdict is Verdict.NOT_JUDGED
+    judge(tmp_path).raise_failure(found)
+    (line,) = warning_lines([found])
+    assert line.startswith(f"report on 100_offices: {NONE_SEEN} Give it the scenario's session")
+
+
+def test_a_budget_of_no_statement_fails_unless_it_is_0(tmp_path: Path) -> None:
+    silent = replace(result(), statements=(), budgets=Budgets(max_queries=4))
+    assert said(tmp_path, silent).startswith(f"report on 100_offices: {NONE_SEEN}")
+    assert list(warning_lines([judge(tmp_path).judge(silent)])) == []
+    none = replace(silent, budgets=Budgets(max_queries=0))
+    assert judge(tmp_path).judge(none).verdict is Verdict.NO_BASELINE
+    unsupported = replace(silent, incomplete_counters=("queries",))
+    assert judge(tmp_path).judge(unsupported).verdict is Verdict.NOT_JUDGED
 
 
 def test_what_accepting_does_not_mend_names_no_command(tmp_path: Path) -> None:
