@@ -87,7 +87,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def slow(session: nox.Session) -> None:
-    """Run the tests that start many processes, as migrations and perf sessions do."""
+    """Run the tests that take long: most of them start many processes."""
     run_tests(session, "-m", "slow", "tests/integration")
 
 

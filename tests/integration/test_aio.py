@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+pytestmark = pytest.mark.slow
+
 DRIVERS = ("psycopg", "asyncpg")
 
 

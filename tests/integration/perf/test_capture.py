@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     Results = Mapping[str, dict[str, Any]]
 
+pytestmark = pytest.mark.slow
+
 
 FORMS = '''
 import pytest

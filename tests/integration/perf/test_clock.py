@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.integration.inner import Pytest
+
+pytestmark = pytest.mark.slow
 
 CLOCK = """
 import time

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from perfdata import Restored, Settings
     from tests.integration.conftest import Databases
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_replaced_database_that_got_its_name_back_is_not_removed(
     fresh: Callable[..., Restored], shop: str, settings: Settings, maintenance: str

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from perfdata.progress import Event
     from tests.integration.conftest import Databases
 
+pytestmark = pytest.mark.slow
+
 _numbers = itertools.count(1)
 
 ENV_PY = """

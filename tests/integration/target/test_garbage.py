@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Databases
 
+pytestmark = pytest.mark.slow
+
 
 def test_collecting_removes_what_is_marked_and_nothing_else(
     fresh: Callable[..., Restored],

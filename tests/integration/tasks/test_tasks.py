@@ -22,6 +22,8 @@ from tests.processes import run_script
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
 # 10_offices: 51 staff, 10 offices, 50 links, 100 recipients, 100 links, 100 cycles.
