@@ -29,6 +29,8 @@ from tests.integration.fresh_shop import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=[10_000, 200_000])
 def over_two_connections(request: pytest.FixtureRequest, shop: str, settings: Settings) -> None:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from perfdata import Settings
 
+pytestmark = pytest.mark.slow
+
 NAME = "rights"
 FLAG = "is_test_data boolean"
 TABLES = (

@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Databases
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_second_restore_is_a_clone_and_a_swap(
     fresh: Callable[..., Restored], shop: str, maintenance: str
