@@ -26,10 +26,10 @@ from perfdata.postgres.reflection import read_catalog
 from perfdata.progress import silent
 from perfdata.project import load_project
 from perfdata.snapshot.checks.ownership import own_selection, record_loaded
+from perfdata.snapshot.clone import scratch_clone
 from perfdata.snapshot.create import create, writable_path
 from perfdata.snapshot.options import Built, CreateOptions, RestoreOptions
 from perfdata.snapshot.rows import DatasetRows
-from perfdata.snapshot.scratch import scratch_clone
 from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
 from perfdata.target.audit import log_change
 from perfdata.target.guard import check_guard

@@ -51,6 +51,7 @@ from perfdata.templates.new_database import (
 from perfdata.templates.template import clone, log_bytes, seal_template, use_template
 
 if TYPE_CHECKING:
+    from perfdata.config import Settings
     from perfdata.errors import PerfdataError
     from perfdata.load.plan import Plan
     from perfdata.postgres.link import Link
@@ -147,8 +148,11 @@ def make_project_template(
             conninfo = make_conninfo(target.conninfo, dbname=work.name)
             checked.result()
             with open_link(conninfo) as link:
-                plan, search_path = _plan(link, target, manifest), link.session_path()
-                _remove_flagged(link, plan)
+                plan, search_path = (
+                    plan_migrated(link, target.settings, manifest),
+                    link.session_path(),
+                )
+                remove_flagged(link, plan)
             with open_private(conninfo, search_path) as private:
                 load_private(private, plan, SnapshotRows(file), executor, report)
                 freeze_and_analyse(private.link)
@@ -175,10 +179,10 @@ def _migrate(
         raise
 
 
-def _plan(link: Link, target: Target, manifest: Manifest) -> Plan:
-    """Check that a snapshot fits a migrated database; return the plan that loads it there."""
+def plan_migrated(link: Link, settings: Settings, manifest: Manifest) -> Plan:
+    """Check that a snapshot fits a new, migrated database; return the plan that loads it there."""
     options = RestoreOptions(unflagged_rows=True)
-    plan = plan_restore(link, manifest, target.settings, options, private=True)
+    plan = plan_restore(link, manifest, settings, options, private=True)
     partly = [table for table in plan.tables if not plan.selection.takes_whole(table)]
     query = sql.SQL("SELECT count(*) FROM {} WHERE {}")
     counts = link.together(
@@ -188,7 +192,7 @@ def _plan(link: Link, target: Target, manifest: Manifest) -> Plan:
     return replace(plan, existing=Existing.ALL, staying=staying, sealed=True)
 
 
-def _remove_flagged(link: Link, plan: Plan) -> None:
+def remove_flagged(link: Link, plan: Plan) -> None:
     """Remove the flagged rows that migrations inserted beside others, as a restore would."""
     tables = [table for table in plan.tables if table.key in plan.staying]
     delete = sql.SQL("DELETE FROM {} WHERE {}")

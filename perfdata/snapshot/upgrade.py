@@ -8,36 +8,33 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from psycopg import sql
 
 from perfdata.config import Settings
 from perfdata.errors import MigrationError, SchemaError, SnapshotStaleError
+from perfdata.load.loader import load
 from perfdata.migrations.history import migrate, read_history
 from perfdata.postgres.connection import conninfo_of, open_link
 from perfdata.postgres.locks import LOCK_TIMEOUT_S
-from perfdata.postgres.reflection import read_catalog
 from perfdata.progress import Event, silent
 from perfdata.project import Migrations, load_project
 from perfdata.snapshot.checks.staleness import compare_migrations, migrations_and_files
 from perfdata.snapshot.create import create, writable_path
-from perfdata.snapshot.in_place import restore_in_place
-from perfdata.snapshot.options import CreateOptions, RestoreOptions
+from perfdata.snapshot.options import CreateOptions
+from perfdata.snapshot.project_template import plan_migrated, remove_flagged
+from perfdata.snapshot.rows import SnapshotRows
 from perfdata.snapshot.store import find_snapshot
 from perfdata.snapshot.template import connect_target
-from perfdata.target.guard import check_guard, locate
-from perfdata.templates.scratch import check_createdb, scratch_database
+from perfdata.target.guard import check_guard
+from perfdata.templates.new_database import check_createdb, scratch_database
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.project import Project
-    from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.store import Snapshot
 
 
@@ -158,12 +155,10 @@ def _upgrade(
         scratch_database(target) as scratch,
     ):
         migrate(scratch, project, report, revisions=plan.heads)
-        with open_link(scratch) as link:
-            own = replace(settings, allow=(*settings.allow, locate(link).entry))
-            _empty_tables(link, manifest)
-            options = RestoreOptions(unflagged_rows=True, lock_timeout_s=lock_timeout_s)
-            with _explain_other_tables(plan):
-                restore_in_place(link, file, own, options, report)
+        with open_link(scratch) as link, _explain_other_tables(plan):
+            migrated = plan_migrated(link, settings, manifest)
+            remove_flagged(link, migrated)
+            load(link, migrated, SnapshotRows(file), report)
         migrate(scratch, project, report)
         saving = CreateOptions(
             name=manifest.name,
@@ -173,7 +168,7 @@ def _upgrade(
             lock_timeout_s=lock_timeout_s,
         )
         with open_link(scratch) as link:
-            snapshot = create(link, saving, own, report)
+            snapshot = create(link, saving, settings, report)
         report(Event(f"saved and verified {snapshot.path.name}"))
         return snapshot
 
@@ -189,13 +184,3 @@ def _explain_other_tables(plan: UpgradePlan) -> Iterator[None]:
             f"{plan.snapshot.name} was created from: {error.reason}",
             remedy="Its file was not changed. Build or create it again",
         ) from error
-
-
-def _empty_tables(link: Link, manifest: Manifest) -> None:
-    """Remove the rows that migrations inserted, where a snapshot of all rows brings its own."""
-    if not manifest.all_rows:
-        return
-    tables = [table for table in read_catalog(link).tables if table.key in manifest.stats]
-    if tables:
-        names = sql.SQL(", ").join(table.identifier for table in tables)
-        link.execute(sql.SQL("TRUNCATE {} CASCADE").format(names))

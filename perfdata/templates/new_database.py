@@ -1,11 +1,15 @@
-"""A new, empty database with a target's encoding, locale and settings, to be made a template."""
+"""A new, empty database with a target's encoding, locale and settings."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
+from perfdata.errors import PrivilegesError
+from perfdata.templates.databases import drop_database
 from perfdata.templates.marks import UNMARKED_LIMIT
 from perfdata.templates.properties import apply_settings, read_properties
 from perfdata.templates.template import mark_work, open_work, work_name
@@ -26,6 +30,8 @@ _PROVIDERS = {
     "i": sql.SQL("LOCALE_PROVIDER icu ICU_LOCALE {}"),
     "b": sql.SQL("LOCALE_PROVIDER builtin BUILTIN_LOCALE {}"),
 }
+_MAY_CREATE = """
+SELECT rolsuper OR rolcreatedb, quote_ident(rolname) FROM pg_roles WHERE rolname = current_user"""
 # perfdata's own settings describe the target: how its tables were made, what may be restored.
 _OWN = "perfdata."
 
@@ -58,6 +64,33 @@ def create_database(target: TargetDatabase, blueprint: Blueprint) -> Database:
     name = work_name(target)
     target.link.execute(sql.SQL(" ").join(_statement(name, blueprint)))
     return mark_work(target, name)
+
+
+@contextmanager
+def scratch_database(target: TargetDatabase) -> Iterator[str]:
+    """Yield the conninfo of a new database like the target; drop the database at the end.
+
+    The target's lock must be held (see lock_target): once it is free, the database counts as left
+    by a process that was killed, and garbage collection removes it. Raises PrivilegesError.
+    """
+    check_createdb(target.link)
+    blueprint = read_blueprint(target)
+    work = create_database(target, blueprint)
+    try:
+        open_with_settings(target, work, blueprint)
+        yield make_conninfo(target.conninfo, dbname=work.name)
+    finally:
+        drop_database(target.link, work, force=True)
+
+
+def check_createdb(link: Link) -> None:
+    """Raise PrivilegesError if the role may not create databases."""
+    ((allowed, role),) = link.rows(_MAY_CREATE)
+    if not allowed:
+        raise PrivilegesError(
+            f"refused, nothing was touched: role {role} may not create databases",
+            [f"ALTER ROLE {role} CREATEDB;"],
+        )
 
 
 def open_with_settings(target: TargetDatabase, work: Database, blueprint: Blueprint) -> None:

@@ -156,6 +156,17 @@ def built_url(shop: Shop, databases: Any) -> str:  # noqa: ARG001  made first
     return str(databases.make(MODULE))
 
 
+def test_whole_tables_are_the_snapshots_and_not_what_migrations_insert(
+    shop: Shop, built_url: str
+) -> None:
+    run(built_url, "DELETE FROM countries WHERE code = 'at'", "INSERT INTO countries VALUES ('de')")
+    own = replace(shop.settings, whole_tables=("countries",))
+    create_snapshot(built_url, "few_whole", settings=own)
+    shop.add(*SPLIT)
+    shop.upgrade(built_url, "few_whole")
+    assert verify_snapshot("few_whole", own).manifest.stats == {"countries": 2, "customers": 100}
+
+
 def test_the_rows_are_those_that_the_migrations_make_of_them(shop: Shop, built_url: str) -> None:
     shop.add(*SPLIT)
     shop.add(*NOTES)
