@@ -37,7 +37,7 @@ from perfdata.pytest_plugin.environment import (
     set_variables,
     unset_note,
 )
-from perfdata.pytest_plugin.marker import Marker, stated_limits
+from perfdata.pytest_plugin.marker import Marker, only_dataset, stated_limits
 from perfdata.pytest_plugin.redaction import REDACTION_PLUGIN, Redaction
 from perfdata.pytest_plugin.summary import (
     SUMMARY_PLUGIN,
@@ -96,8 +96,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and the plugins for the summary and for redaction."""
     config.addinivalue_line(
         "markers",
-        'perf(dataset="100_offices", max_queries=None, max_rows=None): the dataset and the '
-        "budgets of a perf test",
+        "perf(dataset=None, max_queries=None, max_rows=None): the dataset and the budgets of a "
+        "perf test",
     )
     redaction = Redaction()
     learn_passwords(config, redaction)
@@ -230,12 +230,14 @@ def large_dataset(
     request: pytest.FixtureRequest, perf_url: str, _perf_databases: SessionDatabases
 ) -> Iterator[Dataset]:
     """The marker's dataset in a clone; it is built and saved if its snapshot is not current."""
-    if _marker(request.node).freeze_time:
+    marker = _marker(request.node)
+    if marker.freeze_time:
         from perfdata.pytest_plugin.clock import time_machine
 
         time_machine()  # before a dataset is built
     _perf_databases.use(perf_url)
-    with _perf_databases.provided(_marker(request.node).dataset) as dataset:
+    name = marker.dataset or only_dataset(_perf_databases.project)
+    with _perf_databases.provided(name) as dataset:
         yield dataset
 
 

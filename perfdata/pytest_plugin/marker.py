@@ -1,6 +1,6 @@
 """The marker ``perf``: the dataset and the budgets of a perf test.
 
-    dataset          the dataset, or a snapshot without one (default "100_offices")
+    dataset          the dataset, or a snapshot without one (default: the project's only one)
     on               what the scenario receives: "session" (default), "engine" or "psycopg"
     session          the keyword argument by which it receives that (default: the first argument)
     name             the scenario's name (default: its function's, else the test's)
@@ -28,7 +28,8 @@ from perfdata.perf.model import Budgets
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-DEFAULT_DATASET = "100_offices"
+    from perfdata.project import Project
+
 TARGETS = ("session", "engine", "psycopg")
 BUDGETS = tuple(field.name for field in fields(Budgets))
 _THRESHOLDS = ("growth", "buffers_percent", "buffers_blocks")
@@ -38,7 +39,7 @@ _THRESHOLDS = ("growth", "buffers_percent", "buffers_blocks")
 class Marker:
     """The merged markers of a test."""
 
-    dataset: str = DEFAULT_DATASET
+    dataset: str = ""
     budgets: Budgets = field(default_factory=Budgets)
     on: str = TARGETS[0]
     session: str = ""
@@ -80,6 +81,21 @@ class Marker:
         kept = self.budgets
         budgets = Budgets(max_queries=kept.max_queries, max_repeats=kept.max_repeats)
         return replace(self, dataset=name, budgets=budgets)
+
+
+def only_dataset(project: Project | None) -> str:
+    """Return the name of a project's only dataset, for a test whose marker names none.
+
+    Raises ConfigError if the project has none, or several.
+    """
+    names = [dataset.name for dataset in project.datasets] if project else []
+    if len(names) != 1:
+        there_are = f"; there are: {', '.join(names)}" if names else ""
+        raise ConfigError(
+            f"the test's marker names no dataset, and the project has {len(names) or 'none'}",
+            remedy=f'Name it: @pytest.mark.perf(dataset="…"){there_are}',
+        )
+    return names[0]
 
 
 def stated_limits(given: Iterable[Mapping[str, Any]]) -> list[str]:

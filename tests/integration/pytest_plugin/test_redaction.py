@@ -150,6 +150,9 @@ def test_a_password_is_in_nothing_that_is_written(
 
 
 SHORT = """
+import pytest
+
+@pytest.mark.perf(dataset="10_offices")
 def test_short(perf_clone_url):
     assert perf_clone_url == ""
 """

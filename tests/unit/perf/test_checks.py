@@ -214,7 +214,14 @@ def test_every_argument_is_documented() -> None:
 
 
 def test_on_another_dataset_only_what_does_not_hang_on_its_size_is_limited() -> None:
-    given = {"max_queries": 4, "max_repeats": 20, "max_buffers": 5, "max_growth": 1, "name": "a"}
+    given = {
+        "dataset": "100_offices",
+        "name": "a",
+        "max_queries": 4,
+        "max_repeats": 20,
+        "max_buffers": 5,
+        "max_growth": 1,
+    }
     marker = Marker.merged([((), given)])
     assert marker.on_dataset("100_offices") is marker
     assert marker.on_dataset("10_offices") == Marker(

@@ -212,7 +212,7 @@ def test_the_nearest_marker_counts() -> None:
         [((), {"max_queries": 4}), ((), {"dataset": "10_offices", "max_queries": 9})]
     )
     assert merged == Marker("10_offices", Budgets(max_queries=4))
-    assert Marker.merged([]) == Marker("100_offices", Budgets())
+    assert Marker.merged([]) == Marker("", Budgets())
 
 
 @pytest.mark.parametrize(
