@@ -163,7 +163,16 @@ class SchemaError(PerfdataError):
 
 
 class RefusedError(PerfdataError):
-    """Refused, because data might have been lost; nothing was changed."""
+    """Refused, because data might have been lost; nothing was changed.
+
+    ``fresh_helps`` tells whether a restore with ``fresh=True`` would not be refused for it.
+    """
+
+    def __init__(
+        self, reason: str | None = None, *, remedy: str = "", fresh_helps: bool = False
+    ) -> None:
+        super().__init__(reason, remedy=remedy)
+        self.fresh_helps = fresh_helps
 
 
 class PrivilegesError(RefusedError):

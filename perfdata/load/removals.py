@@ -89,6 +89,7 @@ def plan_removals(
             "refused, nothing was touched: a snapshot of all rows is restored into empty tables "
             f"only, and {full}",
             remedy="Empty them, or replace the whole database with fresh=True",
+            fresh_helps=True,
         )
     filled = {table.oid for table, real, _ in found if real}
     read = filled if plan.owned else {table.oid for table, _, _ in found if filled}

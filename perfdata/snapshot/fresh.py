@@ -122,7 +122,7 @@ def explain_no_clones(obstacle: NoClonesError | None) -> Iterator[None]:
     try:
         yield
     except RefusedError as error:
-        if obstacle is None or "fresh=True" not in error.remedy:
+        if obstacle is None or not error.fresh_helps:
             raise
         raise RefusedError(
             f"{error.reason}. A restore with fresh=True is not possible: {obstacle.reason}",

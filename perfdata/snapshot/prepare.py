@@ -203,6 +203,7 @@ def _refuse_unflagged(
             "only be restored into a database without rows, and these tables have some: "
             f"{join_first(filled)}",
             remedy="Use fresh=True, or keep their rows and restore with unflagged_rows=True",
+            fresh_helps=True,
         )
 
 

@@ -108,6 +108,7 @@ def refuse_others(found: Sequence[str]) -> None:
             f"did not load, or that were changed since, would be lost: {'; '.join(found)}",
             remedy="Restore with fresh=True, which keeps them in the replaced database, or remove "
             "them",
+            fresh_helps=True,
         )
 
 
