@@ -61,6 +61,13 @@ def ask(job: Job, settings: Settings | None, make: Callable[[Any], T]) -> T:
     return _ask_child(job, job, settings, make, silent)
 
 
+def forget_answers(settings: Settings) -> None:
+    """Remove the kept answers, so that everything is read again."""
+    _kept.clear()
+    for path in answers_folder(settings.home).glob("*.json"):
+        path.unlink(missing_ok=True)
+
+
 def run(
     job: Job, reading: Job, settings: Settings | None, make: Callable[[Any], T], report: Report
 ) -> T:

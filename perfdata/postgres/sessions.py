@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from perfdata.postgres.link import Link
 
-_IN_USE = "55006"
+IN_USE = "55006"
 _NOT_ALLOWED = "42501"
 # A session that was just closed is gone after 1 to 3 ms. The server itself looks only every 100 ms,
 # and gives up after 5 s.
@@ -39,10 +39,10 @@ WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND objid = %s A
   AND mode IN ('ShareLock', 'AccessExclusiveLock'))"""
 
 
-def refuse_sessions(link: Link, oid: int, name: str) -> None:
+def refuse_sessions(link: Link, oid: int, name: str, remedy: str = "") -> None:
     """Raise RefusedError, which names them, if sessions stay connected to a database."""
     if sessions := remaining_sessions(link, oid):
-        raise _in_use(name, sessions)
+        raise _in_use(name, sessions, remedy)
 
 
 def remaining_sessions(link: Link, oid: int) -> list[str]:
@@ -57,9 +57,9 @@ def remaining_sessions(link: Link, oid: int) -> list[str]:
 
 def _in_use(name: str, sessions: list[str], remedy: str = "") -> RefusedError:
     return RefusedError(
-        "refused, nothing was touched: a database can be cloned or replaced only while no session "
-        f"is connected to it, and {name} has: {join_first(sessions)}. "
-        f"{remedy or 'End them (terminate=True does)'}"
+        "refused, nothing was touched: a database can be cloned, renamed or replaced only while no "
+        f"session is connected to it, and {name} has: {join_first(sessions)}",
+        remedy=remedy or "End them (terminate=True does)",
     )
 
 
@@ -94,7 +94,7 @@ def _explained(link: Link, oid: int, name: str) -> Iterator[None]:
     try:
         yield
     except ServerRefusedError as error:
-        if error.sqlstate != _IN_USE or link.in_transaction():
+        if error.sqlstate != IN_USE or link.in_transaction():
             raise
         sessions = [description for _, description in link.rows(_SESSIONS, (oid,))]
         raise _in_use(name, sessions or [error.detail or "unknown sessions"]) from error

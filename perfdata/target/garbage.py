@@ -33,10 +33,10 @@ from perfdata.templates.databases import (
     unlock,
 )
 from perfdata.templates.marks import CLONE_PREFIX, UNMARKED_LIMIT, WORK_PREFIX, Kind
-from perfdata.templates.parking import parked_databases
 from perfdata.templates.provenance import rows_of_others
 from perfdata.templates.template import (
     orphaned_clones,
+    parked_databases,
     replaced_databases,
     unused_templates,
 )

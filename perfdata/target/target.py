@@ -100,15 +100,6 @@ def reset_target(settings: Settings, report: Report = silent) -> Target:
     return open_target(settings, report)
 
 
-def migrate_target(target: Target, project: Project, report: Report = silent) -> tuple[str, ...]:
-    """Migrate a target (see migrate); on the embedded server, record the migrations' hashes."""
-    if not target.embedded:
-        return migrate(target.conninfo, project, report)
-    _record(target, project)
-    with explained_extensions(target.conninfo, target.settings):
-        return migrate(target.conninfo, project, report)
-
-
 def _switch(target: Target, switch: Switch, report: Report) -> None:
     make_switch(target.conninfo, switch, target.project, target.settings, report)
     _create_database(EmbeddedServer(target.settings, report))
@@ -116,14 +107,12 @@ def _switch(target: Target, switch: Switch, report: Report) -> None:
 
 def _upgrade(target: Target, origin: Origin, project: Project, report: Report) -> None:
     """Bring a database that needs no switch to the project's present state."""
-    if project.migrations is not None:
-        if read_history(project).pending(origin.heads):
-            migrate_target(target, project, report)
-        elif origin.recorded != origin_of(project).recorded:
-            _record(target, project)
-    elif project.has_only_metadata and origin.tables is None:
+    behind = bool(read_history(project).pending(origin.heads))
+    if origin.recorded != origin_of(project).recorded:
+        _record(target, project)  # before the migrations run
+    if behind or (project.has_only_metadata and origin.tables is None):
         with explained_extensions(target.conninfo, target.settings):
-            create_tables(target.conninfo, project, report)
+            make_tables(target.conninfo, project, report)
 
 
 def _read_origin(target: Target) -> Origin:

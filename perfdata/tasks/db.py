@@ -101,18 +101,20 @@ def migrate(context: Context) -> None:
     if is_dry(context):
         _tell_migrate(settings)
         return
-    from perfdata.migrations.history import create_tables
-    from perfdata.target.target import migrate_target, open_target
+    from perfdata.migrations.answers import forget_answers
+    from perfdata.migrations.history import read_history
+    from perfdata.target.target import make_tables, open_target
 
+    forget_answers(settings)
     with reporting() as report:
-        target = open_target(settings, report)
+        target = open_target(settings, report)  # makes the tables of the embedded database
         project = configured_project(target, "db.migrate")
-        if project.has_only_metadata:
-            create_tables(target.conninfo, project, report)
-            reached = "has the tables of the project's metadata"
-        else:
-            heads = migrate_target(target, project, report)
-            reached = f"is at {', '.join(heads)}"
+        if not project.makes_tables:
+            raise MigrationError(f"project {project.name} names no migrations")
+        if not target.embedded:
+            make_tables(target.conninfo, project, report)
+        heads = read_history(project).heads
+    reached = f"is at {', '.join(heads)}" if heads else "has the tables of the project's metadata"
     print(f"{target.described()} {reached}")
 
 

@@ -7,17 +7,14 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
-from perfdata.errors import RefusedError, ServerRefusedError
-from perfdata.postgres.sessions import remaining_sessions
+from perfdata.errors import ServerRefusedError
+from perfdata.postgres.sessions import IN_USE, refuse_sessions
 from perfdata.templates.databases import execute_with_identifiers, write_mark
 from perfdata.templates.marks import Kind, Mark, parked_name, user_text
-from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from perfdata.postgres.link import Link
     from perfdata.templates.databases import Database
-
-_IN_USE = "55006"
 
 
 def park(
@@ -30,7 +27,7 @@ def park(
     RefusedError, which names them, if sessions are open in either database.
     """
     involved = [database, *([back] if back else [])]
-    _refuse_sessions(link, involved)
+    _check_unused(link, involved)
     name = free_name(link, database.name, state)
     try:
         with link.transaction():
@@ -38,10 +35,15 @@ def park(
             if back is not None:
                 _rename(link, back, database.name, Kind.MADE)
     except ServerRefusedError as error:
-        if error.sqlstate == _IN_USE:  # sessions that were opened since
-            _refuse_sessions(link, involved)
+        if error.sqlstate == IN_USE:  # sessions that were opened since
+            _check_unused(link, involved)
         raise
     return name
+
+
+def _check_unused(link: Link, databases: list[Database]) -> None:
+    for database in databases:
+        refuse_sessions(link, database.oid, database.name, "End them, and run the command again")
 
 
 def _rename(
@@ -53,27 +55,6 @@ def _rename(
     used = time.time() if kind is Kind.PARKED else 0.0
     changed = replace(mark, kind=kind, state=state, flag=flag, used=used)
     write_mark(link, name, user_text(database.comment), changed)
-
-
-def _refuse_sessions(link: Link, databases: list[Database]) -> None:
-    for database in databases:
-        if sessions := remaining_sessions(link, database.oid):
-            raise RefusedError(
-                "refused, nothing was touched: a database can be renamed only while no session is "
-                f"connected to it, and {database.name} has: {join_first(sessions)}",
-                remedy="End them, and run the command again",
-            )
-
-
-def parked_databases(found: list[Database], target: str) -> list[Database]:
-    """Return the removable parked databases of a target."""
-    return [
-        database
-        for database in found
-        if database.removable
-        and (mark := database.mark) is not None
-        and (mark.kind, mark.target) == (Kind.PARKED, target)
-    ]
 
 
 def free_name(link: Link, target: str, state: str) -> str:

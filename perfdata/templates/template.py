@@ -69,7 +69,7 @@ def find_template(link: Link, key: str, kind: Kind = Kind.TEMPLATE) -> Database 
 
 
 def use_template(link: Link, key: str, kind: Kind) -> Database | None:
-    """Find a template like find_template, and mark it as used now."""
+    """Find a template, and mark it as used now."""
     template = find_template(link, key, kind)
     if template is not None and template.mark is not None:
         write_mark(link, template.name, "", replace(template.mark, used=time.time()))
@@ -199,8 +199,14 @@ def unused_templates(
 def replaced_databases(found: list[Database], target: str) -> list[Database]:
     """Return the databases that restores of a target have replaced, oldest first."""
     marked = _marked(found, target, Kind.BEFORE)
-    marked.sort(key=lambda pair: (pair[0].used, pair[1].name))
-    return [database for _, database in marked]
+    return [
+        database for _, database in sorted(marked, key=lambda pair: (pair[0].used, pair[1].name))
+    ]
+
+
+def parked_databases(found: list[Database], target: str) -> list[Database]:
+    """Return the parked databases of a target."""
+    return [database for _, database in _marked(found, target, Kind.PARKED)]
 
 
 def _marked(found: list[Database], target: str, kind: Kind) -> list[tuple[Mark, Database]]:
