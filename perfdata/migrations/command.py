@@ -36,7 +36,7 @@ _VERSION = re.compile(r"[Vv]?(\d+(?:[._]\d+)*)(?=[^\d]|$)")
 
 @dataclass(frozen=True)
 class AppliedQuery:
-    """The query that returns what a database has, and the files that its answers stand for."""
+    """The query that returns what a database has, and the files that its values refer to."""
 
     query: str
     files: Sequence[str]

@@ -1,6 +1,6 @@
 """The DDL of a project's metadata, by table: hashed, kept in a database, compared.
 
-For the worker only.
+Only for the child process.
 """
 
 from __future__ import annotations

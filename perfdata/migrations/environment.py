@@ -1,6 +1,6 @@
 """A project's env.py, run to upgrade or stamp a database, or to see where revisions are.
 
-For the worker only. Alembic calls env.py and the scripts beside it the migration environment.
+Only for the child process. Alembic calls env.py and its scripts the migration environment.
 """
 
 from __future__ import annotations

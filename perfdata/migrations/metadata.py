@@ -1,4 +1,4 @@
-"""The tables of a project's SQLAlchemy metadata, hashed and created. For the worker only."""
+"""The tables of a project's SQLAlchemy metadata, hashed and created. Only for the child process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A project's Alembic revisions, read and hashed. For the worker only."""
+"""A project's Alembic revisions, read and hashed. Only for the child process."""
 
 from __future__ import annotations
 

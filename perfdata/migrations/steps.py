@@ -1,4 +1,7 @@
-"""The steps of an upgrade: which revision runs, and what its failure means. For the worker only."""
+"""The steps of an upgrade: which revision runs, and what its failure means.
+
+Only for the child process.
+"""
 
 from __future__ import annotations
 

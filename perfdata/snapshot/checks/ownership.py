@@ -34,7 +34,7 @@ def saved_selection(link: Link, catalog: Catalog, flag: str, patterns: Sequence[
             return Selection(None)
         raise SchemaError(
             f"the database has no table with a column {flag}, and perfdata does not own it, so "
-            "test data can't be told from other rows",
+            "test data can't be distinguished from other rows",
             remedy="Set flag_column in [tool.perfdata] if the flag has another name, or save every "
             "row with all_rows=True",
         )
