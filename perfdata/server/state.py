@@ -177,14 +177,14 @@ class Home:
         """Create the folder and mark it; one that others created is not changed."""
         self._check_owners()
         self.folder.mkdir(mode=PRIVATE, exist_ok=True)
-        if self._mark.exists():
-            return
-        if any(self.folder.iterdir()):
+        if not any(self.folder.iterdir()):
+            self._mark.touch(READABLE)
+        # Whichever process comes first makes the mark first of all, so it is there by now.
+        elif not self._mark.exists():
             raise ServerError(
                 f"{self.folder} is not empty and was not created by perfdata; nothing was changed. "
                 "Set PERFDATA_HOME to another folder"
             )
-        write_file(self._mark, "the embedded server of perfdata\n", READABLE)
 
     def cluster(self, state: State) -> Cluster:
         """Return the cluster of the recorded start; that in the home if none is recorded."""
