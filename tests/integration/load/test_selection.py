@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
+from psycopg import sql
 
 from perfdata import (
     BoundaryError,
@@ -18,6 +19,9 @@ from perfdata import (
     delete_snapshot,
     restore_snapshot,
 )
+from perfdata.load.selection import Selection
+from perfdata.postgres.connection import open_link
+from perfdata.postgres.reflection import read_catalog
 from perfdata.tasks import snapshot
 from tests.integration.databases import run
 
@@ -65,6 +69,25 @@ def pair(databases: Any, chosen: Settings) -> tuple[str, str]:
     assert made.manifest.whole_tables == ["countries", "favourites", "ref_rates"]
     assert made.manifest.requires == ()
     return source, target
+
+
+def test_real_rows_are_looked_for_by_the_flags_index(databases: Any) -> None:
+    """Before each fresh restore: with IS NOT TRUE, every page of every table was read for it."""
+    url = databases.make("template0")
+    run(
+        url,
+        "CREATE TABLE shops (id int, is_fake boolean)",
+        "INSERT INTO shops SELECT n, true FROM generate_series(1, 9000) n",
+        "CREATE INDEX ON shops (is_fake)",
+        "ANALYZE shops",
+    )
+    with open_link(url) as link:
+        table = read_catalog(link).table("shops")
+        unflagged = Selection("is_fake").unflagged(table)
+        query = sql.SQL("EXPLAIN SELECT count(*) FROM {} WHERE {}").format(table.only, unflagged)
+        plan = " ".join(row[0] for row in link.rows(query))
+    assert "Index" in plan
+    assert "Seq Scan" not in plan
 
 
 def test_whole_tables_come_whole_beside_flagged_rows(
