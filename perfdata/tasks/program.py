@@ -7,7 +7,6 @@ import inspect
 import os
 import re
 import sys
-from typing import TYPE_CHECKING
 
 from invoke.exceptions import Exit, ParseError
 from invoke.parser.argument import Argument
@@ -15,9 +14,6 @@ from invoke.parser.context import ParserContext
 from invoke.program import Program
 
 from perfdata.tasks.task import Code, discard_output
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _UNKNOWN = re.compile("No idea what '(.+)' is!")
 # 128 + SIGPIPE: the status that a shell reports for a program which wrote to a closed pipe.
@@ -64,10 +60,7 @@ class StrictProgram(Program):
         try:
             super().parse_tasks()
         except ParseError as error:
-            known = [*self.parser.contexts, *(error.context.flags if error.context else ())]
-            raise Exit(
-                f"error: {error}{_suggestion(str(error), known)}", code=Code.ERROR
-            ) from error
+            raise Exit(f"error: {error}{self._suggestion(error)}", code=Code.ERROR) from error
         if project := self.args.project.value:
             os.environ["PERFDATA_PROJECT"] = project  # also for the processes that tasks start
 
@@ -90,8 +83,14 @@ class StrictProgram(Program):
         """Return the heading of the tasks."""
         return f"Tasks ({extra})" if extra else "Tasks"
 
-
-def _suggestion(message: str, known: Iterable[str]) -> str:
-    unknown = _UNKNOWN.fullmatch(message)
-    close = difflib.get_close_matches(unknown[1], known, n=1) if unknown else ()
-    return f" Did you mean {close[0]}?" if close else ""
+    def _suggestion(self, error: ParseError) -> str:
+        """Say what may be meant by an unknown word, or nothing."""
+        unknown = _UNKNOWN.fullmatch(str(error))
+        if unknown is None:
+            return ""
+        word, flags = unknown[1], error.context.flags if error.context else {}
+        if word in self.collection.collections:
+            return f" {self.binary} --list {word} lists its tasks"
+        if close := difflib.get_close_matches(word, [*self.parser.contexts, *flags], n=1):
+            return f" Did you mean {close[0]}?"
+        return f" Did you mean --name {word}?" if "--name" in flags else ""

@@ -136,6 +136,8 @@ def test_help_after_the_task_shows_its_help(capsys: pytest.CaptureFixture[str]) 
     [
         (["greet", "--nmae", "A"], "No idea what '--nmae' is! Did you mean --name?"),
         (["geet"], "No idea what 'geet' is! Did you mean greet?"),
+        (["greet", "Ann"], "No idea what 'Ann' is! Did you mean --name Ann?"),
+        (["letters"], "No idea what 'letters' is! perfdata --list letters lists its tasks"),
         (["--quiet-please"], "No idea what '--quiet-please' is!"),
         (["greet", "--name"], "Flag <Argument: name> needed value and was not given one!"),
     ],
@@ -146,6 +148,7 @@ def test_what_is_misspelt_is_an_error_of_the_console_script_and_no_answer(
     seen: list[str] = []
     namespace = Collection("shop")
     namespace.add_task(greeting(seen))
+    namespace.add_collection(Collection("letters", greeting(seen)))
     with pytest.raises(SystemExit) as ended:
         StrictProgram(namespace=namespace, name="perfdata").run(["perfdata", *arguments])
     assert ended.value.code == 2
