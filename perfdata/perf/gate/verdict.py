@@ -84,7 +84,7 @@ class Judge:
             found = [*compare_with_baseline(result, baseline, self.threshold), *found]
         return dataclasses.replace(
             result,
-            findings=tuple(sorted(found, key=lambda finding: not finding.fails)),
+            findings=tuple(sorted(found, key=_order)),
             growth=growth,
             baseline=_shown(path, self.root),
             accepted=baseline is not None,
@@ -102,6 +102,11 @@ class Judge:
             raise kind("\n".join(lines))
         if self.strict and result.verdict is Verdict.NOT_JUDGED:
             raise NotJudgedError("\n".join(unjudged_lines(result)))
+
+
+def _order(finding: Finding) -> tuple[bool, bool]:
+    """Sort failures first, and of these an N+1, which causes others."""
+    return not finding.fails, finding.kind is not FindingKind.REPEATED
 
 
 def _shown(path: Path, root: Path) -> str:

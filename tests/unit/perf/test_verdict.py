@@ -110,8 +110,8 @@ def test_budgets_come_first_with_the_statements_and_their_error(tmp_path: Path) 
         "report on 100_offices: 99 queries, max_queries is 4; 100 buffers, max_buffers is 50",
         "  99 x SELECT a FROM t  (10 rows, 100 buffers)",
     ]
-    assert "calls 1 → 99" in lines[2]
-    assert "N+1: app/mails.py:12 in due sent one statement 99 times" in lines[3]
+    assert "N+1: app/mails.py:12 in due sent one statement 99 times" in lines[2]
+    assert "calls 1 → 99" in lines[3]
 
 
 NONE_SEEN = (
