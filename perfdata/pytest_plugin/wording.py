@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _KEYWORD = rf"\b(?:{'|'.join(OPTIONS)})\b"
-# Parts of a remedy that name a keyword argument: in brackets, a last alternative, a sentence.
+_WITHIN = r"(?:[^.]|\.(?! |$))"  # a character of a sentence, such as the dot of db.adopt
+_WAY = rf"(?:(?!, or\b)(?!;){_WITHIN})"
+# Parts of a remedy that name a keyword argument: in brackets, an alternative, a sentence.
 _PARTS = (
     re.compile(rf" \([^()]*{_KEYWORD}[^()]*\)"),
-    re.compile(rf", or\b[^;.]*?{_KEYWORD}[^;.]*"),
-    re.compile(rf"(?:^|(?<=\. ))(?:[^.]|\.(?! ))*?{_KEYWORD}(?:[^.]|\.(?! |$))*\.?"),
+    re.compile(rf"[,;] or\b{_WAY}*?{_KEYWORD}{_WAY}*"),
+    re.compile(rf"(?:^|(?<=\. )){_WITHIN}*?{_KEYWORD}{_WITHIN}*\.? ?"),
 )
 _NOTHING = "Nothing was touched"
 _WAY_OUT = (

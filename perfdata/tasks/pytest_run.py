@@ -90,8 +90,8 @@ def _no_tests(settings: Settings, only: str) -> str:
     where = settings.root / _FOLDER if (settings.root / _FOLDER).is_dir() else settings.root
     if not only:
         return (
-            f"there are no perf tests in {where}: no test uses one of perfdata's fixtures; perfdata "
-            "init writes a first one"
+            f"there are no perf tests in {where}: no test uses one of perfdata's fixtures; "
+            "perfdata init writes a first one"
         )
     names = sorted({result.scenario for result in _last_results(settings)})
     last = f"; the last run measured {', '.join(names)}" if names else ""

@@ -75,6 +75,14 @@ WAY_OUT = (
             SchemaError("no", remedy="Make its tables with Project(tables_from_metadata=True)"),
             "no. Make its tables with Project(tables_from_metadata=True)",
         ),
+        (
+            RefusedError(
+                "no",
+                remedy="Add it; or restore with fresh=True, or mark the database as perfdata's "
+                "(perfdata db.adopt); or leave it out",
+            ),
+            "no. Add it, or mark the database as perfdata's (perfdata db.adopt); or leave it out",
+        ),
         (RefusedError("no", remedy="Run: perfdata db.migrate"), "no. Run: perfdata db.migrate"),
     ],
 )
