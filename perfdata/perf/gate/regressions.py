@@ -265,7 +265,8 @@ def _not_compared(result: ScenarioResult, baseline: Baseline) -> Iterator[Findin
     else:
         why = (
             f"they come from {result.plan_source.value}, the baseline's from "
-            f"{baseline.plan_source.value}"
+            f"{baseline.plan_source.value}; run with a role of the same rights (a superuser has "
+            "auto_explain), or accept this run"
         )
     message = f"buffers and plans were not compared with the baseline: {why}"
     yield Finding(kind, fails=False, message=message)

@@ -197,7 +197,8 @@ def test_a_changed_dataset_and_other_migrations_are_told_as_the_likely_cause() -
         ({"plan_source": PlanSource.NONE, "not_captured": ("asyncpg",)}, "asyncpg"),
         (
             {"plan_source": PlanSource.EXPLAIN},
-            "they come from explain, the baseline's from auto_explain",
+            "they come from explain, the baseline's from auto_explain; run with a role of the same "
+            "rights (a superuser has auto_explain), or accept this run",
         ),
     ],
 )
