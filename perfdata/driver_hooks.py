@@ -22,7 +22,7 @@ from perfdata.config import Settings
 from perfdata.errors import ElsewhereError, PerfdataError, ProgramRefusedError, RefusedError
 from perfdata.libpq import effective_parameters
 from perfdata.tracebacks import code_error
-from perfdata.variables import line_for_connection, read_dotenv
+from perfdata.variables import line_for_connection, line_for_overwritten, read_dotenv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -117,10 +117,15 @@ class Confinement:
         else:
             target = self.target.described
             settings = Settings.load()
-            environ = read_dotenv(settings.root / ".env") | os.environ
-            line = line_for_connection(driver, requested.database, settings.environment, environ)
-            verb = "Or set" if self.fix else "Set"
-            lines = [*self.fix, f"{verb} the variable that its address comes from, {line}"]
+            dotenv, present = read_dotenv(settings.root / ".env"), settings.environment
+            line = line_for_overwritten(present, dotenv, os.environ)
+            if not line:
+                added = line_for_connection(
+                    driver, requested.database, present, dotenv | os.environ
+                )
+                line = f"{'Or set' if self.fix else 'Set'} the variable that its address comes "
+                line += f"from, {added}"
+            lines = [*self.fix, line]
         error = ElsewhereError(
             f"refused before it was opened: a connection of {self.code}{calling_line()}\n"
             f"  to:     {requested.described}\n"

@@ -88,6 +88,19 @@ def line_for_connection(
     return _line({"NAME" if DATABASE_URL in present else DATABASE_URL: text}, present)
 
 
+def line_for_overwritten(
+    present: Iterable[str], dotenv: Mapping[str, str], environ: Mapping[str, str]
+) -> str:
+    """Return what to do if the application has set variables to what its .env has; or nothing."""
+    names = [name for name in present if name in dotenv and dotenv[name] == environ.get(name)]
+    if not names:
+        return ""
+    return (
+        f"The application replaced {' and '.join(names)}, which perfdata had set, with the value "
+        "in .env: call load_dotenv without override=True"
+    )
+
+
 def placeholder_for(name: str) -> str:
     """Return the placeholder of a variable, judged by its name; empty if it is not PostgreSQL's."""
     words = _JOINED.sub(r"\1_\2", name.upper()).split("_")

@@ -11,6 +11,7 @@ import pytest
 from perfdata.variables import (
     line_for_connection,
     line_for_missing,
+    line_for_overwritten,
     message_of,
     missing_variables,
     read_dotenv,
@@ -157,6 +158,16 @@ def test_the_line_for_a_refused_connection_names_the_variable_that_it_came_from(
     }
     line = line_for_connection(driver, database, {"PRESENT": "{url}"}, environ)
     assert line.rpartition(", add: ")[2] == added
+
+
+def test_what_a_dotenv_replaced_is_named() -> None:
+    """As load_dotenv(override=True) does: another line of settings would change nothing."""
+    present = {"DATABASE_URL": "{url}", "PGHOST": "{host}", "SECRET": "x"}
+    dotenv = {"DATABASE_URL": "postgresql://live/db", "PGHOST": "live", "OTHER": "o"}
+    environ = {**dotenv, "PGHOST": "127.0.0.1", "SECRET": "x"}
+    line = line_for_overwritten(present, dotenv, environ)
+    assert line.startswith("The application replaced DATABASE_URL, which perfdata had set,")
+    assert line_for_overwritten(present, dotenv, {"DATABASE_URL": "postgresql://target"}) == ""
 
 
 def test_a_dotenv_names_the_parts_of_an_address(tmp_path: Path) -> None:
