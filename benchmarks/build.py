@@ -1,6 +1,6 @@
-"""Building a dataset beside psql's ``\\copy`` of the same rows, in turn on the same server.
+r"""Building a dataset beside psql's ``\copy`` of the same rows, in turn on the same server.
 
-    python benchmarks/build.py [--datasets 1000_offices] [--pairs 5] [--home FOLDER]
+    python -m benchmarks.build [--datasets 1000_offices] [--pairs 5] [--home FOLDER]
 
 perfdata's side is a whole process of ``dataset.build --no-snapshot`` into migrated, empty tables:
 rows are generated, checked, loaded and analysed. psql's side is one of psql, which copies files
@@ -13,15 +13,13 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands import measured
-from peers import ROOT, TABLES, Bench, machine
-
+from benchmarks.commands import measured
+from benchmarks.peers import ROOT, TABLES, Bench, machine
 from perfdata import Settings, Target, build_dataset, open_target
 from perfdata.server.binaries import find_binaries
 from perfdata.server.cluster import DATABASE

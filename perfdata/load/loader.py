@@ -196,6 +196,18 @@ def refuse_code_of_load(link: Link, roles: Rows, plan: Plan) -> None:
         )
 
 
+def expected_rows(plan: Plan, table: TableLoad, rows: Mapping[str, int]) -> int | None:
+    """Return the number of rows that a table should receive, None if that is unknown.
+
+    ``rows`` are those received so far. Raises SchemaError for a table that the load may not fill.
+    """
+    key = table.table.key
+    if key in rows or table.table not in plan.tables:
+        again = " a second time" if key in rows else ""
+        raise SchemaError(f"rows came for table {key}{again}, which this load may not fill")
+    return plan.counts.get(key, 0) if plan.counts is not None else None
+
+
 def copy_table(
     link: Link, table: TableLoad, expected: int | None, report: Report, *, freeze: bool
 ) -> int:
@@ -227,15 +239,12 @@ def _copy_tables(
         for removal in removals
         if removal.truncate and not link.joined and not removal.table.partitioned
     }
-    allowed = {table.oid for table in plan.tables}
     rows: dict[str, int] = {}
     for table in source.tables(plan.catalog):
-        key, oid = table.table.key, table.table.oid
-        if oid not in allowed or key in rows:
-            again = " a second time" if key in rows else ""
-            raise SchemaError(f"rows came for table {key}{again}, which this load may not fill")
-        expected = plan.counts.get(key, 0) if plan.counts is not None else None
-        rows[key] = copy_table(link, table, expected, report, freeze=oid in freeze)
+        expected = expected_rows(plan, table, rows)
+        rows[table.table.key] = copy_table(
+            link, table, expected, report, freeze=table.table.oid in freeze
+        )
     return rows
 
 

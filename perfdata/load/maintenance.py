@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from perfdata.load.plan import Plan
     from perfdata.load.removals import Removal
+    from perfdata.postgres.catalog import Table
     from perfdata.postgres.link import Deferred, Link
     from perfdata.postgres.statistics import Statistics
 
@@ -94,6 +95,22 @@ def vacuum_and_analyze(
         return deletion.space_notes(link) if deletion is not None else []
     except ServerRefusedError as error:
         return [f"the rows are committed, but VACUUM or ANALYZE failed: {error.__cause__}"]
+
+
+def analyse_statements(tables: Iterable[Table], rows: Mapping[str, int]) -> list[str]:
+    """Return what freezes tables and analyses every row, as the load of a sealed plan does.
+
+    ``rows`` are all loaded rows by table key: the largest table decides how detailed the statistics
+    of each are.
+    """
+    names = sql.SQL(", ").join(table.identifier for table in tables)
+    if not names.as_string(None):
+        return []
+    return [
+        f"SET default_statistics_target TO {_target(rows)}",
+        sql.SQL("VACUUM (FREEZE, ANALYZE) {}").format(names).as_string(None),
+        "RESET default_statistics_target",
+    ]
 
 
 def freeze_and_analyse(link: Link) -> None:

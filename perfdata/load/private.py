@@ -1,22 +1,28 @@
 """The loader in a private database: one that nobody else uses, such as a template being made.
 
-Up to two connections share the tables. Each table is filled by one COPY, then its indexes are
-built; foreign keys are validated in parallel at the end. There are several transactions: the caller
-drops the database after an error.
+Each table is filled by one COPY. A second connection builds its indexes meanwhile, and shares the
+work at the end: ANALYZE, and the validation of foreign keys. There are several transactions: the
+caller drops the database after an error.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 
 from perfdata.errors import ConnectError
 from perfdata.load.constraints import add_key, without_constraints
-from perfdata.load.loader import check_complete, check_load, copy_table, explain_rollback
-from perfdata.load.maintenance import vacuum_and_analyze
+from perfdata.load.loader import (
+    check_complete,
+    check_load,
+    copy_table,
+    expected_rows,
+    explain_rollback,
+)
+from perfdata.load.maintenance import analyse_statements, vacuum_and_analyze
 from perfdata.load.privileges import check_privileges, privileges_query
 from perfdata.load.removals import check_flags, count_unflagged, truncate
 from perfdata.load.sequences import advance_sequences
@@ -24,27 +30,22 @@ from perfdata.load.views import refresh_views, views_query
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.statistics import planner_environment, restore_statistics
 from perfdata.postgres.user_code import OTHER_ROLES
-from perfdata.progress import Event, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from concurrent.futures import Executor
+    from collections.abc import Iterator, Mapping, Sequence
+    from concurrent.futures import Executor, Future
 
     from perfdata.load.constraints import DroppedConstraints
     from perfdata.load.plan import Plan, RowSource
-    from perfdata.postgres.catalog import Catalog, ForeignKey, Relation
+    from perfdata.postgres.catalog import ForeignKey, Relation, Table
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
 
-_Job = TypeVar("_Job")
-_Result = TypeVar("_Result")
-
-# From this many rows on, a second connection is faster. First restores with one and two, on 2 CPUs:
-# 0.19 and 0.19 s at 411 rows, 0.34 and 0.30 s at 32,101, 1.41 and 1.21 s at 321,001, 6.3 and 5.6 s
-# at 1,605,001. A process instead of a thread gained 5 % at 1,605,001 rows, and lost at fewer.
+# The indexes of a table with so many rows are built over the second connection; those of a smaller
+# one are built sooner than it opens.
 _PARALLEL_ROWS = 10_000
-# From this many rows on, keys are validated over two connections: 0.33 s instead of 0.64 s at
-# 1,605,001 rows, but 23 ms instead of 14 ms at 32,101.
+# From this many rows on, both connections analyse tables and validate keys: the keys took 0.33 s
+# instead of 0.64 s at 1,605,001 rows, but 23 ms instead of 14 ms at 32,101.
 _PARALLEL_CHECK_ROWS = 200_000
 
 _NO_EVENT_TRIGGERS = """
@@ -79,20 +80,10 @@ def open_private(conninfo: str, search_path: str) -> Iterator[PrivateDatabase]:
 
 @dataclass(frozen=True)
 class _Fill:
-    """How a table is filled: the rows expected, how it is emptied, and its indexes' DDL."""
+    """How a table is filled: whether it is emptied by TRUNCATE, and its indexes' DDL."""
 
-    rows: int
     truncate: bool
     indexes: Sequence[str]
-
-
-@dataclass(frozen=True)
-class _FillJob:
-    """The tables that one connection fills, by key; plain data, so that it can be pickled."""
-
-    source: RowSource
-    catalog: Catalog
-    tables: Mapping[str, _Fill]
 
 
 def load_private(
@@ -100,7 +91,7 @@ def load_private(
 ) -> tuple[str, ...]:
     """Load a source's rows for a plan that removes all rows; return notes for users.
 
-    Jobs of ``executor`` open their own connections. If the server refuses these, all work runs
+    Work of ``executor`` opens its own connections. If the server refuses these, all work is done
     over the link. Raises what ``loader.load`` raises.
     """
     link = database.link
@@ -108,21 +99,11 @@ def load_private(
     check_privileges(privileges, plan)
     removals, _ = check_load(link, plan, source, privileges, roles)
     with without_constraints(link, plan, removals) as dropped:
-        fills = _fills(plan, dropped)
-        # Tables with rows are truncated when they are filled: FREEZE needs the same transaction.
-        empty = [table for table in plan.tables if not fills[table.key].rows]
-        truncate(link, [table for table in empty if fills[table.key].truncate])
-        link.flush()
-        jobs = [_FillJob(source, plan.catalog, tables) for tables in _split(fills)]
-        filled = _run_jobs(database, executor, _fill_tables, jobs, report)
-        for elsewhere in filled[1:]:
-            for key, count in elsewhere.items():
-                report(Event(key, count, count))
-        rows = {key: count for job in filled for key, count in job.items()}
+        rows = _fill_tables(database, plan, source, _fills(plan, dropped), executor, report)
         check_complete(plan, rows)
         with link.transaction():
             check_flags(plan, count_unflagged(link, plan, removals))
-        notes = _set_statistics(link, plan, rows, source)
+        notes = _set_statistics(database, plan, rows, source, executor)
         dropped.indexes = ()  # built when the tables were filled
         if sum(rows.values()) >= _PARALLEL_CHECK_ROWS:
             _add_keys(database, executor, dropped.keys)
@@ -144,7 +125,6 @@ def _fills(plan: Plan, dropped: DroppedConstraints) -> dict[str, _Fill]:
     tied = {oid for key in dropped.kept for oid in (key.child, key.parent)}
     return {
         table.key: _Fill(
-            rows=(plan.counts or {}).get(table.key, 0),
             truncate=table.oid not in tied and table.key not in plan.staying,
             indexes=indexes.get((table.schema, table.name), []),
         )
@@ -152,44 +132,58 @@ def _fills(plan: Plan, dropped: DroppedConstraints) -> dict[str, _Fill]:
     }
 
 
-def _split(fills: Mapping[str, _Fill]) -> list[dict[str, _Fill]]:
-    """Divide the tables into one job, or two of about equal row counts."""
-    jobs: list[dict[str, _Fill]] = [{}]
-    if sum(fill.rows for fill in fills.values()) >= _PARALLEL_ROWS:
-        jobs.append({})
-    for key, fill in sorted(fills.items(), key=lambda item: -item[1].rows):
-        smallest = min(jobs, key=lambda job: sum(other.rows for other in job.values()))
-        smallest[key] = fill
-    return jobs
+def _fill_tables(
+    database: PrivateDatabase,
+    plan: Plan,
+    source: RowSource,
+    fills: dict[str, _Fill],
+    executor: Executor,
+    report: Report,
+) -> dict[str, int]:
+    """Fill the tables; return row counts by key.
 
-
-def _fill_tables(link: Link, job: _FillJob, report: Report) -> dict[str, int]:
-    """Fill the tables of a job, build their indexes and freeze them; return row counts by key."""
-    rows: dict[str, int] = {}
-    for table in job.source.tables(job.catalog, job.tables):
-        key, fill = table.table.key, job.tables[table.table.key]
-        freeze = fill.truncate and not table.table.partitioned
+    While a table is copied, the executor builds the indexes of the one before.
+    """
+    link, rows = database.link, dict[str, int]()
+    finishing: list[tuple[list[str], Future[None]]] = []
+    for load in source.tables(plan.catalog):
+        table, expected = load.table, expected_rows(plan, load, rows)
+        fill = fills[table.key]
         with link.transaction():
             if fill.truncate:
-                truncate(link, [table.table])
+                truncate(link, [table])
             with link.own_path():
-                rows[key] = copy_table(link, table, fill.rows, report, freeze=freeze)
-        for statement in fill.indexes:
-            link.execute(sql.SQL(statement))
-        # Gives back unused pages, and freezes rows that COPY did not.
-        link.execute(sql.SQL("VACUUM (FREEZE) {}").format(table.table.identifier))
+                freeze = fill.truncate and not table.partitioned
+                rows[table.key] = copy_table(link, load, expected, report, freeze=freeze)
+        # VACUUM gives back unused pages, and freezes rows that COPY did not.
+        vacuum = sql.SQL("VACUUM (FREEZE) {}").format(table.identifier).as_string(None)
+        statements = [*fill.indexes, vacuum]
+        if rows[table.key] < _PARALLEL_ROWS:
+            _execute(link, statements)
+        else:
+            finishing.append((statements, _submit(database, executor, statements)))
+    unfilled = [table for table in plan.tables if table.key not in rows]
+    truncate(link, [table for table in unfilled if fills[table.key].truncate])
+    for table in unfilled:
+        _execute(link, fills[table.key].indexes)
+    for statements, future in finishing:
+        _wait(database, statements, future)
     return rows
 
 
 def _set_statistics(
-    link: Link, plan: Plan, rows: Mapping[str, int], source: RowSource
+    database: PrivateDatabase,
+    plan: Plan,
+    rows: Mapping[str, int],
+    source: RowSource,
+    executor: Executor,
 ) -> list[str]:
-    """Set the tables' statistics before foreign keys are checked.
+    """Set the tables' statistics before foreign keys are checked; return notes.
 
     VACUUM records tables whose rows COPY froze as empty: checking the keys of 100_offices with the
     plans for empty tables took 4.5 s.
     """
-    restored = frozenset[int]()
+    link, restored = database.link, frozenset[int]()
     if source.statistics is not None:
         with link.transaction():
             restored = restore_statistics(
@@ -198,7 +192,14 @@ def _set_statistics(
     unknown = [table for table in plan.tables if table.oid not in restored]
     if not unknown:
         return []
-    return vacuum_and_analyze(link, replace(plan, tables=unknown), rows, None, ())
+    plan = replace(plan, tables=unknown)
+    if sum(rows.get(table.key, 0) for table in unknown) < _PARALLEL_CHECK_ROWS:
+        return vacuum_and_analyze(link, plan, rows, None, ())
+    halves: tuple[list[Table], list[Table]] = ([], [])
+    for table in sorted(unknown, key=lambda table: -rows.get(table.key, 0)):
+        min(halves, key=lambda half: sum(rows.get(table.key, 0) for table in half)).append(table)
+    _execute_both(database, executor, [analyse_statements(half, rows) for half in halves])
+    return []
 
 
 def _add_keys(database: PrivateDatabase, executor: Executor, keys: Sequence[ForeignKey]) -> None:
@@ -222,40 +223,41 @@ def _add_keys(database: PrivateDatabase, executor: Executor, keys: Sequence[Fore
     jobs: list[list[str]] = [[], []]
     for statements in tables.values():
         min(jobs, key=len).extend(statements)
-    _run_jobs(database, executor, _execute, jobs, silent)
+    _execute_both(database, executor, jobs)
 
 
-def _execute(link: Link, statements: Sequence[str], _report: Report) -> None:
+def _execute_both(
+    database: PrivateDatabase, executor: Executor, jobs: Sequence[Sequence[str]]
+) -> None:
+    """Run two lists of statements at once."""
+    here, elsewhere = jobs
+    future = _submit(database, executor, elsewhere)
+    _execute(database.link, here)
+    _wait(database, elsewhere, future)
+
+
+def _submit(
+    database: PrivateDatabase, executor: Executor, statements: Sequence[str]
+) -> Future[None]:
+    """Have statements run over a connection of their own; what is passed on is plain data."""
+    return executor.submit(
+        _execute_in_worker, database.conninfo, database.search_path, list(statements)
+    )
+
+
+def _wait(database: PrivateDatabase, statements: Sequence[str], future: Future[None]) -> None:
+    """Wait for statements; run them here if the server accepts no other connection."""
+    try:
+        future.result()
+    except ConnectError:  # a connection limit of the role or the server
+        _execute(database.link, statements)
+
+
+def _execute_in_worker(conninfo: str, search_path: str, statements: Sequence[str]) -> None:
+    with open_private(conninfo, search_path) as database:
+        _execute(database.link, statements)
+
+
+def _execute(link: Link, statements: Sequence[str]) -> None:
     for statement in statements:
         link.execute(sql.SQL(statement))
-
-
-def _run_jobs(
-    database: PrivateDatabase,
-    executor: Executor,
-    work: Callable[[Link, _Job, Report], _Result],
-    jobs: Sequence[_Job],
-    report: Report,
-) -> list[_Result]:
-    """Run the first job here and the others in the executor; return the results in order.
-
-    Only the first job reports its progress.
-    """
-    futures = [
-        executor.submit(_run_in_worker, database.conninfo, database.search_path, work, job)
-        for job in jobs[1:]
-    ]
-    results = [work(database.link, jobs[0], report)]
-    for job, future in zip(jobs[1:], futures, strict=True):
-        try:
-            results.append(future.result())
-        except ConnectError:  # a connection limit of the role or the server
-            results.append(work(database.link, job, silent))
-    return results
-
-
-def _run_in_worker(
-    conninfo: str, search_path: str, work: Callable[[Link, _Job, Report], _Result], job: _Job
-) -> _Result:
-    with open_private(conninfo, search_path) as database:
-        return work(database.link, job, silent)
