@@ -53,8 +53,15 @@ def count_queries(plan: Plan) -> list[AnyQuery]:
     """
     if plan.existing is Existing.ALL:
         return []
-    count = sql.SQL("SELECT count(*) FILTER (WHERE {}), count(*) FROM {}")
-    return [count.format(_real(plan, table), table.only) for table in plan.tables]
+    once = sql.SQL("SELECT count(*) FILTER (WHERE {0}), count(*) FROM {1}")
+    # As a join: 0.26 s instead of 1.36 at 1,990,001 rows, and by keys compared as text 0.53 s
+    # instead of hours.
+    twice = sql.SQL("SELECT (SELECT count(*) FROM {1} WHERE {0}), count(*) FROM {1}")
+    covered = plan.selection.covered
+    return [
+        (twice if table.key in covered else once).format(_real(plan, table), table.only)
+        for table in plan.tables
+    ]
 
 
 def _real(plan: Plan, table: Table) -> sql.Composable:

@@ -154,12 +154,12 @@ def _unknown(catalog: Catalog, entry: str, said: str) -> SchemaError:
     }
     named = [name for key in catalog.foreign_keys for name in _entries(catalog, key)]
     close = difflib.get_close_matches(entry, named, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = f"Did you mean {close[0]}? " if close else ""
     reason = "no table of the database has such a column"
     if entry in columns:
         reason = f"no foreign key of {columns[entry].key} has that column"
     return SchemaError(
-        f"{said} {reason}{hint}",
-        remedy="An entry is a table and a column of its foreign key, as in order_lines.order_id; "
-        "a table outside schema public is written schema.table",
+        f"{said} {reason}",
+        remedy=f"{hint}An entry is a table and a column of its foreign key, as in "
+        "order_lines.order_id; a table outside schema public is written schema.table",
     )

@@ -211,9 +211,9 @@ def test_the_error_without_the_setting_names_it(covered_shop: Target, state: Sta
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
-        (["line.order_id"], "'line.order_id', but no table .* did you mean lines.order_id"),
+        (["line.order_id"], "'line.order_id', but no table .* Did you mean lines.order_id"),
         (["lines.id"], "'lines.id', but no foreign key of lines has that column"),
-        (["log.line_id"], r"no table .* such a column; did you mean audit\.log\.line_id"),
+        (["log.line_id"], r"no table .* such a column. Did you mean audit\.log\.line_id"),
         (["lines"], "no table of the database has such a column"),
         (["audit.log.line_id"], "but lines, which that references, has no column is_test_data and"),
         (["flagged.order_id"], "but flagged has the column is_test_data itself"),
