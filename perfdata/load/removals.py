@@ -12,7 +12,6 @@ from psycopg import sql
 
 from perfdata.errors import BoundaryError, LoadError, RefusedError
 from perfdata.load.plan import Existing
-from perfdata.postgres.coverage import entry_for
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
@@ -189,10 +188,7 @@ def check_flags(plan: Plan, counted: Iterable[tuple[Removal, Deferred]]) -> None
         if extra:
             lack = f"have no true {flag}, which all must have"
             if covering:
-                lack = (
-                    f"reference no row with a true {flag} by {covering.entry}, which flag_through "
-                    "names"
-                )
+                lack = f"reference no row with a true {flag} by {covering.entry} (flag_through)"
             raise LoadError(
                 f"{table.key}: {extra:,} of the loaded rows {lack}; everything was rolled back",
                 remedy="Correct the dataset, and build or create the snapshot again",
@@ -243,10 +239,9 @@ def _remedy(catalog: Catalog, selection: Selection, keys: Collection[ForeignKey]
             f"add {join_first(others)}, which {has} no column {selection.flag_column}, to "
             "[tool.perfdata] whole_tables and create the snapshot again"
         )
-        entries = [entry_for(catalog, key) for key in keys if catalog.by_oid[key.child].key in own]
-        if names := sorted(filter(None, entries)):
+        if entries := selection.possible_entries(catalog, keys):
             ways.append(
-                f"add {join_first(names)} to [tool.perfdata] flag_through if all rows that "
+                f"add {join_first(entries)} to [tool.perfdata] flag_through if all rows that "
                 "reference test data by that are test data too"
             )
     return "; or ".join(ways)
@@ -262,7 +257,10 @@ def _going(plan: Plan, key: ForeignKey) -> sql.Composable | None:
         comes_back = plan.counts is None or parent.key in plan.counts
         if key.unchecked or not comes_back:
             return sql.SQL("true")
-    return selection.flagged(parent, "p") if selection.has_flag(parent) else None
+    covering = selection.covered.get(plan.catalog.by_oid[key.child].key)
+    if not selection.has_flag(parent) or (covering and covering.key == key):
+        return None  # by a covering key no row that stays references a flagged one
+    return selection.flagged(parent, "p")
 
 
 def _crossing_query(

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from perfdata.errors import SchemaError
 from perfdata.postgres.catalog import table_key
-from perfdata.postgres.coverage import covering_keys
+from perfdata.postgres.coverage import covering_keys, entry_for
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from perfdata.config import Settings
     from perfdata.load.provenance import Provenance
-    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.catalog import Catalog, ForeignKey, Table
     from perfdata.postgres.coverage import CoveringKey
     from perfdata.postgres.link import Link
 
@@ -69,6 +69,16 @@ class Selection:
         return self.flag_column is not None and (
             table.has_flag(self.flag_column) or table.key in self.covered
         )
+
+    def possible_entries(self, catalog: Catalog, keys: Iterable[ForeignKey]) -> list[str]:
+        """Return the entries of ``flag_through`` that would cover the tables of these keys."""
+        entries = [
+            entry_for(catalog, key)
+            for key in keys
+            if self.has_flag(catalog.by_oid[key.parent])
+            and not self.has_flag(catalog.by_oid[key.child])
+        ]
+        return sorted(filter(None, entries))
 
     def children_first(self, tables: Iterable[Table]) -> list[Table]:
         """Sort tables so that covered ones come before those that decide their flags."""

@@ -13,7 +13,6 @@ from perfdata.driver_hooks import confine
 from perfdata.errors import ProjectCodeError, RefusedError, SchemaError, SnapshotDamagedError
 from perfdata.load.plan import Existing, TableLoad
 from perfdata.postgres.copy import JSON_CSV, TEXT, csv_blocks
-from perfdata.postgres.coverage import entry_for
 from perfdata.snapshot.checks.losses import rows_missing_from_file
 from perfdata.snapshot.checks.ownership import refuse_others, refuse_real_rows
 
@@ -171,16 +170,12 @@ class DatasetRows:
     def _check_flag(self, table: Table, catalog: Catalog) -> None:
         if self.selection.has_flag(table) or self.selection.takes_whole(table):
             return
-        entries = [
-            entry_for(catalog, key)
-            for key in catalog.foreign_keys
-            if key.child == table.oid and self.selection.has_flag(catalog.by_oid[key.parent])
-        ]
+        keys = [key for key in catalog.foreign_keys if key.child == table.oid]
         cover = ""
-        if names := sorted(filter(None, entries)):
+        if entries := self.selection.possible_entries(catalog, keys):
             cover = (
                 f"or, if all of its rows that reference test data are test data too, add "
-                f"{' or '.join(names)} to [tool.perfdata] flag_through; "
+                f"{' or '.join(entries)} to [tool.perfdata] flag_through; "
             )
         raise SchemaError(
             f"dataset {self.dataset.name} has rows for {table.key}, which has no column "

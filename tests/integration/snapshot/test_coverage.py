@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from perfdata import (
@@ -341,3 +344,40 @@ def test_a_datasets_snapshot_from_before_the_setting_can_be_restored(
     build_dataset(Target(settings, normalise_url(url), embedded=False), "10")
     restore(covered_shop, "10")
     assert counts(covered_shop) == with_orders(10)
+
+
+def test_a_required_row_of_a_covered_table_must_be_real(covered_shop: Target) -> None:
+    url = covered_shop.conninfo
+    run(
+        url,
+        "CREATE TABLE visits (id int, line_id int REFERENCES lines, is_test_data boolean)",
+        "INSERT INTO visits VALUES (1, 3, true)",
+    )
+    made = create_snapshot(url, "mine", settings=covered_shop.settings)
+    assert [(required.table, required.keys) for required in made.manifest.requires] == [
+        ("lines", [["3"]])
+    ]
+    restore(covered_shop, "mine")
+    assert run(url, "SELECT line_id FROM visits") == [(3,)]
+    run(
+        url, "INSERT INTO orders VALUES (500, true)", "UPDATE lines SET order_id = 500 WHERE id = 3"
+    )
+    with pytest.raises(RefusedError, match=r"not in the database: lines \(\w+\): 3"):
+        restore(covered_shop, "mine")
+
+
+def test_a_writer_waits_and_is_waited_for(covered_shop: Target) -> None:
+    """What it adds to a flagged order meanwhile is seen, and goes with the order."""
+    build_dataset(covered_shop, "10")
+    with psycopg.connect(covered_shop.conninfo) as writer, ThreadPoolExecutor(1) as executor:
+        writer.execute(ADDED[0])
+        with pytest.raises(LoadError, match=r"lock.* lines"):
+            restore(covered_shop, "10", lock_timeout_s=0.1)
+        restored = executor.submit(restore, covered_shop, "10")
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while not run(covered_shop.conninfo, waiting)[0][0]:
+            time.sleep(0.01)
+        writer.commit()
+        restored.result()
+    assert counts(covered_shop) == with_orders(10)
+    assert run(covered_shop.conninfo, "SELECT id FROM lines WHERE id = 900") == []
