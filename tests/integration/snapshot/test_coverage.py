@@ -28,10 +28,13 @@ from perfdata import (
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.url import normalise_url
 from perfdata.progress import silent
+from perfdata.project import load_project
 from perfdata.snapshot.build import preview_build
 from perfdata.snapshot.options import RestoreOptions
 from perfdata.snapshot.perf_clones import Clones
 from perfdata.snapshot.preview import RestorePreview, preview_restore
+from perfdata.tasks.dry_run import tell_build
+from perfdata.tasks.snapshot_output import manifest_notes
 from perfdata.templates.provenance import find_owned, rows_of_others
 from tests.integration.covered_shop import ADDED, EMPTIED, TABLES, THROUGH
 from tests.integration.databases import mark_owned, run
@@ -91,6 +94,7 @@ def test_rows_that_hang_on_flagged_rows_are_replaced_beside_real_ones(
     assert manifest.stats == {"orders": 100, "products": 0, "lines": 100, "audit.log": 100}
     assert manifest.flag_through == list(THROUGH)
     assert (manifest.whole_tables, manifest.left_out) == ([], [])
+    assert manifest_notes(built.snapshot) == ["flagged through lines.order_id, audit.log.line_id"]
     after_build = state(url)
     run(url, *ADDED)
     for _ in range(2):
@@ -122,7 +126,9 @@ def test_a_snapshot_of_flagged_rows_has_those_that_hang_on_them(covered_shop: Ta
     verify_snapshot("mine", settings, database=url)
 
 
-def test_a_dry_run_counts_as_the_restore_does(covered_shop: Target) -> None:
+def test_a_dry_run_counts_as_the_restore_does(
+    covered_shop: Target, capsys: pytest.CaptureFixture[str]
+) -> None:
     build_dataset(covered_shop, "100")
     build_dataset(covered_shop, "10", snapshot=False)
     run(covered_shop.conninfo, *ADDED)
@@ -137,6 +143,11 @@ def test_a_dry_run_counts_as_the_restore_does(covered_shop: Target) -> None:
         "lines": (3, 11, 100),
         "audit.log": (3, 12, 100),
     }
+    settings = replace(covered_shop.settings, database_url=covered_shop.conninfo)
+    dataset = load_project(settings).dataset("10")
+    tell_build(settings, dataset, snapshot=False, replace=False, as_superuser=False)
+    said = "the rows that reference these by lines.order_id, audit.log.line_id, and in a database"
+    assert said in capsys.readouterr().out
 
 
 def test_a_loaded_row_that_hangs_on_a_real_row_is_refused(
