@@ -23,6 +23,7 @@ _KEYS: dict[str, type] = {
     "allow": list,
     "flag_column": str,
     "whole_tables": list,
+    "flag_through": list,
     "session_class": str,
     "async_session_class": str,
     "own_packages": list,
@@ -66,6 +67,8 @@ class Settings:
     - ``flag_column``: overrides the project's
     - ``whole_tables``: tables, wildcards allowed, that a snapshot of flagged rows saves and a
       restore loads with all their rows
+    - ``flag_through``: foreign keys, as ``table.column``, of tables without the flag: their rows
+      count as flagged if the row that they reference does
     - ``session_class``, ``async_session_class``: the classes of perf tests' sessions, as
       ``package.module:Class``; None for SQLAlchemy's
     - ``own_packages``: installed packages that belong to the application, by import name
@@ -82,6 +85,7 @@ class Settings:
     allow_environ: tuple[str, ...] = ()
     flag_column: str | None = None
     whole_tables: tuple[str, ...] = ()
+    flag_through: tuple[str, ...] = ()
     session_class: str | None = None
     async_session_class: str | None = None
     own_packages: tuple[str, ...] = ()
@@ -119,6 +123,7 @@ class Settings:
             allow_environ=allow,
             flag_column=table.get("flag_column") or None,
             whole_tables=tuple(table.get("whole_tables", ())),
+            flag_through=tuple(table.get("flag_through", ())),
             session_class=table.get("session_class") or None,
             async_session_class=table.get("async_session_class") or None,
             own_packages=tuple(table.get("own_packages", ())),

@@ -68,7 +68,7 @@ def _replaced_partly(plan: Plan) -> list[Table]:
 def _stays(plan: Plan, table: Table) -> sql.Composable:
     if plan.existing is Existing.KEEP:
         return sql.SQL("true")
-    return sql.SQL("({}) IS NOT TRUE").format(plan.selection.where(table, "p"))
+    return plan.selection.others(table, "p")
 
 
 def _shared(link: Link, plan: Plan, load: TableLoad) -> Iterator[str]:

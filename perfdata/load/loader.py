@@ -105,7 +105,7 @@ def load(
             advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=False)
             check_flags(plan, unflagged)
             view_notes = refresh_views(link, views, plan.populated)
-        numbers = loading_transactions(link, plan.whole_tables) if plan.owned else ()
+        numbers = loading_transactions(link, plan.rows_without_flag) if plan.owned else ()
         restored = frozenset[int]()
         if source.statistics is not None:
             truncated = [removal.table for removal in removals if removal.truncate]

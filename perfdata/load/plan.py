@@ -12,6 +12,8 @@ from perfdata.postgres.locks import LOCK_TIMEOUT_S
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from psycopg import sql
+
     from perfdata.load.selection import Selection
     from perfdata.load.sequences import SequenceState
     from perfdata.postgres.catalog import Catalog, ForeignKey, Table
@@ -121,6 +123,19 @@ class Plan:
     def whole_tables(self) -> list[Table]:
         """The tables that are replaced whole."""
         return [table for table in self.tables if self.selection.takes_whole(table)]
+
+    @property
+    def rows_without_flag(self) -> list[tuple[Table, sql.Composable]]:
+        """The tables whose loaded rows no flag marks, and the condition for these rows.
+
+        They are not known in covered tables if flagged rows stay there.
+        """
+        covered = () if self.existing is Existing.KEEP else self.selection.covered
+        return [
+            (table, self.selection.where(table))
+            for table in self.tables
+            if self.selection.takes_whole(table) or table.key in covered
+        ]
 
     @property
     def tables_read(self) -> list[Table]:

@@ -86,14 +86,15 @@ def _written(spans: Sequence[Sequence[int]]) -> sql.Composable:
     ).format(sql.Literal(single), sql.Literal(ranges))
 
 
-def loading_transactions(link: Link, tables: Collection[Table]) -> list[int]:
-    """Return the transactions that filled tables, each of which one COPY filled.
+def loading_transactions(link: Link, rows: Collection[tuple[Table, sql.Composable]]) -> list[int]:
+    """Return the transactions that loaded rows, given by table and condition, each by one COPY.
 
     Nobody else may be able to change the tables at that moment.
     """
-    if not tables:
+    if not rows:
         return []
-    queries = [sql.SQL("SELECT xmin::text::bigint FROM {} LIMIT 1").format(t.only) for t in tables]
+    query = sql.SQL("SELECT xmin::text::bigint FROM {} WHERE {} LIMIT 1")
+    queries = [query.format(table.only, condition) for table, condition in rows]
     (((upcoming,),), *answers) = link.together([UPCOMING, *queries])
     return sorted({_with_epoch(xmin, upcoming) for rows in answers for (xmin,) in rows})
 

@@ -52,8 +52,15 @@ def count_queries(plan: Plan) -> list[AnyQuery]:
     """
     if plan.existing is Existing.ALL:
         return []
-    count = sql.SQL("SELECT count(*) FILTER (WHERE {}), count(*) FROM {}")
-    return [count.format(_real(plan, table), table.only) for table in plan.tables]
+    once = sql.SQL("SELECT count(*) FILTER (WHERE {0}), count(*) FROM {1}")
+    # As a join: 0.26 s instead of 1.36 at 1,990,001 rows, and by keys compared as text 0.53 s
+    # instead of hours.
+    twice = sql.SQL("SELECT (SELECT count(*) FROM {1} WHERE {0}), count(*) FROM {1}")
+    covered = plan.selection.covered
+    return [
+        (twice if table.key in covered else once).format(_real(plan, table), table.only)
+        for table in plan.tables
+    ]
 
 
 def _real(plan: Plan, table: Table) -> sql.Composable:
@@ -131,10 +138,11 @@ def _more_come(plan: Plan, table: Table, left: int) -> bool:
 
 def remove_rows(link: Link, plan: Plan, removals: Iterable[Removal]) -> None:
     """Queue the removal of rows, by DELETE or TRUNCATE: sent with the next statement."""
-    for removal in removals:
-        if removal.going and not removal.truncate:
-            where = plan.selection.where(removal.table)
-            link.later(sql.SQL("DELETE FROM {} WHERE {}").format(removal.table.only, where))
+    removals, selection = list(removals), plan.selection
+    deleted = [removal.table for removal in removals if removal.going and not removal.truncate]
+    delete = sql.SQL("DELETE FROM {} WHERE {}")
+    for table in selection.children_first(deleted):  # before the rows that decide their flags
+        link.later(delete.format(table.only, selection.where(table)))
     truncate(link, [removal.table for removal in removals if removal.truncate])
 
 
@@ -162,12 +170,27 @@ def count_unflagged(
 
 
 def check_flags(plan: Plan, counted: Iterable[tuple[Removal, Deferred]]) -> None:
-    """Raise LoadError if loaded rows lack the flag, since no later load would remove such rows."""
+    """Raise LoadError if loaded rows lack the flag, since no later load would remove such rows.
+
+    Raised too if rows that stay count as flagged now, since the next load would remove them: they
+    referenced rows that did not exist.
+    """
+    flag = plan.selection.flag_column
     for removal, count in counted:
-        if extra := count.rows[0][0] - removal.staying:
+        table, extra = removal.table, count.rows[0][0] - removal.staying
+        covering = plan.selection.covered.get(table.key)
+        if extra < 0 and covering:
             raise LoadError(
-                f"{removal.table.key}: {extra:,} of the loaded rows have no true "
-                f"{plan.selection.flag_column}, which all must have; everything was rolled back",
+                f"{table.key}: {-extra:,} rows that are not test data referenced nothing by "
+                f"{covering.entry}, and would reference loaded rows; everything was rolled back",
+                remedy="Correct or delete those rows, or give the loaded rows other keys",
+            )
+        if extra:
+            lack = f"have no true {flag}, which all must have"
+            if covering:
+                lack = f"reference no row with a true {flag} by {covering.entry} (flag_through)"
+            raise LoadError(
+                f"{table.key}: {extra:,} of the loaded rows {lack}; everything was rolled back",
                 remedy="Correct the dataset, and build or create the snapshot again",
             )
 
@@ -194,27 +217,33 @@ def check_boundary(link: Link, plan: Plan, removals: Iterable[Removal]) -> None:
     crossing = [(key, rows) for (key, _), rows in zip(keys, answers, strict=True) if rows]
     if crossing:
         found = [_describe(catalog, key, rows) for key, rows in crossing]
-        children = [catalog.by_oid[key.child] for key, _ in crossing]
         raise BoundaryError(
             "refused, nothing was touched: rows that are not test data reference test data that "
             f"would be replaced: {'; '.join(found)}",
-            remedy=f"{_remedy(children, selection)}; then run it again",
+            remedy=f"{_remedy(catalog, selection, [k for k, _ in crossing])}; then run it again",
         )
 
 
-def _remedy(children: Collection[Table], selection: Selection) -> str:
-    """Return what the user can do about rows of these tables."""
+def _remedy(catalog: Catalog, selection: Selection, keys: Collection[ForeignKey]) -> str:
+    """Return what the user can do about rows that reference others by these keys."""
+    children = {catalog.by_oid[key.child].key: catalog.by_oid[key.child] for key in keys}
+    own = [key for key, table in children.items() if not selection.has_flag(table)]
     ways = ["Point those rows to rows that stay, or delete them"]
-    if flagged := sorted({table.key for table in children if selection.has_flag(table)}):
+    if flagged := sorted(children.keys() - {*own, *selection.covered}):
         ways.append(
             f"set {selection.flag_column} on those of {join_first(flagged)} if they are test data"
         )
-    if others := sorted({table.key for table in children if not selection.has_flag(table)}):
+    if others := sorted(own):
         has = "have" if len(others) > 1 else "has"
         ways.append(
             f"add {join_first(others)}, which {has} no column {selection.flag_column}, to "
             "[tool.perfdata] whole_tables and create the snapshot again"
         )
+        if entries := selection.possible_entries(catalog, keys):
+            ways.append(
+                f"add {join_first(entries)} to [tool.perfdata] flag_through if all rows that "
+                "reference test data by that are test data too"
+            )
     return "; or ".join(ways)
 
 
@@ -228,7 +257,10 @@ def _going(plan: Plan, key: ForeignKey) -> sql.Composable | None:
         comes_back = plan.counts is None or parent.key in plan.counts
         if key.unchecked or not comes_back:
             return sql.SQL("true")
-    return selection.flagged(parent, "p") if selection.has_flag(parent) else None
+    covering = selection.covered.get(plan.catalog.by_oid[key.child].key)
+    if not selection.has_flag(parent) or (covering and covering.key == key):
+        return None  # by a covering key no row that stays references a flagged one
+    return selection.flagged(parent, "p")
 
 
 def _crossing_query(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -10,13 +10,16 @@ from psycopg import sql
 
 from perfdata.errors import SchemaError
 from perfdata.postgres.catalog import table_key
+from perfdata.postgres.coverage import covering_keys, entry_for
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from perfdata.config import Settings
     from perfdata.load.provenance import Provenance
-    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.catalog import Catalog, ForeignKey, Table
+    from perfdata.postgres.coverage import CoveringKey
     from perfdata.postgres.link import Link
 
 _UNCOVERED = """
@@ -43,12 +46,14 @@ class Selection:
     """The flagged rows, and every row of the tables whose keys are in ``whole``.
 
     If ``flag_column`` is None, every row of every table. ``provenance`` tells which rows of a whole
-    table are perfdata's own; it is known in databases that perfdata owns.
+    table are perfdata's own; it is known in databases that perfdata owns. A row of a table that is
+    ``covered``, by table key, counts as flagged if the row that it references does.
     """
 
     flag_column: str | None
     whole: Collection[str] = frozenset()
     provenance: Provenance | None = None
+    covered: Mapping[str, CoveringKey] = field(default_factory=dict)
 
     @property
     def all_rows(self) -> bool:
@@ -60,11 +65,32 @@ class Selection:
         return self.flag_column is None or table.key in self.whole
 
     def has_flag(self, table: Table) -> bool:
-        """Tell whether a table has the flag column."""
-        return self.flag_column is not None and table.has_flag(self.flag_column)
+        """Tell whether a table has the flag column, or is covered."""
+        return self.flag_column is not None and (
+            table.has_flag(self.flag_column) or table.key in self.covered
+        )
+
+    def possible_entries(self, catalog: Catalog, keys: Iterable[ForeignKey]) -> list[str]:
+        """Return the entries of ``flag_through`` that would cover the tables of these keys."""
+        entries = [
+            entry_for(catalog, key)
+            for key in keys
+            if self.has_flag(catalog.by_oid[key.parent])
+            and not self.has_flag(catalog.by_oid[key.child])
+        ]
+        return sorted(filter(None, entries))
+
+    def children_first(self, tables: Iterable[Table]) -> list[Table]:
+        """Sort tables so that covered ones come before those that decide their flags."""
+        return sorted(tables, key=self._depth, reverse=True)
+
+    def _depth(self, table: Table) -> int:
+        """Return by how many foreign keys a table's flags are decided."""
+        covering = self.covered.get(table.key)
+        return 1 + self._depth(covering.parent) if covering else 0
 
     def with_unflagged(self, catalog: Catalog, keys: Iterable[str]) -> Selection:
-        """Add those of the tables that lack the flag."""
+        """Add those of the tables that lack the flag and are not covered."""
         unflagged = {key for key in keys if not self.has_flag(catalog.table(key))}
         return replace(self, whole=frozenset({*self.whole, *unflagged}))
 
@@ -80,10 +106,17 @@ class Selection:
             return sql.SQL("true")
         return self.flagged(table, alias)
 
+    def others(self, table: Table, alias: str | None = None) -> sql.Composable:
+        """Make the condition for a table's rows that are not selected."""
+        return sql.SQL("false") if self.takes_whole(table) else self.unflagged(table, alias)
+
     def flagged(self, table: Table, alias: str | None = None) -> sql.Composable:
         """Make the condition for a table's flagged rows; false without a flag column."""
         if self.flag_column is None or not self.has_flag(table):
             return sql.SQL("false")
+        if covering := self.covered.get(table.key):
+            parent = f"flagged_{self._depth(table)}"  # another one for each key of a chain
+            return covering.leads_to(self.flagged(covering.parent, parent), alias, parent)
         # The bare column, so that PostgreSQL can use partial indexes.
         return sql.Identifier(*([alias] if alias else []), self.flag_column)
 
@@ -98,10 +131,19 @@ class Selection:
         """Make the condition for a table's unflagged rows; true without a flag column."""
         if not self.has_flag(table):
             return sql.SQL("true")
+        flagged = self.flagged(table, alias)
+        if table.key in self.covered:  # PostgreSQL makes an anti-join of NOT EXISTS
+            return sql.SQL("NOT {}").format(flagged)
         # Unlike IS NOT TRUE, which is the same, this can use an index on the column.
-        return sql.SQL("({flag} IS FALSE OR {flag} IS NULL)").format(
-            flag=self.flagged(table, alias)
-        )
+        return sql.SQL("({flag} IS FALSE OR {flag} IS NULL)").format(flag=flagged)
+
+
+def flagged_selection(catalog: Catalog, flag: str, settings: Settings) -> Selection:
+    """Return the flagged rows, with those of the tables that the setting ``flag_through`` covers.
+
+    Raises SchemaError for a setting that names no such table.
+    """
+    return Selection(flag, covered=covering_keys(catalog, flag, settings.flag_through))
 
 
 def whole_tables(catalog: Catalog, patterns: Sequence[str]) -> frozenset[str]:

@@ -44,10 +44,9 @@ class Column:
     has_default: bool
     detail: TypeDetail
 
-    def text(self, alias: str | None = None) -> sql.Composed:
+    def text(self, *qualifier: str) -> sql.Composed:
         """Make the expression for a value's text, which calls no user-defined cast."""
-        name = sql.Identifier(*([alias, self.name] if alias else [self.name]))
-        return sql.SQL(_OUTPUTS[self.output]).format(name)
+        return sql.SQL(_OUTPUTS[self.output]).format(sql.Identifier(*qualifier, self.name))
 
     @property
     def as_text(self) -> bool:
@@ -128,6 +127,10 @@ class Table(Relation):
         """Return the column of that name."""
         return next(column for column in self.columns if column.name == name)
 
+    def column_key(self, name: str) -> str:
+        """Return a column's name in settings and messages: the table's key, then the column."""
+        return f"{self.key}.{_written(name)}"
+
     def has_flag(self, flag_column: str) -> bool:
         """Tell whether the table has the boolean flag column."""
         return any(c.name == flag_column and c.base == "boolean" for c in self.columns)
@@ -159,19 +162,24 @@ class ForeignKey:
         """Whether rows may violate the key, because it is NOT VALID or NOT ENFORCED."""
         return self.definition.endswith((" NOT VALID", " NOT ENFORCED"))
 
-    def join(self, catalog: Catalog, child: str, parent: str) -> sql.Composed:
-        """Make the condition under which row ``child`` references row ``parent``, both aliases."""
+    def join(self, catalog: Catalog, child: str | None, parent: str) -> sql.Composed:
+        """Make the condition under which row ``child`` references row ``parent``, both aliases.
+
+        ``child`` None is the referencing relation under its own name.
+        """
+        own = (self.referencing.schema, self.referencing.name)
+        qualifier = own if child is None else (child,)
         child_columns = map(catalog.by_oid[self.child].column, self.child_columns)
         parent_columns = map(catalog.by_oid[self.parent].column, self.parent_columns)
         conditions = []
         for column, referenced in zip(child_columns, parent_columns, strict=True):
             sides: list[sql.Composable] = [
-                sql.Identifier(child, column.name),
+                sql.Identifier(*qualifier, column.name),
                 sql.Identifier(parent, referenced.name),
             ]
             overlaps = self.period and column.name == self.child_columns[-1]
             if not overlaps and (column.as_text or referenced.as_text):
-                sides = [column.text(child), referenced.text(parent)]
+                sides = [column.text(*qualifier), referenced.text(parent)]
             conditions.append(sql.SQL(" && " if overlaps else " = ").join(sides))
         return sql.SQL(" AND ").join(conditions)
 
@@ -240,11 +248,12 @@ class Catalog:
 def table_key(schema: str, name: str) -> str:
     """Return the name for snapshots and messages: ``table`` in public, else ``schema.table``."""
     parts = [name] if schema == "public" else [schema, name]
-    return ".".join(_quoted(part) if "." in part or '"' in part else part for part in parts)
+    return ".".join(map(_written, parts))
 
 
-def _quoted(part: str) -> str:
-    return '"' + part.replace('"', '""') + '"'
+def _written(part: str) -> str:
+    """Quote a part of a name in which a dot or a quotation mark would mislead."""
+    return '"' + part.replace('"', '""') + '"' if "." in part or '"' in part else part
 
 
 def json_rows(

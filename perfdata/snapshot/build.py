@@ -18,7 +18,7 @@ from perfdata.errors import (
 )
 from perfdata.load.loader import load, preview_load
 from perfdata.load.plan import Existing, Plan
-from perfdata.load.selection import Selection
+from perfdata.load.selection import flagged_selection
 from perfdata.migrations.history import database_heads, read_history
 from perfdata.postgres.connection import explicit_conninfo, open_link
 from perfdata.postgres.locks import LOCK_TIMEOUT_S, load_lock
@@ -184,14 +184,14 @@ def _planned(
     variables = project.variables(conninfo)
     rows = DatasetRows(
         dataset,
-        Selection(flag),
+        flagged_selection(catalog, flag, target.settings),
         conninfo,
         adopt=target.settings.command("db.adopt"),
         loopback=variables.loopback,
     )
     plan = Plan(
         catalog,
-        catalog.flagged(flag),
+        rows.selection.tables(catalog),
         existing,
         rows.selection,
         owned=owned is not None,

@@ -20,7 +20,7 @@ from perfdata.errors import (
     SnapshotError,
 )
 from perfdata.load.privileges import check_readable
-from perfdata.load.selection import Selection, uncovered_notes
+from perfdata.load.selection import Selection, flagged_selection, uncovered_notes
 from perfdata.load.sequences import read_sequences
 from perfdata.load.views import populated_views
 from perfdata.migrations.history import database_heads, read_history
@@ -32,7 +32,7 @@ from perfdata.postgres.statistics import read_statistics
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.progress import Event, silent
 from perfdata.project import find_project, flag_of
-from perfdata.snapshot.checks.ownership import saved_selection
+from perfdata.snapshot.checks.ownership import saved_selection, upgraded_selection
 from perfdata.snapshot.checks.requirements import describe_requirements, find_requirements
 from perfdata.snapshot.format.frames import STATISTICS_MAX_BYTES, listed_bytes
 from perfdata.snapshot.format.manifest import Manifest, fingerprint_schema
@@ -185,12 +185,12 @@ def _read(
     if options.all_rows:
         selection = Selection(None)
     elif options.older is not None:
-        whole = frozenset(catalog.by_key).intersection(options.older.whole_tables)
-        selection = Selection(flag, whole)
+        selection = upgraded_selection(options.older, catalog, flag, settings)
     elif options.dataset:  # its snapshot only holds the dataset's own rows
-        selection = Selection(flag).with_unflagged(catalog, options.expected or ())
+        flagged = flagged_selection(catalog, flag, settings)
+        selection = flagged.with_unflagged(catalog, options.expected or ())
     else:
-        selection = saved_selection(link, catalog, flag, settings.whole_tables)
+        selection = saved_selection(link, catalog, flag, settings)
     options = replace(options, all_rows=selection.all_rows)
     tables = selection.tables(catalog)
     if not tables and not (options.dataset or options.older):  # a dataset may yield nothing yet
@@ -233,6 +233,7 @@ def _read(
         requires=requires,
         left_out=[table.key for table in catalog.tables if table not in tables],
         whole_tables=sorted(selection.whole),
+        flag_through=[covering.entry for covering in selection.covered.values()],
         # Read after the rows, as others may use them meanwhile: never behind the rows' values.
         sequences=read_sequences(link) if options.all_rows else {},
         populated_views=populated_views(link) if options.all_rows else (),
@@ -264,8 +265,8 @@ def _statistics(
     report: Report,
 ) -> Statistics | None:
     """Read the planner's statistics of tables that are completely in the snapshot."""
-    query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE ({}) IS NOT TRUE)")
-    others = link.together(query.format(table.only, selection.where(table)) for table in tables)
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})")
+    others = link.together(query.format(table.only, selection.others(table)) for table in tables)
     rows = {
         table.oid: stats[table.key]
         for table, ((has_others,),) in zip(tables, others, strict=True)

@@ -14,6 +14,7 @@ from perfdata.load.selection import Selection, matching_keys
 from perfdata.load.sequences import SequenceState, sequences_check
 from perfdata.migrations.history import database_heads, read_history
 from perfdata.postgres.catalog import table_key
+from perfdata.postgres.coverage import covering_keys
 from perfdata.postgres.link import run_checks
 from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
@@ -26,9 +27,12 @@ from perfdata.templates.provenance import find_owned
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from perfdata.config import Settings
     from perfdata.migrations.history import History
     from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.coverage import CoveringKey
     from perfdata.postgres.link import Link, Rows
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.options import RestoreOptions
@@ -80,7 +84,11 @@ def plan_restore(
             remedy=f"Nothing was touched. Create it again with {flag}, or set flag_column",
         )
     owned = find_owned(link)
-    selection = selection_of(manifest)
+    if private or manifest.all_rows:
+        covered = covered_by(manifest, catalog)
+    else:  # never a file, but the settings decide which rows may be removed
+        covered = covering_keys(catalog, flag, settings.flag_through)
+    selection = selection_of(manifest, covered)
     if owned is not None and options.clean_existing:
         selection = own_selection(
             link,
@@ -90,13 +98,14 @@ def plan_restore(
             required=[requirement.table for requirement in manifest.requires],
             as_superuser=options.as_superuser,
         )
+    required = required_check(catalog, manifest.requires, Selection(flag, covered=covered))
     plan = Plan(
         catalog,
         _tables(manifest, catalog, selection, flag, clean_existing=options.clean_existing),
         _existing(manifest, selection, clean_existing=options.clean_existing),
         selection,
         manifest.stats,
-        checks=(migrations, required_check(catalog, manifest.requires, flag)),
+        checks=(migrations, required),
         sequences={key: SequenceState(*state) for key, state in manifest.sequences.items()},
         populated=manifest.populated_views,
         lock_timeout_s=options.lock_timeout_s,
@@ -127,9 +136,24 @@ def _check_query(link: Link, history: History, settings: Settings) -> None:
         )
 
 
-def selection_of(manifest: Manifest) -> Selection:
-    """Return the rows that a snapshot was made of."""
-    return Selection(manifest.flag_column, frozenset(manifest.whole_tables))
+def selection_of(manifest: Manifest, covered: Mapping[str, CoveringKey]) -> Selection:
+    """Return the rows that a snapshot was made of, where these tables are covered.
+
+    A dataset's snapshot has tables whole only where nothing flagged their rows.
+    """
+    whole = frozenset(manifest.whole_tables)
+    if manifest.dataset_fingerprint is not None:
+        whole -= covered.keys()
+    return Selection(manifest.flag_column, whole, covered=covered)
+
+
+def covered_by(manifest: Manifest, catalog: Catalog) -> dict[str, CoveringKey]:
+    """Return the tables that were covered where a snapshot was made.
+
+    Raises SchemaError if a database lacks their foreign keys.
+    """
+    named_by = f"snapshot {manifest.name} has rows that are flagged through"
+    return covering_keys(catalog, manifest.flag_column or "", manifest.flag_through, named_by)
 
 
 def _tables(
@@ -141,11 +165,25 @@ def _tables(
         raise SchemaError(
             f"snapshot {manifest.name} has rows of {join_first(unflagged)}, which has no column "
             f"{flag} and is not among its whole tables: they may not be filled",
-            remedy="Nothing was touched. Build or create it again",
+            remedy=f"Nothing was touched. {_way_on(manifest, unflagged)}",
         )
     if clean_existing and not manifest.all_rows:
         return list(selected.values())
     return [selected[key] for key in manifest.stats]
+
+
+def _way_on(manifest: Manifest, keys: Sequence[str]) -> str:
+    """Return what the user can do about a snapshot's rows of tables without the flag."""
+    again = "uild or create it again"
+    entries = [
+        entry for entry in manifest.flag_through if any(entry.startswith(f"{key}.") for key in keys)
+    ]
+    if not entries:
+        return f"B{again}"
+    return (
+        f"The snapshot has them flagged through {', '.join(entries)}: name that in "
+        f"[tool.perfdata] flag_through here too, or b{again}"
+    )
 
 
 def _existing(manifest: Manifest, selection: Selection, *, clean_existing: bool) -> Existing:
@@ -177,9 +215,11 @@ def _refuse_unflagged(
     """
     allowed = matching_keys(manifest.whole_tables, settings.whole_tables)
     generated = manifest.dataset_fingerprint is not None
-    whole = [key for key in manifest.whole_tables if key not in allowed]
+    taken = plan.selection.whole
+    whole = [key for key in manifest.whole_tables if key in taken and key not in allowed]
     if plan.owned or (options.fresh and generated):
-        whole = [key for key in whole if plan.selection.has_flag(plan.catalog.table(key))]
+        covered, table = plan.selection.covered, plan.catalog.table
+        whole = [k for k in whole if plan.selection.has_flag(table(k)) and k not in covered]
     if whole:
         raise RefusedError(
             f"refused, nothing was touched: snapshot {manifest.name} has every row of "

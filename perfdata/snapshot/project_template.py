@@ -194,9 +194,10 @@ def plan_migrated(link: Link, settings: Settings, manifest: Manifest) -> Plan:
 
 def remove_flagged(link: Link, plan: Plan) -> None:
     """Remove the flagged rows that migrations inserted beside others, as a restore would."""
-    tables = [table for table in plan.tables if table.key in plan.staying]
+    selection = plan.selection
+    tables = selection.children_first(t for t in plan.tables if t.key in plan.staying)
     delete = sql.SQL("DELETE FROM {} WHERE {}")
-    link.together(delete.format(table.only, plan.selection.flagged(table)) for table in tables)
+    link.together(delete.format(table.only, selection.flagged(table)) for table in tables)
 
 
 def check_project_space(database: TargetDatabase, manifest: Manifest) -> None:

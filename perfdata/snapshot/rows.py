@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from perfdata.dataset import Dataset
     from perfdata.load.plan import Plan
     from perfdata.load.selection import Selection
-    from perfdata.postgres.catalog import Catalog
+    from perfdata.postgres.catalog import Catalog, Table
     from perfdata.postgres.link import Link
     from perfdata.postgres.statistics import Statistics
     from perfdata.snapshot.format.reader import SnapshotFile, TableBody
@@ -151,7 +151,7 @@ class DatasetRows:
                     yield TableLoad(catalog.table(stored.key), stored.columns, blocks, TEXT)
             return
         for load in self._generate(catalog):
-            self._check_flag(load)
+            self._check_flag(load.table, catalog)
             if keys is None or load.table.key in keys:
                 yield load
             else:  # later tables may depend on what these blocks compute
@@ -167,15 +167,23 @@ class DatasetRows:
             blocks = _checked(confine(partial(iter, rows.blocks), *where), code, rows.table)
             yield TableLoad(catalog.table(rows.table), rows.columns, blocks, TEXT)
 
-    def _check_flag(self, load: TableLoad) -> None:
-        if not (self.selection.has_flag(load.table) or self.selection.takes_whole(load.table)):
-            key, flag = load.table.key, self.selection.flag_column
-            raise SchemaError(
-                f"dataset {self.dataset.name} has rows for {key}, which has no column {flag} to "
-                "tell them from other rows, in a database that perfdata does not own",
-                remedy=f"Add the column; or restore the dataset with fresh=True, or mark the "
-                f"database as perfdata's ({self.adopt}); or leave the table out of the dataset",
+    def _check_flag(self, table: Table, catalog: Catalog) -> None:
+        if self.selection.has_flag(table) or self.selection.takes_whole(table):
+            return
+        keys = [key for key in catalog.foreign_keys if key.child == table.oid]
+        cover = ""
+        if entries := self.selection.possible_entries(catalog, keys):
+            cover = (
+                f"or, if all of its rows that reference test data are test data too, add "
+                f"{' or '.join(entries)} to [tool.perfdata] flag_through; "
             )
+        raise SchemaError(
+            f"dataset {self.dataset.name} has rows for {table.key}, which has no column "
+            f"{self.selection.flag_column} to tell them from other rows, in a database that "
+            "perfdata does not own",
+            remedy=f"Add the column; {cover}or restore the dataset with fresh=True, or mark the "
+            f"database as perfdata's ({self.adopt}); or leave the table out of the dataset",
+        )
 
     @property
     def counts(self) -> dict[str, int] | None:

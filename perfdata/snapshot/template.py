@@ -222,7 +222,7 @@ def make_template(
                 if finish is not None:
                     finish(database.link)
                 # Nobody else wrote into the template while it was filled.
-                numbers = loading_transactions(database.link, plan.whole_tables)
+                numbers = loading_transactions(database.link, plan.rows_without_flag)
             template = seal_template(
                 target,
                 work,

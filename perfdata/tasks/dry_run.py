@@ -179,7 +179,9 @@ def _flagged_rows(target: Target) -> str:
     from perfdata.project import flag_of
 
     column = flag_of(target.project, target.settings)
+    keys = ", ".join(target.settings.flag_through)
+    covered = f", the rows that reference these by {keys}" if keys else ""
     return (
-        f"the rows with {column} = true from every table that has that column, and in a database "
-        "that perfdata owns the rows that it loaded into others"
+        f"the rows with {column} = true from every table that has that column{covered}, and in a "
+        "database that perfdata owns the rows that it loaded into others"
     )

@@ -119,6 +119,8 @@ def manifest_notes(snapshot: Snapshot) -> list[str]:
 
     manifest = snapshot.manifest
     notes = list(manifest.notes)
+    if manifest.flag_through:
+        notes.append(f"flagged through {', '.join(manifest.flag_through)}")
     if manifest.left_out:
         tables = ", ".join(manifest.left_out)
         notes.append(f"left out, without column {manifest.flag_column}: {tables}")

@@ -27,6 +27,7 @@ from perfdata import (
 from perfdata.server.binaries import find_binaries
 from perfdata.server.embedded import EmbeddedServer
 from tests.homes import discard_server, project_home
+from tests.integration.covered_shop import covered_shop  # noqa: F401  fixture
 from tests.integration.databases import mark_owned
 from tests.integration.fresh_shop import (  # noqa: F401  fixtures
     allowed,

@@ -50,11 +50,13 @@ def test_the_environment_can_name_the_bundled_project(tmp_path: Path) -> None:
 
 
 def test_the_flag_and_the_tables_to_take_whole_are_named(tmp_path: Path) -> None:
-    write(tmp_path, '[tool.perfdata]\nflag_column = "fake"\nwhole_tables = ["a", "ref.*"]\n')
+    text = 'flag_column = "fake"\nwhole_tables = ["a", "ref.*"]\nflag_through = ["b.a_id"]\n'
+    write(tmp_path, f"[tool.perfdata]\n{text}")
     found = Settings.load(tmp_path, {})
     assert (found.flag_column, found.whole_tables) == ("fake", ("a", "ref.*"))
+    assert found.flag_through == ("b.a_id",)
     plain = Settings.load(write(tmp_path / "plain", "[tool.perfdata]\n"), {})
-    assert (plain.flag_column, plain.whole_tables) == (None, ())
+    assert (plain.flag_column, plain.whole_tables, plain.flag_through) == (None, (), ())
 
 
 def test_the_environment_wins(tmp_path: Path) -> None:

@@ -8,28 +8,31 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.errors import RefusedError, SchemaError
-from perfdata.load.selection import Selection, whole_tables
+from perfdata.load.selection import Selection, flagged_selection, whole_tables
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
 from perfdata.templates.provenance import find_owned, record_load
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from perfdata.config import Settings
     from perfdata.load.plan import Loaded, Plan
     from perfdata.load.provenance import Provenance
     from perfdata.postgres.catalog import Catalog, Table
     from perfdata.postgres.link import Link
+    from perfdata.snapshot.format.manifest import Manifest
 
 
-def saved_selection(link: Link, catalog: Catalog, flag: str, patterns: Sequence[str]) -> Selection:
+def saved_selection(link: Link, catalog: Catalog, flag: str, settings: Settings) -> Selection:
     """Return the rows that a snapshot takes: flagged ones, and whole tables.
 
-    Whole tables are those that ``patterns`` name and, in a database that perfdata owns, those that
-    a dataset filled. Where there is neither a flag nor a pattern, all rows of a database that
+    Whole tables are those that the settings name and, in a database that perfdata owns, those that
+    a dataset filled. Where there is neither a flag nor such a name, all rows of a database that
     perfdata owns are taken; SchemaError elsewhere, as its rows may be anybody's.
     """
     owned = find_owned(link)
-    if catalog.tables and not (catalog.flagged(flag) or patterns):
+    if catalog.tables and not (catalog.flagged(flag) or settings.whole_tables):
         if owned:
             return Selection(None)
         raise SchemaError(
@@ -39,8 +42,36 @@ def saved_selection(link: Link, catalog: Catalog, flag: str, patterns: Sequence[
             "row with all_rows=True",
         )
     filled = owned.provenance.filled if owned else ()
-    selection = Selection(flag, whole_tables(catalog, patterns))
+    selection = flagged_selection(catalog, flag, settings)
+    selection = replace(selection, whole=whole_tables(catalog, settings.whole_tables))
     return selection.with_unflagged(catalog, [key for key in filled if key in catalog.by_key])
+
+
+def upgraded_selection(
+    older: Manifest, catalog: Catalog, flag: str, settings: Settings
+) -> Selection:
+    """Return the rows that an upgraded snapshot takes: those that the older one took.
+
+    Raises SchemaError for tables whose rows were flagged by a reference, and no longer are.
+    """
+    present = frozenset(catalog.by_key)
+    selection = flagged_selection(catalog, flag, settings)
+    selection = replace(selection, whole=present.intersection(older.whole_tables))
+    selected = {table.key for table in selection.tables(catalog)}
+    missing = [
+        entry
+        for key in older.stats
+        if key in present - selected
+        for entry in older.flag_through
+        if entry.startswith(f"{key}.")
+    ]
+    if missing:
+        raise SchemaError(
+            f"snapshot {older.name} has rows that are flagged through {join_first(missing)}, which "
+            "[tool.perfdata] flag_through does not name here",
+            remedy="Name it there",
+        )
+    return selection
 
 
 def own_selection(
@@ -113,11 +144,11 @@ def refuse_others(found: Sequence[str]) -> None:
 
 
 def record_loaded(link: Link, plan: Plan, loaded: Loaded, *, added: bool = False) -> None:
-    """Record which rows are perfdata's own in the transaction of a load that fills whole tables.
+    """Record which rows without the flag are perfdata's own, in the transaction of their load.
 
     So they are not taken for somebody else's if the load is interrupted once it is committed.
     """
-    if not plan.owned or not plan.whole_tables:
+    if not plan.owned or not plan.rows_without_flag:
         return
     filled = [] if plan.selection.all_rows else filled_tables(plan, loaded.rows)
     record_load(link, loaded.transactions, filled, added=added)

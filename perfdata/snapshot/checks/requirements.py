@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.errors import RefusedError, SchemaError
-from perfdata.load.selection import Selection
 from perfdata.postgres.link import Check
 from perfdata.snapshot.format.manifest import Requirement
 from perfdata.text import join_first
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from perfdata.load.plan import Plan
+    from perfdata.load.selection import Selection
     from perfdata.postgres.catalog import Catalog, Column, Table
     from perfdata.postgres.link import Link, Rows
     from perfdata.snapshot.format.manifest import Manifest
@@ -33,11 +33,11 @@ def find_requirements(link: Link, catalog: Catalog, selection: Selection) -> Ite
         if child not in selected or selection.takes_whole(parent):
             continue
         query = sql.SQL(
-            "SELECT DISTINCT {} FROM {} c JOIN {} p ON {} WHERE {} AND ({}) IS NOT TRUE LIMIT {}"
+            "SELECT DISTINCT {} FROM {} c JOIN {} p ON {} WHERE {} AND {} LIMIT {}"
         ).format(
             sql.SQL(", ").join(parent.column(name).text("p") for name in key.parent_columns),
             key.referencing.only, key.referenced.only, key.join(catalog, "c", "p"),
-            selection.where(child, "c"), selection.where(parent, "p"),
+            selection.where(child, "c"), selection.others(parent, "p"),
             sql.Literal(_LISTED_KEYS + 1),
         )  # fmt: skip
         if rows := link.rows(query):
@@ -63,7 +63,9 @@ def _described(requirement: Requirement, keys: Iterable[Sequence[str]]) -> str:
     return f"{requirement.table} ({requirement.constraint}): {shown}"
 
 
-def required_check(catalog: Catalog, requires: Sequence[Requirement], flag: str) -> Check:
+def required_check(
+    catalog: Catalog, requires: Sequence[Requirement], selection: Selection
+) -> Check:
     """Return the check that the database holds the required rows, and that the load keeps them.
 
     Its judge raises RefusedError naming the missing rows. Raises SchemaError if their table or
@@ -84,7 +86,7 @@ def required_check(catalog: Catalog, requires: Sequence[Requirement], flag: str)
             )
 
     queries = [
-        _missing_keys(catalog.table(required.table), required, flag) for required in requires
+        _missing_keys(catalog.table(required.table), required, selection) for required in requires
     ]
     return Check(queries, judge)
 
@@ -105,7 +107,7 @@ def refuse_dangling_references(plan: Plan, manifest: Manifest) -> None:
         )
 
 
-def _missing_keys(table: Table, requirement: Requirement, flag: str) -> sql.Composed:
+def _missing_keys(table: Table, requirement: Requirement, selection: Selection) -> sql.Composed:
     """Return the query for the required keys that no unflagged row has."""
     columns = requirement.columns
     if missing := sorted(set(columns) - {column.name for column in table.columns}):
@@ -128,7 +130,7 @@ def _missing_keys(table: Table, requirement: Requirement, flag: str) -> sql.Comp
         arrays=sql.SQL(", ").join(sql.SQL("{}::text[]").format(array) for array in arrays),
         table=table.only,
         join=join,
-        unflagged=Selection(flag).unflagged(table, "p"),
+        unflagged=selection.unflagged(table, "p"),
     )
 
 

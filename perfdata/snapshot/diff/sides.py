@@ -12,7 +12,7 @@ from perfdata.load.privileges import check_readable
 from perfdata.postgres.catalog import json_rows
 from perfdata.postgres.reflection import read_catalog
 from perfdata.postgres.user_code import OTHER_ROLES, refuse_user_code
-from perfdata.snapshot.prepare import selection_of
+from perfdata.snapshot.prepare import covered_by, selection_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -83,9 +83,9 @@ class DatabaseSide:
     def __init__(self, link: Link, manifest: Manifest, *, as_superuser: bool = False) -> None:
         self.name = "the database"
         self._link = link
-        self._selection = selection_of(manifest)
         roles = link.later(OTHER_ROLES)
         self._catalog = read_catalog(link)
+        self._selection = selection_of(manifest, covered_by(manifest, self._catalog))
         tables = self._selection.tables(self._catalog)
         if not as_superuser:
             refuse_user_code(link, roles.rows, read=tables)

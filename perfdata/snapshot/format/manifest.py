@@ -56,6 +56,8 @@ class Manifest:
         requires: rows outside the snapshot that its rows reference.
         left_out: tables without the flag.
         whole_tables: tables with all of their rows, in a snapshot of flagged rows.
+        flag_through: the foreign keys that flagged rows without the flag reference flagged rows by,
+            as in the setting.
         sequences: last value of each sequence, and whether nextval() returned it.
         notes: what the database had and the snapshot lacks.
         schema: by table and column, the type and whether nulls are allowed.
@@ -80,6 +82,7 @@ class Manifest:
     requires: tuple[Requirement, ...]
     left_out: Sequence[str]
     whole_tables: Sequence[str] = field(default_factory=list)
+    flag_through: Sequence[str] = field(default_factory=list)
     sequences: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     populated_views: Sequence[str] = field(default_factory=list)
     notes: Sequence[str] = field(default_factory=list)
@@ -135,6 +138,8 @@ def _check(document: Mapping[str, Any]) -> None:
     whole = set(document.get("whole_tables", ()))
     if (whole and not flagged) or not whole <= document["stats"].keys() & document["schema"].keys():
         raise ValueError("it lists whole tables that it does not have")
+    if document.get("flag_through") and not flagged:
+        raise ValueError("it has all rows, and names foreign keys that flag them")
 
 
 def _is(kind: type) -> Predicate:
@@ -201,6 +206,7 @@ _TYPES: Mapping[str, Predicate] = {
     "requires": _list_of(_is_requirement),
     "left_out": _TEXTS,
     "whole_tables": _TEXTS,
+    "flag_through": _TEXTS,
     "sequences": _map_of(_is_sequence),
     "populated_views": _TEXTS,
     "notes": _TEXTS,

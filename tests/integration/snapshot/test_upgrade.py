@@ -193,6 +193,34 @@ def test_the_rows_are_those_that_the_migrations_make_of_them(shop: Shop, built_u
     assert (again.heads, again.revisions) == (("0003",), ())
 
 
+def test_rows_that_a_reference_flags_are_found_by_each_revisions_key(
+    shop: Shop, built_url: str
+) -> None:
+    """The snapshot names the key of its revision, the settings the present one."""
+    shop.add(
+        "CREATE TABLE visits (id int PRIMARY KEY, customer int REFERENCES customers)",
+        "INSERT INTO visits SELECT id, id FROM customers WHERE id < 4",
+        "INSERT INTO customers VALUES (1000, 'real', false), (1001, 'of a migration', true)",
+        "INSERT INTO visits VALUES (1000, 1000), (1001, 1001)",
+    )
+    shop.migrate(built_url)
+    first = replace(shop.settings, flag_through=("visits.customer",))
+    made = create_snapshot(built_url, "few_visits", settings=first)
+    assert made.manifest.stats == {"customers": 101, "visits": 4}
+    run(built_url, "DELETE FROM visits WHERE id = 1001", "DELETE FROM customers WHERE id = 1001")
+    create_snapshot(built_url, "few_visits", replace=True, settings=first)
+    shop.add("ALTER TABLE visits RENAME customer TO customer_id")
+    with pytest.raises(SchemaError, match=r"names 'visits\.customer', but no table"):
+        shop.upgrade(built_url, "few_visits", settings=first)
+    with pytest.raises(SchemaError, match=r"flagged through visits\.customer, which .* not name"):
+        shop.upgrade(built_url, "few_visits")
+    second = replace(shop.settings, flag_through=("visits.customer_id",))
+    shop.upgrade(built_url, "few_visits", settings=second)
+    after = verify_snapshot("few_visits", second).manifest
+    assert after.stats == {"customers": 100, "visits": 3}
+    assert after.flag_through == ["visits.customer_id"]
+
+
 def test_all_rows_replace_those_that_migrations_insert(
     shop: Shop, built_url: str, tmp_path: Path
 ) -> None:

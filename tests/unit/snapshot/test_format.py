@@ -266,6 +266,8 @@ def test_what_is_no_snapshot_is_said_to_be_none(path: Path, content: bytes) -> N
         {"body": {"bytes": 1}},
         {"whole_tables": "staffs"},
         {"whole_tables": ["elsewhere"]},
+        {"flag_through": [1]},
+        {"all_rows": True, "flag_column": None, "flag_through": ["staffs.office_id"]},
         {"left_out": [1]},
         {"populated_views": {}},
         {"populated_views": ["v"]},
