@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from perfdata.snapshot.diff.difference import Difference, TableDifference, diff_snapshots
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.options import Built, Provided, Restored
+    from perfdata.snapshot.plain.imports import Imported, import_snapshot
     from perfdata.snapshot.provide import provide_dataset
     from perfdata.snapshot.restore import restore_snapshot
     from perfdata.snapshot.store import (
@@ -76,6 +77,7 @@ _MODULES = {
     "Dataset": "perfdata.dataset",
     "Difference": "perfdata.snapshot.diff.difference",
     "Event": "perfdata.progress",
+    "Imported": "perfdata.snapshot.plain.imports",
     "Manifest": "perfdata.snapshot.format.manifest",
     "Migration": "perfdata.project",
     "Migrations": "perfdata.project",
@@ -97,6 +99,7 @@ _MODULES = {
     "delete_snapshot": "perfdata.snapshot.store",
     "diff_snapshots": "perfdata.snapshot.diff.difference",
     "find_snapshot": "perfdata.snapshot.store",
+    "import_snapshot": "perfdata.snapshot.plain.imports",
     "list_snapshots": "perfdata.snapshot.store",
     "open_target": "perfdata.target.target",
     "provide_dataset": "perfdata.snapshot.provide",
@@ -121,6 +124,7 @@ __all__ = [
     "ElsewhereError",
     "Event",
     "GuardError",
+    "Imported",
     "InvalidNameError",
     "LoadError",
     "Manifest",
@@ -166,6 +170,7 @@ __all__ = [
     "delete_snapshot",
     "diff_snapshots",
     "find_snapshot",
+    "import_snapshot",
     "list_snapshots",
     "open_target",
     "provide_dataset",

@@ -187,8 +187,8 @@ def _read(
     elif options.older is not None:
         whole = frozenset(catalog.by_key).intersection(options.older.whole_tables)
         selection = Selection(flag, whole)
-    elif options.dataset:  # its snapshot only holds the dataset's own rows
-        selection = Selection(flag).with_unflagged(catalog, options.expected or ())
+    elif options.expected is not None:  # the snapshot only holds the rows that were loaded for it
+        selection = Selection(flag).with_unflagged(catalog, options.expected)
     else:
         selection = saved_selection(link, catalog, flag, settings.whole_tables)
     options = replace(options, all_rows=selection.all_rows)
@@ -283,9 +283,9 @@ def _check_expected(options: CreateOptions, stats: Mapping[str, int]) -> None:
     for key, rows in (options.expected or {}).items():
         if stats.get(key) != rows:
             raise LoadError(
-                f"{key} had {rows:,} rows when dataset {options.name} was built and has "
+                f"{key} had {rows:,} rows when {options.name} was loaded and has "
                 f"{stats.get(key, 0):,} now: something else wrote into it",
-                remedy="Build it again",
+                remedy="Run it again",
             )
 
 

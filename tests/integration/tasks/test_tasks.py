@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import subprocess
@@ -190,6 +191,37 @@ def test_create_info_list_exists_verify_delete(shell: Shell) -> None:
 
 
 @pytest.mark.usefixtures("url")
+def test_import_makes_a_snapshot_of_plain_json(shell: Shell, tmp_path: Path, count: Any) -> None:
+    before, files = count("offices"), shell.files()
+    document = {
+        "name": "old",
+        "created_at": "2025-06-01 09:00:00",
+        "stats": {"staffs": 0},
+        "tables": {"staffs": []},
+    }
+    path = tmp_path / "old.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(document).encode()))
+    arguments = ("snapshot.import", "--file", str(path))
+    assert shell.invoke("--dry", *arguments).splitlines() == [
+        "would import 0 rows of 1 tables as old",
+        "in a scratch database on the server of perfdata on the embedded server",
+    ]
+    assert shell.files() == files
+    made = shell.json(*arguments, "--description", "of the old tool")
+    assert (made["name"], made["rows"], made["notes"]) == ("old", 0, [])
+    assert made["description"] == "of the old tool"
+    said = "there is a snapshot named 'old' already. Replace it with --replace"
+    assert said in shell.fails(2, *arguments)
+    assert f"would fail: {said}" in shell.run("invoke", "--dry", *arguments).stdout
+    again = shell.invoke(*arguments, "--replace")
+    assert again.startswith(f"imported old: 0 rows from {path} (created 2025-06-01 09:00:00), ")
+    path.write_bytes(path.read_bytes()[:-20])
+    assert "can't be imported: " in shell.fails(2, *arguments, "--name", "other")
+    assert count("offices") == before
+    assert shell.files() == {*files, "old.json.zst"}
+    shell.invoke("snapshot.delete", "--name", "old")
+
+
 def test_a_snapshot_under_a_datasets_name_is_noted(tmp_path: Path, url: str) -> None:
     """It is taken for the dataset's, and never built over unless that is asked for."""
     create = ("snapshot.create", "--name", SMALL)
