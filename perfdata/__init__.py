@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from perfdata.snapshot.build import build_dataset
     from perfdata.snapshot.cache_key import CacheKey, cache_key
     from perfdata.snapshot.create import create_snapshot
+    from perfdata.snapshot.description.description import DatasetDescription, describe_dataset
     from perfdata.snapshot.diff.difference import Difference, TableDifference, diff_snapshots
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.options import Built, Provided, Restored
@@ -75,6 +76,7 @@ _MODULES = {
     "Built": "perfdata.snapshot.options",
     "CacheKey": "perfdata.snapshot.cache_key",
     "Dataset": "perfdata.dataset",
+    "DatasetDescription": "perfdata.snapshot.description.description",
     "Difference": "perfdata.snapshot.diff.difference",
     "Event": "perfdata.progress",
     "Imported": "perfdata.snapshot.plain.imports",
@@ -97,6 +99,7 @@ _MODULES = {
     "cache_key": "perfdata.snapshot.cache_key",
     "create_snapshot": "perfdata.snapshot.create",
     "delete_snapshot": "perfdata.snapshot.store",
+    "describe_dataset": "perfdata.snapshot.description.description",
     "diff_snapshots": "perfdata.snapshot.diff.difference",
     "find_snapshot": "perfdata.snapshot.store",
     "import_snapshot": "perfdata.snapshot.plain.imports",
@@ -119,6 +122,7 @@ __all__ = [
     "ConfigError",
     "ConnectError",
     "Dataset",
+    "DatasetDescription",
     "DatasetNotFoundError",
     "Difference",
     "ElsewhereError",
@@ -168,6 +172,7 @@ __all__ = [
     "cache_key",
     "create_snapshot",
     "delete_snapshot",
+    "describe_dataset",
     "diff_snapshots",
     "find_snapshot",
     "import_snapshot",

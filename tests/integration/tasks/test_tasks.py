@@ -119,6 +119,17 @@ def test_dataset_list_says_which_have_a_snapshot(shell: Shell) -> None:
     assert re.search(rf"^{SMALL} +\S+ +yes ", shell.invoke("dataset.list"), re.MULTILINE)
 
 
+def test_dataset_describe_shows_what_is_generated(shell: Shell) -> None:
+    said = shell.invoke("dataset.describe", "--name", SMALL)
+    assert re.search(r"^rows +411$", said, re.MULTILINE)
+    assert re.search(rf"^snapshot +\S+ kB, .*{SMALL}\.json\.zst$", said, re.MULTILINE)
+    assert re.search(r"^offices +10  id +10 +0 %$", said, re.MULTILINE)
+    described = shell.json("dataset.describe", "--name", SMALL)
+    assert sum(table["rows"] for table in described["tables"]) == described["rows"] == SMALL_ROWS
+    assert described["snapshot_state"] == "current"
+    assert "did you mean 10_offices?" in shell.fails(2, "dataset.describe", "--name", "10_office")
+
+
 def test_dataset_build_loads_and_saves_or_not(shell: Shell, count: Any) -> None:
     before = shell.files()
     built = shell.invoke("dataset.build", "--name", "500_offices", "--no-snapshot")
