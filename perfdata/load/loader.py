@@ -286,7 +286,8 @@ def _explain_duplicate_key(link: Link, plan: Plan, source: RowSource) -> Iterato
     try:
         yield
     except ServerRefusedError as error:
-        if error.sqlstate not in _DUPLICATE_KEY:
+        nothing_stays = plan.existing is Existing.ALL and not plan.staying
+        if error.sqlstate not in _DUPLICATE_KEY or nothing_stays:
             raise
         shared: list[str] = []
         with suppress(PerfdataError), link.transaction():

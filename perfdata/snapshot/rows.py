@@ -131,7 +131,7 @@ class DatasetRows:
 
     dataset: Dataset
     selection: Selection
-    conninfo: str = field(repr=False)
+    conninfo: str | None = field(repr=False)
     adopt: str
     loopback: str | None = field(default=None, repr=False)
     stored: StoredRows | None = None
