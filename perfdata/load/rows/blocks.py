@@ -15,35 +15,50 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from perfdata.dataset import TableRows
-    from perfdata.load.rows.fields import Origin
+    from perfdata.load.rows.fields import Numbers, Origin
     from perfdata.postgres.catalog import Table
 
 _SHOWN = 80  # characters of a value in an error
 
 
-def reader_for(given: TableRows, first: object, table: Table, origin: Origin) -> Reader:
+def reader_for(
+    given: TableRows, first: object, table: Table, origin: Origin, numbers: Numbers
+) -> Reader:
     """Return the reader for rows such as the first one; raise LoadError if there is none."""
-    fields = table_fields(table, origin)
+    instance = hasattr(first, "_sa_instance_state")
+    model = type(first) if instance and given.model is None else given.model
+    if model is None:
+        fields = table_fields(table, origin)
+    else:
+        from perfdata.load.rows.models import model_fields
+
+        fields = model_fields(model, table, origin)
+    if instance:
+        from perfdata.load.rows.instances import InstanceReader
+
+        return InstanceReader(fields, given.columns, first, numbers)
     if isinstance(first, Mapping):
         return DictReader(fields, given.columns, first)
     if isinstance(first, (tuple, list)):
         return TupleReader(fields, given.columns)
     raise LoadError(
-        f"{fields.place(1)}: the row is a {type(first).__name__}, expected a dict or a tuple",
+        f"{fields.place(1)}: the row is a {type(first).__name__}, expected a dict, a tuple or an "
+        "instance of a SQLAlchemy model",
         remedy="Give a dict, such as dataclasses.asdict or model_dump makes",
     )
 
 
-def row_blocks(reader: Reader, rows: Iterable[object], numbers: Iterator[int]) -> Iterator[bytes]:
-    """Yield rows as blocks of COPY text; ``numbers`` are their numbers in the table.
+def row_blocks(reader: Reader, rows: Iterable[object], numbers: Numbers) -> Iterator[bytes]:
+    """Yield rows as blocks of COPY text; ``numbers`` counts those of the table.
 
     Raises LoadError for a row or a value that does not fit.
     """
     writer = _Writer(reader)
     lines: list[bytes] = []
     size = 0
-    for row, number in zip(rows, numbers, strict=False):
-        lines.append(writer.line(row, number))
+    for row in rows:
+        numbers.row += 1
+        lines.append(writer.line(row, numbers.row))
         size += len(lines[-1])
         if size >= BLOCK_BYTES:
             yield b"".join(lines)

@@ -26,13 +26,15 @@ MISSING = object()
 class Origin:
     """Where rows come from: named in errors, and what seeds the defaults of models.
 
-    Without a seed, defaults are called as they are. ``notes`` are messages for users.
+    Without a seed, defaults are called as they are. ``notes`` are messages for users. ``links``
+    are the association tables of relationships that instances have, with the relationship.
     """
 
     name: str
     seed: int | None = None
     as_of: date | None = None
     notes: list[str] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)
 
     def note(self, text: str) -> None:
         """Add a note, once."""
@@ -40,18 +42,28 @@ class Origin:
             self.notes.append(text)
 
 
+@dataclass
+class Numbers:
+    """The last number of a row of one table, and the highest serial key that a row has."""
+
+    row: int = 0
+    key: int = 0
+
+
 @dataclass(frozen=True)
 class Field:
     """One column to be filled.
 
     ``keys`` are the names that rows may have for it. ``convert`` is applied to each value.
-    ``default`` makes a missing value from the row's number and its other values.
+    ``default`` makes a missing value from the row's number and its other values. ``takes_none``
+    tells that None in an instance is a value, JSON's null, and not a missing one.
     """
 
     column: Column
     keys: Collection[str]
     convert: Callable[[Any], Any] | None = None
     default: Default | None = None
+    takes_none: bool = False
 
     @property
     def name(self) -> str:

@@ -10,10 +10,11 @@ from perfdata.dataset import TableRows
 from perfdata.errors import LoadError, ProjectCodeError
 from perfdata.load.plan import TableLoad
 from perfdata.load.rows.blocks import reader_for, row_blocks
+from perfdata.load.rows.fields import Numbers
 from perfdata.postgres.copy import TEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from perfdata.load.rows.fields import Origin
     from perfdata.postgres.catalog import Catalog, Table
@@ -61,6 +62,17 @@ class Parts:
             yield TableLoad(table, first.columns, blocks, first.copy_format, self._origin.name)
             for _ in blocks:
                 pass
+        self._check_links(done)
+
+    def _check_links(self, tables: Collection[str]) -> None:
+        """Raise LoadError if many-to-many links of instances would be lost."""
+        for table, relation in self._origin.links.items():
+            if table not in tables:
+                raise LoadError(
+                    f"{self._origin.name}: instances have {relation}, and no rows of {table} came",
+                    remedy=f"Yield TableRows of {table} after both sides, with the keys that the "
+                    "instances have then",
+                )
 
     def _given(self) -> TableRows:
         if not isinstance(self._next, TableRows):
@@ -71,19 +83,19 @@ class Parts:
 
     def _consecutive(self, table: Table) -> Iterator[_Part]:
         """Yield the parts of a table that have rows, up to the first TableRows of another."""
-        numbers = itertools.count(1)
+        numbers = Numbers()
         while self._next is not None and self._given().table == table.key:
             part = self._opened(self._given(), table, numbers)
             if part is not None:
                 yield part
             self._next = next(self._items, None)
 
-    def _opened(self, given: TableRows, table: Table, numbers: Iterator[int]) -> _Part | None:
+    def _opened(self, given: TableRows, table: Table, numbers: Numbers) -> _Part | None:
         if given.rows is None:
             return _Part(given.columns, TEXT, self._text(given))
         rows = iter(given.rows)
         for first in rows:
-            reader = reader_for(given, first, table, self._origin)
+            reader = reader_for(given, first, table, self._origin, numbers)
             columns = tuple(field.name for field in reader.chosen)
             return _Part(columns, TEXT, row_blocks(reader, itertools.chain([first], rows), numbers))
         return None

@@ -41,6 +41,14 @@ class Reader(ABC):
                 values.append(named[field.name])
         return values
 
+    def unexpected(self, column: str, number: int) -> LoadError:
+        """Make the error for a value of a column that the first row left out."""
+        return LoadError(
+            f"{self.fields.place(number, column)}: the row has a value for it, and the first row "
+            "has none",
+            remedy="All rows of a TableRows have the same columns: name them in columns=",
+        )
+
     def wrong_kind(self, row: object, number: int, expected: str) -> LoadError:
         """Make the error for a row of another kind."""
         return LoadError(
@@ -73,11 +81,7 @@ class DictReader(Reader):
         named = {self.fields.named(key, number).name: value for key, value in row.items()}
         for name in named:
             if name not in {field.name for field in self.chosen}:
-                raise LoadError(
-                    f"{self.fields.place(number, name)}: the row has a value for it, and the first "
-                    "row has none",
-                    remedy="All rows of a TableRows have the same columns: name them in columns=",
-                )
+                raise self.unexpected(name, number)
         for field in self.chosen:
             if field.name not in named:
                 named[field.name] = self.fields.missing(field, number, named)

@@ -50,6 +50,13 @@ class _HexDumper(Dumper):
         return b"\\x" + bytes(obj).hex().encode()
 
 
+class _BinaryDumper(_HexDumper):
+    """Writes psycopg's Binary, which SQLAlchemy makes of bytes."""
+
+    def dump(self, obj: Any) -> bytes:
+        return super().dump(obj.obj)
+
+
 class TextRows:
     """Writes the rows of some columns as COPY text."""
 
@@ -58,6 +65,7 @@ class TextRows:
         adapters.register_dumper(dict, JsonbDumper)
         for binary in (bytes, bytearray, memoryview):
             adapters.register_dumper(binary, _HexDumper)
+        adapters.register_dumper(psycopg.Binary, _BinaryDumper)
         self._transformer = Transformer(adapters)
         self._formats = [PyFormat.TEXT] * width
 

@@ -235,7 +235,7 @@ def test_rows_are_read_lazily(url: str) -> None:
         ([("a",), ("b", 2)], ("name",), LoadError, "row 2: expected 1 values.*received 2"),
         ([("a",), {"name": 2}], ("name",), LoadError, "row 2: the row is a dict, expected a tuple"),
         ([{"name": 2}, "b"], (), LoadError, "row 2: the row is a str, expected a dict"),
-        ([5], ("name",), LoadError, "row 1: the row is a int, expected a dict or a tuple"),
+        ([5], ("name",), LoadError, "row 1: the row is a int, expected a dict, a tuple or"),
     ],
 )
 def test_errors_name_table_row_column_and_value(
