@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         SnapshotStaleError,
         UserCodeError,
     )
-    from perfdata.load.loader import append_rows
+    from perfdata.load.rows.append import append_rows
     from perfdata.perf.scenario.perf import Perf
     from perfdata.progress import Event, Report
     from perfdata.project import Migration, Migrations, Project
@@ -94,7 +94,7 @@ _MODULES = {
     "TableRows": "perfdata.dataset",
     "Target": "perfdata.target.target",
     "Upgraded": "perfdata.snapshot.upgrade",
-    "append_rows": "perfdata.load.loader",
+    "append_rows": "perfdata.load.rows.append",
     "build_dataset": "perfdata.snapshot.build",
     "cache_key": "perfdata.snapshot.cache_key",
     "create_snapshot": "perfdata.snapshot.create",
