@@ -46,16 +46,18 @@ if TYPE_CHECKING:
         SnapshotStaleError,
         UserCodeError,
     )
-    from perfdata.load.loader import append_rows
+    from perfdata.load.rows.append import append_rows
     from perfdata.perf.scenario.perf import Perf
     from perfdata.progress import Event, Report
     from perfdata.project import Migration, Migrations, Project
     from perfdata.snapshot.build import build_dataset
     from perfdata.snapshot.cache_key import CacheKey, cache_key
     from perfdata.snapshot.create import create_snapshot
+    from perfdata.snapshot.description.description import DatasetDescription, describe_dataset
     from perfdata.snapshot.diff.difference import Difference, TableDifference, diff_snapshots
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.options import Built, Provided, Restored
+    from perfdata.snapshot.plain.imports import Imported, import_snapshot
     from perfdata.snapshot.provide import provide_dataset
     from perfdata.snapshot.restore import restore_snapshot
     from perfdata.snapshot.store import (
@@ -74,8 +76,10 @@ _MODULES = {
     "Built": "perfdata.snapshot.options",
     "CacheKey": "perfdata.snapshot.cache_key",
     "Dataset": "perfdata.dataset",
+    "DatasetDescription": "perfdata.snapshot.description.description",
     "Difference": "perfdata.snapshot.diff.difference",
     "Event": "perfdata.progress",
+    "Imported": "perfdata.snapshot.plain.imports",
     "Manifest": "perfdata.snapshot.format.manifest",
     "Migration": "perfdata.project",
     "Migrations": "perfdata.project",
@@ -90,13 +94,15 @@ _MODULES = {
     "TableRows": "perfdata.dataset",
     "Target": "perfdata.target.target",
     "Upgraded": "perfdata.snapshot.upgrade",
-    "append_rows": "perfdata.load.loader",
+    "append_rows": "perfdata.load.rows.append",
     "build_dataset": "perfdata.snapshot.build",
     "cache_key": "perfdata.snapshot.cache_key",
     "create_snapshot": "perfdata.snapshot.create",
     "delete_snapshot": "perfdata.snapshot.store",
+    "describe_dataset": "perfdata.snapshot.description.description",
     "diff_snapshots": "perfdata.snapshot.diff.difference",
     "find_snapshot": "perfdata.snapshot.store",
+    "import_snapshot": "perfdata.snapshot.plain.imports",
     "list_snapshots": "perfdata.snapshot.store",
     "open_target": "perfdata.target.target",
     "provide_dataset": "perfdata.snapshot.provide",
@@ -116,11 +122,13 @@ __all__ = [
     "ConfigError",
     "ConnectError",
     "Dataset",
+    "DatasetDescription",
     "DatasetNotFoundError",
     "Difference",
     "ElsewhereError",
     "Event",
     "GuardError",
+    "Imported",
     "InvalidNameError",
     "LoadError",
     "Manifest",
@@ -164,8 +172,10 @@ __all__ = [
     "cache_key",
     "create_snapshot",
     "delete_snapshot",
+    "describe_dataset",
     "diff_snapshots",
     "find_snapshot",
+    "import_snapshot",
     "list_snapshots",
     "open_target",
     "provide_dataset",

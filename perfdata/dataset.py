@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perfdata.driver_hooks import confined
 from perfdata.errors import ConfigError
@@ -17,29 +17,62 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import date
 
+    from sqlalchemy import FromClause
 
 # The values of perfdata.generate: to be raised when the same columns give others.
 _VALUES = "1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class TableRows:
-    r"""The rows of one table, in COPY's text format.
+    r"""The rows of one table, or a part of them; give exactly one of blocks, rows and arrow.
 
-    ``table`` is a name in schema public, or ``schema.table``. ``blocks`` are bytes of whole lines,
-    with tabs between values and ``\N`` for null.
+    - ``table``: a name in schema public, ``schema.table``, or a SQLAlchemy model or Table, which is
+      kept in ``model``
+    - ``columns``: the columns, in the order of the values; the others take their defaults
+    - ``blocks``: COPY text: bytes of whole lines, with tabs between values and ``\N`` for null
+    - ``rows``: dicts or instances of a model, or, with ``columns``, tuples; consumed once, lazily
+
+    Raises ConfigError if none of them is given, or several.
     """
 
     table: str
     columns: tuple[str, ...]
-    blocks: Iterable[bytes]
+    blocks: Iterable[bytes] = field(repr=False)
+    rows: Iterable[object] | None = field(repr=False)
+    model: Any
+
+    def __init__(
+        self,
+        table: str | type | FromClause,
+        columns: Iterable[str] = (),
+        blocks: Iterable[bytes] | None = None,
+        *,
+        rows: Iterable[object] | None = None,
+    ) -> None:
+        name = table if isinstance(table, str) else _name_of(table)
+        given = [what for what in (blocks, rows) if what is not None]
+        if len(given) != 1:
+            raise ConfigError(
+                f"TableRows of {name} has {len(given)} of blocks, rows and arrow: give one of them"
+            )
+        values = {
+            "table": name,
+            "columns": tuple(columns),
+            "blocks": () if blocks is None else blocks,
+            "rows": rows,
+            "model": None if isinstance(table, str) else table,
+        }
+        for attribute, value in values.items():
+            object.__setattr__(self, attribute, value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """A named definition of rows; the same seed, parameters and version give the same rows.
 
-    - ``generate``: yields, or returns in a list, the rows of each table once, in any order
+    - ``generate``: yields, or returns in a list, the rows of each table, in any order; the parts of
+      one table consecutively
     - ``as_of``: the reference date of the rows, used as today
     - ``sources``: the modules or packages whose code decides the rows. Default: the modules of
       ``generate`` and of the project (``defined_in``, which load_project sets), with the modules
@@ -95,6 +128,18 @@ class Dataset:
             with confined(f"dataset {self.name}", None):
                 parts["pools"] = self.pools()
         return parts
+
+
+def _name_of(model: object) -> str:
+    """Return the name of a model's table; raise ConfigError for what is neither that nor a name."""
+    from perfdata.postgres.catalog import table_key
+
+    table: Any = getattr(model, "__table__", model)
+    if not hasattr(table, "schema") or not isinstance(getattr(table, "name", None), str):
+        raise ConfigError(
+            f"TableRows of {model!r}: expected a table's name, or a SQLAlchemy model or Table"
+        )
+    return table_key(table.schema or "public", table.name)
 
 
 def _module_of(generate: object) -> str:

@@ -153,7 +153,7 @@ def confined(
 
 
 def confine(
-    make: Callable[[], Iterable[T]], code: str, conninfo: str, loopback: str | None = None
+    make: Callable[[], Iterable[T]], code: str, conninfo: str | None, loopback: str | None = None
 ) -> Iterator[T]:
     """Yield the items that a project's code makes, confining it while it makes each of them."""
     # One for all items: reading the target's parameters takes 0.1 ms, and each row may be an item.

@@ -39,8 +39,7 @@ from perfdata.load.selection import refuse_hidden_rows
 from perfdata.load.sequences import advance_sequences
 from perfdata.load.unsupported import refuse_unsupported, unsupported_query
 from perfdata.load.views import refresh_views, views_query
-from perfdata.postgres.connection import open_link
-from perfdata.postgres.copy import TEXT
+from perfdata.postgres.copy import row_place
 from perfdata.postgres.link import run_checks
 from perfdata.postgres.locks import explain_lock_timeout, lock_tables, lock_timeout, take_load_lock
 from perfdata.postgres.reflection import read_catalog
@@ -52,7 +51,6 @@ from perfdata.text import join_first
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-    from perfdata.dataset import TableRows
     from perfdata.load.plan import Plan, RowSource, TableLoad
     from perfdata.load.removals import Removal
     from perfdata.postgres.link import Link, Rows
@@ -121,24 +119,6 @@ def load(
         return loaded
     more = vacuum_and_analyze(link, plan, rows, source.statistics, restored, deletion)
     return replace(loaded, notes=(*notes, *more))
-
-
-def append_rows(database: object, tables: Iterable[TableRows]) -> dict[str, int]:
-    """Add rows to tables with all constraints in place; return the number of rows by table.
-
-    All in one transaction, or in a savepoint of the caller's. Columns that are left out get their
-    defaults. Raises SchemaError for a table that does not exist, RowsRefusedError for rows that
-    the server refuses.
-    """
-    counts: dict[str, int] = {}
-    with open_link(database) as link, explain_rollback(), link.transaction():
-        catalog = read_catalog(link)
-        for rows in tables:
-            table = catalog.table(rows.table)
-            with link.own_path():
-                count = link.copy_in(table.identifier, rows.columns, rows.blocks, TEXT)
-            counts[rows.table] = counts.get(rows.table, 0) + count
-    return counts
 
 
 def preview_load(link: Link, plan: Plan, source: RowSource) -> tuple[list[Removal], list[str]]:
@@ -214,13 +194,35 @@ def copy_table(
     """COPY one table's rows and return their number; LoadError if another was expected."""
     key = table.table.key
     report(Event(key, 0, expected))
-    rows = link.copy_in(
-        table.table.identifier, table.columns, table.blocks, table.copy_format, freeze=freeze
-    )
+    with _named_row(table):
+        rows = link.copy_in(
+            table.table.identifier, table.columns, table.blocks, table.copy_format, freeze=freeze
+        )
     if expected is not None and rows != expected:
         raise LoadError(f"{key}: expected {expected:,} rows, received {rows:,}")
     report(Event(key, rows, rows))
     return rows
+
+
+@contextmanager
+def _named_row(table: TableLoad) -> Iterator[None]:
+    """Name dataset, table, row and column first in the error of a row that the server refuses.
+
+    Not for a snapshot's rows: their errors have the server's own words for the place.
+    """
+    try:
+        yield
+    except ServerRefusedError as error:
+        place = row_place(error.context or "")
+        if not place or not table.origin:
+            raise
+        where = f"{table.origin}: {table.table.key}, {place}"
+        raise ServerRefusedError(
+            f"{where}: {error.server_message}",
+            sqlstate=error.sqlstate,
+            detail=error.detail,
+            constraint=error.constraint,
+        ) from error.__cause__
 
 
 def check_complete(plan: Plan, rows: Mapping[str, int]) -> None:
@@ -286,7 +288,8 @@ def _explain_duplicate_key(link: Link, plan: Plan, source: RowSource) -> Iterato
     try:
         yield
     except ServerRefusedError as error:
-        if error.sqlstate not in _DUPLICATE_KEY:
+        nothing_stays = plan.existing is Existing.ALL and not plan.staying
+        if error.sqlstate not in _DUPLICATE_KEY or nothing_stays:
             raise
         shared: list[str] = []
         with suppress(PerfdataError), link.transaction():

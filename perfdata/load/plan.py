@@ -41,12 +41,16 @@ class Strategy(Enum):
 
 @dataclass(frozen=True)
 class TableLoad:
-    """A table's rows for COPY: blocks of whole lines in ``copy_format``."""
+    """A table's rows for COPY: blocks of whole lines in ``copy_format``.
+
+    ``origin`` names what made the rows, in errors; empty for a snapshot.
+    """
 
     table: Table
     columns: Sequence[str]
     blocks: Iterable[bytes]
     copy_format: CopyFormat
+    origin: str = ""
 
 
 class RowSource(Protocol):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # JSON contains no control characters, so with these COPY's csv format never quotes a row.
 OUT_QUOTE, OUT_DELIMITER = "\x01", "\x02"
+# Where a COPY into a table was when the server refused a row, in the error's context, such as
+# COPY orders, line 2, column amount: "dear"
+_PLACE = re.compile(r"COPY .*?, line (\d+)(?:, column (.*?)(?::|$))?")
 # Rows are joined into blocks: a Python call per row costs more than handling its bytes.
 BLOCK_BYTES = 1 << 18
 
@@ -99,6 +102,15 @@ def copy_out_statement(select: sql.Composed) -> sql.Composed:
     return sql.SQL("COPY ({}) TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')").format(
         select
     )
+
+
+def row_place(context: str) -> str:
+    """Return the row, and the column, that a COPY error's context names; empty if it names none."""
+    place = _PLACE.match(context)
+    if place is None:
+        return ""
+    line, column = place.groups()
+    return f"row {int(line):,}, column {column}" if column else f"row {int(line):,}"
 
 
 class BlockWriter:

@@ -114,7 +114,7 @@ def build(
                 with _explain_rows_stay(name, target):
                     saved = create(link, create_options, settings, report)
     duration_s = time.perf_counter() - began
-    notes = (*loaded.notes, *logged)
+    notes = (*loaded.notes, *rows.notes, *logged)
     return Built(name, loaded.rows, loaded.strategy.value, duration_s, notes, saved)
 
 
@@ -136,8 +136,8 @@ def _build_aside(
         loaded = load(link, plan, rows, report)
         saved = create(link, _create_options(dataset, loaded, options), target.settings, report)
     duration_s = time.perf_counter() - began
-    strategy = loaded.strategy.value
-    return Built(dataset.name, loaded.rows, strategy, duration_s, loaded.notes, saved, aside=True)
+    strategy, notes = loaded.strategy.value, (*loaded.notes, *rows.notes)
+    return Built(dataset.name, loaded.rows, strategy, duration_s, notes, saved, aside=True)
 
 
 def _create_options(dataset: Dataset, loaded: Loaded, options: RestoreOptions) -> CreateOptions:

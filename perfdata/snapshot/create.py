@@ -186,9 +186,9 @@ def _read(
         selection = Selection(None)
     elif options.older is not None:
         selection = upgraded_selection(options.older, catalog, flag, settings)
-    elif options.dataset:  # its snapshot only holds the dataset's own rows
+    elif options.expected is not None:  # the snapshot only holds the rows that were loaded for it
         flagged = flagged_selection(catalog, flag, settings)
-        selection = flagged.with_unflagged(catalog, options.expected or ())
+        selection = flagged.with_unflagged(catalog, options.expected)
     else:
         selection = saved_selection(link, catalog, flag, settings)
     options = replace(options, all_rows=selection.all_rows)
@@ -284,9 +284,9 @@ def _check_expected(options: CreateOptions, stats: Mapping[str, int]) -> None:
     for key, rows in (options.expected or {}).items():
         if stats.get(key) != rows:
             raise LoadError(
-                f"{key} had {rows:,} rows when dataset {options.name} was built and has "
+                f"{key} had {rows:,} rows when {options.name} was loaded and has "
                 f"{stats.get(key, 0):,} now: something else wrote into it",
-                remedy="Build it again",
+                remedy="Run it again",
             )
 
 

@@ -56,8 +56,8 @@ class RestoreOptions:
 class CreateOptions:
     """The options of create_snapshot, and those of a build.
 
-    A build sets ``dataset``, and ``expected`` to the number of rows that it loaded by table. An
-    upgrade sets ``older`` to the manifest of the snapshot that it replaces.
+    A build sets ``dataset``. It and an import set ``expected`` to the number of rows that they
+    loaded by table. An upgrade sets ``older`` to the manifest of the snapshot that it replaces.
     """
 
     name: str

@@ -183,6 +183,11 @@ def plan_migrated(link: Link, settings: Settings, manifest: Manifest) -> Plan:
     """Check that a snapshot fits a new, migrated database; return the plan that loads it there."""
     options = RestoreOptions(unflagged_rows=True)
     plan = plan_restore(link, manifest, settings, options, private=True)
+    return keep_unflagged(link, plan)
+
+
+def keep_unflagged(link: Link, plan: Plan) -> Plan:
+    """Plan to replace all rows of a private database but unflagged ones (see remove_flagged)."""
     partly = [table for table in plan.tables if not plan.selection.takes_whole(table)]
     query = sql.SQL("SELECT count(*) FROM {} WHERE {}")
     counts = link.together(

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
-from perfdata.dataset import TableRows
 from perfdata.driver_hooks import confine
 from perfdata.errors import ProjectCodeError, RefusedError, SchemaError, SnapshotDamagedError
 from perfdata.load.plan import Existing, TableLoad
+from perfdata.load.rows.fields import Origin
+from perfdata.load.rows.parts import Parts
 from perfdata.postgres.copy import JSON_CSV, TEXT, csv_blocks
 from perfdata.snapshot.checks.losses import rows_missing_from_file
 from perfdata.snapshot.checks.ownership import refuse_others, refuse_real_rows
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from perfdata.config import Settings
-    from perfdata.dataset import Dataset
+    from perfdata.dataset import Dataset, TableRows
     from perfdata.load.plan import Plan
     from perfdata.load.selection import Selection
     from perfdata.postgres.catalog import Catalog, Table
@@ -125,17 +126,18 @@ class DatasetRows:
     """The rows that a dataset generates, as a RowSource.
 
     The dataset's code may connect to no other database than ``conninfo``, which is ``loopback`` on
-    the embedded server's port. ``stored`` are the rows
-    if they were generated already.
+    the embedded server's port. ``stored`` are the rows if they were generated already. ``notes``
+    are messages for users, complete when the rows are read.
     """
 
     dataset: Dataset
     selection: Selection
-    conninfo: str = field(repr=False)
+    conninfo: str | None = field(repr=False)
     adopt: str
     loopback: str | None = field(default=None, repr=False)
     stored: StoredRows | None = None
     statistics: None = None
+    notes: list[str] = field(default_factory=list)
 
     def check(self, link: Link, plan: Plan) -> None:
         """Raise RefusedError if a whole table has rows that perfdata did not load."""
@@ -148,7 +150,9 @@ class DatasetRows:
             for stored in self.stored.tables:
                 if keys is None or stored.key in keys:
                     blocks = self.stored.blocks(stored)
-                    yield TableLoad(catalog.table(stored.key), stored.columns, blocks, TEXT)
+                    table = catalog.table(stored.key)
+                    origin = f"dataset {self.dataset.name}"
+                    yield TableLoad(table, stored.columns, blocks, TEXT, origin)
             return
         for load in self._generate(catalog):
             self._check_flag(load.table, catalog)
@@ -160,12 +164,14 @@ class DatasetRows:
 
     def _generate(self, catalog: Catalog) -> Iterator[TableLoad]:
         dataset, code = self.dataset, f"dataset {self.dataset.name}"
+        origin = Origin(code, dataset.seed, dataset.as_of, self.notes)
         where = (code, self.conninfo, self.loopback)
-        for rows in confine(lambda: _generated(dataset), *where):
-            if not isinstance(rows, TableRows):
-                raise ProjectCodeError(f"{code} yields a {type(rows).__name__}, not TableRows")
-            blocks = _checked(confine(partial(iter, rows.blocks), *where), code, rows.table)
-            yield TableLoad(catalog.table(rows.table), rows.columns, blocks, TEXT)
+
+        def loads() -> Iterator[TableLoad]:
+            return Parts(_generated(dataset), catalog, origin).loads()
+
+        for load in confine(loads, *where):
+            yield replace(load, blocks=confine(partial(iter, load.blocks), *where))
 
     def _check_flag(self, table: Table, catalog: Catalog) -> None:
         if self.selection.has_flag(table) or self.selection.takes_whole(table):
@@ -210,17 +216,6 @@ def _generated(dataset: Dataset) -> Iterable[TableRows]:
             remedy="Yield each table's TableRows, or return a list of them",
         )
     return tables
-
-
-def _checked(blocks: Iterator[object], code: str, table: str) -> Iterator[bytes]:
-    """Yield blocks; raise ProjectCodeError for one that is not bytes."""
-    for block in blocks:
-        if not isinstance(block, (bytes, bytearray, memoryview)):
-            raise ProjectCodeError(
-                f"{code} yields a {type(block).__name__} as a block of {table}, not bytes",
-                remedy="Encode it: COPY text in UTF-8",
-            )
-        yield bytes(block)
 
 
 def _store(load: TableLoad, file: IO[bytes]) -> StoredTable:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from perfdata.tasks.dataset_output import (
+    dataset_facts,
+    description_facts,
+    print_description,
+    state_facts,
+)
 from perfdata.tasks.dry_run import tell_build
-from perfdata.tasks.output import print_json, print_table
+from perfdata.tasks.output import print_json, print_notes, print_table
 from perfdata.tasks.progress import reporting
 from perfdata.tasks.snapshot_output import parameters, print_built
 from perfdata.tasks.task import (
@@ -21,20 +27,20 @@ from perfdata.tasks.task import (
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from perfdata.dataset import Dataset
-
 
 @task(name="list", options={"json": "print JSON"})
 def list_datasets(_context: Context, *, json: bool = False) -> None:
-    """List the project's datasets, and whether each has a snapshot."""
+    """List the project's datasets, and whether each has a current snapshot."""
     from perfdata.project import load_project
-    from perfdata.snapshot.store import snapshot_exists
+    from perfdata.snapshot.checks.state import snapshot_state
 
     settings = load_settings()
     project = load_project(settings)
-    listed = [(dataset, snapshot_exists(dataset.name, settings)) for dataset in project.datasets]
+    listed = [
+        (dataset, snapshot_state(dataset.name, project, settings)) for dataset in project.datasets
+    ]
     if json:
-        print_json([_facts(dataset, has_snapshot) for dataset, has_snapshot in listed])
+        print_json([{**dataset_facts(dataset), **state_facts(state)} for dataset, state in listed])
     elif not listed:
         print(f"project {project.name} defines no datasets")
     else:
@@ -44,24 +50,30 @@ def list_datasets(_context: Context, *, json: bool = False) -> None:
                 (
                     dataset.name,
                     dataset.as_of,
-                    "yes" if has_snapshot else "no",
+                    state.state.value,
                     dataset.description or parameters(dataset),
                 )
-                for dataset, has_snapshot in listed
+                for dataset, state in listed
             ],
         )
+        print_notes(state.reason for _, state in listed if state.reason)
 
 
-def _facts(dataset: Dataset, has_snapshot: bool) -> dict[str, object]:
-    return {
-        "name": dataset.name,
-        "description": dataset.description,
-        "as_of": dataset.as_of,
-        "seed": dataset.seed,
-        "version": dataset.version,
-        "parameters": dict(dataset.parameters),
-        "snapshot": has_snapshot,
-    }
+@task(
+    options={"name": "the dataset, as listed by dataset.list", "json": "print JSON"},
+    required={"name": dataset_names},
+)
+def describe(_context: Context, *, name: str = "", json: bool = False) -> None:
+    """Generate a dataset's rows, and show how many they are and what their columns hold."""
+    from perfdata.snapshot.description.description import describe_dataset
+
+    settings = load_settings()
+    with reporting() as report:
+        description = describe_dataset(name, settings=settings, report=report)
+    if json:
+        print_json(description_facts(description))
+    else:
+        print_description(description)
 
 
 @task(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from perfdata.target.target import Target
 
 # What was checked is what needs no server: names, files, migrations, PostgreSQL's programs.
-_NOT_READY = (
+NOT_READY = (
     "not checked: the database, whose server would be started, or which would be migrated first"
 )
 
@@ -110,7 +110,7 @@ def tell_restore(
         _tell_rebuild(target or named, name, plan, options)
     elif isinstance(preview, Snapshot):
         print(f"would restore {in_short(preview)}\ninto {named.described()}")
-        print(_NOT_READY)
+        print(NOT_READY)
     else:
         print(f"would restore {in_short(preview.snapshot)}\ninto {named.described()}")
         _tell_preview(preview, keep=not options.clean_existing)
@@ -163,7 +163,7 @@ def _check_build(settings: Settings, name: str, options: RestoreOptions) -> None
             return
         find_binaries(settings)
         read_history(untouched_target(settings).project)
-        print(_NOT_READY)
+        print(NOT_READY)
     except PerfdataError as error:
         raise would_fail(error) from error
 

@@ -13,6 +13,7 @@ from perfdata.tasks.output import (
     shown_path,
 )
 from perfdata.tasks.progress import reporting
+from perfdata.tasks.snapshot_import import import_file  # noqa: F401  a task of this namespace
 from perfdata.tasks.snapshot_output import (
     compared_with_own,
     difference_facts,

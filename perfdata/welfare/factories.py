@@ -272,7 +272,7 @@ def _table(
 
 
 def _append(database: object, *tables: TableRows) -> None:
-    from perfdata.load.loader import append_rows
+    from perfdata.load.rows.append import append_rows
 
     append_rows(database, tables)
 

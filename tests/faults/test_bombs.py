@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import subprocess
@@ -18,7 +19,7 @@ from perfdata.snapshot.format.writer import manifest_frame
 from tests.unit.snapshot.parts import make_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
@@ -159,3 +160,29 @@ def test_verifying_takes_under_200_mb_and_the_longest_row(
     assert "damaged" in found
     assert said in found
     assert peak_mib < 200 + longest_mib
+
+
+PLAIN = b'{"stats": {"t": 1}, "tables": {"t": ['
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ([PLAIN, *[b" " * MIB] * 600], "blanks follow one another"),
+        ([PLAIN, b'{"a": "', *[b"a" * MIB] * 600], "t, row 1: a value has over"),
+        ([PLAIN, b'{"a": [', *[b"[]," * MIB] * 100], "t, row 1: a value has over"),
+        ([PLAIN, b'{"a": "', *[b"a" * MIB] * 50, b'","b": [', *[b"[]," * MIB] * 50], "parts"),
+        ([PLAIN, b"[" * (64 * MIB)], "t, row 1: values are nested too deeply"),
+    ],
+    ids=["blanks", "text", "lists", "text and lists", "depth"],
+)
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
+def test_importing_plain_json_takes_under_300_mb(
+    tmp_path: Path, parts: list[bytes], said: str, compress: Callable[[bytes], bytes]
+) -> None:
+    file = tmp_path / "bomb"
+    file.write_bytes(compress(b"".join(parts)))
+    found, peak_mib = run(tmp_path, "snapshot.import", "--file", str(file))
+    assert said in found
+    assert peak_mib < 300
+    assert not (tmp_path / "snapshots").exists()

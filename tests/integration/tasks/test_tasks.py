@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import subprocess
@@ -118,6 +119,17 @@ def test_dataset_list_says_which_have_a_snapshot(shell: Shell) -> None:
     assert re.search(rf"^{SMALL} +\S+ +yes ", shell.invoke("dataset.list"), re.MULTILINE)
 
 
+def test_dataset_describe_shows_what_is_generated(shell: Shell) -> None:
+    said = shell.invoke("dataset.describe", "--name", SMALL)
+    assert re.search(r"^rows +411$", said, re.MULTILINE)
+    assert re.search(rf"^snapshot +\S+ kB, .*{SMALL}\.json\.zst$", said, re.MULTILINE)
+    assert re.search(r"^offices +10  id +10 +0 %$", said, re.MULTILINE)
+    described = shell.json("dataset.describe", "--name", SMALL)
+    assert sum(table["rows"] for table in described["tables"]) == described["rows"] == SMALL_ROWS
+    assert described["snapshot_state"] == "current"
+    assert "did you mean 10_offices?" in shell.fails(2, "dataset.describe", "--name", "10_office")
+
+
 def test_dataset_build_loads_and_saves_or_not(shell: Shell, count: Any) -> None:
     before = shell.files()
     built = shell.invoke("dataset.build", "--name", "500_offices", "--no-snapshot")
@@ -190,6 +202,37 @@ def test_create_info_list_exists_verify_delete(shell: Shell) -> None:
 
 
 @pytest.mark.usefixtures("url")
+def test_import_makes_a_snapshot_of_plain_json(shell: Shell, tmp_path: Path, count: Any) -> None:
+    before, files = count("offices"), shell.files()
+    document = {
+        "name": "old",
+        "created_at": "2025-06-01 09:00:00",
+        "stats": {"staffs": 0},
+        "tables": {"staffs": []},
+    }
+    path = tmp_path / "old.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(document).encode()))
+    arguments = ("snapshot.import", "--file", str(path))
+    assert shell.invoke("--dry", *arguments).splitlines() == [
+        "would import 0 rows of 1 tables as old",
+        "in a scratch database on the server of perfdata on the embedded server",
+    ]
+    assert shell.files() == files
+    made = shell.json(*arguments, "--description", "of the old tool")
+    assert (made["name"], made["rows"], made["notes"]) == ("old", 0, [])
+    assert made["description"] == "of the old tool"
+    said = "there is a snapshot named 'old' already. Replace it with --replace"
+    assert said in shell.fails(2, *arguments)
+    assert f"would fail: {said}" in shell.run("invoke", "--dry", *arguments).stdout
+    again = shell.invoke(*arguments, "--replace")
+    assert again.startswith(f"imported old: 0 rows from {path} (created 2025-06-01 09:00:00), ")
+    path.write_bytes(path.read_bytes()[:-20])
+    assert "can't be imported: " in shell.fails(2, *arguments, "--name", "other")
+    assert count("offices") == before
+    assert shell.files() == {*files, "old.json.zst"}
+    shell.invoke("snapshot.delete", "--name", "old")
+
+
 def test_a_snapshot_under_a_datasets_name_is_noted(tmp_path: Path, url: str) -> None:
     """It is taken for the dataset's, and never built over unless that is asked for."""
     create = ("snapshot.create", "--name", SMALL)

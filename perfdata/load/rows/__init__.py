@@ -1,0 +1,1 @@
+"""Rows as datasets give them, as blocks for COPY."""

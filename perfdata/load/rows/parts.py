@@ -1,0 +1,125 @@
+"""Parts: the TableRows that a dataset yields, joined to one COPY a table."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from perfdata.dataset import TableRows
+from perfdata.errors import LoadError, ProjectCodeError
+from perfdata.load.plan import TableLoad
+from perfdata.load.rows.blocks import reader_for, row_blocks
+from perfdata.load.rows.fields import Numbers
+from perfdata.postgres.copy import TEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from perfdata.load.rows.fields import Origin
+    from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.copy import CopyFormat
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A TableRows as blocks for COPY."""
+
+    columns: tuple[str, ...]
+    copy_format: CopyFormat
+    blocks: Iterable[bytes]
+
+
+class Parts:
+    """The TableRows of a dataset, read in order."""
+
+    def __init__(self, items: Iterable[object], catalog: Catalog, origin: Origin) -> None:
+        self._items = iter(items)
+        self._next: object = None
+        self._catalog = catalog
+        self._origin = origin
+
+    def loads(self, *, again: bool = False) -> Iterator[TableLoad]:
+        """Yield the rows of each table; read the blocks of each before the next.
+
+        Raises ProjectCodeError for what is not TableRows, LoadError for rows that don't fit, and,
+        unless ``again``, for a table whose rows come after those of another table.
+        """
+        self._next = next(self._items, None)
+        done: set[str] = set()
+        while self._next is not None:
+            table = self._catalog.table(self._given().table)
+            if table.key in done and not again:
+                raise LoadError(
+                    f"{self._origin.name}: rows of {table.key} come a second time, after those of "
+                    "another table",
+                    remedy="Yield all rows of a table consecutively",
+                )
+            done.add(table.key)
+            parts = self._consecutive(table)
+            first = next(parts, _Part((), TEXT, ()))
+            blocks = self._joined(first, parts, table)
+            yield TableLoad(table, first.columns, blocks, first.copy_format, self._origin.name)
+            for _ in blocks:
+                pass
+        self._check_links(done)
+
+    def _check_links(self, tables: Collection[str]) -> None:
+        """Raise LoadError if many-to-many links of instances would be lost."""
+        for table, relation in self._origin.links.items():
+            if table not in tables:
+                raise LoadError(
+                    f"{self._origin.name}: instances have {relation}, and no rows of {table} came",
+                    remedy=f"Yield TableRows of {table} after both sides, with the keys that the "
+                    "instances have then",
+                )
+
+    def _given(self) -> TableRows:
+        if not isinstance(self._next, TableRows):
+            raise ProjectCodeError(
+                f"{self._origin.name} yields a {type(self._next).__name__}, not TableRows"
+            )
+        return self._next
+
+    def _consecutive(self, table: Table) -> Iterator[_Part]:
+        """Yield the parts of a table that have rows, up to the first TableRows of another."""
+        numbers = Numbers()
+        while self._next is not None and self._given().table == table.key:
+            part = self._opened(self._given(), table, numbers)
+            if part is not None:
+                yield part
+            self._next = next(self._items, None)
+
+    def _opened(self, given: TableRows, table: Table, numbers: Numbers) -> _Part | None:
+        if given.rows is None:
+            return _Part(given.columns, TEXT, self._text(given))
+        rows = iter(given.rows)
+        for first in rows:
+            reader = reader_for(given, first, table, self._origin, numbers)
+            columns = tuple(field.name for field in reader.chosen)
+            return _Part(columns, TEXT, row_blocks(reader, itertools.chain([first], rows), numbers))
+        return None
+
+    def _text(self, given: TableRows) -> Iterator[bytes]:
+        """Yield blocks of COPY text; raise ProjectCodeError for one that is not bytes."""
+        for block in given.blocks:
+            if not isinstance(block, (bytes, bytearray, memoryview)):
+                raise ProjectCodeError(
+                    f"{self._origin.name} yields a {type(block).__name__} as a block of "
+                    f"{given.table}, not bytes",
+                    remedy="Encode it: COPY text in UTF-8; or give Python values as rows=",
+                )
+            yield bytes(block)
+
+    def _joined(self, first: _Part, others: Iterator[_Part], table: Table) -> Iterator[bytes]:
+        """Yield the blocks of a table's parts; raise LoadError for one with other columns."""
+        yield from first.blocks
+        for part in others:
+            if part.columns != first.columns:
+                raise LoadError(
+                    f"{self._origin.name}: a part of {table.key} has the columns "
+                    f"{', '.join(part.columns)}, and the first one has {', '.join(first.columns)}",
+                    remedy="Give all parts the same columns in the same order: name them in "
+                    "columns=",
+                )
+            yield from part.blocks

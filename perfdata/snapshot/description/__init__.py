@@ -1,0 +1,1 @@
+"""Descriptions of datasets, from the rows that they generate."""

@@ -1,0 +1,1 @@
+"""Snapshots from plain JSON: ``{name, created_at, description, stats, tables}``."""
