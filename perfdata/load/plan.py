@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
     from psycopg import sql
 
+    from perfdata.generate.tables import GeneratedRows
     from perfdata.load.selection import Selection
     from perfdata.load.sequences import SequenceState
     from perfdata.postgres.catalog import Catalog, ForeignKey, Table
     from perfdata.postgres.copy import CopyFormat
     from perfdata.postgres.link import Check, Link
     from perfdata.postgres.statistics import Statistics
+    from perfdata.progress import Report
 
 
 class Existing(Enum):
@@ -43,7 +45,8 @@ class Strategy(Enum):
 class TableLoad:
     """A table's rows for COPY: blocks of whole lines in ``copy_format``.
 
-    ``origin`` names what made the rows, in errors; empty for a snapshot.
+    ``origin`` names what made the rows, in errors; empty for a snapshot. ``parts`` are the same
+    rows as ``blocks`` where each of their blocks can be generated alone, in a distributed build.
     """
 
     table: Table
@@ -51,6 +54,14 @@ class TableLoad:
     blocks: Iterable[bytes]
     copy_format: CopyFormat
     origin: str = ""
+    parts: Sequence[GeneratedRows] = ()
+
+
+class Distributor(Protocol):
+    """What loads the rows of generated tables over several connections (see load.ranges)."""
+
+    def copy(self, load: TableLoad, expected: int | None, report: Report) -> int:
+        """Load a table's rows, each once, and return their number."""
 
 
 class RowSource(Protocol):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
     from perfdata.load.constraints import DroppedConstraints
-    from perfdata.load.plan import Plan, RowSource
+    from perfdata.load.plan import Distributor, Plan, RowSource
     from perfdata.postgres.catalog import ForeignKey, Relation, Table
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
@@ -87,19 +87,26 @@ class _Fill:
 
 
 def load_private(
-    database: PrivateDatabase, plan: Plan, source: RowSource, executor: Executor, report: Report
+    database: PrivateDatabase,
+    plan: Plan,
+    source: RowSource,
+    executor: Executor,
+    report: Report,
+    distributor: Distributor | None = None,
 ) -> tuple[str, ...]:
     """Load a source's rows for a plan that removes all rows; return notes for users.
 
     Work of ``executor`` opens its own connections. If the server refuses these, all work is done
-    over the link. Raises what ``loader.load`` raises.
+    over the link. ``distributor`` loads the tables whose rows the source gives in ``parts``.
+    Raises what ``loader.load`` raises.
     """
     link = database.link
     privileges, roles = link.together([privileges_query(plan), OTHER_ROLES])
     check_privileges(privileges, plan)
     removals, _ = check_load(link, plan, source, privileges, roles)
     with without_constraints(link, plan, removals) as dropped:
-        rows = _fill_tables(database, plan, source, _fills(plan, dropped), executor, report)
+        fills = _fills(plan, dropped)
+        rows = _fill_tables(database, plan, source, fills, executor, report, distributor)
         check_complete(plan, rows)
         with link.transaction():
             check_flags(plan, count_unflagged(link, plan, removals))
@@ -139,6 +146,7 @@ def _fill_tables(
     fills: dict[str, _Fill],
     executor: Executor,
     report: Report,
+    distributor: Distributor | None,
 ) -> dict[str, int]:
     """Fill the tables; return row counts by key.
 
@@ -152,9 +160,12 @@ def _fill_tables(
         with link.transaction():
             if fill.truncate:
                 truncate(link, [table])
-            with link.own_path():
-                freeze = fill.truncate and not table.partitioned
-                rows[table.key] = copy_table(link, load, expected, report, freeze=freeze)
+            if not (distributor and load.parts):
+                with link.own_path():
+                    freeze = fill.truncate and not table.partitioned
+                    rows[table.key] = copy_table(link, load, expected, report, freeze=freeze)
+        if distributor and load.parts:
+            rows[table.key] = distributor.copy(load, expected, report)
         # VACUUM gives back unused pages, and freezes rows that COPY did not.
         vacuum = sql.SQL("VACUUM (FREEZE) {}").format(table.identifier).as_string(None)
         statements = [*fill.indexes, vacuum]

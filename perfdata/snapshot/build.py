@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from perfdata.errors import (
+    ConfigError,
     MigrationError,
     NoClonesError,
     SnapshotDamagedError,
@@ -18,6 +19,8 @@ from perfdata.errors import (
 )
 from perfdata.load.loader import load, preview_load
 from perfdata.load.plan import Existing, Plan
+from perfdata.load.ranges.dask_cluster import connect_cluster
+from perfdata.load.ranges.jobs import DatasetReference
 from perfdata.load.selection import flagged_selection
 from perfdata.migrations.history import database_heads, read_history
 from perfdata.postgres.connection import explicit_conninfo, open_link
@@ -26,7 +29,7 @@ from perfdata.postgres.reflection import read_catalog
 from perfdata.progress import silent
 from perfdata.project import load_project
 from perfdata.snapshot.checks.ownership import own_selection, record_loaded
-from perfdata.snapshot.clone import scratch_clone
+from perfdata.snapshot.clone import open_scratch
 from perfdata.snapshot.create import create, writable_path
 from perfdata.snapshot.options import Built, CreateOptions, RestoreOptions
 from perfdata.snapshot.rows import DatasetRows
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from perfdata.config import Settings
     from perfdata.dataset import Dataset
     from perfdata.load.plan import Loaded
+    from perfdata.load.ranges.dask_cluster import DaskCluster
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.project import Project
@@ -57,6 +61,7 @@ def build_dataset(
     rebuild_indexes: bool = False,
     as_superuser: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
+    dask: str | None = None,
     report: Report = silent,
 ) -> Built:
     """Replace a database's flagged rows with a dataset's, and save them as its snapshot.
@@ -67,6 +72,9 @@ def build_dataset(
         snapshot: False loads the rows without saving them.
         replace: also replace a snapshot of that name that was created by hand; one that was built
             is always replaced.
+        dask: the address of a Dask scheduler. Its workers generate and load the rows of tables of
+            perfdata.generate, into a clone of the database, and only the snapshot is saved: the
+            database's rows stay as they are.
         report: called with progress.
 
     The other arguments are those of restore_snapshot. Raises DatasetNotFoundError,
@@ -76,7 +84,12 @@ def build_dataset(
     options = RestoreOptions(
         rebuild_indexes=rebuild_indexes, as_superuser=as_superuser, lock_timeout_s=lock_timeout_s
     )
-    return build(target, name, options, report, snapshot=snapshot, replace=replace)
+    if dask is not None and not snapshot:
+        raise ConfigError(
+            "a build by Dask workers saves a snapshot and nothing else",
+            remedy="Leave out snapshot=False",
+        )
+    return build(target, name, options, report, snapshot=snapshot, replace=replace, dask=dask)
 
 
 def build(
@@ -87,6 +100,7 @@ def build(
     *,
     snapshot: bool = True,
     replace: bool = False,
+    dask: str | None = None,
 ) -> Built:
     """Build a dataset (see build_dataset); with ``fresh``, without changing the database."""
     settings = target.settings
@@ -96,6 +110,9 @@ def build(
         check_replaceable(name, settings, replace=replace)
         writable_path(name, settings)  # before the rows are loaded
     began = time.perf_counter()
+    if dask is not None:
+        with connect_cluster(dask) as cluster:
+            return _build_aside(target, project, dataset, options, report, cluster)
     if options.fresh:
         with suppress(NoClonesError):  # the restore into a fresh database says why
             return _build_aside(target, project, dataset, options, report)
@@ -119,7 +136,12 @@ def build(
 
 
 def _build_aside(
-    target: Target, project: Project, dataset: Dataset, options: RestoreOptions, report: Report
+    target: Target,
+    project: Project,
+    dataset: Dataset,
+    options: RestoreOptions,
+    report: Report,
+    cluster: DaskCluster | None = None,
 ) -> Built:
     """Build a dataset's snapshot in a scratch database; the target's rows stay as they are."""
     began = time.perf_counter()
@@ -127,25 +149,36 @@ def _build_aside(
         with open_link(target.conninfo) as link:
             check_guard(link, target.settings)
             _check_migrations(link, project, target)
-            planned = _planned(link, target, project, dataset, options, Existing.ALL)
+            planned = _planned(
+                link, target, project, dataset, options, Existing.ALL, divided=cluster is not None
+            )
             plan, rows = stack.enter_context(planned)
-        scratch = scratch_clone(
-            target.conninfo, target.settings, report, terminate=options.terminate
-        )
-        link = stack.enter_context(scratch)
-        loaded = load(link, plan, rows, report)
-        saved = create(link, _create_options(dataset, loaded, options), target.settings, report)
+        opened = open_scratch(target.conninfo, target.settings, report, terminate=options.terminate)
+        scratch = stack.enter_context(opened)
+        link = scratch.private.link
+        if cluster is None:
+            loaded = load(link, plan, rows, report)
+        else:
+            reference = DatasetReference(
+                target.settings, dataset.name, dataset.fingerprint_parts(), rows.conninfo or ""
+            )
+            loaded = scratch.load(plan, rows, cluster, reference, report)
+        create_options = _create_options(dataset, loaded, options, sort=cluster is not None)
+        saved = create(link, create_options, target.settings, report)
     duration_s = time.perf_counter() - began
     strategy, notes = loaded.strategy.value, (*loaded.notes, *rows.notes)
     return Built(dataset.name, loaded.rows, strategy, duration_s, notes, saved, aside=True)
 
 
-def _create_options(dataset: Dataset, loaded: Loaded, options: RestoreOptions) -> CreateOptions:
+def _create_options(
+    dataset: Dataset, loaded: Loaded, options: RestoreOptions, *, sort: bool = False
+) -> CreateOptions:
     return CreateOptions(
         name=dataset.name,
         dataset=dataset,
         replace=True,
         expected=loaded.rows,
+        sort=sort,
         as_superuser=options.as_superuser,
         lock_timeout_s=options.lock_timeout_s,
     )
@@ -174,10 +207,13 @@ def _planned(
     dataset: Dataset,
     options: RestoreOptions,
     existing: Existing = Existing.REPLACE,
+    *,
+    divided: bool = False,
 ) -> Iterator[tuple[Plan, DatasetRows]]:
     """Plan a build; where tables without the flag may be filled, generate the rows for that.
 
-    The application's variables are set meanwhile. ``Existing.ALL`` is for a scratch database only.
+    With ``divided``, those of tables of perfdata.generate are only counted. The application's
+    variables are set meanwhile. ``Existing.ALL`` is for a scratch database only.
     """
     catalog, owned = read_catalog(link), find_owned(link)
     flag, conninfo = project.flag_column, explicit_conninfo(target.conninfo)
@@ -188,6 +224,7 @@ def _planned(
         conninfo,
         adopt=target.settings.command("db.adopt"),
         loopback=variables.loopback,
+        divided=divided,
     )
     plan = Plan(
         catalog,
@@ -202,7 +239,7 @@ def _planned(
         as_superuser=options.as_superuser,
     )
     own = owned is not None or existing is Existing.ALL
-    if not own or len(plan.tables) == len(catalog.tables):
+    if not own or (len(plan.tables) == len(catalog.tables) and not divided):
         with variables.applied():
             yield plan, rows
         return

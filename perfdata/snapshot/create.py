@@ -212,7 +212,14 @@ def _read(
         )
     with BackgroundCalls() as background:
         stats = {
-            table.key: _copy_table(link, table, selection.where(table), writer, background, report)
+            table.key: _copy_table(
+                link,
+                table,
+                json_rows(table, selection.where(table), sort=options.sort),
+                writer,
+                background,
+                report,
+            )
             for table in tables
         }
     _check_expected(options, stats)
@@ -245,7 +252,9 @@ def _read(
             if (names := [column.name for column in table.columns if column.generated])
         },
         primary_keys={table.key: list(table.primary_key) for table in tables if table.primary_key},
-        body=writer.finish(_statistics(link, tables, selection, stats, report)),
+        body=writer.finish(
+            None if options.sort else _statistics(link, tables, selection, stats, report)
+        ),
         **options.provenance(project),
     )
 
@@ -293,7 +302,7 @@ def _check_expected(options: CreateOptions, stats: Mapping[str, int]) -> None:
 def _copy_table(
     link: Link,
     table: Table,
-    where: sql.Composable,
+    query: sql.Composed,
     writer: BodyWriter,
     background: BackgroundCalls,
     report: Report,
@@ -311,7 +320,7 @@ def _copy_table(
 
     report(Event(event, 0))
     try:
-        link.copy_out(json_rows(table, where), write)
+        link.copy_out(query, write)
     except ServerRefusedError as error:
         if error.sqlstate == _LIMIT_EXCEEDED or _TOO_LARGE in error.server_message:
             raise LoadError(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from perfdata.config import Settings
     from perfdata.dataset import Dataset, TableRows
+    from perfdata.generate.tables import GeneratedRows
     from perfdata.load.plan import Plan
     from perfdata.load.selection import Selection
     from perfdata.postgres.catalog import Catalog, Table
@@ -93,13 +94,17 @@ def _csv(body: TableBody) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class StoredTable:
-    """A table's rows in a temporary file: where they are in it, and how many."""
+    """A table's rows in a temporary file: where they are in it, and how many.
+
+    With ``parts`` they are not in it, but generated again by others.
+    """
 
     key: str
     columns: Sequence[str]
     begin: int
     end: int
     rows: int
+    parts: Sequence[GeneratedRows] = ()
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,8 @@ class DatasetRows:
 
     The dataset's code may connect to no other database than ``conninfo``, which is ``loopback`` on
     the embedded server's port. ``stored`` are the rows if they were generated already. ``notes``
-    are messages for users, complete when the rows are read.
+    are messages for users, complete when the rows are read. With ``divided``, tables of
+    perfdata.generate come with their parts, for a distributed build.
     """
 
     dataset: Dataset
@@ -138,6 +144,7 @@ class DatasetRows:
     stored: StoredRows | None = None
     statistics: None = None
     notes: list[str] = field(default_factory=list)
+    divided: bool = False
 
     def check(self, link: Link, plan: Plan) -> None:
         """Raise RefusedError if a whole table has rows that perfdata did not load."""
@@ -152,7 +159,7 @@ class DatasetRows:
                     blocks = self.stored.blocks(stored)
                     table = catalog.table(stored.key)
                     origin = f"dataset {self.dataset.name}"
-                    yield TableLoad(table, stored.columns, blocks, TEXT, origin)
+                    yield TableLoad(table, stored.columns, blocks, TEXT, origin, stored.parts)
             return
         for load in self._generate(catalog):
             self._check_flag(load.table, catalog)
@@ -168,7 +175,7 @@ class DatasetRows:
         where = (code, self.conninfo, self.loopback)
 
         def loads() -> Iterator[TableLoad]:
-            return Parts(_generated(dataset), catalog, origin).loads()
+            return Parts(_generated(dataset), catalog, origin, divided=self.divided).loads()
 
         for load in confine(loads, *where):
             yield replace(load, blocks=confine(partial(iter, load.blocks), *where))
@@ -219,7 +226,9 @@ def _generated(dataset: Dataset) -> Iterable[TableRows]:
 
 
 def _store(load: TableLoad, file: IO[bytes]) -> StoredTable:
-    begin, rows = file.tell(), 0
+    begin, rows = file.tell(), sum(part.count for part in load.parts)
+    if load.parts:
+        return StoredTable(load.table.key, load.columns, begin, begin, rows, load.parts)
     for block in load.blocks:
         file.write(block)
         rows += block.count(b"\n")

@@ -25,7 +25,13 @@ NOT_READY = (
 
 
 def tell_build(
-    settings: Settings, dataset: Dataset, *, snapshot: bool, replace: bool, as_superuser: bool
+    settings: Settings,
+    dataset: Dataset,
+    *,
+    snapshot: bool,
+    replace: bool,
+    as_superuser: bool,
+    dask: str | None = None,
 ) -> None:
     """Print what a build would do; exit as it would where a check fails."""
     from perfdata.errors import SnapshotExistsError
@@ -34,8 +40,10 @@ def tell_build(
     from perfdata.snapshot.store import snapshot_exists
 
     target = untouched_target(settings)
-    print(f"would build {dataset.name} ({parameters(dataset)}) into {target.described()}")
-    print(f"would first remove {_flagged_rows(target)}")
+    where = "into" if dask is None else "in a clone of"
+    print(f"would build {dataset.name} ({parameters(dataset)}) {where} {target.described()}")
+    if dask is None:
+        print(f"would first remove {_flagged_rows(target)}")
     if not snapshot:
         print("would save no snapshot")
     else:
@@ -45,7 +53,23 @@ def tell_build(
             raise would_fail(error) from error
         verb = "replace" if snapshot_exists(dataset.name, settings) else "save"
         print(f"would {verb} the snapshot {dataset.name}")
-    _check_build(settings, dataset.name, RestoreOptions(as_superuser=as_superuser))
+    if dask is not None:
+        _tell_workers(dask, target)
+    options = RestoreOptions(as_superuser=as_superuser, fresh=dask is not None)
+    _check_build(settings, dataset.name, options)
+
+
+def _tell_workers(dask: str, target: Target) -> None:
+    from perfdata.errors import PerfdataError
+    from perfdata.load.ranges.dask_cluster import connect_cluster
+
+    try:
+        with connect_cluster(dask) as cluster:
+            if target.embedded:
+                cluster.refuse_other_hosts()
+            print(f"would have {len(cluster.worker_addresses())} Dask workers load the rows")
+    except PerfdataError as error:
+        raise would_fail(error) from error
 
 
 def tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool) -> None:
