@@ -48,6 +48,9 @@ class CopyFormat:
 
 
 TEXT = CopyFormat("text")
+BINARY = CopyFormat("binary")
+# What a binary COPY begins with, before its rows, and ends with.
+BINARY_HEADER, BINARY_TRAILER = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 JSON_CSV = CopyFormat("csv", quote='"', escape="\\", null="null")
 # A row as one line of JSON, as in a snapshot, into a single text column.
 JSON_LINES = CopyFormat("csv", quote=OUT_QUOTE, delimiter=OUT_DELIMITER, null="")

@@ -49,6 +49,10 @@ class Numbers:
     row: int = 0
     key: int = 0
 
+    def read(self) -> int:
+        """Return how many rows were read."""
+        return self.row
+
 
 @dataclass(frozen=True)
 class Field:
