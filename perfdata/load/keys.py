@@ -51,6 +51,13 @@ def shared_keys(link: Link, plan: Plan, source: RowSource) -> list[str]:
     return found
 
 
+def rows_stay(plan: Plan) -> bool:
+    """Tell whether rows may stay in the tables of a load."""
+    if plan.existing in {Existing.ALL, Existing.NONE}:
+        return False
+    return plan.existing is Existing.KEEP or bool(_replaced_partly(plan))
+
+
 def start_elsewhere(plan: Plan) -> str:
     """Return what the user can do about shared keys."""
     if plan.existing is Existing.KEEP:

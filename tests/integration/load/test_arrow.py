@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import uuid
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from perfdata import LoadError, PerfdataError, SchemaError, TableRows, append_rows
+from perfdata import ConfigError, LoadError, PerfdataError, SchemaError, TableRows, append_rows
 from perfdata.load.rows.fields import Origin
 from perfdata.load.rows.parts import Parts
 from perfdata.postgres.connection import open_link
@@ -297,3 +298,12 @@ def test_any_values_come_back(url: str, rows: list[dict[str, Any]]) -> None:
         back = connection.execute(f"SELECT {', '.join(names)} FROM t ORDER BY i4").fetchall()
         connection.rollback()
     assert back == [tuple(row[name] for name in names) for row in rows]
+
+
+def test_without_the_extra_the_error_says_what_to_install(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "perfdata.load.rows.arrow", raising=False)
+    monkeypatch.setitem(sys.modules, "pgpq", None)
+    with pytest.raises(ConfigError, match=r"arrow= needs pgpq, .* Install perfdata\[arrow\]"):
+        append(url, table("i4"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import subprocess
+import sys
 import uuid
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -291,3 +293,14 @@ def test_async_drivers_take_rows_too(url: str) -> None:
 def test_blocks_that_are_not_bytes_are_the_callers_error(url: str) -> None:
     with pytest.raises(ProjectCodeError, match="append_rows yields a str as a block of items"):
         append_rows(url, [TableRows("items", ("name",), ["a\n"])])  # type: ignore[list-item]
+
+
+def test_rows_of_a_named_table_import_neither_sqlalchemy_nor_pyarrow(url: str) -> None:
+    code = (
+        "import sys; from perfdata import TableRows, append_rows; "
+        "append_rows(sys.argv[1], [TableRows('items', rows=[{'name': 'a'}])]); "
+        "print({'sqlalchemy', 'pyarrow'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, url]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"

@@ -128,3 +128,12 @@ def test_what_the_server_refuses_names_the_dataset_too(
         match="the server refused: dataset given: customer, row 1, column id: invalid input syntax",
     ):
         build_dataset(owned_shop, "given")
+
+
+def test_two_rows_of_a_dataset_with_one_key_are_told_from_a_row_that_stays(
+    owned_shop: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"id": 7, "name": "a"}, {"id": 7, "name": "b"}]
+    use(monkeypatch, lambda: TableRows("customer", rows=rows))
+    with pytest.raises(LoadError, match=r"two of the rows .* customer_pkey: Key \(id\)=\(7"):
+        build_dataset(owned_shop, "given")
