@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OUT_QUOTE, OUT_DELIMITER = "\x01", "\x02"
 # Where a COPY into a table was when the server refused a row, in the error's context, such as
 # COPY orders, line 2, column amount: "dear"
-_PLACE = re.compile(r"COPY .*?, line (\d+)(?:, column (.*?)(?::|$))?")
+_PLACE = re.compile(r"^COPY .*?, line (\d+)(?:, column (.*?)(?::|$))?", re.MULTILINE)
 # Rows are joined into blocks: a Python call per row costs more than handling its bytes.
 BLOCK_BYTES = 1 << 18
 
@@ -109,7 +109,7 @@ def copy_out_statement(select: sql.Composed) -> sql.Composed:
 
 def row_place(context: str) -> str:
     """Return the row, and the column, that a COPY error's context names; empty if it names none."""
-    place = _PLACE.match(context)
+    place = _PLACE.search(context)
     if place is None:
         return ""
     line, column = place.groups()
