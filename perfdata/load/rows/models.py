@@ -65,7 +65,7 @@ def model_fields(model: Any, table: Table, origin: Origin) -> Fields:
         fields.append(
             Field(
                 stored[column.name],
-                {key, column.key},
+                frozenset({key, column.key}),
                 column.type.dialect_impl(dialect).bind_processor(dialect),
                 default or _mapper_default(mapper, column),
                 takes_none=column.type.should_evaluate_none,
