@@ -9,33 +9,32 @@ from typing import TYPE_CHECKING
 from perfdata.project import FLAG_COLUMN
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from perfdata.scaffold.columns import ModelColumn
     from perfdata.scaffold.models import ModelTable
 
 ROWS = 1000
 _DIGITS = len(str(ROWS))
-# Values as parts of an f-string in COPY's text format; ``n`` is the number of the row.
+# Values as Python expressions; ``n`` is the number of the row.
 _VALUES = {
-    "integer": "{n}",
-    "text": "{n}",
-    "boolean": "f",
-    "date": "{dataset.as_of}",
-    "timestamp": "{dataset.as_of}",
-    "number": "{n % 10}",
-    "uuid": "00000000-0000-4000-8000-{n:012}",
-    "json": "{{}}",
+    "integer": "n",
+    "text": 'f"{n}"',
+    "boolean": "False",
+    "date": "dataset.as_of",
+    "timestamp": "dataset.as_of",
+    "number": "n % 10",
+    "uuid": 'f"00000000-0000-4000-8000-{n:012}"',
+    "json": "{}",
 }
 
 
 @dataclass(frozen=True)
 class FirstTable:
-    """The table of the first dataset: its name, its columns, and their values for row ``n``."""
+    """The table of the first dataset: its name, and the value of each column for row ``n``."""
 
     name: str
-    columns: tuple[str, ...]
-    values: tuple[str, ...]
+    values: Mapping[str, str]
 
     @property
     def noun(self) -> str:
@@ -60,11 +59,7 @@ def choose_table(tables: Sequence[ModelTable]) -> FirstTable | None:
         return None
     table = fillable[0]
     columns = [column for column in table.columns if column.required or column.name == FLAG_COLUMN]
-    return FirstTable(
-        table.name,
-        tuple(column.name for column in columns),
-        tuple(_value(column) for column in columns),
-    )
+    return FirstTable(table.name, {column.name: _value(column) for column in columns})
 
 
 def _has_flag(table: ModelTable) -> bool:
@@ -83,8 +78,8 @@ def _is_fillable(table: ModelTable) -> bool:
 
 def _value(column: ModelColumn) -> str:
     if column.name == FLAG_COLUMN:
-        return "t"
-    worded = f"{column.name} {{n}}"
+        return "True"
+    worded = f'f"{column.name} {{n}}"'
     longest = len(column.name) + 1 + _DIGITS
     if column.kind == "text" and (column.length is None or longest <= column.length):
         return worded

@@ -45,22 +45,26 @@ project = Project(
 '''
 _GENERATE = '''\
 def generate(dataset: Dataset) -> Iterator[TableRows]:
-    """Yield the rows of each table: lines of values, separated by tabs, \\\\N for null."""
+    """Yield the rows of each table."""
     count = dataset.parameters[{noun}]
-    lines = (
-        f"{values}\\n".encode()
-        for n in range(1, count + 1)
+    yield TableRows(
+        {table},
+        rows=(
+            {{
+{values}
+            }}
+            for n in range(1, count + 1)
+        ),
     )
-    yield TableRows({table}, {columns}, lines)
 '''
 _SKELETON = '''\
 def generate(dataset: Dataset) -> Iterator[TableRows]:
-    """Yield the rows of each table: lines of values, separated by tabs, \\\\N for null.
+    """Yield the rows of each table.
 
     It yields no table yet. For a table ``customers``:
 
-        lines = (f"{n}\\\\tcustomer {n}\\\\n".encode() for n in range(1, 1001))
-        yield TableRows("customers", ("id", "name"), lines)
+        rows = ({"id": n, "name": f"customer {n}"} for n in range(1, 1001))
+        yield TableRows("customers", rows=rows)
     """
     yield from ()
 '''
@@ -152,11 +156,9 @@ def project_module(repository: Repository, first: FirstTable | None, metadata: s
     if first is None:
         generate, dataset, parameters = _SKELETON, EMPTY_DATASET, ""
     else:
+        values = (f"{' ' * 16}{_quoted(name)}: {value}," for name, value in first.values.items())
         generate = _GENERATE.format(
-            noun=_quoted(first.noun),
-            values="\\t".join(first.values),
-            table=_quoted(first.name),
-            columns=_tuple(first.columns),
+            noun=_quoted(first.noun), values="\n".join(values), table=_quoted(first.name)
         )
         dataset = first.dataset
         parameters = f"            parameters={{{_quoted(first.noun)}: {ROWS}}},\n"

@@ -192,10 +192,25 @@ def test_instances_of_polyfactory_and_of_sqlmodel(url: str, build: Build) -> Non
     assert run(url, "SELECT id, seats, code FROM stadium ORDER BY id") == first
 
 
+def test_keys_that_sqlmodel_made_are_kept_and_said_to_differ(url: str, build: Build) -> None:
+    seat = league.Seat()
+    built = build(lambda: [TableRows(league.Seat, rows=[seat])])
+    assert run(url, "SELECT id FROM seat") == [(seat.id,)]
+    assert "seat.id: the keys were made when the instances were built" in "\n".join(built.notes)
+    built = build(lambda: [TableRows(league.Seat, rows=[league.Seat(id=seat.id)])])
+    assert "seat.id" not in "\n".join(built.notes)
+
+
 def test_appended_instances_are_numbered_by_the_server(url: str) -> None:
     append_rows(url, [TableRows(Team, rows=[Team(name="a")])] * 2)
     append_rows(url, [TableRows(Team, rows=[Team(name="b")])])
     assert run(url, "SELECT id FROM team ORDER BY id") == [(1,), (2,), (3,)]
+    team = Team(name="c", players=[Player(name="x")])
+    with pytest.raises(LoadError, match="team, row 1: its players reference its id, which the ser"):
+        append_rows(url, [TableRows(Team, rows=[team])])
+    team.id = 10
+    append_rows(url, [TableRows(Team, rows=[team]), TableRows(Player, rows=team.players)])
+    assert run(url, "SELECT id, team_id FROM player") == [(1, 10)]
 
 
 def orphan() -> Iterable[TableRows]:
