@@ -82,7 +82,7 @@ def tests(session: nox.Session) -> None:
     """Run the tests but for the slow ones; arguments go to pytest, and may name any test."""
     named = any(argument.startswith("tests") for argument in session.posargs)
     chosen = () if named else ("-m", "not slow")
-    run_tests(session, *chosen, "tests/integration", "tests/unit")
+    run_tests(session, *chosen, "tests/integration", "tests/unit", groups=("tests", "arrow"))
 
 
 @nox.session(python=PYTHONS)
@@ -113,13 +113,15 @@ def oldest(session: nox.Session) -> None:
     run_tests(session, *paths, "-m", "server_version", **chosen)
 
 
-def run_tests(session: nox.Session, *arguments: str, **variables: str) -> None:
+def run_tests(
+    session: nox.Session, *arguments: str, groups: tuple[str, ...] = ("tests",), **variables: str
+) -> None:
     """Run pytest with ``arguments`` and with what follows ``--``; paths given there come instead.
 
     A file runs in one worker, where its tests share a server: ``-n0`` for a debugger. Files keep
     their order, so that the short ones, which are last, fill up what a worker has left.
     """
-    install(session, "tests")
+    install(session, *groups)
     if any(argument.startswith("tests") for argument in session.posargs):
         arguments = tuple(one for one in arguments if not one.startswith("tests"))
     workers = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
