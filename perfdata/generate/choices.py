@@ -5,11 +5,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from itertools import accumulate
+from itertools import accumulate, compress
 from math import gcd
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from perfdata.generate.computed import as_column
+from perfdata.generate.computed import Computed, as_column
 from perfdata.generate.numbers import check_enough
 from perfdata.generate.streams import Permutation
 from perfdata.generate.tables import GeneratedColumn, NumberedColumn, PlainColumn
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from perfdata.generate.encoding import Encoder
     from perfdata.generate.tables import RowBlock
+
+T = TypeVar("T")
 
 # Values of weighted choices are repeated up to this sum of weights, above it they are searched for.
 _MOST_SLOTS = 1 << 16
@@ -40,9 +42,22 @@ def boolean(share: float = 0.5) -> Choice:
     return yes_or_no(share)
 
 
-def nullable(column: GeneratedColumn | Callable[..., object], share: float) -> GeneratedColumn:
-    """Return the column, or what a function computes, with nulls in this share of the rows."""
+def nullable(column: object, share: float) -> GeneratedColumn:
+    """Return a column, or a function's values, with nulls in this share of the rows."""
     return Nullable(as_column(column), share)
+
+
+def where(
+    condition: str | Callable[..., bool],
+    column: object,
+    otherwise: object = None,
+) -> GeneratedColumn:
+    """Return the column where a condition is true, and another value, or null, elsewhere.
+
+    ``condition`` names a boolean column of the row, or is a function. ``column`` may be a function
+    too, which is called only where the condition is true, or a value.
+    """
+    return Where(condition, as_column(column), otherwise)
 
 
 class Choice(PlainColumn):
@@ -154,6 +169,52 @@ class Nullable(PlainColumn):
         """Return the values of a block."""
         pairs = zip(rows.values(self._column), self._is_null.values(rows), strict=True)
         return [None if is_null else value for value, is_null in pairs]
+
+
+class Where(PlainColumn):
+    """Another column where a condition is true."""
+
+    def __init__(
+        self, condition: str | Callable[..., bool], column: GeneratedColumn, otherwise: object
+    ) -> None:
+        self._condition, self._column, self._otherwise = condition, column, otherwise
+        if isinstance(condition, str):
+            self.inputs = [condition]
+
+    def prepare(self) -> None:
+        """Bind the other column, and the condition where it is a function."""
+        self._column = self.site.rows.bind(self._column, self.site.name)
+        self._computed: GeneratedColumn | None = None
+        if not isinstance(self._condition, str):
+            condition = Computed(self._condition)
+            self._computed = self.site.rows.bind(condition, f"{self.site.name}\0condition")
+
+    def _chosen(self, rows: RowBlock) -> Sequence[bool]:
+        return rows.values(self._computed or self.site.rows.columns[self.inputs[0]])
+
+    def values(self, rows: RowBlock) -> Sequence[Any]:
+        """Return the values of a block."""
+        chosen, column = self._chosen(rows), self._column
+        if isinstance(column, Computed):
+            values: Iterable[Any] = column.chosen_values(rows, chosen)
+        else:
+            values = compress(rows.values(column), chosen)
+        return _merged(chosen, values, self._otherwise)
+
+    def texts(self, rows: RowBlock, encode: Encoder) -> Sequence[str]:
+        """Return the values of a block as text."""
+        chosen, column = self._chosen(rows), self._column
+        if isinstance(column, Computed):
+            texts: Iterable[str] = encode(column.chosen_values(rows, chosen))
+        else:
+            texts = compress(rows.texts(column, encode), chosen)
+        return _merged(chosen, texts, encode([self._otherwise])[0])
+
+
+def _merged(chosen: Sequence[bool], values: Iterable[T], otherwise: T) -> list[T]:
+    """Return the values where they are chosen, in their order, and the other one elsewhere."""
+    following = iter(values)
+    return [next(following) if each else otherwise for each in chosen]
 
 
 def yes_or_no(share: float) -> Choice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from difflib import get_close_matches
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from perfdata.generate.numbers import check_enough
@@ -63,11 +64,27 @@ class Computed(PlainColumn):
 
     def __init__(self, function: Callable[..., object]) -> None:
         self._function = function
-        self.inputs = list(inspect.signature(function).parameters)
+
+    def prepare(self) -> None:
+        """Read the function's parameters; raise ConfigError if it has none."""
+        try:
+            self.inputs = list(inspect.signature(self._function).parameters)
+        except ValueError:  # a function in C without a signature
+            self.inputs = []
+        if not self.inputs:
+            raise self.site.error(
+                f"the function {getattr(self._function, '__name__', '')} has no parameters",
+                "Name columns as its parameters, or row, the number of the row",
+            )
 
     def values(self, rows: RowBlock) -> Sequence[Any]:
         """Return the function's values of a block."""
         return list(map(self._function, *inputs_of(self.site, self.inputs, rows)))
+
+    def chosen_values(self, rows: RowBlock, chosen: Sequence[bool]) -> Sequence[Any]:
+        """Return the function's values of the chosen rows of a block."""
+        inputs = inputs_of(self.site, self.inputs, rows)
+        return list(map(self._function, *(compress(values, chosen) for values in inputs)))
 
 
 def inputs_of(site: Site, names: Iterable[str], rows: RowBlock) -> list[Sequence[Any]]:

@@ -46,6 +46,8 @@ def copy_texts(values: Sequence[object]) -> list[str]:
     if kinds == {date}:  # a few days in many rows
         days = {day: str(day) for day in set(values)}
         return [days[day] for day in values]
+    if kinds == {bool}:
+        return ["t" if value else "f" for value in values]
     if kinds <= {int, Decimal, UUID}:  # str() is their text
         return list(map(str, values))
     return list(map(copy_text, values))

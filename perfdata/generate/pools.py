@@ -5,6 +5,9 @@ from __future__ import annotations
 from perfdata.faker_lists import faker_list
 from perfdata.generate.choices import Choice
 
+# Weights are rounded to so many parts: few enough to be drawn without a search.
+_SHARES = 60_000
+
 
 def faker(name: str) -> Choice:
     """Return a column of the values that a method of Faker chooses from, such as ``last_name``.
@@ -15,5 +18,7 @@ def faker(name: str) -> Choice:
     fingerprint covers the lists whose names are found in its source.
     """
     values = faker_list(name)
-    weighted = len(set(values.values())) > 1
-    return Choice(list(values), list(values.values()) if weighted else None)
+    weights, total = list(values.values()), sum(values.values())
+    if len(set(weights)) == 1:
+        return Choice(list(values))
+    return Choice(list(values), [max(1, weight * _SHARES // total) for weight in weights])

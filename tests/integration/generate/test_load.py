@@ -22,7 +22,8 @@ CREATE TABLE people (
     price numeric(4, 2), active boolean, state text, rare text, note text, team_code text,
     team text, joined date, "left" date, seen timestamptz, answered timestamptz, called timestamptz,
     settings jsonb,
-    boss int REFERENCES people, twice int, constant text, nothing text, tags text[]
+    boss int REFERENCES people, ended timestamptz, reason text, twice int, constant text,
+    nothing text, tags text[]
 );
 CREATE TABLE countries (code text PRIMARY KEY, size int);
 CREATE TABLE things (
