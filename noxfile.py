@@ -108,13 +108,16 @@ def oldest(session: nox.Session) -> None:
     """Run what depends on the server's version on PostgreSQL 15, where it is installed."""
     if not Path(OLDEST_POSTGRESQL, "postgres").exists():
         session.skip(f"there is no PostgreSQL 15 in {OLDEST_POSTGRESQL}")
-    chosen = {"PERFDATA_PG_BIN": OLDEST_POSTGRESQL}
     paths = ("tests/integration", "tests/faults/test_broken_statements.py")
-    run_tests(session, *paths, "-m", "server_version", **chosen)
+    env = {"PERFDATA_PG_BIN": OLDEST_POSTGRESQL}
+    run_tests(session, *paths, "-m", "server_version", env=env)
 
 
 def run_tests(
-    session: nox.Session, *arguments: str, groups: tuple[str, ...] = ("tests",), **variables: str
+    session: nox.Session,
+    *arguments: str,
+    groups: tuple[str, ...] = ("tests",),
+    env: dict[str, str] | None = None,
 ) -> None:
     """Run pytest with ``arguments`` and with what follows ``--``; paths given there come instead.
 
@@ -125,7 +128,7 @@ def run_tests(
     if any(argument.startswith("tests") for argument in session.posargs):
         arguments = tuple(one for one in arguments if not one.startswith("tests"))
     workers = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
-    session.run("pytest", *workers, *arguments, *session.posargs, env=variables)
+    session.run("pytest", *workers, *arguments, *session.posargs, env=env)
 
 
 @nox.session(python=PYTHONS)
