@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING
 
 from perfdata.driver_hooks import confined
 from perfdata.errors import ConfigError
-from perfdata.sources import imported_sources, named_sources
+from perfdata.faker_lists import faker_digest, named_lists
+from perfdata.sources import imported_sources, named_sources, source_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import date
+
+
+# The values of perfdata.generate: to be raised when the same columns give others.
+_VALUES = "1"
 
 
 @dataclass(frozen=True)
@@ -34,19 +39,19 @@ class TableRows:
 class Dataset:
     """A named definition of rows; the same seed, parameters and version give the same rows.
 
-    - ``generate``: yields the rows of each table once, in any order
+    - ``generate``: yields, or returns in a list, the rows of each table once, in any order
     - ``as_of``: the reference date of the rows, used as today
     - ``sources``: the modules or packages whose code decides the rows. Default: the modules of
       ``generate`` and of the project (``defined_in``, which load_project sets), with the modules
       of their own project that they import
-    - ``pools``: returns a digest of values from outside the sources, such as a Faker provider's
-      lists
+    - ``pools``: returns a digest of values from outside the sources, such as a file's. Faker's
+      lists whose names ``perfdata.generate.faker`` is given as literals are covered without it
 
     All fields but ``description`` and ``defined_in`` are part of the fingerprint.
     """
 
     name: str
-    generate: Callable[[Dataset], Iterator[TableRows]] = field(repr=False)
+    generate: Callable[[Dataset], Iterable[TableRows]] = field(repr=False)
     as_of: date
     parameters: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0
@@ -76,14 +81,16 @@ class Dataset:
             "seed": str(self.seed),
             "version": str(self.version),
             "as_of": self.as_of.isoformat(),
+            "values": _VALUES,
         }
-        if self.sources:
-            sources = named_sources(self.sources)
-        else:
-            sources = imported_sources(_module_of(self.generate))
-            if self.defined_in is not None:
-                sources |= imported_sources(self.defined_in)
+        importing = () if self.sources else (_module_of(self.generate), self.defined_in)
+        modules = [module for module in importing if module is not None]
+        sources = named_sources(self.sources)
+        for module in modules:
+            sources |= imported_sources(module)
         parts |= {f"source {module}": digest for module, digest in sources.items()}
+        if lists := named_lists(source_files(self.sources, modules)):
+            parts["faker"] = faker_digest(lists)
         if self.pools is not None:
             with confined(f"dataset {self.name}", None):
                 parts["pools"] = self.pools()

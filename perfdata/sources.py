@@ -39,6 +39,13 @@ def imported_sources(module: str) -> dict[str, str]:
     return {name: _hash([files[name]]) for name in sorted(files)}
 
 
+def source_files(modules: Iterable[str], importing: Iterable[str] = ()) -> set[Path]:
+    """Return the files of modules, of packages all, and of what ``importing`` modules import."""
+    named = {file for module in modules for file in _files(module)}
+    found = (_project_files(module, _files(module)[0]).values() for module in importing)
+    return named.union(*found)
+
+
 def imported_files(path: Path) -> list[Path]:
     """Return the files of the project's modules that a source file imports, recursively."""
     return list(_project_files("", path).values())[1:]

@@ -1,51 +1,37 @@
-"""The shop's dataset for perf tests."""
+"""The shop's datasets for perf tests."""
 
-import random
-from collections.abc import Iterator
-from datetime import date, datetime, time, timedelta
+from datetime import date
 from pathlib import Path
 
-from perfdata import Dataset, Project, TableRows
+from perfdata import Dataset, Project
+from perfdata import generate as g
 
-STATUSES = ("new", "paid", "sent", "sent", "sent", "returned")
 
-
-def generate(dataset: Dataset) -> Iterator[TableRows]:
-    """Yield customers with up to 18 orders each; a few products are in most orders."""
-    customers, products = dataset.parameters["customers"], dataset.parameters["products"]
-    yield TableRows(
-        "customers",
-        ("id", "name", "email"),
-        (f"{n}\tCustomer {n}\tcustomer{n}@example.org\n".encode() for n in range(1, customers + 1)),
+# fmt: off
+def shop(dataset):
+    """Return two years of a shop: up to 18 orders a customer, some products in most of them."""
+    count = dataset.parameters["customers"]
+    customers = g.table(
+        dataset, "customers", count,
+        id=g.serial(), name=g.faker("last_name"), email=g.text("customer{id}@example.org"),
     )
-    price = random.Random(f"{dataset.seed} prices")
-    yield TableRows(
-        "products",
-        ("id", "name", "price"),
-        (f"{n}\tProduct {n}\t{price.randrange(100, 9999) / 100}\n".encode()
-         for n in range(1, products + 1)),
-    )  # fmt: skip
-    choice = random.Random(f"{dataset.seed} orders")
-    today = datetime.combine(dataset.as_of, time(12))
-    orders, lines = [], []
-    for customer in range(1, customers + 1):
-        for _ in range(choice.randrange(19)):
-            order = len(orders) + 1
-            ordered_at = today - timedelta(minutes=choice.randrange(2 * 365 * 24 * 60))
-            orders.append(f"{order}\t{customer}\t{choice.choice(STATUSES)}\t{ordered_at}+00\n")
-            for position in range(1, choice.randrange(2, 6)):
-                product = min(choice.randrange(products), choice.randrange(products)) + 1
-                lines.append(f"{order}\t{position}\t{product}\t{choice.randrange(1, 4)}\n")
-    yield TableRows(
-        "orders",
-        ("id", "customer_id", "status", "ordered_at"),
-        (line.encode() for line in orders),
+    products = g.table(
+        dataset, "products", count // 10,
+        id=g.serial(), name=g.text("Product {id}"), price=g.decimal("1.00", "99.99"),
     )
-    yield TableRows(
-        "order_lines",
-        ("order_id", "position", "product_id", "quantity"),
-        (line.encode() for line in lines),
+    orders = g.table(
+        dataset, "orders", g.per(customers, 0, 18),
+        id=g.serial(), customer_id=g.parent(),
+        status=g.choice({"new": 1, "paid": 1, "sent": 3, "returned": 1}),
+        ordered_at=g.timestamp(-730, -1, months={11: 2, 12: 3}),
     )
+    lines = g.table(
+        dataset, "order_lines", g.per(orders, 1, 4),
+        order_id=g.parent(), position=g.position(),
+        product_id=g.ref(products, zipf=0.8), quantity=g.integer(1, 3),
+    )
+    return [customers, products, orders, lines]
+# fmt: on
 
 
 project = Project(
@@ -54,8 +40,8 @@ project = Project(
     datasets=tuple(
         Dataset(
             name=f"{customers}_customers",
-            generate=generate,
-            parameters={"customers": customers, "products": customers // 10},
+            generate=shop,
+            parameters={"customers": customers},
             as_of=date(2026, 1, 1),
         )
         for customers in (100, 1000)

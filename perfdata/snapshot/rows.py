@@ -17,7 +17,7 @@ from perfdata.snapshot.checks.losses import rows_missing_from_file
 from perfdata.snapshot.checks.ownership import refuse_others, refuse_real_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from perfdata.config import Settings
     from perfdata.dataset import Dataset
@@ -193,8 +193,8 @@ class DatasetRows:
             yield replace(self, stored=StoredRows(file, tables))
 
 
-def _generated(dataset: Dataset) -> Iterator[TableRows]:
-    tables: Iterator[TableRows] | None = dataset.generate(dataset)
+def _generated(dataset: Dataset) -> Iterable[TableRows]:
+    tables: Iterable[TableRows] | None = dataset.generate(dataset)
     if tables is None:
         raise ProjectCodeError(
             f"dataset {dataset.name} failed: generate returned None, expected an iterator of "

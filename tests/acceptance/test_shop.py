@@ -79,7 +79,7 @@ def test_init_writes_what_runs_and_overwrites_nothing(programs: Path, tmp_path: 
 
 
 def test_a_dataset_is_built_and_restored_both_ways(shop: Application) -> None:
-    assert "32,212 rows" in shop.perfdata("dataset.build", "--name", "1000_customers")
+    assert "32,243 rows" in shop.perfdata("dataset.build", "--name", "1000_customers")
     for way in ([], ["--fresh"]):
         shop.perfdata("snapshot.restore", "--name", "1000_customers", *way)
 

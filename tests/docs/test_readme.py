@@ -150,7 +150,7 @@ def test_the_project_example_makes_its_rows(newcomer: Newcomer) -> None:
     (newcomer.tree / "shop.py").write_text(blocks(DATASETS, "python")[0])
     code = (
         "import shop; dataset = shop.project.dataset('1000_customers'); "
-        "print(sum(len(list(rows.blocks)) for rows in dataset.generate(dataset)))"
+        "print(len(list(dataset.generate(dataset)[0].records())))"
     )
     assert newcomer.run(f'python -c "{code}"').strip() == "1000"
 

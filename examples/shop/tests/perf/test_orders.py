@@ -8,7 +8,7 @@ pytestmark = pytest.mark.perf(dataset="1000_customers")
 
 @pytest.mark.perf(max_queries=2)
 def test_latest_orders(perf):
-    assert len(perf(latest_orders, 2)) == 10
+    assert len(perf(latest_orders, 3)) == 10
 
 
 @pytest.mark.perf(max_queries=1)

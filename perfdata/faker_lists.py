@@ -1,0 +1,124 @@
+"""Lists of values that Faker's providers have, and a digest of those that a source names."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
+from typing import TYPE_CHECKING
+
+from perfdata.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+DEFAULT_LOCALE = "en_US"
+_PROVIDERS = (
+    *("person", "address", "company", "job", "lorem", "color", "currency", "automotive"),
+    *("internet", "geo", "bank", "emoji", "file", "user_agent", "phone_number", "date_time"),
+)
+# Weights of some lists are fractions: they are kept to nine digits.
+_WEIGHT_SCALE = 1_000_000_000
+
+
+@cache
+def faker_list(name: str) -> dict[object, int]:
+    """Return the values of a list with their weights; raise ConfigError if there is none.
+
+    ``name`` is a method of Faker, such as ``last_name`` or ``ja_JP.first_name_pair``. The order
+    does not depend on Faker's.
+    """
+    prefix, _, method = name.rpartition(".")
+    locale = prefix or DEFAULT_LOCALE
+    for provider in _PROVIDERS:
+        lists = _lists(provider, locale)
+        for attribute in _attributes(method):
+            if attribute in lists:
+                return dict(sorted(lists[attribute].items(), key=lambda item: repr(item[0])))
+    known = sorted({attribute for each in _PROVIDERS for attribute in _lists(each, locale)})
+    near = get_close_matches(method, known, 3) or known[:5]
+    raise ConfigError(
+        f"Faker has no list {method!r} for locale {locale}",
+        remedy=f"Use another, such as {', '.join(near)}; or choice() with a list of your own",
+    )
+
+
+def faker_digest(names: Iterable[str]) -> str:
+    """Hash lists, so that other lists (another Faker) are another dataset."""
+    lists = {name: list(map(list, faker_list(name).items())) for name in sorted(names)}
+    text = json.dumps(lists, ensure_ascii=True, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def named_lists(files: Iterable[Path]) -> set[str]:
+    """Return the names in the calls ``faker("…")`` of source files."""
+    return {name for file in files for name in _literals(file)}
+
+
+def _literals(file: Path) -> Iterator[str]:
+    source = file.read_bytes()
+    if b"faker" not in source:
+        return
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return  # written for another Python
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args:
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func
+            called = called.id if isinstance(called, ast.Name) else called
+            first = node.args[0]
+            if called == "faker" and isinstance(first, ast.Constant):
+                yield str(first.value)
+
+
+@cache
+def _lists(provider: str, locale: str) -> dict[str, dict[object, int]]:
+    """Return the lists of a provider for a locale, inherited ones included, by attribute."""
+    for module in (f"faker.providers.{provider}.{locale}", f"faker.providers.{provider}"):
+        try:
+            cls = importlib.import_module(module).Provider
+        except ModuleNotFoundError as error:
+            if error.name is None or not module.startswith(error.name):
+                raise
+            continue
+        lists = {name: _weighted(getattr(cls, name)) for name in dir(cls) if name[0] != "_"}
+        return {name: values for name, values in lists.items() if values}
+    return {}
+
+
+def _weighted(value: object) -> dict[object, int]:
+    """Return a list of texts or of tuples of texts with its weights; empty for anything else."""
+    if isinstance(value, Mapping):
+        weights = list(value.values())
+        if all(isinstance(weight, (int, float)) for weight in weights):
+            whole = all(float(weight).is_integer() for weight in weights)
+            scale = 1 if whole else _WEIGHT_SCALE
+            return {key: int(weight * scale) for key, weight in value.items() if _is_value(key)}
+        return {key: 1 for key in value if _is_value(key)}
+    if isinstance(value, (list, tuple)) and all(map(_is_value, value)):
+        counts: dict[object, int] = {}
+        for each in value:
+            counts[each] = counts.get(each, 0) + 1
+        return counts
+    return {}
+
+
+def _is_value(value: object) -> bool:
+    parts = value if isinstance(value, tuple) else (value,)
+    return bool(parts) and all(isinstance(part, str) for part in parts)
+
+
+def _attributes(method: str) -> Iterator[str]:
+    """Yield the attributes that a method may choose from: itself, then a word in the plural."""
+    yield method
+    words = method.split("_")
+    for place, word in enumerate(words):
+        for plural in (f"{word}s", f"{word[:-1]}ies", f"{word}es"):
+            yield "_".join([*words[:place], plural, *words[place + 1 :]])
+    yield f"{method}_list"

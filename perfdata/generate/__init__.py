@@ -1,0 +1,48 @@
+"""Generate: datasets from tables whose columns are described, not computed row by row.
+
+    from perfdata import generate as g
+
+    def shop(dataset):
+        customers = g.table(dataset, "customers", 1000, id=g.serial(), name=g.faker("last_name"))
+        return [customers]
+
+Each value comes from the dataset's seed, its table, its column and its block of 4,096 rows, and
+from nothing else: any block can be generated alone, and gives the same bytes on every machine.
+"""
+
+from perfdata.generate.children import is_last, parent, per, position
+from perfdata.generate.choices import boolean, choice, nullable
+from perfdata.generate.computed import listed
+from perfdata.generate.definition import table
+from perfdata.generate.numbers import decimal, integer, serial, uuid
+from perfdata.generate.pools import faker
+from perfdata.generate.references import earlier, ref
+from perfdata.generate.tables import GeneratedColumn, GeneratedTable
+from perfdata.generate.texts import json, text
+from perfdata.generate.times import after, date, timestamp
+
+__all__ = [
+    "GeneratedColumn",
+    "GeneratedTable",
+    "after",
+    "boolean",
+    "choice",
+    "date",
+    "decimal",
+    "earlier",
+    "faker",
+    "integer",
+    "is_last",
+    "json",
+    "listed",
+    "nullable",
+    "parent",
+    "per",
+    "position",
+    "ref",
+    "serial",
+    "table",
+    "text",
+    "timestamp",
+    "uuid",
+]

@@ -1,0 +1,84 @@
+"""Faker's lists: found by method, read once, part of the fingerprint."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from faker.providers.person.en_US import Provider as English
+from faker.providers.person.ja_JP import Provider as Japanese
+
+from perfdata import ConfigError, Dataset, faker_lists
+from perfdata import generate as g
+from tests.unit.generate.kinds import AS_OF, dataset_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DATASET = dataset_of()
+PROJECT = """
+from perfdata import generate as g
+
+
+def rows(dataset):
+    return [g.table(dataset, "t", 9, a=g.faker("city_suffix"), b=g.faker("ja_JP.town"))]
+"""
+
+
+def values(column: g.GeneratedColumn, rows: int = 20_000) -> Counter[object]:
+    return Counter(row["a"] for row in g.table(DATASET, "t", rows, a=column).records())
+
+
+def test_values_and_weights_are_fakers() -> None:
+    found = values(g.faker("last_name"))
+    assert found.keys() <= set(English.last_names)
+    assert (
+        found.most_common(1)[0][0] == max(English.last_names.items(), key=lambda item: item[1])[0]
+    )
+    assert values(g.faker("ja_JP.prefecture")).keys() == set(
+        faker_lists.faker_list("ja_JP.prefectures")
+    )
+
+
+def test_pairs_have_parts_that_go_together() -> None:
+    name = g.faker("ja_JP.first_name_female_pair")
+    table = g.table(DATASET, "t", 2000, kanji=name[0], kana=name[1])
+    pairs = {(row["kanji"], row["kana"]) for row in table.records()}
+    assert pairs == {pair[:2] for pair in Japanese.first_name_female_pairs}
+
+
+def test_no_list_suggests_a_near_one() -> None:
+    with pytest.raises(ConfigError, match="no list 'lastname' for locale ja_JP") as caught:
+        g.faker("ja_JP.lastname")
+    assert "last_names" in str(caught.value.remedy)
+
+
+def test_faker_is_not_imported_without_a_list() -> None:
+    code = (
+        "import sys; from tests.unit.generate.kinds import dataset_of, tables_of; "
+        "tables_of(dataset_of(5))['people'].blocks.block(0); print('faker' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_fingerprint_covers_the_lists_that_the_source_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pool_project.py").write_text(PROJECT)
+    monkeypatch.syspath_prepend(tmp_path)
+    import pool_project  # type: ignore[import-not-found]
+
+    dataset = Dataset(name="d", generate=pool_project.rows, as_of=AS_OF)
+    parts = dataset.fingerprint_parts()
+    assert parts["faker"] == faker_lists.faker_digest(["city_suffix", "ja_JP.town"])
+    original = faker_lists.faker_list
+
+    def changed(name: str) -> dict[object, int]:
+        return original(name) | ({"new": 1} if name == "ja_JP.town" else {})
+
+    monkeypatch.setattr(faker_lists, "faker_list", changed)
+    assert dataset.fingerprint_parts()["faker"] != parts["faker"]
