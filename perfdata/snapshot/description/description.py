@@ -22,7 +22,7 @@ from perfdata.snapshot.rows import DatasetRows
 from perfdata.target.target import open_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from perfdata.dataset import Dataset, TableRows
     from perfdata.load.plan import TableLoad
@@ -104,7 +104,7 @@ def describe_dataset(
 def _without_database(dataset: Dataset, settings: Settings) -> Iterator[TableLoad]:
     """Yield the tables; raise _DatabaseNeededError for rows that are not COPY text."""
 
-    def generate(dataset: Dataset) -> Iterator[TableRows]:
+    def generate(dataset: Dataset) -> Iterable[TableRows]:
         tables = given(dataset)
         return tables and map(_text_only, tables)  # None is an error that the rows name
 

@@ -1,0 +1,121 @@
+"""Drafts of tables: how many rows, and the code of each column."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from typing import TYPE_CHECKING
+
+from perfdata.draft.keys import RowPlan, plan_rows
+from perfdata.draft.model import ColumnDraft, TableDraft
+from perfdata.draft.order import foreign_keys
+from perfdata.draft.references import NULL_SHARE, References
+from perfdata.draft.values import draft_value, is_plain, quoted
+
+if TYPE_CHECKING:
+    from perfdata.draft.checks import ColumnRules
+    from perfdata.draft.model import Schema
+    from perfdata.draft.rules import TableRules
+    from perfdata.draft.statistics import TableStatistics
+    from perfdata.postgres.catalog import Column, Table
+
+ROWS = 1000
+_RESERVED = {"dataset", "date", "g", "timedelta"}
+
+
+class Drafter:
+    """Drafts tables one after another; parents before their children."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+
+    def draft(self, table: Table) -> TableDraft:
+        """Draft a table."""
+        schema = self._schema
+        rules, known = schema.rules[table.oid], schema.statistics(table)
+        keys = foreign_keys(schema.catalog, table.oid)
+        usable = [key for key in keys if schema.is_usable(key)]
+        plan = plan_rows(schema, table, rules, usable, known)
+        draft = self._started(table, plan, known)
+        draft.comments += [*plan.comments, *(f"not read: {text}" for text in rules.unread)]
+        schema.drafts[table.oid] = draft
+        columns: dict[str, ColumnDraft] = {}
+        for key in keys:
+            for drafted in References(schema, draft, plan, rules, known).columns(key):
+                columns.setdefault(drafted.name, drafted)
+        for column in table.stored:
+            found = columns.get(column.name)
+            more = [found] if found else self._column(table, column, rules, plan, known)
+            draft.columns |= {each.name: each for each in more}
+        return draft
+
+    def _started(self, table: Table, plan: RowPlan, known: TableStatistics) -> TableDraft:
+        variable = self._variable(table)
+        if plan.parent is not None:
+            parent = plan.parent
+            zipf = f", zipf={plan.zipf}" if plan.zipf else ""
+            limits = f"{plan.low}" if plan.low == plan.high else f"{plan.low}, {plan.high}"
+            rows = f"g.per({parent.variable}, {limits}{zipf})"
+            least, most = parent.least * plan.low, parent.most * plan.high
+            return TableDraft(variable, table, rows, None, least, most)
+        count = min(known.rows or ROWS, plan.most or known.rows or ROWS)
+        rows = f'dataset.parameters["{variable}"]'
+        return TableDraft(variable, table, rows, count, count, count)
+
+    def _variable(self, table: Table) -> str:
+        taken = {draft.variable for draft in self._schema.drafts.values()} | _RESERVED
+        name = re.sub(r"\W", "_", table.name)
+        name = f"t{name}" if not name.isidentifier() else name
+        if keyword.iskeyword(name) or name in taken:
+            name = f"{name}_{re.sub(r'[^a-z0-9]', '_', table.schema.lower())}"
+        while name in taken:
+            name += "_"
+        return name
+
+    def _column(
+        self,
+        table: Table,
+        column: Column,
+        rules: TableRules,
+        plan: RowPlan,
+        known: TableStatistics,
+    ) -> list[ColumnDraft]:
+        name, limits = column.name, rules.column(column.name)
+        if name == self._schema.flag and column.base == "boolean":
+            return [ColumnDraft(name, "True")]
+        if name == plan.position:
+            return [ColumnDraft(name, "g.position()")]
+        if limits.after in {each.name for each in table.stored} and is_plain(limits.after):
+            return [_after(column, limits)]
+        shape = known.column(name)
+        unique = name in plan.unique
+        value = draft_value(column, limits, unique=unique, shape=shape)
+        if value is None or name.startswith("_"):
+            return [_left_out(column)]
+        hidden = [ColumnDraft(*each) for each in value.hidden]
+        code = value.code
+        if shape.null_share == 1.0 and not column.not_null and not unique:
+            return [ColumnDraft(name, "None", "all are null there")]
+        compared = {each.after for each in rules.columns.values()}
+        never_null = column.not_null or limits.required or name in plan.keyed or name in compared
+        share = NULL_SHARE if shape.null_share is None else shape.null_share
+        if not never_null and share and code.startswith(("g.", "lambda")):
+            code = f"g.nullable({code}, {share})"
+        return [*hidden, ColumnDraft(name, code, "unique" if unique else "")]
+
+
+def _left_out(column: Column) -> ColumnDraft:
+    why = f"no value is known for type {column.type}"
+    if column.name.startswith("_"):
+        why = "names that begin with _ are not loaded"
+    if column.not_null and not column.has_default:
+        return ColumnDraft(column.name, "None", f"{why}: change this, as it is not null")
+    return ColumnDraft(column.name, "", f"{column.name}: left out, {why}")
+
+
+def _after(column: Column, limits: ColumnRules) -> ColumnDraft:
+    """Draft a column whose value comes after another column's."""
+    if column.base == "date" or column.base.startswith("timestamp"):
+        first = 1 if limits.strictly else 0
+        return ColumnDraft(column.name, f"g.after({quoted(limits.after)}, {first}, 30)")
+    return ColumnDraft(column.name, f"lambda {limits.after}: {limits.after} + 1")
