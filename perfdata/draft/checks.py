@@ -26,6 +26,7 @@ class ColumnRules:
         choices: the only values.
         shortest, longest: limits of a text's length.
         required: whether it must not be null.
+        differs: the column whose value it must not have.
         after: the column whose value it must not be less than; ``strictly`` if not equal either.
     """
 
@@ -37,6 +38,7 @@ class ColumnRules:
     shortest: int = 0
     longest: int | None = None
     required: bool = False
+    differs: str = ""
     after: str = ""
     strictly: bool = False
 
@@ -109,8 +111,8 @@ class _Reader:
             return above and self._limit(part.this, high, above=False, is_open=False)
         if isinstance(part, (exp.In, exp.EQ)):
             return self._list(part)
-        if isinstance(part, exp.NEQ):  # what is drafted is never empty
-            return bool(self._column(part.this)) and literal(part.expression) == ""
+        if isinstance(part, exp.NEQ):
+            return self._unlike(self._column(part.this), part.expression)
         return self._not_null(part)
 
     def _compare(self, part: Any) -> bool:
@@ -169,6 +171,12 @@ class _Reader:
             return False
         self._rules(name).choices = values
         return True
+
+    def _unlike(self, name: str, value: Any) -> bool:
+        if name and (other := self._column(value)):
+            self._rules(other).differs = name
+            return True
+        return bool(name) and literal(value) == ""  # what is drafted is never empty
 
     def _not_null(self, part: Any) -> bool:
         from sqlglot import exp

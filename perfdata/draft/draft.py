@@ -10,6 +10,7 @@ from perfdata.config import Settings
 from perfdata.draft.code import module_text
 from perfdata.draft.model import Schema
 from perfdata.draft.order import tables_to_draft
+from perfdata.draft.overlaps import settle_overlaps
 from perfdata.draft.rules import read_rules
 from perfdata.draft.statistics import read_statistics
 from perfdata.draft.tables import Drafter
@@ -72,7 +73,8 @@ def draft_dataset(
     if like is not None:
         with open_link(like) as link:
             statistics = read_statistics(link)
-    drafter = Drafter(Schema(catalog, rules, flag, statistics))
+    single = settle_overlaps(catalog, chosen, rules)
+    drafter = Drafter(Schema(catalog, rules, flag, statistics, single))
     drafts = [drafter.draft(table) for table in chosen]
     today = as_of or datetime.now(UTC).date()
     missing = [table.key for table in chosen if table.key not in statistics]

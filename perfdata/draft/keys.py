@@ -29,6 +29,7 @@ class RowPlan:
         position: the column that counts the rows of a parent.
         unique: columns with a different value in each row.
         distinct: foreign keys that reference different rows for each parent.
+        unlike: a foreign key that references another row than ``main`` does.
         keyed: the columns of all unique keys.
         most: how many rows there can be at most, None for any number.
     """
@@ -41,6 +42,7 @@ class RowPlan:
     position: str = ""
     unique: set[str] = field(default_factory=set)
     distinct: list[ForeignKey] = field(default_factory=list)
+    unlike: ForeignKey | None = None
     keyed: set[str] = field(default_factory=set)
     most: int | None = None
     comments: list[str] = field(default_factory=list)
@@ -65,6 +67,9 @@ def plan_rows(
         if (value := draft_value(table.column(name), rules.column(name), unique=True))
         and value.most is not None
     ]
+    if table.oid in schema.single:
+        limits.append(1)
+        plan.comments.append(f"one row, as foreign keys of {schema.single[table.oid]} share it")
     plan.most = min(limits, default=None)
     if plan.main is None:
         _choose_parent(schema, rules, keys, plan, known)
@@ -80,7 +85,11 @@ def _make_unique(
     columns: Sequence[str],
 ) -> None:
     """Make one key unique, unless what is planned makes it so."""
-    inside = [key for key in keys if set(key.child_columns) <= set(columns)]
+    inside = [
+        key
+        for key in keys
+        if set(key.child_columns) <= set(columns) and key.parent not in schema.single
+    ]
     referring = {name for key in keys for name in key.child_columns}
     own = [name for name in columns if name not in referring]
     if plan.unique & set(own) or _is_planned(plan, columns):
@@ -92,7 +101,7 @@ def _make_unique(
     elif free:
         plan.unique.add(free[0])
     elif inside and plan.main is None:
-        _share_parents(schema, plan, inside, columns)
+        _share_parents(schema, rules, plan, inside, columns)
     elif own:
         plan.unique.add(own[0])
     else:
@@ -125,16 +134,28 @@ def _number_children(schema: Schema, plan: RowPlan, main: ForeignKey, position: 
 
 
 def _share_parents(
-    schema: Schema, plan: RowPlan, inside: Sequence[ForeignKey], columns: Sequence[str]
+    schema: Schema,
+    rules: TableRules,
+    plan: RowPlan,
+    inside: Sequence[ForeignKey],
+    columns: Sequence[str],
 ) -> None:
     """Give each parent one row, or a few that reference different rows of another table."""
     plan.main, plan.parent = inside[0], schema.parent(inside[0])
     others = [
-        key for key in inside[1:] if set(key.child_columns).isdisjoint(plan.main.child_columns)
+        key
+        for key in inside[1:]
+        if len(key.child_columns) == 1 and key.child_columns[0] not in plan.main.child_columns
     ]
-    other = next((schema.parent(key) for key in others if len(key.child_columns) == 1), None)
-    if other is not None and len(columns) > 1:
-        plan.distinct.append(next(key for key in others if len(key.child_columns) == 1))
+    other = schema.parent(others[0]) if others else None
+    if other is None or plan.parent is None:
+        return
+    (name,), first = others[0].child_columns, plan.main.child_columns[0]
+    if rules.column(name).differs == first or rules.column(first).differs == name:
+        if other is plan.parent and other.count and other.is_serial(others[0].parent_columns[0]):
+            plan.unlike = others[0]
+    elif len(columns) > 1:
+        plan.distinct.append(others[0])
         plan.high = min(_CHILDREN, other.least)
 
 
@@ -148,6 +169,8 @@ def _choose_parent(
     """Let the rows follow from those of a table that each of them must reference."""
     for key in keys:
         parent = schema.parent(key)
+        if key.parent in schema.single:
+            continue
         limited = any(rules.column(name).high is not None for name in key.child_columns)
         if parent is None or limited or not must_exist(schema.catalog, key):
             continue

@@ -51,13 +51,15 @@ class TableDraft:
 class Schema:
     """What drafts are made from, and the drafts so far, by the tables' oids.
 
-    ``shapes`` are statistics by the tables' keys.
+    ``shapes`` are statistics by the tables' keys. ``single`` are tables that have one row only,
+    with the table that makes it necessary (see settle_overlaps).
     """
 
     catalog: Catalog
     rules: Mapping[int, TableRules]
     flag: str
     shapes: Mapping[str, TableStatistics]
+    single: Mapping[int, str] = field(default_factory=dict)
     drafts: dict[int, TableDraft] = field(default_factory=dict)
 
     def statistics(self, table: Table) -> TableStatistics:

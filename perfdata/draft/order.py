@@ -10,13 +10,24 @@ if TYPE_CHECKING:
     from perfdata.postgres.catalog import Catalog, ForeignKey, Table
 
 
+# Where tools record the migrations that have run; Alembic's table is no table of the catalog.
+_VERSIONS = {
+    "_prisma_migrations", "atlas_schema_revisions", "databasechangelog", "databasechangeloglock",
+    "django_migrations", "flyway_schema_history", "goose_db_version", "knex_migrations",
+    "knex_migrations_lock", "schema_migrations",
+}  # fmt: skip
+
+
 def tables_to_draft(catalog: Catalog, keys: Sequence[str]) -> list[Table]:
     """Return the tables of these keys, by default all, with those that they must reference.
 
-    Parents come before their children. A cycle is cut where a reference may be null, if it can.
+    By default without those in which tools record migrations. Parents come before their children. A
+    cycle is cut where a reference may be null, if it can.
     Raises SchemaError for a table that does not exist.
     """
-    chosen = {catalog.table(key).oid for key in keys} or {table.oid for table in catalog.tables}
+    chosen = {catalog.table(key).oid for key in keys} or {
+        table.oid for table in catalog.tables if table.name not in _VERSIONS
+    }
     waiting = list(chosen)
     while waiting:
         oid = waiting.pop()

@@ -48,6 +48,10 @@ class References:
                 ColumnDraft(name, f"g.parent({'' if other == 'id' else quoted(other)})")
                 for name, other in zip(key.child_columns, key.parent_columns, strict=True)
             ]
+        if key is self._plan.unlike and self._plan.main is not None:
+            (name,), first = key.child_columns, self._plan.main.child_columns[0]
+            if is_plain(first):
+                return [ColumnDraft(name, f"lambda {first}: {first} % {parent.rows} + 1")]
         zipf = self._known.column(key.child_columns[0]).zipf
         options = f", zipf={zipf}" if zipf else ""
         if key in self._plan.distinct:
@@ -90,11 +94,15 @@ class References:
             for name, other in zip(key.child_columns, key.parent_columns, strict=True)
         ]
 
+    def _is_required(self, name: str) -> bool:
+        return self._draft.table.column(name).not_null
+
     def _to_later(self, key: ForeignKey, parent: TableDraft | None) -> list[ColumnDraft]:
         """Reference nothing, or the first row of a table that comes later."""
         other = self._schema.catalog.by_oid[key.parent].key
         why = f"references {other}"
         why += ", which is drafted later" if parent is None else ", of which it can't be drafted"
         if not must_exist(self._schema.catalog, key):
-            return [ColumnDraft(name, "None", why) for name in key.child_columns]
+            nullable = [name for name in key.child_columns if not self._is_required(name)]
+            return [ColumnDraft(name, "None", why) for name in nullable]
         return [ColumnDraft(name, "1", f"{why}: change this") for name in key.child_columns]

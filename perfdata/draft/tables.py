@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from perfdata.draft.keys import RowPlan, plan_rows
 from perfdata.draft.model import ColumnDraft, TableDraft
-from perfdata.draft.order import foreign_keys
+from perfdata.draft.overlaps import is_within, widest_first
 from perfdata.draft.references import NULL_SHARE, References
 from perfdata.draft.values import draft_value, is_plain, quoted
 
@@ -33,8 +33,9 @@ class Drafter:
         """Draft a table."""
         schema = self._schema
         rules, known = schema.rules[table.oid], schema.statistics(table)
-        keys = foreign_keys(schema.catalog, table.oid)
+        keys = widest_first(schema.catalog, table)
         usable = [key for key in keys if schema.is_usable(key)]
+        usable = [key for key in usable if not is_within(key, usable)]
         plan = plan_rows(schema, table, rules, usable, known)
         draft = self._started(table, plan, known)
         draft.comments += [*plan.comments, *(f"not read: {text}" for text in rules.unread)]
@@ -47,6 +48,13 @@ class Drafter:
             found = columns.get(column.name)
             more = [found] if found else self._column(table, column, rules, plan, known)
             draft.columns |= {each.name: each for each in more}
+        draft.comments += [
+            f"{name} must differ from {limits.differs}"
+            for name, limits in rules.columns.items()
+            if limits.differs
+            and "lambda" not in draft.columns[limits.differs].code
+            and "lambda" not in draft.columns[name].code
+        ]
         return draft
 
     def _started(self, table: Table, plan: RowPlan, known: TableStatistics) -> TableDraft:

@@ -66,6 +66,28 @@ SHOP = (
     " product_id int NOT NULL REFERENCES products, quantity int NOT NULL,"
     " PRIMARY KEY (order_id, position))",
 )
+# Tables whose keys share the tenant, and people who may not follow themselves.
+SHARED = (
+    "CREATE TABLE tenant (id uuid PRIMARY KEY)",
+    "CREATE TABLE client (tenant_id uuid REFERENCES tenant, id bigint,"
+    " PRIMARY KEY (tenant_id, id))",
+    "CREATE TABLE item (tenant_id uuid REFERENCES tenant, id bigint, sku text NOT NULL,"
+    " PRIMARY KEY (tenant_id, id), UNIQUE (tenant_id, sku))",
+    "CREATE TABLE sale (tenant_id uuid REFERENCES tenant, id bigint, client_id bigint NOT NULL,"
+    " PRIMARY KEY (tenant_id, id), FOREIGN KEY (tenant_id, client_id) REFERENCES client)",
+    "CREATE TABLE sold (tenant_id uuid, sale_id bigint, item_id bigint, note_id bigint,"
+    " PRIMARY KEY (tenant_id, sale_id, item_id),"
+    " FOREIGN KEY (tenant_id, sale_id) REFERENCES sale,"
+    " FOREIGN KEY (tenant_id, item_id) REFERENCES item)",
+    "CREATE TABLE area (region int, id int, PRIMARY KEY (region, id))",
+    "CREATE TABLE shop (region int, id int, PRIMARY KEY (region, id))",
+    "CREATE TABLE visit (region int NOT NULL, shop int NOT NULL, area int NOT NULL,"
+    " FOREIGN KEY (region, shop) REFERENCES shop, FOREIGN KEY (region, area) REFERENCES area)",
+    "CREATE TABLE account (id serial PRIMARY KEY)",
+    "CREATE TABLE follows (follower int REFERENCES account, followee int REFERENCES account,"
+    " PRIMARY KEY (follower, followee), CHECK (follower <> followee))",
+    "CREATE TABLE schema_migrations (version text PRIMARY KEY)",
+)
 CHECKS = (
     "CREATE DOMAIN grade AS int CHECK (VALUE BETWEEN 1 AND 5)",
     "CREATE DOMAIN shirt AS text CHECK (VALUE IN ('S', 'M', 'L'))",
@@ -92,7 +114,14 @@ CHECKS = (
 )
 # Types of which no value is drafted, or which this server cannot read back.
 _NO_VALUE = {"aclitem", "gtsvector"}
-SCHEMAS = {"zoo": ZOO, "sequences": SEQUENCES, "views": VIEWS, "keys": KEYS, "checks": CHECKS}
+SCHEMAS = {
+    "zoo": ZOO,
+    "sequences": SEQUENCES,
+    "views": VIEWS,
+    "keys": KEYS,
+    "shared": SHARED,
+    "checks": CHECKS,
+}
 
 
 @pytest.fixture
@@ -127,6 +156,7 @@ def test_a_draft_of_any_schema_runs(
     rows = build(empty_url, draft).rows
     assert rows.keys() == set(draft.tables)
     assert all(rows.values())
+    assert "schema_migrations" not in rows
     assert draft == draft_dataset(empty_url, as_of=AS_OF)
 
 

@@ -48,6 +48,7 @@ def read(definition: str, domain_of: str = "") -> dict[str, ColumnRules] | None:
         ),
         ("CHECK ((b >= a))", "b", ColumnRules(after="a")),
         ("CHECK ((a < b))", "b", ColumnRules(after="a", strictly=True)),
+        ("CHECK ((a <> b))", "b", ColumnRules(differs="a")),
         ("CHECK ((a IS NOT NULL))", "a", ColumnRules(required=True)),
     ],
 )
