@@ -10,7 +10,7 @@ Each value comes from the dataset's seed, its table, its column and its block of
 from nothing else: any block can be generated alone, and gives the same bytes on every machine.
 """
 
-from perfdata.generate.children import is_last, parent, per, position
+from perfdata.generate.children import is_last, parent, per, position, size
 from perfdata.generate.choices import boolean, choice, nullable
 from perfdata.generate.computed import listed
 from perfdata.generate.definition import table
@@ -19,12 +19,11 @@ from perfdata.generate.pools import faker
 from perfdata.generate.references import earlier, ref
 from perfdata.generate.tables import GeneratedColumn, GeneratedTable
 from perfdata.generate.texts import json, text
-from perfdata.generate.times import after, date, timestamp
+from perfdata.generate.times import date, timestamp
 
 __all__ = [
     "GeneratedColumn",
     "GeneratedTable",
-    "after",
     "boolean",
     "choice",
     "date",
@@ -41,6 +40,7 @@ __all__ = [
     "position",
     "ref",
     "serial",
+    "size",
     "table",
     "text",
     "timestamp",

@@ -39,7 +39,8 @@ def per(
 
     ``per(customers, 3)`` is exactly three, ``per(customers, 0, 18)`` any number from 0 to 18,
     evenly. ``per(customers, 100, zipf=0.7)`` is 100 on average, skewed by Zipf's law: the first
-    parent has most. Its columns may be ``parent()``, ``position()`` and ``is_last()``.
+    parent has most. Its columns may be ``parent()``, ``position()``, ``size()`` and
+    ``is_last()``.
     """
     exponent = None if zipf is None else Fraction(str(zipf))
     return Per(table, low, low if high is None else high, exponent)
@@ -58,6 +59,11 @@ def position() -> GeneratedColumn:
 def is_last() -> GeneratedColumn:
     """Return a column that is true in the last row of each parent, false in the others."""
     return IsLast()
+
+
+def size() -> GeneratedColumn:
+    """Return a column with the number of rows of the parent."""
+    return Size()
 
 
 class Family(NamedTuple):
@@ -188,6 +194,14 @@ class Position(ChildColumn):
     def values(self, rows: RowBlock) -> Sequence[int]:
         """Return the places of a block, from 1."""
         return [place + 1 for place in self.children.family(rows).places]
+
+
+class Size(ChildColumn):
+    """The number of rows of a row's parent."""
+
+    def values(self, rows: RowBlock) -> Sequence[int]:
+        """Return the parents' numbers of rows."""
+        return self.children.family(rows).sizes
 
 
 class IsLast(ChildColumn):

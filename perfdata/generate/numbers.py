@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from perfdata.generate.streams import Permutation, below
+from perfdata.generate.streams import Permutation, integers
 from perfdata.generate.tables import GeneratedColumn, NumberedColumn, PlainColumn
 
 if TYPE_CHECKING:
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
     from perfdata.generate.tables import RowBlock, Site
 
 _VARIANTS = "89ab"  # RFC 9562, 4.1
-# Odd, near 2 ** n divided by the golden section: consecutive keys are far apart, as random ones.
-_FIRST_STEP, _LAST_STEP = 0x9E3779B1, 0x9E3779B97F4B
+# Odd, near 2 ** 64 divided by the golden section: consecutive keys are far apart, as random ones.
+_UUID_STEP, _64_BITS = 0x9E3779B97F4A7C15, (1 << 64) - 1
 
 
 def serial(start: int = 1) -> GeneratedColumn:
@@ -55,30 +57,27 @@ class Serial(PlainColumn, NumberedColumn):
 class Uuid(PlainColumn, NumberedColumn):
     """UUIDs of the form of version 4, each computed from the number of its row.
 
-    The first and the last group are permutations of 32 and of 48 bits, so no two rows of a table
-    share one, and consecutive rows lie far apart in an index. The groups between belong to
-    the seed and the table.
+    The first group and the end are a permutation of 64 bits, so no two rows of a table share one,
+    and consecutive rows lie far apart in an index. The groups between belong to the seed and the
+    table.
     """
 
     def prepare(self) -> None:
-        """Take the middle groups and the first row's numbers from the stream."""
-        first, middle, last = below(self.site.stream(""), 3, 1 << 48)
-        digits = f"{middle:012x}"
-        self._first, self._last = first, last
-        self._middle = f"-{digits[:4]}-4{digits[4:7]}-{_VARIANTS[middle % 4]}{digits[7:10]}-"
+        """Take the first row's number and the groups between from the stream."""
+        self._first, middle = integers(self.site.stream(""), 2, 64)
+        digits = f"{middle:016x}"
+        variant = _VARIANTS[middle % 4]
+        self._middle = f"-{digits[:4]}-4{digits[4:7]}-{variant}{digits[7:10]}-{digits[10:14]}"
 
     def at(self, rows: Sequence[int]) -> Sequence[str]:
         """Return the UUIDs of these rows, as text."""
-        pattern = f"%08x{self._middle}%012x"
-        first, last = self._first, self._last
-        return [
-            pattern
-            % (
-                (first + row * _FIRST_STEP) & 0xFFFF_FFFF,
-                (last + row * _LAST_STEP) & 0xFFFF_FFFF_FFFF,
-            )
-            for row in rows
-        ]
+        first, middle = self._first, self._middle
+        numbers = array("Q", [(first + row * _UUID_STEP) & _64_BITS for row in rows])
+        if sys.byteorder == "little":
+            numbers.byteswap()
+        # All digits at once: half the time of formatting each number.
+        groups = numbers.tobytes().hex("-", -4).split("-")
+        return [start + middle + end for start, end in zip(groups[::2], groups[1::2], strict=False)]
 
 
 class Integer(PlainColumn):

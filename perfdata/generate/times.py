@@ -1,9 +1,9 @@
-"""Dates and times around a dataset's reference date."""
+"""Dates and times around a dataset's reference date, or after another column's."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from datetime import date as day
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -24,67 +24,108 @@ def date(
     first: int,
     last: int,
     *,
+    after: str | None = None,
     months: Mapping[int, int] | None = None,
     weekdays: Mapping[int, int] | None = None,
 ) -> GeneratedColumn:
     """Return a column of dates, from ``first`` to ``last`` days after ``as_of``, both included.
 
-    ``date(-90, -1)`` are the 90 days before it. Seasons are integer weights: ``months`` of 1 to 12,
-    ``weekdays`` of 0 (Monday) to 6; those that are not given weigh 1, and 0 leaves them out.
+    ``date(-90, -1)`` are the 90 days before it, ``date(1, 30, after="joined_on")`` the 30 days
+    after another column's date; null where that is. Seasons are integer weights: ``months`` of 1 to
+    12, ``weekdays`` of 0 (Monday) to 6; those that are not given weigh 1, and 0 leaves them out.
     """
-    return Days(first, last, months or {}, weekdays or {})
+    return Days(Span(first, last, after), months or {}, weekdays or {})
 
 
 def timestamp(
     first: int,
     last: int,
     *,
+    after: str | None = None,
     hours: tuple[int, int] = (0, 24),
     months: Mapping[int, int] | None = None,
     weekdays: Mapping[int, int] | None = None,
 ) -> GeneratedColumn:
-    """Return a column of times in UTC on the days that ``date`` has, to the second.
+    """Return a column of times in UTC, to the second, on the days that ``date`` has.
 
     ``hours`` are the first and the end of a day's hours: ``(9, 17)`` is from 9:00 to 16:59:59.
+    ``after`` a column of times, the span counts from that second, and ``hours`` do not apply.
     """
-    return Times(Days(first, last, months or {}, weekdays or {}), hours)
+    span = Span(first, last, after)
+    return Times(span, Days(span, months or {}, weekdays or {}), hours)
 
 
-def after(column: str, first: int, last: int) -> GeneratedColumn:
-    """Return a column of dates or times from ``first`` to ``last`` days after another column's.
+@dataclass(frozen=True)
+class Span:
+    """Days after ``as_of``, or after a column."""
 
-    Times are drawn to the second, dates to the day. Null where the other column is.
-    """
-    return After(column, first, last)
+    first: int
+    last: int
+    after: str | None
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """The columns that it is counted from."""
+        return () if self.after is None else (self.after,)
+
+    def begins(self, site: Site, rows: RowBlock) -> Sequence[Any]:
+        """Return the values of the column that it is counted from."""
+        return () if self.after is None else rows.values(site.rows.columns[self.after])
 
 
 class Days(GeneratedColumn):
-    """Days around ``as_of``, by seasons."""
+    """Days around ``as_of``, by seasons, or after a column."""
 
-    def __init__(
-        self, first: int, last: int, months: Mapping[int, int], weekdays: Mapping[int, int]
-    ) -> None:
-        self._days = range(first, last + 1)
+    def __init__(self, span: Span, months: Mapping[int, int], weekdays: Mapping[int, int]) -> None:
+        self._span = span
         self._months, self._weekdays = months, weekdays
 
     def bind(self, site: Site) -> GeneratedColumn:
-        """Return a choice among the days."""
-        as_of = site.rows.dataset.as_of
-        days = [as_of + timedelta(days=number) for number in self._days]
-        weights = None
-        if self._months or self._weekdays:
-            weights = [
-                self._months.get(each.month, 1) * self._weekdays.get(each.weekday(), 1)
-                for each in days
-            ]
-        return Choice(days, weights).bind(site)
+        """Return a choice among the days; raise ConfigError if there is none."""
+        span, as_of = self._span, site.rows.dataset.as_of
+        if span.last < span.first:
+            raise site.error("the last day is before the first", "Give the smaller one first")
+        seasons = bool(self._months or self._weekdays)
+        if span.after is not None:
+            if seasons:
+                raise site.error("seasons are of days around as_of", "Leave out after, or seasons")
+            return DaysAfter(span).bind(site)
+        days = [as_of + timedelta(days=number) for number in range(span.first, span.last + 1)]
+        weights = [
+            self._months.get(day.month, 1) * self._weekdays.get(day.weekday(), 1) for day in days
+        ]
+        return Choice(days, weights if seasons else None).bind(site)
+
+
+class DaysAfter(PlainColumn):
+    """Days after another column's."""
+
+    def __init__(self, span: Span) -> None:
+        self._span, self.inputs = span, span.inputs
+
+    def prepare(self) -> None:
+        """Make the steps that can be drawn."""
+        numbers = range(self._span.first, self._span.last + 1)
+        self._steps = [timedelta(days=number) for number in numbers]
+
+    def values(self, rows: RowBlock) -> Sequence[Any]:
+        """Return the dates of a block."""
+        begins, steps = self._span.begins(self.site, rows), self._steps
+        if _are_times(begins):
+            begins = [None if begin is None else begin.date() for begin in begins]
+        drawn = self.site.below(rows, len(steps)) if len(steps) > 1 else [0] * rows.count
+        if None in begins:
+            pairs = zip(begins, drawn, strict=True)
+            return [None if begin is None else begin + steps[place] for begin, place in pairs]
+        return [begin + steps[place] for begin, place in zip(begins, drawn, strict=True)]
 
 
 class Times(PlainColumn):
-    """Seconds of days around ``as_of``."""
+    """Seconds of days."""
 
-    def __init__(self, days: GeneratedColumn, hours: tuple[int, int]) -> None:
-        self._days = days
+    def __init__(self, span: Span, days: GeneratedColumn, hours: tuple[int, int]) -> None:
+        self._span, self._days = span, days
+        self.inputs = span.inputs
         self._start_s = hours[0] * _HOUR_S
         self._seconds = (hours[1] - hours[0]) * _HOUR_S
 
@@ -94,54 +135,51 @@ class Times(PlainColumn):
         if not 0 <= self._start_s < self._start_s + self._seconds <= _DAY_S:
             raise self.site.error("hours are not two increasing hours of a day", "Use (9, 17)")
 
-    def _drawn(self, rows: RowBlock) -> list[int]:
-        return rows.once((self, "seconds"), lambda: self.site.below(rows, self._seconds))
-
-    def values(self, rows: RowBlock) -> Sequence[datetime]:
+    def values(self, rows: RowBlock) -> Sequence[Any]:
         """Return the times of a block."""
-        begin = time(tzinfo=UTC)
+        begins = self._span.begins(self.site, rows)
+        if _are_times(begins):
+            return self._seconds_after(begins, rows)
+        midnight = time(tzinfo=UTC)
         return [
-            datetime.combine(each, begin) + timedelta(seconds=self._start_s + second)
-            for each, second in zip(rows.values(self._days), self._drawn(rows), strict=True)
+            None if day is None else datetime.combine(day, midnight) + timedelta(seconds=second)
+            for day, second in zip(rows.values(self._days), self._drawn(rows), strict=True)
         ]
 
     def texts(self, rows: RowBlock, encode: Encoder) -> Sequence[str]:
-        """Return the times of a block as text."""
-        if encode is not copy_texts:
+        """Return the times of a block as text; a day's seconds have their text already."""
+        begins = self._span.begins(self.site, rows)
+        if encode is not copy_texts or None in begins or _are_times(begins):
             return encode(rows.values(self))
-        start, texts = self._start_s, _time_texts()
-        pairs = zip(self._days.texts(rows, encode), self._drawn(rows), strict=True)
-        return [f"{each} {texts[start + second]}" for each, second in pairs]
+        times = map(_time_texts().__getitem__, self._drawn(rows))
+        days = self._days.texts(rows, encode)
+        return [day + second for day, second in zip(days, times, strict=True)]
 
+    def _drawn(self, rows: RowBlock) -> Sequence[int]:
+        """Return the second of the day for each row."""
+        return rows.once((self, "seconds"), lambda: self._drawn_seconds(rows))
 
-class After(PlainColumn):
-    """Days or seconds after another column."""
+    def _drawn_seconds(self, rows: RowBlock) -> Sequence[int]:
+        seconds = self.site.below(rows, self._seconds)
+        return [self._start_s + second for second in seconds] if self._start_s else seconds
 
-    def __init__(self, column: str, first: int, last: int) -> None:
-        self.inputs = [column]
-        self._first, self._last = first, last
-
-    def prepare(self) -> None:
-        """Raise ConfigError if the last day is before the first."""
-        if self._last < self._first:
-            raise self.site.error("the last day is before the first", "Give the smaller one first")
-
-    def values(self, rows: RowBlock) -> Sequence[Any]:
-        """Return the dates or times of a block."""
-        begins = rows.values(self.site.rows.columns[self.inputs[0]])
-        known = next((begin for begin in begins if begin is not None), None)
-        unit = 1 if isinstance(known, day) and not isinstance(known, datetime) else _DAY_S
-        spans = (self._last - self._first) * unit + 1
-        step = timedelta(seconds=_DAY_S // unit)
-        least = self._first * unit
+    def _seconds_after(self, begins: Sequence[Any], rows: RowBlock) -> Sequence[Any]:
+        """Return times that are drawn to the second, from the first to the last day."""
+        span, unit = self._span, timedelta(seconds=1)
+        drawn = self.site.below(rows, (span.last - span.first) * _DAY_S + 1)
+        least = span.first * _DAY_S
         return [
-            None if begin is None else begin + (least + span) * step
-            for begin, span in zip(begins, self.site.below(rows, spans), strict=True)
+            None if begin is None else begin + (least + second) * unit
+            for begin, second in zip(begins, drawn, strict=True)
         ]
+
+
+def _are_times(begins: Sequence[Any]) -> bool:
+    return isinstance(next((each for each in begins if each is not None), None), datetime)
 
 
 @cache
 def _time_texts() -> list[str]:
-    """Return the text of each second of a day, with the zone UTC."""
-    minutes = [f"{hour:02}:{minute:02}:" for hour in range(24) for minute in range(60)]
+    """Return the text of each second of a day, after a blank and with the zone UTC."""
+    minutes = [f" {hour:02}:{minute:02}:" for hour in range(24) for minute in range(60)]
     return [f"{minute}{second:02}+00" for minute in minutes for second in range(60)]

@@ -20,7 +20,8 @@ TABLES = """
 CREATE TABLE people (
     id int PRIMARY KEY, key uuid UNIQUE, number int UNIQUE, score int, big bigint,
     price numeric(4, 2), active boolean, state text, rare text, note text, team_code text,
-    team text, joined date, "left" date, seen timestamptz, answered timestamptz, settings jsonb,
+    team text, joined date, "left" date, seen timestamptz, answered timestamptz, called timestamptz,
+    settings jsonb,
     boss int REFERENCES people, twice int, constant text, nothing text, tags text[]
 );
 CREATE TABLE countries (code text PRIMARY KEY, size int);

@@ -115,9 +115,13 @@ def test_times_keep_to_their_hours_and_what_follows_comes_after() -> None:
     for row in people():
         assert timedelta(days=1) <= row["left"] - row["joined"] <= timedelta(days=30)
         assert timedelta() <= row["answered"] - row["seen"] <= timedelta(days=2)
+        assert timedelta() <= row["called"].date() - row["left"] <= timedelta(days=2)
+        assert row["called"].hour == 9
     spans = {row["answered"] - row["seen"] for row in people()}
     assert len(spans) > 4000  # to the second
-    assert only(1, _a=None, b=g.after("_a", 1, 2)) == [{"b": None}]
+    assert only(1, _a=None, b=g.date(1, 2, after="_a"), c=g.timestamp(1, 2, after="_a")) == [
+        {"b": None, "c": None}
+    ]
 
 
 def test_json_varies_where_a_column_is() -> None:
@@ -174,10 +178,10 @@ def test_values_differ_by_seed_table_column_and_block() -> None:
         ({"a": g.choice(["x", "y"])[1]}, "column a: a value of the pool has no part 1"),
         ({"a": lambda b: b}, "column a: it uses b, which is no column of the table"),
         ({"a": g.text("{b}")}, "column a: it uses b, which is no column of the table"),
-        ({"a": lambda b: b, "b": g.after("a", 1, 2)}, "column a: it is computed from itself"),
+        ({"a": lambda b: b, "b": g.date(1, 2, after="a")}, "column a: it is computed from itself"),
         ({"a": g.parent()}, "column a: the table's rows have no parent"),
         ({"a": g.earlier()}, "column a: table t has no column of keys"),
-        ({"a": g.after("b", 2, 1), "b": AS_OF}, "column a: the last day is before the first"),
+        ({"a": g.date(2, 1)}, "column a: the last day is before the first"),
         ({"a": g.timestamp(0, 1, hours=(9, 25))}, "column a: hours are not two increasing hours"),
         ({"_a": 1}, "no column is loaded"),
     ],
