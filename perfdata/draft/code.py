@@ -61,33 +61,26 @@ def _table(draft: TableDraft) -> Iterator[str]:
     yield "    dataset,"
     yield f"    {quoted(draft.table.key)},"
     yield f"    {draft.rows},"
-    columns = list(draft.columns.values())
-    yield from (
-        f"    {line}" for column in columns if is_plain(column.name) for line in _column(column)
-    )
-    if others := [column for column in columns if not is_plain(column.name)]:
-        yield "    **{"
-        yield from (f"        {line}" for column in others for line in _entry(column))
-        yield "    },"
+    yield from (f"    {line}" for line in column_lines(list(draft.columns.values())))
     yield ")"
 
 
-def _column(column: ColumnDraft) -> Iterator[str]:
-    if column.code:
-        yield f"{column.name}={column.code},{_comment(column)}"
-    else:
-        yield f"# {_one_line(column.comment)}"
+def column_lines(columns: Sequence[ColumnDraft]) -> Iterator[str]:
+    """Yield the arguments of ``g.table`` for columns; those that are no names come last."""
+    plain = [column for column in columns if is_plain(column.name)]
+    yield from map(_column, plain)
+    if others := [column for column in columns if column not in plain]:
+        yield "**{"
+        yield from (f"    {_column(column)}" for column in others)
+        yield "},"
 
 
-def _entry(column: ColumnDraft) -> Iterator[str]:
-    if column.code:
-        yield f"{quoted(column.name)}: {column.code},{_comment(column)}"
-    else:
-        yield f"# {_one_line(column.comment)}"
-
-
-def _comment(column: ColumnDraft) -> str:
-    return f"  # {_one_line(column.comment)}" if column.comment else ""
+def _column(column: ColumnDraft) -> str:
+    comment = f"# {_one_line(column.comment)}"
+    if not column.code:
+        return comment
+    named = f"{column.name}=" if is_plain(column.name) else f"{quoted(column.name)}: "
+    return f"{named}{column.code},{f'  {comment}' if column.comment else ''}"
 
 
 def _one_line(text: str) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from perfdata.postgres.catalog import table_key
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -83,6 +81,8 @@ NO_STATISTICS = TableStatistics()
 
 def read_statistics(link: Link) -> dict[str, TableStatistics]:
     """Read the statistics of all tables that have some, by the tables' keys."""
+    from perfdata.postgres.catalog import table_key
+
     link.execute("SET default_transaction_read_only = on")
     tables, columns = link.together([_TABLES, _COLUMNS])
     rows = {table_key(schema, name): _rounded(count) for schema, name, count in tables}

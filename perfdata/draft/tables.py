@@ -23,6 +23,13 @@ ROWS = 1000
 _RESERVED = {"dataset", "date", "g", "timedelta"}
 
 
+def variable_name(table: str) -> str:
+    """Return a name for a table's variable."""
+    name = re.sub(r"\W", "_", table)
+    name = name if name.isidentifier() else f"t{name}"
+    return f"{name}_" if keyword.iskeyword(name) else name
+
+
 class Drafter:
     """Drafts tables one after another; parents before their children."""
 
@@ -72,10 +79,9 @@ class Drafter:
 
     def _variable(self, table: Table) -> str:
         taken = {draft.variable for draft in self._schema.drafts.values()} | _RESERVED
-        name = re.sub(r"\W", "_", table.name)
-        name = f"t{name}" if not name.isidentifier() else name
-        if keyword.iskeyword(name) or name in taken:
-            name = f"{name}_{re.sub(r'[^a-z0-9]', '_', table.schema.lower())}"
+        name = variable_name(table.name)
+        if name in taken:
+            name = f"{name}_{variable_name(table.schema)}"
         while name in taken:
             name += "_"
         return name
@@ -94,7 +100,7 @@ class Drafter:
         if name == plan.position:
             return [ColumnDraft(name, "g.position()")]
         if limits.after in {each.name for each in table.stored} and is_plain(limits.after):
-            return [_after(column, limits)]
+            return [_after(column, table.column(limits.after), limits)]
         shape = known.column(name)
         unique = name in plan.unique
         value = draft_value(column, limits, unique=unique, shape=shape)
@@ -121,9 +127,11 @@ def _left_out(column: Column) -> ColumnDraft:
     return ColumnDraft(column.name, "", f"{column.name}: left out, {why}")
 
 
-def _after(column: Column, limits: ColumnRules) -> ColumnDraft:
+def _after(column: Column, earlier: Column, limits: ColumnRules) -> ColumnDraft:
     """Draft a column whose value comes after another column's."""
-    if column.base == "date" or column.base.startswith("timestamp"):
-        first = 1 if limits.strictly else 0
-        return ColumnDraft(column.name, f"g.after({quoted(limits.after)}, {first}, 30)")
-    return ColumnDraft(column.name, f"lambda {limits.after}: {limits.after} + 1")
+    first, name = int(limits.strictly), earlier.name
+    if column.base == earlier.base == "date":
+        return ColumnDraft(column.name, f"g.date({first}, 30, after={quoted(name)})")
+    if column.base.startswith("timestamp") and earlier.base.startswith("timestamp"):
+        return ColumnDraft(column.name, f"g.timestamp({first}, 30, after={quoted(name)})")
+    return ColumnDraft(column.name, f"lambda {name}: {name} + 1", f"after {name}")

@@ -188,7 +188,9 @@ def _number(column: Column, rules: ColumnRules, *, unique: bool) -> Value:
         digits = 6
     step = Decimal(1).scaleb(-scale)
     largest = Decimal(10) ** (digits - scale) - step
-    low, high = _limits(rules, step, largest, int(min(largest, Decimal(_SPREAD)) / step) + 1)
+    low, high = _limits(
+        rules, step, largest, int(min(largest + step, Decimal(_SPREAD + 1)) / step) - 1
+    )
     if unique and scale >= 0:
         first = max(low, step).to_integral_value(ROUND_CEILING)
         last = high if rules.high is not None else largest

@@ -208,8 +208,8 @@ def test_check_constraints_are_read_or_named(empty_url: str) -> None:
         "grade=g.nullable(g.integer(1, 5), 0.1),",
         'shirt=g.choice(["S", "M", "L"]),',
         """status=g.choice(["new", "it's old"]),""",
-        'end_on=g.after("start_on", 1, 30),',
-        "high=lambda low: low + 1,",
+        'end_on=g.date(1, 30, after="start_on"),',
+        "high=lambda low: low + 1,  # after low",
         "level=g.choice([10, 20]),",
         "negative=g.integer(-1005, -6),",
     ):
