@@ -113,6 +113,24 @@ def test_values_of_uuid4_repeat_and_belong_to_the_row(url: str, build: Build) ->
     assert [code for (code,) in run(url, "SELECT code FROM stadium ORDER BY id")] == first
 
 
+def test_dicts_get_what_the_mapper_and_a_dataclass_fill_in(url: str, build: Build) -> None:
+    """A row's class in a hierarchy, its first version, and default_factory."""
+
+    def tables() -> Iterable[TableRows]:
+        yield TableRows(Referee, rows=[{"level": 3}])
+        yield TableRows(Match, rows=[{}, {}])
+        yield TableRows(Goal, rows=[{"minute": 5}, {}])
+
+    built = build(tables)
+    assert run(url, "SELECT kind, level FROM person") == [("referee", 3)]
+    assert run(url, "SELECT version FROM match") == [(1,), (1,)]
+    goals = run(url, "SELECT minute, marks, match_id, code FROM goal ORDER BY id")
+    assert [goal[:3] for goal in goals] == [(5, 4, None), (90, 4, None)]
+    assert "goal.marks: its default, Goal.<lambda> (tests/" in "\n".join(built.notes)
+    build(tables)
+    assert run(url, "SELECT minute, marks, match_id, code FROM goal ORDER BY id") == goals
+
+
 def test_defaults_of_rows_that_are_appended_are_called(url: str) -> None:
     began = datetime.now(UTC)
     append_rows(url, [TableRows(Team, rows=[{"name": "a"}, {"name": "b"}])])
