@@ -86,6 +86,8 @@ class Children:
             raise rows.error(
                 f"no number of rows is from {self._low} to {self._high}", "Use per(table, 0, 18)"
             )
+        if given.zipf is not None and self._low != self._high:
+            raise rows.error("zipf is with one number of rows", "Use per(table, 9, zipf=0.7)")
         if given.zipf is not None and self.parent.count:
             check_exponent(rows, given.zipf)
             self._zipf = zipf_weights(self.parent.count, given.zipf)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from itertools import accumulate, compress
+from functools import partial
+from itertools import accumulate, chain, compress, repeat
 from math import gcd
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Values of weighted choices are repeated up to this sum of weights, above it they are searched for.
+# Up to this sum of weights, weighted choices are looked up; above it they are searched for.
 _MOST_SLOTS = 1 << 16
 
 
@@ -72,8 +73,8 @@ class Choice(PlainColumn):
         return Part(self, part)
 
     def prepare(self) -> None:
-        """Repeat the values by their weights, or add the weights up; raise ConfigError if none."""
-        self._encoded, self._sums = {}, None
+        """Give each value places by its weight, or add them up; raise ConfigError if none."""
+        self._encoded, self._slots, self._sums = {}, None, None
         weights = self._weights
         if weights is not None and any(not isinstance(w, int) or w < 0 for w in weights):
             raise self.site.error("a weight is not an integer from 0", "Use integers: 70, 20, 10")
@@ -83,12 +84,12 @@ class Choice(PlainColumn):
         if weights is None:
             return
         divisor = gcd(*weights)
-        self._limit = sum(weights) // divisor
+        shares = [weight // divisor for weight in weights]
+        self._limit = sum(shares)
         if self._limit <= _MOST_SLOTS:
-            pairs = zip(self.pool, weights, strict=True)
-            self.pool = [value for value, weight in pairs for _ in range(weight // divisor)]
+            self._slots = list(chain.from_iterable(map(repeat, range(len(shares)), shares)))
         else:
-            self._sums = list(accumulate(weight // divisor for weight in weights))
+            self._sums = list(accumulate(shares))
 
     def places(self, rows: RowBlock) -> Sequence[int]:
         """Return where in the pool each row's value is."""
@@ -96,10 +97,11 @@ class Choice(PlainColumn):
 
     def _drawn(self, rows: RowBlock) -> Sequence[int]:
         points = self.site.below(rows, self._limit)
-        if self._sums is None:
-            return points
-        sums = self._sums
-        return [bisect_right(sums, point) for point in points]
+        if self._slots is not None:
+            return list(map(self._slots.__getitem__, points))
+        if self._sums is not None:
+            return list(map(partial(bisect_right, self._sums), points))
+        return points
 
     def values(self, rows: RowBlock) -> Sequence[Any]:
         """Return the chosen values of a block."""

@@ -26,7 +26,9 @@ def as_column(given: object) -> GeneratedColumn:
     """Return a column as it is, a function as a column computed by it, a value as a constant."""
     if isinstance(given, GeneratedColumn):
         return given
-    return Computed(given) if callable(given) else Constant(given)
+    if not callable(given):
+        return Constant(given)
+    return NumberedComputed(given) if _parameters(given) == ["row"] else Computed(given)
 
 
 class Constant(PlainColumn, NumberedColumn):
@@ -67,10 +69,7 @@ class Computed(PlainColumn):
 
     def prepare(self) -> None:
         """Read the function's parameters; raise ConfigError if it has none."""
-        try:
-            self.inputs = list(inspect.signature(self._function).parameters)
-        except ValueError:  # a function in C without a signature
-            self.inputs = []
+        self.inputs = _parameters(self._function)
         if not self.inputs:
             raise self.site.error(
                 f"the function {getattr(self._function, '__name__', '')} has no parameters",
@@ -85,6 +84,22 @@ class Computed(PlainColumn):
         """Return the function's values of the chosen rows of a block."""
         inputs = inputs_of(self.site, self.inputs, rows)
         return list(map(self._function, *(compress(values, chosen) for values in inputs)))
+
+
+class NumberedComputed(Computed, NumberedColumn):
+    """What a function returns for the number of the row."""
+
+    def at(self, rows: Sequence[int]) -> Sequence[Any]:
+        """Return the function's values of these rows."""
+        return [self._function(row + 1) for row in rows]
+
+
+def _parameters(function: Callable[..., object]) -> list[str]:
+    """Return the names of a function's parameters; none of one in C without a signature."""
+    try:
+        return list(inspect.signature(function).parameters)
+    except ValueError:
+        return []
 
 
 def inputs_of(site: Site, names: Iterable[str], rows: RowBlock) -> list[Sequence[Any]]:

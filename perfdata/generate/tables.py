@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from perfdata.dataset import TableRows
 from perfdata.errors import ConfigError
 from perfdata.generate.encoding import copy_texts
-from perfdata.generate.streams import BLOCK_ROWS, below, integers
+from perfdata.generate.streams import BLOCK_ROWS, below
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from perfdata.dataset import Dataset
@@ -105,10 +104,6 @@ class Site:
     def below(self, rows: RowBlock, limit: int) -> list[int]:
         """Draw an integer from 0 to ``limit`` - 1 for each row of a block."""
         return below(self.stream(rows.block), rows.count, limit)
-
-    def integers(self, rows: RowBlock) -> array[int]:
-        """Draw an integer of 32 bits for each row of a block."""
-        return integers(self.stream(rows.block), rows.count, 32)
 
     def part(self, name: str) -> Site:
         """Return the place of a column inside of this one."""

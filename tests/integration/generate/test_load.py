@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -79,11 +79,12 @@ def test_no_text_is_taken_for_something_else(empty_url: str) -> None:
         texts=g.listed([[text, None] for text in ODD]),
         bytes=g.listed([text.encode() for text in ODD]),
         at=datetime(2026, 1, 2, 3, 4, 5, 6, UTC),
+        span=timedelta(days=-2, microseconds=7),
     )
     with psycopg.connect(empty_url, autocommit=True) as connection:
         connection.execute(
             "CREATE TABLE odd (text text, again text, document jsonb, texts text[], bytes bytea, "
-            "at timestamptz)"
+            "at timestamptz, span interval)"
         )
     append_rows(empty_url, [table])
     assert loaded(empty_url, table) == list(table.records())
