@@ -82,7 +82,7 @@ def tests(session: nox.Session) -> None:
     """Run the tests but for the slow ones; arguments go to pytest, and may name any test."""
     named = any(argument.startswith("tests") for argument in session.posargs)
     chosen = () if named else ("-m", "not slow")
-    run_tests(session, *chosen, "tests/integration", "tests/unit")
+    run_tests(session, *chosen, "tests/integration", "tests/unit", groups=("tests", "arrow"))
 
 
 @nox.session(python=PYTHONS)
@@ -108,22 +108,27 @@ def oldest(session: nox.Session) -> None:
     """Run what depends on the server's version on PostgreSQL 15, where it is installed."""
     if not Path(OLDEST_POSTGRESQL, "postgres").exists():
         session.skip(f"there is no PostgreSQL 15 in {OLDEST_POSTGRESQL}")
-    chosen = {"PERFDATA_PG_BIN": OLDEST_POSTGRESQL}
     paths = ("tests/integration", "tests/faults/test_broken_statements.py")
-    run_tests(session, *paths, "-m", "server_version", **chosen)
+    env = {"PERFDATA_PG_BIN": OLDEST_POSTGRESQL}
+    run_tests(session, *paths, "-m", "server_version", env=env)
 
 
-def run_tests(session: nox.Session, *arguments: str, **variables: str) -> None:
+def run_tests(
+    session: nox.Session,
+    *arguments: str,
+    groups: tuple[str, ...] = ("tests",),
+    env: dict[str, str] | None = None,
+) -> None:
     """Run pytest with ``arguments`` and with what follows ``--``; paths given there come instead.
 
     A file runs in one worker, where its tests share a server: ``-n0`` for a debugger. Files keep
     their order, so that the short ones, which are last, fill up what a worker has left.
     """
-    install(session, "tests")
+    install(session, *groups)
     if any(argument.startswith("tests") for argument in session.posargs):
         arguments = tuple(one for one in arguments if not one.startswith("tests"))
     workers = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
-    session.run("pytest", *workers, *arguments, *session.posargs, env=variables)
+    session.run("pytest", *workers, *arguments, *session.posargs, env=env)
 
 
 @nox.session(python=PYTHONS)

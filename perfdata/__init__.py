@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from perfdata.config import Settings
     from perfdata.dataset import Dataset, TableRows
+    from perfdata.draft.draft import Draft, draft_dataset
     from perfdata.errors import (
         BaselineError,
         BoundaryError,
@@ -78,6 +79,7 @@ _MODULES = {
     "Dataset": "perfdata.dataset",
     "DatasetDescription": "perfdata.snapshot.description.description",
     "Difference": "perfdata.snapshot.diff.difference",
+    "Draft": "perfdata.draft.draft",
     "Event": "perfdata.progress",
     "Imported": "perfdata.snapshot.plain.imports",
     "Manifest": "perfdata.snapshot.format.manifest",
@@ -101,6 +103,7 @@ _MODULES = {
     "delete_snapshot": "perfdata.snapshot.store",
     "describe_dataset": "perfdata.snapshot.description.description",
     "diff_snapshots": "perfdata.snapshot.diff.difference",
+    "draft_dataset": "perfdata.draft.draft",
     "find_snapshot": "perfdata.snapshot.store",
     "import_snapshot": "perfdata.snapshot.plain.imports",
     "list_snapshots": "perfdata.snapshot.store",
@@ -125,6 +128,7 @@ __all__ = [
     "DatasetDescription",
     "DatasetNotFoundError",
     "Difference",
+    "Draft",
     "ElsewhereError",
     "Event",
     "GuardError",
@@ -174,6 +178,7 @@ __all__ = [
     "delete_snapshot",
     "describe_dataset",
     "diff_snapshots",
+    "draft_dataset",
     "find_snapshot",
     "import_snapshot",
     "list_snapshots",

@@ -32,6 +32,7 @@ class TableRows:
     - ``columns``: the columns, in the order of the values; the others take their defaults
     - ``blocks``: COPY text: bytes of whole lines, with tabs between values and ``\N`` for null
     - ``rows``: dicts or instances of a model, or, with ``columns``, tuples; consumed once, lazily
+    - ``arrow``: anything with ``__arrow_c_stream__``, such as a Polars frame (extra ``arrow``)
 
     Raises ConfigError if none of them is given, or several.
     """
@@ -40,6 +41,7 @@ class TableRows:
     columns: tuple[str, ...]
     blocks: Iterable[bytes] = field(repr=False)
     rows: Iterable[object] | None = field(repr=False)
+    arrow: Any = field(repr=False)
     model: Any
 
     def __init__(
@@ -49,9 +51,10 @@ class TableRows:
         blocks: Iterable[bytes] | None = None,
         *,
         rows: Iterable[object] | None = None,
+        arrow: object = None,
     ) -> None:
         name = table if isinstance(table, str) else _name_of(table)
-        given = [what for what in (blocks, rows) if what is not None]
+        given = [what for what in (blocks, rows, arrow) if what is not None]
         if len(given) != 1:
             raise ConfigError(
                 f"TableRows of {name} has {len(given)} of blocks, rows and arrow: give one of them"
@@ -61,6 +64,7 @@ class TableRows:
             "columns": tuple(columns),
             "blocks": () if blocks is None else blocks,
             "rows": rows,
+            "arrow": arrow,
             "model": None if isinstance(table, str) else table,
         }
         for attribute, value in values.items():

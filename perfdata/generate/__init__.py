@@ -10,8 +10,8 @@ Each value comes from the dataset's seed, its table, its column and its block of
 from nothing else: any block can be generated alone, and gives the same bytes on every machine.
 """
 
-from perfdata.generate.children import is_last, parent, per, position, size
-from perfdata.generate.choices import boolean, choice, nullable
+from perfdata.generate.children import Per, is_last, parent, per, position, size
+from perfdata.generate.choices import Choice, boolean, choice, nullable, where
 from perfdata.generate.computed import listed
 from perfdata.generate.definition import table
 from perfdata.generate.numbers import decimal, integer, serial, uuid
@@ -22,8 +22,10 @@ from perfdata.generate.texts import json, text
 from perfdata.generate.times import date, timestamp
 
 __all__ = [
+    "Choice",
     "GeneratedColumn",
     "GeneratedTable",
+    "Per",
     "boolean",
     "choice",
     "date",
@@ -45,4 +47,5 @@ __all__ = [
     "text",
     "timestamp",
     "uuid",
+    "where",
 ]

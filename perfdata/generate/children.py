@@ -10,7 +10,7 @@ from itertools import accumulate, chain, pairwise, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perfdata.generate.streams import BLOCK_ROWS, below
-from perfdata.generate.tables import GeneratedTable, PlainColumn
+from perfdata.generate.tables import GeneratedTable, Places, PlainColumn
 from perfdata.generate.zipf import zipf as zipf_weights
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ class Children:
             raise rows.error(
                 f"no number of rows is from {self._low} to {self._high}", "Use per(table, 0, 18)"
             )
+        if given.zipf is not None and self._low != self._high:
+            raise rows.error("zipf is with one number of rows", "Use per(table, 9, zipf=0.7)")
         if given.zipf is not None and self.parent.count:
             check_exponent(rows, given.zipf)
             self._zipf = zipf_weights(self.parent.count, given.zipf)
@@ -109,6 +111,8 @@ class Children:
         return rows.once("family", lambda: self._family(rows.numbers.start, rows.count))
 
     def _family(self, first: int, count: int) -> Family:
+        if self._low == self._high == 1 and self._zipf is None:
+            return Family(range(first, first + count), [0] * count, [1] * count)
         parents: list[int] = []
         places: list[int] = []
         sizes: list[int] = []
@@ -180,16 +184,20 @@ class Parent(ChildColumn):
 
     def values(self, rows: RowBlock) -> Sequence[Any]:
         """Return the parents' values of a block."""
-        return self.children.parent.values_at(self._column, self.children.family(rows).parents)
+        return self.children.parent.values_at(self._column, self._places(rows))
 
     def texts(self, rows: RowBlock, encode: Encoder) -> Sequence[str]:
         """Return the parents' values as text."""
-        parents = self.children.family(rows).parents
-        return self.children.parent.texts_at(self._column, parents, encode)
+        return self.children.parent.texts_at(self._column, self._places(rows), encode)
+
+    def _places(self, rows: RowBlock) -> Places:
+        return Places(self.children.family(rows).parents, ascending=True)
 
 
 class Position(ChildColumn):
     """The place of a row among those of its parent."""
+
+    plain = True
 
     def values(self, rows: RowBlock) -> Sequence[int]:
         """Return the places of a block, from 1."""
@@ -198,6 +206,8 @@ class Position(ChildColumn):
 
 class Size(ChildColumn):
     """The number of rows of a row's parent."""
+
+    plain = True
 
     def values(self, rows: RowBlock) -> Sequence[int]:
         """Return the parents' numbers of rows."""

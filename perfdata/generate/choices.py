@@ -5,11 +5,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from itertools import accumulate
+from functools import partial
+from itertools import accumulate, chain, compress, repeat
 from math import gcd
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from perfdata.generate.computed import as_column
+from perfdata.generate.computed import Computed, as_column
 from perfdata.generate.numbers import check_enough
 from perfdata.generate.streams import Permutation
 from perfdata.generate.tables import GeneratedColumn, NumberedColumn, PlainColumn
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from perfdata.generate.encoding import Encoder
     from perfdata.generate.tables import RowBlock
 
-# Values of weighted choices are repeated up to this sum of weights, above it they are searched for.
+T = TypeVar("T")
+
+# Up to this sum of weights, weighted choices are looked up; above it they are searched for.
 _MOST_SLOTS = 1 << 16
 
 
@@ -40,9 +43,22 @@ def boolean(share: float = 0.5) -> Choice:
     return yes_or_no(share)
 
 
-def nullable(column: GeneratedColumn | Callable[..., object], share: float) -> GeneratedColumn:
-    """Return the column, or what a function computes, with nulls in this share of the rows."""
+def nullable(column: object, share: float) -> GeneratedColumn:
+    """Return a column, or a function's values, with nulls in this share of the rows."""
     return Nullable(as_column(column), share)
+
+
+def where(
+    condition: str | Callable[..., bool],
+    column: object,
+    otherwise: object = None,
+) -> GeneratedColumn:
+    """Return the column where a condition is true, and another value, or null, elsewhere.
+
+    ``condition`` names a boolean column of the row, or is a function. ``column`` may be a function
+    too, which is called only where the condition is true, or a value.
+    """
+    return Where(condition, as_column(column), otherwise)
 
 
 class Choice(PlainColumn):
@@ -57,8 +73,8 @@ class Choice(PlainColumn):
         return Part(self, part)
 
     def prepare(self) -> None:
-        """Repeat the values by their weights, or add the weights up; raise ConfigError if none."""
-        self._encoded, self._sums = {}, None
+        """Give each value places by its weight, or add them up; raise ConfigError if none."""
+        self._encoded, self._slots, self._sums = {}, None, None
         weights = self._weights
         if weights is not None and any(not isinstance(w, int) or w < 0 for w in weights):
             raise self.site.error("a weight is not an integer from 0", "Use integers: 70, 20, 10")
@@ -68,12 +84,12 @@ class Choice(PlainColumn):
         if weights is None:
             return
         divisor = gcd(*weights)
-        self._limit = sum(weights) // divisor
+        shares = [weight // divisor for weight in weights]
+        self._limit = sum(shares)
         if self._limit <= _MOST_SLOTS:
-            pairs = zip(self.pool, weights, strict=True)
-            self.pool = [value for value, weight in pairs for _ in range(weight // divisor)]
+            self._slots = list(chain.from_iterable(map(repeat, range(len(shares)), shares)))
         else:
-            self._sums = list(accumulate(weight // divisor for weight in weights))
+            self._sums = list(accumulate(shares))
 
     def places(self, rows: RowBlock) -> Sequence[int]:
         """Return where in the pool each row's value is."""
@@ -81,10 +97,11 @@ class Choice(PlainColumn):
 
     def _drawn(self, rows: RowBlock) -> Sequence[int]:
         points = self.site.below(rows, self._limit)
-        if self._sums is None:
-            return points
-        sums = self._sums
-        return [bisect_right(sums, point) for point in points]
+        if self._slots is not None:
+            return list(map(self._slots.__getitem__, points))
+        if self._sums is not None:
+            return list(map(partial(bisect_right, self._sums), points))
+        return points
 
     def values(self, rows: RowBlock) -> Sequence[Any]:
         """Return the chosen values of a block."""
@@ -154,6 +171,52 @@ class Nullable(PlainColumn):
         """Return the values of a block."""
         pairs = zip(rows.values(self._column), self._is_null.values(rows), strict=True)
         return [None if is_null else value for value, is_null in pairs]
+
+
+class Where(PlainColumn):
+    """Another column where a condition is true."""
+
+    def __init__(
+        self, condition: str | Callable[..., bool], column: GeneratedColumn, otherwise: object
+    ) -> None:
+        self._condition, self._column, self._otherwise = condition, column, otherwise
+        if isinstance(condition, str):
+            self.inputs = [condition]
+
+    def prepare(self) -> None:
+        """Bind the other column, and the condition where it is a function."""
+        self._column = self.site.rows.bind(self._column, self.site.name)
+        self._computed: GeneratedColumn | None = None
+        if not isinstance(self._condition, str):
+            condition = Computed(self._condition)
+            self._computed = self.site.rows.bind(condition, f"{self.site.name}\0condition")
+
+    def _chosen(self, rows: RowBlock) -> Sequence[bool]:
+        return rows.values(self._computed or self.site.rows.columns[self.inputs[0]])
+
+    def values(self, rows: RowBlock) -> Sequence[Any]:
+        """Return the values of a block."""
+        chosen, column = self._chosen(rows), self._column
+        if isinstance(column, Computed):
+            values: Iterable[Any] = column.chosen_values(rows, chosen)
+        else:
+            values = compress(rows.values(column), chosen)
+        return _merged(chosen, values, self._otherwise)
+
+    def texts(self, rows: RowBlock, encode: Encoder) -> Sequence[str]:
+        """Return the values of a block as text."""
+        chosen, column = self._chosen(rows), self._column
+        if isinstance(column, Computed):
+            texts: Iterable[str] = encode(column.chosen_values(rows, chosen))
+        else:
+            texts = compress(rows.texts(column, encode), chosen)
+        return _merged(chosen, texts, encode([self._otherwise])[0])
+
+
+def _merged(chosen: Sequence[bool], values: Iterable[T], otherwise: T) -> list[T]:
+    """Return the values where they are chosen, in their order, and the other one elsewhere."""
+    following = iter(values)
+    return [next(following) if each else otherwise for each in chosen]
 
 
 def yes_or_no(share: float) -> Choice:

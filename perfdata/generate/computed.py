@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from difflib import get_close_matches
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from perfdata.generate.numbers import check_enough
@@ -25,7 +26,9 @@ def as_column(given: object) -> GeneratedColumn:
     """Return a column as it is, a function as a column computed by it, a value as a constant."""
     if isinstance(given, GeneratedColumn):
         return given
-    return Computed(given) if callable(given) else Constant(given)
+    if not callable(given):
+        return Constant(given)
+    return NumberedComputed(given) if _parameters(given) == ["row"] else Computed(given)
 
 
 class Constant(PlainColumn, NumberedColumn):
@@ -63,11 +66,40 @@ class Computed(PlainColumn):
 
     def __init__(self, function: Callable[..., object]) -> None:
         self._function = function
-        self.inputs = list(inspect.signature(function).parameters)
+
+    def prepare(self) -> None:
+        """Read the function's parameters; raise ConfigError if it has none."""
+        self.inputs = _parameters(self._function)
+        if not self.inputs:
+            raise self.site.error(
+                f"the function {getattr(self._function, '__name__', '')} has no parameters",
+                "Name columns as its parameters, or row, the number of the row",
+            )
 
     def values(self, rows: RowBlock) -> Sequence[Any]:
         """Return the function's values of a block."""
         return list(map(self._function, *inputs_of(self.site, self.inputs, rows)))
+
+    def chosen_values(self, rows: RowBlock, chosen: Sequence[bool]) -> Sequence[Any]:
+        """Return the function's values of the chosen rows of a block."""
+        inputs = inputs_of(self.site, self.inputs, rows)
+        return list(map(self._function, *(compress(values, chosen) for values in inputs)))
+
+
+class NumberedComputed(Computed, NumberedColumn):
+    """What a function returns for the number of the row."""
+
+    def at(self, rows: Sequence[int]) -> Sequence[Any]:
+        """Return the function's values of these rows."""
+        return [self._function(row + 1) for row in rows]
+
+
+def _parameters(function: Callable[..., object]) -> list[str]:
+    """Return the names of a function's parameters; none of one in C without a signature."""
+    try:
+        return list(inspect.signature(function).parameters)
+    except ValueError:
+        return []
 
 
 def inputs_of(site: Site, names: Iterable[str], rows: RowBlock) -> list[Sequence[Any]]:

@@ -7,7 +7,7 @@ https://www.postgresql.org/docs/current/sql-copy.html, "Text Format".
 from __future__ import annotations
 
 import json
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -46,6 +46,8 @@ def copy_texts(values: Sequence[object]) -> list[str]:
     if kinds == {date}:  # a few days in many rows
         days = {day: str(day) for day in set(values)}
         return [days[day] for day in values]
+    if kinds == {bool}:
+        return ["t" if value else "f" for value in values]
     if kinds <= {int, Decimal, UUID}:  # str() is their text
         return list(map(str, values))
     return list(map(copy_text, values))
@@ -100,6 +102,7 @@ _ENCODERS: dict[type, Callable[[object], str]] = {
     date: str,
     datetime: str,
     time: str,
+    timedelta: lambda value: f"{value.days} days {value.seconds}.{value.microseconds:06} seconds",  # type: ignore[attr-defined]
     UUID: str,
     bytes: lambda value: f"\\\\x{value.hex()}",  # type: ignore[attr-defined]
     dict: lambda value: escape(json_texts([value])[0]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from array import array
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from perfdata.generate.streams import Permutation, integers
@@ -43,6 +44,8 @@ def decimal(low: str | int | Decimal, high: str | int | Decimal) -> GeneratedCol
 class Serial(PlainColumn, NumberedColumn):
     """Consecutive integers."""
 
+    plain = True
+
     def __init__(self, start: int) -> None:
         self._start = start
 
@@ -62,6 +65,8 @@ class Uuid(PlainColumn, NumberedColumn):
     table.
     """
 
+    plain = True
+
     def prepare(self) -> None:
         """Take the first row's number and the groups between from the stream."""
         self._first, middle = integers(self.site.stream(""), 2, 64)
@@ -71,17 +76,41 @@ class Uuid(PlainColumn, NumberedColumn):
 
     def at(self, rows: Sequence[int]) -> Sequence[str]:
         """Return the UUIDs of these rows, as text."""
-        first, middle = self._first, self._middle
-        numbers = array("Q", [(first + row * _UUID_STEP) & _64_BITS for row in rows])
-        if sys.byteorder == "little":
-            numbers.byteswap()
+        if isinstance(rows, range):
+            numbers = _lanes(self._first, rows)
+        else:
+            numbers = array("Q", [(self._first + row * _UUID_STEP) & _64_BITS for row in rows])
+            if sys.byteorder == "little":
+                numbers.byteswap()
         # All digits at once: half the time of formatting each number.
-        groups = numbers.tobytes().hex("-", -4).split("-")
-        return [start + middle + end for start, end in zip(groups[::2], groups[1::2], strict=False)]
+        groups = iter(numbers.tobytes().hex("-", -4).split("-")) if numbers else iter(())
+        middle = self._middle
+        return [start + middle + end for start, end in zip(groups, groups, strict=True)]
+
+
+def _lanes(first: int, rows: range) -> array[int]:
+    """Return first + row * step of consecutive rows, 64 bits each, the highest byte first.
+
+    They are computed as one number with a lane of 128 bits for each row, in half the time.
+    """
+    ones, places = _lane_numbers(len(rows))
+    start = (first + rows.start * _UUID_STEP) & _64_BITS
+    lanes = array("Q", (start * ones + _UUID_STEP * places).to_bytes(len(rows) * 16, "big"))
+    return lanes[1::2]
+
+
+@lru_cache(8)
+def _lane_numbers(count: int) -> tuple[int, int]:
+    """Return numbers that have 1, and 0, 1, 2, …, in their lanes."""
+    ones = (1).to_bytes(16, "big") * count
+    places = b"".join(place.to_bytes(16, "big") for place in range(count))
+    return int.from_bytes(ones, "big"), int.from_bytes(places, "big")
 
 
 class Integer(PlainColumn):
     """Integers of a range."""
+
+    plain = True
 
     def __init__(self, low: int, high: int) -> None:
         self._low, self._high = low, high

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from perfdata.errors import ConfigError
 from perfdata.faker_lists import faker_list
 from perfdata.generate.choices import Choice
+
+# Weights are rounded to so many parts: few enough to be drawn without a search.
+_SHARES = 60_000
 
 
 def faker(name: str) -> Choice:
@@ -14,6 +18,23 @@ def faker(name: str) -> Choice:
     Latin letters), have parts: ``[0]``, ``[1]``. Write the name as a literal: the dataset's
     fingerprint covers the lists whose names are found in its source.
     """
-    values = faker_list(name)
-    weighted = len(set(values.values())) > 1
-    return Choice(list(values), list(values.values()) if weighted else None)
+    try:
+        values = faker_list(name)
+    except ConfigError as error:
+        return MissingChoice(error)
+    weights, total = list(values.values()), sum(values.values())
+    if len(set(weights)) == 1:
+        return Choice(list(values))
+    return Choice(list(values), [max(1, weight * _SHARES // total) for weight in weights])
+
+
+class MissingChoice(Choice):
+    """A list that Faker does not have: the error names the column, once it is known."""
+
+    def __init__(self, error: ConfigError) -> None:
+        super().__init__(())
+        self._error = error
+
+    def prepare(self) -> None:
+        """Raise the error."""
+        raise self.site.error(self._error.reason, self._error.remedy or "") from self._error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfdata.generate.children import check_exponent, children_of
 from perfdata.generate.streams import BLOCK_ROWS, Permutation, coprime, integers
-from perfdata.generate.tables import GeneratedColumn, GeneratedTable, PlainColumn
+from perfdata.generate.tables import GeneratedColumn, GeneratedTable, Places, PlainColumn
 from perfdata.generate.zipf import zipf as zipf_weights
 
 if TYPE_CHECKING:
@@ -81,9 +81,9 @@ class Reference(PlainColumn):
         spread = range(1, size, max(1, size // _STEPS))
         self._steps = [step for step in spread if gcd(step, size) == 1] or [coprime(size, 1)]
 
-    def places(self, rows: RowBlock) -> Sequence[int]:
-        """Return the referenced rows, from 0."""
-        return rows.once((self, "places"), lambda: self._drawn(rows))
+    def places(self, rows: RowBlock) -> Places:
+        """Return the referenced rows."""
+        return rows.once((self, "places"), lambda: Places(self._drawn(rows)))
 
     def _drawn(self, rows: RowBlock) -> Sequence[int]:
         if self._distinct:
@@ -153,7 +153,7 @@ class Earlier(PlainColumn):
         table = self.site.rows
         numbers = integers(self.site.stream(rows.block), rows.count, 64)
         places = [row * number >> 64 for row, number in zip(rows.numbers, numbers, strict=True)]
-        values = list(table.values_at(table.column(None, self.site), places))
+        values = list(table.values_at(table.column(None, self.site), Places(places)))
         if rows.numbers.start == 0:
             values[0] = None
         return values

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from perfdata.dataset import TableRows
 from perfdata.errors import ConfigError
 from perfdata.generate.encoding import copy_texts
-from perfdata.generate.streams import BLOCK_ROWS, below, integers
+from perfdata.generate.streams import BLOCK_ROWS, below
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from perfdata.dataset import Dataset
@@ -35,6 +34,7 @@ class GeneratedColumn:
 
     site: Site
     inputs: Sequence[str] = ()  # other columns of the row that it is computed from
+    plain = False  # str() of each value is its COPY text
 
     def bind(self, site: Site) -> GeneratedColumn:
         """Return the column at its place in a table; raise ConfigError for what cannot be."""
@@ -49,7 +49,13 @@ class GeneratedColumn:
 
     def texts(self, rows: RowBlock, encode: Encoder) -> Sequence[str]:
         """Return the values of a block's rows as text."""
-        return encode(rows.values(self))
+        return self.as_texts(rows.values(self), encode)
+
+    def as_texts(self, values: Sequence[Any], encode: Encoder) -> Sequence[str]:
+        """Return values of the column as text."""
+        if self.plain and encode is copy_texts:
+            return list(map(str, values))
+        return encode(values)
 
 
 class NumberedColumn(GeneratedColumn):
@@ -99,10 +105,6 @@ class Site:
         """Draw an integer from 0 to ``limit`` - 1 for each row of a block."""
         return below(self.stream(rows.block), rows.count, limit)
 
-    def integers(self, rows: RowBlock) -> array[int]:
-        """Draw an integer of 32 bits for each row of a block."""
-        return integers(self.stream(rows.block), rows.count, 32)
-
     def part(self, name: str) -> Site:
         """Return the place of a column inside of this one."""
         return Site(self.rows, f"{self.name}\0{name}")
@@ -110,6 +112,24 @@ class Site:
     def error(self, reason: str, remedy: str) -> ConfigError:
         """Return an error that names dataset, table and column."""
         return self.rows.error(f"column {self.column}: {reason}", remedy)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Rows of a table, counted from 0, that other rows belong or refer to."""
+
+    rows: Sequence[int]
+    ascending: bool = False
+
+    @cached_property
+    def least(self) -> int:
+        """The first row."""
+        return self.rows[0] if self.ascending else min(self.rows)
+
+    @cached_property
+    def most(self) -> int:
+        """The last row."""
+        return self.rows[-1] if self.ascending else max(self.rows)
 
 
 class RowBlock:
@@ -126,6 +146,14 @@ class RowBlock:
     def values(self, column: GeneratedColumn) -> Sequence[Any]:
         """Return the values of a column."""
         return self.once(column, lambda: column.values(self))
+
+    def texts(self, column: GeneratedColumn, encode: Encoder) -> Sequence[str]:
+        """Return the values of a column as text."""
+        return self.once((column, encode), lambda: column.texts(self, encode))
+
+    def kinds(self, column: GeneratedColumn) -> set[type]:
+        """Return the types of the values of a column."""
+        return self.once((column, "kinds"), lambda: set(map(type, self.values(column))))
 
     def once(self, key: object, compute: Callable[[], T]) -> T:
         """Return what ``compute`` returns, computed once for this block."""
@@ -172,7 +200,7 @@ class GeneratedRows:
 
     def _texts(self, name: str, rows: RowBlock) -> Sequence[str]:
         try:
-            return self.columns[name].texts(rows, copy_texts)
+            return rows.texts(self.columns[name], copy_texts)
         except ConfigError as error:
             raise Site(self, name).error(error.reason, error.remedy or "") from error
 
@@ -216,29 +244,29 @@ class GeneratedRows:
             )
         return self.columns[name]
 
-    def values_at(self, column: GeneratedColumn, places: Sequence[int]) -> Sequence[Any]:
-        """Return a column's values in any rows of this table, which are counted from 0."""
+    def values_at(self, column: GeneratedColumn, places: Places) -> Sequence[Any]:
+        """Return a column's values in any rows of this table."""
         if isinstance(column, NumberedColumn):
-            return column.at(places)
-        return self._at(places, lambda rows: rows.values(column))
+            return _at_numbers(column.at, places)
+        return self._at_blocks(lambda rows: rows.values(column), places)
 
-    def texts_at(
-        self, column: GeneratedColumn, places: Sequence[int], encode: Encoder
-    ) -> Sequence[str]:
+    def texts_at(self, column: GeneratedColumn, places: Places, encode: Encoder) -> Sequence[str]:
         """Return a column's values in any rows of this table as text."""
         if isinstance(column, NumberedColumn):
-            return encode(column.at(places))
-        key = (column, encode)
-        return self._at(places, lambda rows: rows.once(key, lambda: column.texts(rows, encode)))
+            return _at_numbers(lambda rows: column.as_texts(column.at(rows), encode), places)
+        return self._at_blocks(lambda rows: rows.texts(column, encode), places)
 
-    def _at(self, places: Sequence[int], read: Callable[[RowBlock], Sequence[T]]) -> Sequence[T]:
+    def _at_blocks(self, read: Callable[[RowBlock], Sequence[T]], places: Places) -> Sequence[T]:
         """Return values at any rows, from the blocks that they are in."""
-        blocks = {place // BLOCK_ROWS for place in places}
+        if not places.rows:
+            return []
+        block = places.least // BLOCK_ROWS
+        if block == places.most // BLOCK_ROWS:
+            values, first = read(self._kept(block)), block * BLOCK_ROWS
+            return [values[row - first] for row in places.rows]
+        blocks = {row // BLOCK_ROWS for row in places.rows}
         found = {block: read(self._kept(block)) for block in blocks}
-        if len(found) == 1:
-            values, first = next((values, block * BLOCK_ROWS) for block, values in found.items())
-            return [values[place - first] for place in places]
-        return [found[place // BLOCK_ROWS][place % BLOCK_ROWS] for place in places]
+        return [found[row // BLOCK_ROWS][row % BLOCK_ROWS] for row in places.rows]
 
     def error(self, reason: str, remedy: str) -> ConfigError:
         """Return an error that names dataset and table."""
@@ -260,6 +288,15 @@ class GeneratedTable(TableRows):
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the rows as dicts of Python values, to look at and to test."""
         return self.blocks.records()
+
+
+def _at_numbers(read: Callable[[Sequence[int]], Sequence[T]], places: Places) -> Sequence[T]:
+    """Return values at any rows; where rows recur, each is computed once."""
+    rows = places.rows
+    if not rows or isinstance(rows, range) or places.most - places.least >= len(rows):
+        return read(rows)
+    values, least = read(range(places.least, places.most + 1)), places.least
+    return [values[row - least] for row in rows]
 
 
 def _joined(lines: Iterable[str]) -> bytes:

@@ -72,6 +72,10 @@ class Span:
         """Return the values of the column that it is counted from."""
         return () if self.after is None else rows.values(site.rows.columns[self.after])
 
+    def kinds(self, site: Site, rows: RowBlock) -> set[type]:
+        """Return their types."""
+        return set() if self.after is None else rows.kinds(site.rows.columns[self.after])
+
 
 class Days(GeneratedColumn):
     """Days around ``as_of``, by seasons, or after a column."""
@@ -111,13 +115,23 @@ class DaysAfter(PlainColumn):
     def values(self, rows: RowBlock) -> Sequence[Any]:
         """Return the dates of a block."""
         begins, steps = self._span.begins(self.site, rows), self._steps
-        if _are_times(begins):
+        kinds = self._span.kinds(self.site, rows)
+        if datetime in kinds:
             begins = [None if begin is None else begin.date() for begin in begins]
         drawn = self.site.below(rows, len(steps)) if len(steps) > 1 else [0] * rows.count
-        if None in begins:
+        if type(None) in kinds:
             pairs = zip(begins, drawn, strict=True)
             return [None if begin is None else begin + steps[place] for begin, place in pairs]
         return [begin + steps[place] for begin, place in zip(begins, drawn, strict=True)]
+
+    def texts(self, rows: RowBlock, encode: Encoder) -> Sequence[str]:
+        """Return the dates of a block as text."""
+        kinds = self._span.kinds(self.site, rows)
+        if encode is not copy_texts or len(self._steps) > 1 or kinds & {datetime, type(None)}:
+            return encode(rows.values(self))
+        begins, (step,) = self._span.begins(self.site, rows), self._steps
+        texts = {begin: str(begin + step) for begin in set(begins)}  # few days in many rows
+        return [texts[begin] for begin in begins]
 
 
 class Times(PlainColumn):
@@ -137,9 +151,8 @@ class Times(PlainColumn):
 
     def values(self, rows: RowBlock) -> Sequence[Any]:
         """Return the times of a block."""
-        begins = self._span.begins(self.site, rows)
-        if _are_times(begins):
-            return self._seconds_after(begins, rows)
+        if datetime in self._span.kinds(self.site, rows):
+            return self._seconds_after(self._span.begins(self.site, rows), rows)
         midnight = time(tzinfo=UTC)
         return [
             None if day is None else datetime.combine(day, midnight) + timedelta(seconds=second)
@@ -148,12 +161,12 @@ class Times(PlainColumn):
 
     def texts(self, rows: RowBlock, encode: Encoder) -> Sequence[str]:
         """Return the times of a block as text; a day's seconds have their text already."""
-        begins = self._span.begins(self.site, rows)
-        if encode is not copy_texts or None in begins or _are_times(begins):
+        kinds = self._span.kinds(self.site, rows)
+        if encode is not copy_texts or kinds & {datetime, type(None)}:
             return encode(rows.values(self))
-        times = map(_time_texts().__getitem__, self._drawn(rows))
-        days = self._days.texts(rows, encode)
-        return [day + second for day, second in zip(days, times, strict=True)]
+        minutes, seconds = _time_texts()
+        pairs = zip(self._days.texts(rows, encode), self._drawn(rows), strict=True)
+        return [f"{day}{minutes[second // 60]}{seconds[second % 60]}" for day, second in pairs]
 
     def _drawn(self, rows: RowBlock) -> Sequence[int]:
         """Return the second of the day for each row."""
@@ -174,12 +187,11 @@ class Times(PlainColumn):
         ]
 
 
-def _are_times(begins: Sequence[Any]) -> bool:
-    return isinstance(next((each for each in begins if each is not None), None), datetime)
-
-
 @cache
-def _time_texts() -> list[str]:
-    """Return the text of each second of a day, after a blank and with the zone UTC."""
+def _time_texts() -> tuple[list[str], list[str]]:
+    """Return the minutes of a day, and the seconds of a minute with the zone UTC, as text.
+
+    Few enough for a processor's cache: a list of all seconds of a day took twice the time.
+    """
     minutes = [f" {hour:02}:{minute:02}:" for hour in range(24) for minute in range(60)]
-    return [f"{minute}{second:02}+00" for minute in minutes for second in range(60)]
+    return minutes, [f"{second:02}+00" for second in range(60)]

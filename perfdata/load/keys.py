@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from perfdata.load.plan import Existing
+from perfdata.postgres.copy import BINARY
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
@@ -50,6 +51,13 @@ def shared_keys(link: Link, plan: Plan, source: RowSource) -> list[str]:
     return found
 
 
+def rows_stay(plan: Plan) -> bool:
+    """Tell whether rows may stay in the tables of a load."""
+    if plan.existing in {Existing.ALL, Existing.NONE}:
+        return False
+    return plan.existing is Existing.KEEP or bool(_replaced_partly(plan))
+
+
 def start_elsewhere(plan: Plan) -> str:
     """Return what the user can do about shared keys."""
     if plan.existing is Existing.KEEP:
@@ -78,7 +86,7 @@ def _shared(link: Link, plan: Plan, load: TableLoad) -> Iterator[str]:
     with link.own_path():
         link.later(
             sql.SQL("CREATE TEMP TABLE {} ({}) ON COMMIT DROP").format(
-                _STAGED, sql.SQL(", ").join(_staged(table, name) for name in load.columns)
+                _STAGED, sql.SQL(", ").join(_staged(load, name) for name in load.columns)
             )
         )
         link.copy_in(_STAGED, load.columns, load.blocks, load.copy_format)
@@ -112,10 +120,14 @@ def _shared(link: Link, plan: Plan, load: TableLoad) -> Iterator[str]:
         link.later(sql.SQL("DROP TABLE {}").format(_STAGED))
 
 
-def _staged(table: Table, name: str) -> sql.Composable:
-    """Define a column that runs none of the table's code: keys have their base type, as needed."""
-    column = table.column(name)
-    compared = name in table.primary_key and not column.as_text
+def _staged(load: TableLoad, name: str) -> sql.Composable:
+    """Define a column that runs none of the table's code: keys have their base type, as needed.
+
+    So have all columns of a binary COPY, in which only enums are written as text is.
+    """
+    column = load.table.column(name)
+    typed = name in load.table.primary_key or load.copy_format is BINARY
+    compared = typed and not column.as_text
     return sql.SQL("{} {}").format(
         sql.Identifier(name), sql.SQL(column.base if compared else "pg_catalog.text")
     )

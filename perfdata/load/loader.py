@@ -21,7 +21,7 @@ from perfdata.errors import (
 )
 from perfdata.load.constraints import without_constraints
 from perfdata.load.indexes import refuse_dumps
-from perfdata.load.keys import shared_keys, start_elsewhere
+from perfdata.load.keys import rows_stay, shared_keys, start_elsewhere
 from perfdata.load.maintenance import deletion_of, vacuum_and_analyze
 from perfdata.load.plan import Existing, Loaded, Strategy
 from perfdata.load.privileges import check_emptying, check_privileges, privileges_query
@@ -284,13 +284,21 @@ def explain_rollback() -> Iterator[None]:
 
 @contextmanager
 def _explain_duplicate_key(link: Link, plan: Plan, source: RowSource) -> Iterator[None]:
-    """Raise BoundaryError with a remedy if a loaded row has the key of a row that is kept."""
+    """Raise BoundaryError if a loaded row has the key of a row that is kept.
+
+    Where no row is kept, raise LoadError, since two loaded rows have it.
+    """
     try:
         yield
     except ServerRefusedError as error:
         nothing_stays = plan.existing is Existing.ALL and not plan.staying
         if error.sqlstate not in _DUPLICATE_KEY or nothing_stays:
             raise
+        if not rows_stay(plan):
+            raise LoadError(
+                f"two of the rows to be loaded have the same key (constraint {error.constraint}: "
+                f"{error.detail}); everything was rolled back",
+            ) from error
         shared: list[str] = []
         with suppress(PerfdataError), link.transaction():
             shared = shared_keys(link, plan, source)

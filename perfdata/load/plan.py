@@ -10,7 +10,7 @@ from perfdata.postgres.catalog import table_key
 from perfdata.postgres.locks import LOCK_TIMEOUT_S
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from psycopg import sql
 
@@ -45,8 +45,9 @@ class Strategy(Enum):
 class TableLoad:
     """A table's rows for COPY: blocks of whole lines in ``copy_format``.
 
-    ``origin`` names what made the rows, in errors; empty for a snapshot. ``parts`` are the same
-    rows as ``blocks`` where each of their blocks can be generated alone, in a distributed build.
+    ``origin`` names what made the rows, in errors; empty for a snapshot. ``rows_read`` returns how
+    many rows the blocks had that were read; without it they are counted by their lines. ``parts``
+    are the same rows where each of their blocks can be generated alone, in a distributed build.
     """
 
     table: Table
@@ -54,6 +55,7 @@ class TableLoad:
     blocks: Iterable[bytes]
     copy_format: CopyFormat
     origin: str = ""
+    rows_read: Callable[[], int] | None = None
     parts: Sequence[GeneratedRows] = ()
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OUT_QUOTE, OUT_DELIMITER = "\x01", "\x02"
 # Where a COPY into a table was when the server refused a row, in the error's context, such as
 # COPY orders, line 2, column amount: "dear"
-_PLACE = re.compile(r"COPY .*?, line (\d+)(?:, column (.*?)(?::|$))?")
+_PLACE = re.compile(r"^COPY .*?, line (\d+)(?:, column (.*?)(?::|$))?", re.MULTILINE)
 # Rows are joined into blocks: a Python call per row costs more than handling its bytes.
 BLOCK_BYTES = 1 << 18
 
@@ -48,6 +48,9 @@ class CopyFormat:
 
 
 TEXT = CopyFormat("text")
+BINARY = CopyFormat("binary")
+# What a binary COPY begins with, before its rows, and ends with.
+BINARY_HEADER, BINARY_TRAILER = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 JSON_CSV = CopyFormat("csv", quote='"', escape="\\", null="null")
 # A row as one line of JSON, as in a snapshot, into a single text column.
 JSON_LINES = CopyFormat("csv", quote=OUT_QUOTE, delimiter=OUT_DELIMITER, null="")
@@ -106,7 +109,7 @@ def copy_out_statement(select: sql.Composed) -> sql.Composed:
 
 def row_place(context: str) -> str:
     """Return the row, and the column, that a COPY error's context names; empty if it names none."""
-    place = _PLACE.match(context)
+    place = _PLACE.search(context)
     if place is None:
         return ""
     line, column = place.groups()

@@ -52,6 +52,7 @@ from perfdata.pytest_plugin.summary import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
     from perfdata.pytest_plugin.databases import SessionDatabases
 
 _FIXTURES = {"large_dataset", "perf", "perf_async_session", "perf_session"}
+# The tests that were measured, by their baselines.
+_measured_key = pytest.StashKey[dict["Path", str]]()
 # The settings and the results of a test.
 _results_key = pytest.StashKey[tuple[Settings, list["ScenarioResult"]]]()
 
@@ -380,7 +383,8 @@ def _judge(request: pytest.FixtureRequest, settings: Settings) -> Judge:
     width = request.config.get_terminal_writer().fullwidth
     strict = request.config.getoption("--perf-strict")
     threshold = _marker(request.node).threshold
-    return Judge(settings.root, request.path.parent, threshold, width, strict)
+    measured = request.config.stash.setdefault(_measured_key, {})
+    return Judge(settings.root, request.path.parent, threshold, width, strict, measured)
 
 
 def _others(

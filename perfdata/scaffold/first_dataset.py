@@ -6,6 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from perfdata.draft.checks import ColumnRules
+from perfdata.draft.code import column_lines
+from perfdata.draft.model import ColumnDraft
+from perfdata.draft.values import draft_value
+from perfdata.postgres.catalog import Column
 from perfdata.project import FLAG_COLUMN
 
 if TYPE_CHECKING:
@@ -15,27 +20,26 @@ if TYPE_CHECKING:
     from perfdata.scaffold.models import ModelTable
 
 ROWS = 1000
-_DIGITS = len(str(ROWS))
-# Values as parts of an f-string in COPY's text format; ``n`` is the number of the row.
-_VALUES = {
-    "integer": "{n}",
-    "text": "{n}",
-    "boolean": "f",
-    "date": "{dataset.as_of}",
-    "timestamp": "{dataset.as_of}",
-    "number": "{n % 10}",
-    "uuid": "00000000-0000-4000-8000-{n:012}",
-    "json": "{{}}",
+_TYPES = {
+    "integer": "integer",
+    "text": "text",
+    "boolean": "boolean",
+    "date": "date",
+    "timestamp": "timestamp with time zone",
+    "number": "numeric",
+    "uuid": "uuid",
+    "json": "jsonb",
 }
+# Models don't show every unique index.
+_UNIQUE = {"integer", "text", "uuid"}
 
 
 @dataclass(frozen=True)
 class FirstTable:
-    """The table of the first dataset: its name, its columns, and their values for row ``n``."""
+    """The table of the first dataset, and its columns as arguments of ``g.table``."""
 
     name: str
     columns: tuple[str, ...]
-    values: tuple[str, ...]
 
     @property
     def noun(self) -> str:
@@ -60,11 +64,8 @@ def choose_table(tables: Sequence[ModelTable]) -> FirstTable | None:
         return None
     table = fillable[0]
     columns = [column for column in table.columns if column.required or column.name == FLAG_COLUMN]
-    return FirstTable(
-        table.name,
-        tuple(column.name for column in columns),
-        tuple(_value(column) for column in columns),
-    )
+    drafts = [ColumnDraft(column.name, _code(column)) for column in columns]
+    return FirstTable(table.name, tuple(column_lines(drafts)))
 
 
 def _has_flag(table: ModelTable) -> bool:
@@ -76,16 +77,26 @@ def _is_fillable(table: ModelTable) -> bool:
     return (
         bool(required)
         and not table.constrained
-        and all(column.kind in _VALUES and not column.references for column in required)
-        and all((column.length or _DIGITS) >= _DIGITS for column in required)
+        and all(_code(column) and not column.references for column in required)
     )
 
 
-def _value(column: ModelColumn) -> str:
+def _code(column: ModelColumn) -> str:
+    """Return the code of a column's values, "" where there are too few or none is known."""
     if column.name == FLAG_COLUMN:
-        return "t"
-    worded = f"{column.name} {{n}}"
-    longest = len(column.name) + 1 + _DIGITS
-    if column.kind == "text" and (column.length is None or longest <= column.length):
-        return worded
-    return _VALUES[column.kind]
+        return "True"
+    base = _TYPES.get(column.kind, "")
+    length = f"character varying({column.length})" if column.length else base
+    described = Column(
+        column.name,
+        type=length,
+        base=base,
+        not_null=True,
+        generated=False,
+        output="cast",
+        labels=(),
+        has_default=False,
+        detail=(),
+    )
+    value = draft_value(described, ColumnRules(), unique=column.kind in _UNIQUE)
+    return value.code if value is not None and (value.most or ROWS) >= ROWS else ""

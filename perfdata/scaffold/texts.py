@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from perfdata.draft.tables import variable_name
 from perfdata.scaffold.first_dataset import ROWS
 
 if TYPE_CHECKING:
@@ -22,14 +23,8 @@ _PROJECT = '''\
 from __future__ import annotations
 
 from datetime import date
-{paths}from typing import TYPE_CHECKING
-
+{paths}
 from perfdata import {names}
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
 {generate}
 
 project = Project(
@@ -44,25 +39,30 @@ project = Project(
 )
 '''
 _GENERATE = '''\
-def generate(dataset: Dataset) -> Iterator[TableRows]:
-    """Yield the rows of each table: lines of values, separated by tabs, \\\\N for null."""
-    count = dataset.parameters[{noun}]
-    lines = (
-        f"{values}\\n".encode()
-        for n in range(1, count + 1)
+from perfdata import generate as g
+
+
+def generate(dataset: Dataset) -> list[g.GeneratedTable]:
+    """Return the rows of each table."""
+    {variable} = g.table(
+        dataset,
+        {table},
+        dataset.parameters[{noun}],
+{columns}
     )
-    yield TableRows({table}, {columns}, lines)
+    return [{variable}]
 '''
 _SKELETON = '''\
-def generate(dataset: Dataset) -> Iterator[TableRows]:
-    """Yield the rows of each table: lines of values, separated by tabs, \\\\N for null.
 
-    It yields no table yet. For a table ``customers``:
 
-        lines = (f"{n}\\\\tcustomer {n}\\\\n".encode() for n in range(1, 1001))
-        yield TableRows("customers", ("id", "name"), lines)
+def generate(dataset: Dataset) -> list[TableRows]:
+    """Return the rows of each table: none yet. For a table ``customers``:
+
+        from perfdata import generate as g
+
+        return [g.table(dataset, "customers", 1000, id=g.serial(), name=g.text("name {row}"))]
     """
-    yield from ()
+    return []
 '''
 _DJANGO = """\
     migrations=Migrations(
@@ -140,12 +140,12 @@ jobs:
 def project_module(repository: Repository, first: FirstTable | None, metadata: str) -> str:
     """Return the first project module; ``metadata`` is used where there are no migrations."""
     tables = paths = ""
-    names = "Dataset, Project, TableRows"
+    names = "Dataset, Project" if first else "Dataset, Project, TableRows"
     if repository.migrations:
         paths = "from pathlib import Path\n"
         tables = f"    migrations=Path({_quoted(repository.migrations[0])}),\n"
     elif repository.django_apps:
-        names = "Dataset, Migrations, Project, TableRows"
+        names = names.replace("Project", "Migrations, Project")
         tables = _django_migrations(repository.django_apps)
     elif metadata:
         tables = f"    metadata={_quoted(metadata)},\n    tables_from_metadata=True,\n"
@@ -154,9 +154,9 @@ def project_module(repository: Repository, first: FirstTable | None, metadata: s
     else:
         generate = _GENERATE.format(
             noun=_quoted(first.noun),
-            values="\\t".join(first.values),
+            variable=variable_name(first.noun),
             table=_quoted(first.name),
-            columns=_tuple(first.columns),
+            columns="\n".join(f"        {line}" for line in first.columns),
         )
         dataset = first.dataset
         parameters = f"            parameters={{{_quoted(first.noun)}: {ROWS}}},\n"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from perfdata.load.plan import Plan
     from perfdata.load.selection import Selection
     from perfdata.postgres.catalog import Catalog, Table
+    from perfdata.postgres.copy import CopyFormat
     from perfdata.postgres.link import Link
     from perfdata.postgres.statistics import Statistics
     from perfdata.snapshot.format.reader import SnapshotFile, TableBody
@@ -104,6 +105,7 @@ class StoredTable:
     begin: int
     end: int
     rows: int
+    copy_format: CopyFormat
     parts: Sequence[GeneratedRows] = ()
 
 
@@ -115,12 +117,12 @@ class StoredRows:
     tables: Sequence[StoredTable]
 
     def blocks(self, table: StoredTable) -> Iterator[bytes]:
-        """Yield a table's rows in blocks of whole lines."""
+        """Yield a table's rows in blocks, of whole lines if they are text."""
         position = table.begin
         while position < table.end:
             self.file.seek(position)
             block = self.file.read(min(_BLOCK_BYTES, table.end - position))
-            if position + len(block) < table.end:
+            if position + len(block) < table.end and table.copy_format is TEXT:
                 block += self.file.readline()
             position += len(block)
             yield block
@@ -159,7 +161,14 @@ class DatasetRows:
                     blocks = self.stored.blocks(stored)
                     table = catalog.table(stored.key)
                     origin = f"dataset {self.dataset.name}"
-                    yield TableLoad(table, stored.columns, blocks, TEXT, origin, stored.parts)
+                    yield TableLoad(
+                        table,
+                        stored.columns,
+                        blocks,
+                        stored.copy_format,
+                        origin,
+                        parts=stored.parts,
+                    )
             return
         for load in self._generate(catalog):
             self._check_flag(load.table, catalog)
@@ -228,8 +237,11 @@ def _generated(dataset: Dataset) -> Iterable[TableRows]:
 def _store(load: TableLoad, file: IO[bytes]) -> StoredTable:
     begin, rows = file.tell(), sum(part.count for part in load.parts)
     if load.parts:
-        return StoredTable(load.table.key, load.columns, begin, begin, rows, load.parts)
+        return StoredTable(load.table.key, load.columns, begin, begin, rows, TEXT, load.parts)
     for block in load.blocks:
         file.write(block)
-        rows += block.count(b"\n")
-    return StoredTable(load.table.key, load.columns, begin, file.tell(), rows)
+        rows += block.count(b"\n") if load.rows_read is None else 0
+    if load.rows_read is not None:
+        rows = load.rows_read()
+    end = file.tell()
+    return StoredTable(load.table.key, load.columns, begin, end, rows, load.copy_format)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from perfdata.tasks.dataset_draft import draft  # noqa: F401  a task of this namespace
 from perfdata.tasks.dataset_output import (
     dataset_facts,
     description_facts,

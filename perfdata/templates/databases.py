@@ -8,6 +8,7 @@ found with the lock held is orphaned: its process was killed.
 from __future__ import annotations
 
 import hashlib
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, LiteralString
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 MAINTENANCE = "postgres"
 
+# The server frees the lock of a connection that was closed a moment ago within some milliseconds.
+_TRIES, _PAUSE_S = 10, 0.02
 _DATABASES = """
 SELECT d.oid::bigint, d.datname, shobj_description(d.oid, 'pg_database'), d.datconnlimit,
   d.datdba = current_user::regrole, pg_has_role(d.datdba, 'USAGE'),
@@ -175,9 +178,12 @@ def maintenance_link(conninfo: str) -> Iterator[tuple[Link, str]]:
 
 def lock_target(link: Link, target: str, report: Report) -> None:
     """Wait for a target's advisory lock, and hold it until the connection closes."""
-    if not try_lock(link, lock_number(target)):
-        report(Event(f"waiting for another restore that replaces {target}"))
-        link.rows("SELECT pg_advisory_lock(%s, %s)", (ADVISORY_LOCK, lock_number(target)))
+    for _ in range(_TRIES):
+        if try_lock(link, lock_number(target)):
+            return
+        time.sleep(_PAUSE_S)
+    report(Event(f"waiting for another restore that replaces {target}"))
+    link.rows("SELECT pg_advisory_lock(%s, %s)", (ADVISORY_LOCK, lock_number(target)))
 
 
 def try_lock(link: Link, number: int) -> bool:

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import date
-from typing import TYPE_CHECKING, Protocol
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
-from perfdata.dataset import TableRows
+from perfdata import generate as g
+from perfdata.dataset import Dataset, TableRows
 from perfdata.errors import ConfigError
-from perfdata.welfare import rows, staff_rows
-from perfdata.welfare.copytext import read_rows
+from perfdata.welfare import rows, staffs
 from perfdata.welfare.datasets import AS_OF
-from perfdata.welfare.rows import Origin
-from perfdata.welfare.tables import blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import date
+
+    from perfdata.generate import GeneratedTable
 
 
 class OfficeLike(Protocol):
@@ -109,20 +110,19 @@ def bulk_create_offices(
     3 % of the offices are soft-deleted, as in a dataset.
     """
     _check(count=count, batch_size=batch_size)
-    origin = _origin(seed, as_of)
-    administrator = [staff_rows.administrator_line(origin)]
-    lines = (rows.office_lines(origin, number) for number in range(count))
-    offices = _table("offices", rows.OFFICES, lines, batch_size)
-    _append(database, _table("staffs", staff_rows.STAFFS, [administrator]), offices)
+    dataset = _dataset(seed, as_of)
+    offices = rows.offices(dataset, count)
+    batches = TableRows("offices", offices.columns, _batches(offices, batch_size))
+    _append(database, staffs.administrator(dataset), batches)
     return [
         CreatedOffice(
             id=UUID(row["id"]),
             name=row["name"],
             type=row["type"],
             created_by=UUID(row["created_by"]),
-            is_deleted=row["is_deleted"] == "t",
+            is_deleted=row["is_deleted"],
         )
-        for row in _values(offices)
+        for row in offices.records()
     ]
 
 
@@ -136,28 +136,18 @@ def bulk_create_staffs(
 ) -> dict[UUID, list[CreatedStaff]]:
     """Create staff for each office and return ``{office_id: [staff, …]}``."""
     _check(count_per_office=count_per_office)
-    origin = _origin(seed, as_of)
-    lines = (
-        staff_rows.staff_lines(
-            origin,
-            number,
-            count_per_office,
-            withdrawn=office.is_deleted,
-            administrator=str(office.created_by),
-        )
-        for number, office in enumerate(offices)
+    dataset = _dataset(seed, as_of)
+    parents = _given(
+        dataset,
+        [str(office.id) for office in offices],
+        created_by=g.listed([str(office.created_by) for office in offices]),
+        is_deleted=g.listed([office.is_deleted for office in offices]),
     )
-    links = (
-        staff_rows.office_staff_lines(
-            origin, number, str(office.id), staff_rows.staff_ids(origin, number, count_per_office)
-        )
-        for number, office in enumerate(offices)
-    )
-    staffs = _table("staffs", staff_rows.STAFFS, lines)
-    memberships = _table("office_staffs", staff_rows.OFFICE_STAFFS, links)
-    _append(database, staffs, memberships)
+    staff = staffs.staffs(dataset, g.per(parents, count_per_office))
+    memberships = staffs.office_staffs(dataset, staff)
+    _append(database, staff, memberships)
     created: dict[UUID, list[CreatedStaff]] = {office.id: [] for office in offices}
-    for row, link in zip(_values(staffs), _values(memberships), strict=True):
+    for row, link in zip(staff.records(), memberships.records(), strict=True):
         office_id = UUID(link["office_id"])
         created[office_id].append(
             CreatedStaff(
@@ -166,7 +156,7 @@ def bulk_create_staffs(
                 email=row["email"],
                 full_name=row["full_name"],
                 role=row["role"],
-                is_deleted=row["is_deleted"] == "t",
+                is_deleted=row["is_deleted"],
             )
         )
     return created
@@ -182,21 +172,13 @@ def bulk_create_welfare_recipients(
 ) -> dict[UUID, list[CreatedRecipient]]:
     """Create welfare recipients for each office and return ``{office_id: [recipient, …]}``."""
     _check(count_per_office=count_per_office)
-    origin = _origin(seed, as_of)
-    lines = (
-        rows.recipient_lines(origin, number, count_per_office) for number in range(len(offices))
-    )
-    links = (
-        rows.office_recipient_lines(
-            origin, number, str(office.id), rows.recipient_ids(origin, number, count_per_office)
-        )
-        for number, office in enumerate(offices)
-    )
-    recipients = _table("welfare_recipients", rows.WELFARE_RECIPIENTS, lines)
-    memberships = _table("office_welfare_recipients", rows.OFFICE_WELFARE_RECIPIENTS, links)
+    dataset = _dataset(seed, as_of)
+    parents = _given(dataset, [str(office.id) for office in offices])
+    recipients = rows.recipients(dataset, g.per(parents, count_per_office))
+    memberships = rows.office_recipients(dataset, recipients)
     _append(database, recipients, memberships)
     created: dict[UUID, list[CreatedRecipient]] = {office.id: [] for office in offices}
-    for row, link in zip(_values(recipients), _values(memberships), strict=True):
+    for row, link in zip(recipients.records(), memberships.records(), strict=True):
         office_id = UUID(link["office_id"])
         created[office_id].append(
             CreatedRecipient(
@@ -206,7 +188,7 @@ def bulk_create_welfare_recipients(
                 first_name=row["first_name"],
                 last_name_furigana=row["last_name_furigana"],
                 first_name_furigana=row["first_name_furigana"],
-                birth_day=date.fromisoformat(row["birth_day"]),
+                birth_day=row["birth_day"],
             )
         )
     return created
@@ -225,36 +207,41 @@ def bulk_create_support_plan_cycles(
     The last cycle of each recipient is the latest one.
     """
     _check(cycles_per_recipient=cycles_per_recipient)
-    origin = _origin(seed, as_of)
-    lines = (
-        rows.cycle_lines(
-            origin,
-            number,
-            str(office_id),
-            [str(recipient.id) for recipient in recipients],
-            cycles_per_recipient,
-        )
+    dataset = _dataset(seed, as_of)
+    given = [
+        (str(recipient.id), str(office_id), number)
         for number, (office_id, recipients) in enumerate(recipients_by_office.items())
+        for recipient in recipients
+    ]
+    parents = g.table(
+        dataset,
+        "welfare_recipients",
+        len(given),
+        id=g.listed(recipient for recipient, _, _ in given),
+        _office=g.listed(office for _, office, _ in given),
+        _number=g.listed(number for _, _, number in given),
+        _deadline=g.date(*rows.DEADLINES),
     )
-    cycles = _table("support_plan_cycles", rows.SUPPORT_PLAN_CYCLES, lines)
+    cycles = rows.cycles(dataset, g.per(parents, cycles_per_recipient))
     _append(database, cycles)
     created: dict[UUID, list[CreatedCycle]] = {office_id: [] for office_id in recipients_by_office}
-    for row in _values(cycles):
+    for row in cycles.records():
         office_id = UUID(row["office_id"])
         created[office_id].append(
             CreatedCycle(
                 welfare_recipient_id=UUID(row["welfare_recipient_id"]),
                 office_id=office_id,
-                cycle_number=int(row["cycle_number"]),
-                next_renewal_deadline=date.fromisoformat(row["next_renewal_deadline"]),
-                is_latest_cycle=row["is_latest_cycle"] == "t",
+                cycle_number=row["cycle_number"],
+                next_renewal_deadline=row["next_renewal_deadline"],
+                is_latest_cycle=row["is_latest_cycle"],
             )
         )
     return created
 
 
-def _origin(seed: int | None, as_of: date) -> Origin:
-    return Origin(secrets.randbits(64) if seed is None else seed, as_of)
+def _dataset(seed: int | None, as_of: date) -> Dataset:
+    chosen = secrets.randbits(64) if seed is None else seed
+    return Dataset(name="factories", generate=rows.generate, as_of=as_of, seed=chosen)
 
 
 def _check(**counts: int) -> None:
@@ -264,22 +251,19 @@ def _check(**counts: int) -> None:
             raise ConfigError(f"{name} must be at least {minimum}, not {count}")
 
 
-def _table(
-    name: str, columns: tuple[str, ...], lines: Iterable[list[str]], batch_size: int = 1000
-) -> TableRows:
-    """Generate rows and keep them: they are loaded, then read back for the caller."""
-    return TableRows(name, columns, tuple(blocks(iter(lines), batch_size)))
+def _given(dataset: Dataset, ids: Sequence[str], **columns: Any) -> GeneratedTable:
+    """Return offices that exist, as parents of rows."""
+    return g.table(dataset, "offices", len(ids), id=g.listed(ids), _number=g.serial(0), **columns)
+
+
+def _batches(table: GeneratedTable, size: int) -> Iterator[bytes]:
+    """Yield a table's rows in blocks of ``size`` lines."""
+    lines = chain.from_iterable(map(table.blocks.lines, range(table.blocks.block_count)))
+    while batch := list(islice(lines, size)):
+        yield ("\n".join(batch) + "\n").encode()
 
 
 def _append(database: object, *tables: TableRows) -> None:
     from perfdata.load.rows.append import append_rows
 
     append_rows(database, tables)
-
-
-def _values(table: TableRows) -> list[dict[str, str]]:
-    """Return a table's rows without their nulls."""
-    return [
-        {column: value for column, value in row.items() if value is not None}
-        for row in read_rows(table)
-    ]

@@ -137,6 +137,11 @@ class Stadium(SQLModel, table=True):
     name: str
 
 
+class Seat(SQLModel, table=True):
+    metadata = Base.metadata
+    id: uuid.UUID = Field(default_factory=uuid.uuid4, primary_key=True)
+
+
 class TeamFactory(Factory):  # type: ignore[type-arg]
     class Meta:
         model = Team

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from perfdata.errors import LoadError
+from perfdata.errors import ConfigError, LoadError
 from perfdata.load.rows.fields import MISSING, table_fields
 from perfdata.load.rows.readers import DictReader, Reader, TupleReader
 from perfdata.load.rows.values import VALUE_ERRORS, TextRows
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from perfdata.dataset import TableRows
-    from perfdata.load.rows.fields import Numbers, Origin
+    from perfdata.load.rows.arrow import ArrowRows
+    from perfdata.load.rows.fields import Fields, Numbers, Origin
     from perfdata.postgres.catalog import Table
 
 _SHOWN = 80  # characters of a value in an error
@@ -46,6 +47,18 @@ def reader_for(
         "instance of a SQLAlchemy model",
         remedy="Give a dict, such as dataclasses.asdict or model_dump makes",
     )
+
+
+def open_arrow(given: TableRows, fields: Fields) -> ArrowRows:
+    """Return the rows of Arrow data; raise ConfigError without the extra ``arrow``."""
+    try:
+        from perfdata.load.rows.arrow import ArrowRows
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{fields.place()}: arrow= needs {error.name}, which is not installed",
+            remedy="Install perfdata[arrow]",
+        ) from error
+    return ArrowRows(given.arrow, given.columns, fields)
 
 
 def row_blocks(reader: Reader, rows: Iterable[object], numbers: Numbers) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from perfdata.load.rows.values import json_converter
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import date
 
     from perfdata.postgres.catalog import Column, Table
@@ -49,6 +49,10 @@ class Numbers:
     row: int = 0
     key: int = 0
 
+    def read(self) -> int:
+        """Return how many rows were read."""
+        return self.row
+
 
 @dataclass(frozen=True)
 class Field:
@@ -60,7 +64,7 @@ class Field:
     """
 
     column: Column
-    keys: Collection[str]
+    keys: frozenset[str]
     convert: Callable[[Any], Any] | None = None
     default: Default | None = None
     takes_none: bool = False
@@ -123,4 +127,4 @@ class Fields:
 
 def table_fields(table: Table, origin: Origin) -> Fields:
     """Return the fields of a table that is given by its name."""
-    return Fields(table, (Field(c, (), json_converter(c)) for c in table.stored), origin)
+    return Fields(table, (Field(c, frozenset(), json_converter(c)) for c in table.stored), origin)

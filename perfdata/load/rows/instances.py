@@ -83,7 +83,7 @@ class InstanceReader(Reader):
         if self._serial is not None and isinstance(values.get(self._serial), int):
             self._numbers.key = max(self._numbers.key, values[self._serial])
         self._refuse_left(row, number, mapped)
-        self._give_keys(row, mapped)
+        self._give_keys(row, mapped, number)
         return list(values.values())
 
     def _filled(self, field: Field, first: Any, mapped: _Mapped) -> bool:
@@ -103,11 +103,17 @@ class InstanceReader(Reader):
         Not those of the primary key: other instances may have copies of it.
         """
         given = getattr(row, "model_fields_set", None)
-        if given is None or self.fields.origin.seed is None:
+        origin, table = self.fields.origin, self.fields.table
+        if given is None or origin.seed is None:
             return set()
-        keys = set(self.fields.table.primary_key)
-        replaced = (f for f in self.chosen if f.default is not None and f.name not in keys)
-        return {key for field in replaced for key in field.keys if key not in given}
+        made = [f for f in self.chosen if f.default is not None and not f.keys & given]
+        for field in made:
+            if field.name in table.primary_key:
+                origin.note(
+                    f"{table.key}.{field.name}: the keys were made when the instances were built, "
+                    "so they differ from build to build: set them"
+                )
+        return {key for f in made if f.name not in table.primary_key for key in f.keys}
 
     def _refuse_left(self, row: Any, number: int, mapped: _Mapped) -> None:
         for field in self._left:
@@ -131,12 +137,18 @@ class InstanceReader(Reader):
                 )
             set_committed_value(row, attribute, key)
 
-    def _give_keys(self, row: Any, mapped: _Mapped) -> None:
+    def _give_keys(self, row: Any, mapped: _Mapped, number: int) -> None:
         """Set the foreign keys of the instances in an instance's collections to its key."""
         for relation in mapped.children:
             for child in _members(row.__dict__.get(relation.name)):
                 for attribute, referenced in relation.pairs:
-                    set_committed_value(child, attribute, row.__dict__[referenced])
+                    if (key := row.__dict__.get(referenced)) is None:
+                        raise LoadError(
+                            f"{self.fields.place(number)}: its {relation.name} reference its "
+                            f"{referenced}, which the server makes",
+                            remedy=f"Set the {referenced} of the instance",
+                        )
+                    set_committed_value(child, attribute, key)
         for relation in mapped.links:
             if row.__dict__.get(relation.name):
                 name = _name_of(relation.secondary)

@@ -9,6 +9,7 @@ import psycopg
 import sqlalchemy
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.exc import UnmappedColumnError
 
 from perfdata.errors import ConfigError, SchemaError
 from perfdata.load.rows.defaults import column_default
@@ -64,7 +65,7 @@ def model_fields(model: Any, table: Table, origin: Origin) -> Fields:
         fields.append(
             Field(
                 stored[column.name],
-                {key, column.key},
+                frozenset({key, column.key}),
                 column.type.dialect_impl(dialect).bind_processor(dialect),
                 default or _mapper_default(mapper, column),
                 takes_none=column.type.should_evaluate_none,
@@ -79,9 +80,12 @@ def _columns(table: Any) -> list[sqlalchemy.Column[Any]]:
 
 def attribute_of(mapper: Mapper[Any] | None, column: sqlalchemy.Column[Any]) -> str | None:
     """Return the name of the attribute that a column is mapped to, or None."""
-    if mapper is None or column not in mapper.columns.values():
+    if mapper is None:
         return None
-    return mapper.get_property_by_column(column).key
+    try:
+        return mapper.get_property_by_column(column).key
+    except UnmappedColumnError:
+        return None
 
 
 def _factories(model: object) -> dict[str, Callable[[], Any]]:

@@ -10,9 +10,10 @@ from perfdata.dataset import TableRows
 from perfdata.errors import LoadError, ProjectCodeError
 from perfdata.generate.tables import GeneratedTable
 from perfdata.load.plan import TableLoad
-from perfdata.load.rows.blocks import reader_for, row_blocks
-from perfdata.load.rows.fields import Numbers
-from perfdata.postgres.copy import TEXT
+from perfdata.load.rows.blocks import open_arrow, reader_for, row_blocks
+from perfdata.load.rows.fields import Numbers, table_fields
+from perfdata.load.rows.readers import TupleReader
+from perfdata.postgres.copy import BINARY, BINARY_HEADER, BINARY_TRAILER, TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -67,12 +68,20 @@ class Parts:
             if self._divided and (generated := self._generated(table)):
                 rows = [part.blocks for part in generated]
                 columns, every = generated[0].columns, itertools.chain.from_iterable(rows)
-                yield TableLoad(table, columns, every, TEXT, self._origin.name, rows)
+                yield TableLoad(table, columns, every, TEXT, self._origin.name, parts=rows)
                 continue
-            parts = self._consecutive(table)
+            numbers = Numbers()
+            parts = self._consecutive(table, numbers)
             first = next(parts, _Part((), TEXT, ()))
             blocks = self._joined(first, parts, table)
-            yield TableLoad(table, first.columns, blocks, first.copy_format, self._origin.name)
+            yield TableLoad(
+                table,
+                first.columns,
+                blocks,
+                first.copy_format,
+                self._origin.name,
+                numbers.read if first.copy_format is BINARY else None,
+            )
             for _ in blocks:
                 pass
         self._check_links(done)
@@ -106,9 +115,8 @@ class Parts:
             self._next, parts = parts[0], []
         return parts
 
-    def _consecutive(self, table: Table) -> Iterator[_Part]:
+    def _consecutive(self, table: Table, numbers: Numbers) -> Iterator[_Part]:
         """Yield the parts of a table that have rows, up to the first TableRows of another."""
-        numbers = Numbers()
         while self._next is not None and self._given().table == table.key:
             part = self._opened(self._given(), table, numbers)
             if part is not None:
@@ -116,6 +124,8 @@ class Parts:
             self._next = next(self._items, None)
 
     def _opened(self, given: TableRows, table: Table, numbers: Numbers) -> _Part | None:
+        if given.arrow is not None:
+            return self._arrow(given, table, numbers)
         if given.rows is None:
             return _Part(given.columns, TEXT, self._text(given))
         rows = iter(given.rows)
@@ -124,6 +134,14 @@ class Parts:
             columns = tuple(field.name for field in reader.chosen)
             return _Part(columns, TEXT, row_blocks(reader, itertools.chain([first], rows), numbers))
         return None
+
+    def _arrow(self, given: TableRows, table: Table, numbers: Numbers) -> _Part:
+        fields = table_fields(table, self._origin)
+        arrow = open_arrow(given, fields)
+        if arrow.binary:
+            return _Part(arrow.columns, BINARY, arrow.blocks(numbers))
+        blocks = row_blocks(TupleReader(fields, arrow.columns), arrow.rows(), numbers)
+        return _Part(arrow.columns, TEXT, blocks)
 
     def _text(self, given: TableRows) -> Iterator[bytes]:
         """Yield blocks of COPY text; raise ProjectCodeError for one that is not bytes."""
@@ -138,6 +156,8 @@ class Parts:
 
     def _joined(self, first: _Part, others: Iterator[_Part], table: Table) -> Iterator[bytes]:
         """Yield the blocks of a table's parts; raise LoadError for one with other columns."""
+        if first.copy_format is BINARY:
+            yield BINARY_HEADER
         yield from first.blocks
         for part in others:
             if part.columns != first.columns:
@@ -147,4 +167,11 @@ class Parts:
                     remedy="Give all parts the same columns in the same order: name them in "
                     "columns=",
                 )
+            if part.copy_format is not first.copy_format:
+                raise LoadError(
+                    f"{self._origin.name}: the parts of {table.key} are partly binary, partly text",
+                    remedy="Give all of them as arrow= with the same types, or none",
+                )
             yield from part.blocks
+        if first.copy_format is BINARY:
+            yield BINARY_TRAILER

@@ -60,9 +60,12 @@ class DictReader(Reader):
     """Reads dicts: all have the columns of the first one, or those of ``columns``."""
 
     def __init__(self, fields: Fields, columns: Iterable[str], first: Mapping[str, Any]) -> None:
-        self._keys = list(columns) or list(first)
-        row = None if columns else 1
-        super().__init__(fields, [fields.named(key, row) for key in self._keys])
+        names = list(columns)
+        given = {key: fields.named(key, None if names else 1) for key in names or first}
+        if not names:  # parts whose dicts have another order have the same columns
+            given = dict(sorted(given.items(), key=lambda item: fields.all.index(item[1])))
+        self._keys = list(given)
+        super().__init__(fields, list(given.values()))
 
     def values(self, row: Any, number: int) -> list[Any]:
         """Return a row's values, in the order of the chosen fields."""

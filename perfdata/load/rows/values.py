@@ -40,7 +40,9 @@ _ESCAPES = {
     b"\t": b"\\t",
     b"\v": b"\\v",
 }
+_NULL = rb"\N"
 _SPECIAL = re.compile(rb"[\\\b\f\n\r\t\v]")
+_special = _SPECIAL.search
 
 
 class _HexDumper(Dumper):
@@ -72,7 +74,11 @@ class TextRows:
     def line(self, values: Sequence[Any]) -> bytes:
         """Return a row as one line; raise one of VALUE_ERRORS for a value that can't be."""
         written = self._transformer.dump_sequence(values, self._formats)
-        return b"\t".join(map(_escaped, written)) + b"\n"
+        texts = [
+            _NULL if text is None else _SPECIAL.sub(_escape, text) if _special(text) else text
+            for text in written
+        ]
+        return b"\t".join(texts) + b"\n"
 
     def culprit(self, values: Sequence[Any]) -> int:
         """Return the index of the first value that can't be written."""
@@ -101,9 +107,5 @@ def json_converter(column: Column) -> Callable[[Any], Any] | None:
     return convert
 
 
-def _escaped(value: Buffer | None) -> Buffer:
-    if value is None:
-        return rb"\N"
-    if _SPECIAL.search(value) is None:
-        return value
-    return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], value)
+def _escape(match: re.Match[bytes]) -> bytes:
+    return _ESCAPES[match[0]]

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 
 from perfdata.errors import BaselineError, ConfigError, RefusedError
 from perfdata.perf.gate.advice import remaining_failures
-from perfdata.perf.gate.baselines import Baseline, read_baseline, to_text, write_baseline
+from perfdata.perf.gate.baselines import (
+    Baseline,
+    read_baseline,
+    shared_baseline,
+    to_text,
+    write_baseline,
+)
 from perfdata.perf.gate.regressions import change
 from perfdata.perf.model import PlanSource
 
@@ -96,10 +102,7 @@ def _check_apart(results: Sequence[ScenarioResult], chosen: Sequence[ScenarioRes
     for result in chosen:
         if counted[result.baseline] > 1:
             tests = [other.test for other in results if other.baseline == result.baseline]
-            raise ConfigError(
-                f"{' and '.join(tests)} both measure {result.scenario} on {result.dataset}, and "
-                'would share a baseline: name one of them, @pytest.mark.perf(name="…")'
-            )
+            raise shared_baseline(result, tests)
 
 
 def _acceptance(result: ScenarioResult, root: Path) -> Acceptance:

@@ -17,12 +17,12 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from perfdata.errors import BaselineError
+from perfdata.errors import BaselineError, ConfigError
 from perfdata.perf.model import PlanSource
 from perfdata.temporary import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from perfdata.perf.model import ScenarioResult, StatementCount
@@ -110,6 +110,15 @@ def environment_name(environment: Mapping[str, str]) -> str:
     if (block := int(environment["block_size"])) != _USUAL_BLOCK:
         parts.append(f"{block // 1024}k")
     return "-".join(re.sub(r"[^\w.@-]+", "_", part) for part in parts)
+
+
+def shared_baseline(result: ScenarioResult, tests: Sequence[str]) -> ConfigError:
+    """Return an error for tests that would share a baseline."""
+    return ConfigError(
+        f"{' and '.join(tests)} measure {result.scenario} on {result.dataset}, and would share a "
+        "baseline",
+        remedy='Give each but one a name of its own: @pytest.mark.perf(name="…")',
+    )
 
 
 def read_baseline(path: Path, scenario: str, dataset: str) -> Baseline | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from perfdata.errors import BudgetExceededError, NotJudgedError, RegressedError
 from perfdata.perf.gate.advice import failure_lines, unjudged_lines
-from perfdata.perf.gate.baselines import baseline_path, read_baseline
+from perfdata.perf.gate.baselines import baseline_path, read_baseline, shared_baseline
 from perfdata.perf.gate.excerpts import shorten
 from perfdata.perf.gate.growth import (
     exponents,
@@ -53,7 +53,7 @@ class Judge:
 
     ``root`` is the project's folder, ``folder`` the folder of the test's file, which contains the
     baselines; ``width`` is the terminal's, in columns. With ``strict``, a result that could not be
-    judged fails too.
+    judged fails too. ``measured`` are the tests that were judged so far, by their baselines.
     """
 
     root: Path
@@ -61,12 +61,14 @@ class Judge:
     threshold: Threshold = DEFAULT_THRESHOLD
     width: int = 80
     strict: bool = False
+    measured: dict[Path, str] = field(default_factory=dict)
 
     def judge(self, result: ScenarioResult, points: Sequence[Point] = ()) -> ScenarioResult:
         """Return the result with its findings.
 
         ``points`` are the scenario's runs on datasets of different sizes; a block has none, and a
-        finding says that its growth was not judged. Raises BaselineError for an unreadable file.
+        finding says that its growth was not judged. Raises BaselineError for an unreadable file,
+        and ConfigError if another test has the same baseline.
         """
         found = check_result(result)
         growth = {}
@@ -79,6 +81,8 @@ class Judge:
         if not result.environment:
             return dataclasses.replace(result, findings=tuple(found), growth=growth)
         path = baseline_path(self.folder, result.environment, result.scenario, result.dataset)
+        if (other := self.measured.setdefault(path, result.test)) != result.test:
+            raise shared_baseline(result, [other, result.test])
         baseline = read_baseline(path, result.scenario, result.dataset)
         if baseline is not None:
             found = [*compare_with_baseline(result, baseline, self.threshold), *found]

@@ -16,13 +16,15 @@ from perfdata.postgres.url import normalise_url
 from perfdata.progress import Event, silent
 from perfdata.project import load_project
 from perfdata.snapshot.checks.state import SnapshotState, State, snapshot_state
-from perfdata.snapshot.description.columns import TableCounter
+from perfdata.snapshot.description.columns import TableCounter, binary_rows, text_rows
 from perfdata.snapshot.format.writer import compressor
 from perfdata.snapshot.rows import DatasetRows
 from perfdata.target.target import open_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from zstandard import ZstdCompressionObj
 
     from perfdata.dataset import Dataset, TableRows
     from perfdata.load.plan import TableLoad
@@ -150,15 +152,29 @@ def _count(loads: Iterator[TableLoad], report: Report) -> tuple[tuple[TableDescr
     tables = []
     for load in loads:
         columns = load.columns or [column.name for column in load.table.stored]
-        counter, text_bytes = TableCounter(columns, load.table.key), 0
-        for block in load.blocks:
-            if block:
-                counter.add(block)
-                text_bytes += len(block)
-                packed_bytes += len(frame.compress(block))
-                report(Event(f"counting {load.table.key}", counter.rows))
-        report(Event(f"counting {load.table.key}", counter.rows, counter.rows))
-        tables.append(
-            TableDescription(load.table.key, counter.rows, text_bytes, counter.described())
-        )
+        counter, event = TableCounter(columns, load.table.key), f"counting {load.table.key}"
+        passing = _Compressed(load.blocks, frame)
+        read_rows = text_rows if load.copy_format.name == "text" else binary_rows
+        for rows in read_rows(passing):
+            counter.add(rows)
+            report(Event(event, counter.rows))
+        report(Event(event, counter.rows, counter.rows))
+        packed_bytes += passing.packed_bytes
+        described = counter.described()
+        tables.append(TableDescription(load.table.key, counter.rows, passing.bytes, described))
     return tuple(tables), packed_bytes + len(frame.flush())
+
+
+class _Compressed:
+    """Passes blocks on, and measures them and what they are when compressed."""
+
+    def __init__(self, blocks: Iterable[bytes], frame: ZstdCompressionObj) -> None:
+        self._blocks = blocks
+        self._frame = frame
+        self.bytes = self.packed_bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for block in self._blocks:
+            self.bytes += len(block)
+            self.packed_bytes += len(self._frame.compress(block))
+            yield block

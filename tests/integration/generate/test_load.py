@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -22,7 +22,8 @@ CREATE TABLE people (
     price numeric(4, 2), active boolean, state text, rare text, note text, team_code text,
     team text, joined date, "left" date, seen timestamptz, answered timestamptz, called timestamptz,
     settings jsonb,
-    boss int REFERENCES people, twice int, constant text, nothing text, tags text[]
+    boss int REFERENCES people, ended timestamptz, reason text, twice int, constant text,
+    nothing text, tags text[]
 );
 CREATE TABLE countries (code text PRIMARY KEY, size int);
 CREATE TABLE things (
@@ -78,11 +79,12 @@ def test_no_text_is_taken_for_something_else(empty_url: str) -> None:
         texts=g.listed([[text, None] for text in ODD]),
         bytes=g.listed([text.encode() for text in ODD]),
         at=datetime(2026, 1, 2, 3, 4, 5, 6, UTC),
+        span=timedelta(days=-2, microseconds=7),
     )
     with psycopg.connect(empty_url, autocommit=True) as connection:
         connection.execute(
             "CREATE TABLE odd (text text, again text, document jsonb, texts text[], bytes bytea, "
-            "at timestamptz)"
+            "at timestamptz, span interval)"
         )
     append_rows(empty_url, [table])
     assert loaded(empty_url, table) == list(table.records())

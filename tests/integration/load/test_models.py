@@ -113,6 +113,24 @@ def test_values_of_uuid4_repeat_and_belong_to_the_row(url: str, build: Build) ->
     assert [code for (code,) in run(url, "SELECT code FROM stadium ORDER BY id")] == first
 
 
+def test_dicts_get_what_the_mapper_and_a_dataclass_fill_in(url: str, build: Build) -> None:
+    """A row's class in a hierarchy, its first version, and default_factory."""
+
+    def tables() -> Iterable[TableRows]:
+        yield TableRows(Referee, rows=[{"level": 3}])
+        yield TableRows(Match, rows=[{}, {}])
+        yield TableRows(Goal, rows=[{"minute": 5}, {}])
+
+    built = build(tables)
+    assert run(url, "SELECT kind, level FROM person") == [("referee", 3)]
+    assert run(url, "SELECT version FROM match") == [(1,), (1,)]
+    goals = run(url, "SELECT minute, marks, match_id, code FROM goal ORDER BY id")
+    assert [goal[:3] for goal in goals] == [(5, 4, None), (90, 4, None)]
+    assert "goal.marks: its default, Goal.<lambda> (tests/" in "\n".join(built.notes)
+    build(tables)
+    assert run(url, "SELECT minute, marks, match_id, code FROM goal ORDER BY id") == goals
+
+
 def test_defaults_of_rows_that_are_appended_are_called(url: str) -> None:
     began = datetime.now(UTC)
     append_rows(url, [TableRows(Team, rows=[{"name": "a"}, {"name": "b"}])])
@@ -192,10 +210,25 @@ def test_instances_of_polyfactory_and_of_sqlmodel(url: str, build: Build) -> Non
     assert run(url, "SELECT id, seats, code FROM stadium ORDER BY id") == first
 
 
+def test_keys_that_sqlmodel_made_are_kept_and_said_to_differ(url: str, build: Build) -> None:
+    seat = league.Seat()
+    built = build(lambda: [TableRows(league.Seat, rows=[seat])])
+    assert run(url, "SELECT id FROM seat") == [(seat.id,)]
+    assert "seat.id: the keys were made when the instances were built" in "\n".join(built.notes)
+    built = build(lambda: [TableRows(league.Seat, rows=[league.Seat(id=seat.id)])])
+    assert "seat.id" not in "\n".join(built.notes)
+
+
 def test_appended_instances_are_numbered_by_the_server(url: str) -> None:
     append_rows(url, [TableRows(Team, rows=[Team(name="a")])] * 2)
     append_rows(url, [TableRows(Team, rows=[Team(name="b")])])
     assert run(url, "SELECT id FROM team ORDER BY id") == [(1,), (2,), (3,)]
+    team = Team(name="c", players=[Player(name="x")])
+    with pytest.raises(LoadError, match="team, row 1: its players reference its id, which the ser"):
+        append_rows(url, [TableRows(Team, rows=[team])])
+    team.id = 10
+    append_rows(url, [TableRows(Team, rows=[team]), TableRows(Player, rows=team.players)])
+    assert run(url, "SELECT id, team_id FROM player") == [(1, 10)]
 
 
 def orphan() -> Iterable[TableRows]:

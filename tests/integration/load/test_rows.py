@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import subprocess
+import sys
 import uuid
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -259,13 +261,15 @@ def test_parts_of_a_table_make_one_copy(url: str) -> None:
     parts = [
         TableRows("items", rows=[]),
         TableRows("items", rows=[{"name": "a", "note": None}]),
+        TableRows("items", rows=[{"note": "w", "name": "a2"}]),
         TableRows("items", ("name", "note"), [b"b\tx\n"]),
         TableRows("items", ("name", "note"), rows=iter([])),
         TableRows("items", ("name", "note"), rows=[("c", "y")]),
     ]
-    assert append_rows(url, parts) == {"items": 3}
+    assert append_rows(url, parts) == {"items": 4}
     assert run(url, "SELECT name, note FROM items ORDER BY id") == [
         ("a", None),
+        ("a2", "w"),
         ("b", "x"),
         ("c", "y"),
     ]
@@ -291,3 +295,26 @@ def test_async_drivers_take_rows_too(url: str) -> None:
 def test_blocks_that_are_not_bytes_are_the_callers_error(url: str) -> None:
     with pytest.raises(ProjectCodeError, match="append_rows yields a str as a block of items"):
         append_rows(url, [TableRows("items", ("name",), ["a\n"])])  # type: ignore[list-item]
+
+
+def test_rows_of_a_named_table_import_neither_sqlalchemy_nor_pyarrow(url: str) -> None:
+    code = (
+        "import sys; from perfdata import TableRows, append_rows; "
+        "append_rows(sys.argv[1], [TableRows('items', rows=[{'name': 'a'}])]); "
+        "print({'sqlalchemy', 'pyarrow'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, url]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_row_that_a_function_refuses_is_named_too(url: str) -> None:
+    """There the server names the function before the place in COPY."""
+    run(
+        url,
+        "CREATE FUNCTION short(t text) RETURNS bool LANGUAGE plpgsql AS "
+        "$$ BEGIN IF length(t) > 2 THEN RAISE 'too long'; END IF; RETURN true; END $$",
+        "ALTER TABLE items ADD CHECK (short(name))",
+    )
+    with pytest.raises(RowsRefusedError, match="append_rows: items, row 2: too long"):
+        append(url, {"name": "a"}, {"name": "abc"})

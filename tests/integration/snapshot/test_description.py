@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from perfdata import (
@@ -19,6 +20,7 @@ from perfdata import (
 )
 from perfdata.project import load_project
 from perfdata.snapshot.checks.state import State, snapshot_state
+from perfdata.snapshot.description.columns import binary_rows
 from tests.integration.databases import run
 
 if TYPE_CHECKING:
@@ -86,6 +88,22 @@ def test_the_database_is_opened_for_python_values(shop_elsewhere: Target) -> Non
     assert (country.table, country.rows, country.columns[0].distinct.count) == ("country", 2, 2)
     with pytest.raises(ProjectCodeError, match="country: row 1 has 1 values for 2 columns"):
         describe_dataset("broken", settings=settings)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 10_000])
+def test_binary_rows_are_read_wherever_blocks_end(empty_url: str, size: int) -> None:
+    query = "SELECT g, nullif(g % 3, 0)::text, repeat('x', g) FROM generate_series(1, 50) g"
+    with (
+        psycopg.connect(empty_url) as connection,
+        connection.cursor().copy(f"COPY ({query}) TO STDOUT (FORMAT binary)") as copy,
+    ):
+        data = b"".join(copy)
+    blocks = [data[:19], *(data[at : at + size] for at in range(19, len(data), size))]
+    rows = [row for block in binary_rows(blocks) for row in block]
+    assert rows == [
+        [n.to_bytes(4, "big"), str(n % 3).encode() if n % 3 else None, b"x" * n]
+        for n in range(1, 51)
+    ]
 
 
 def test_the_state_of_a_snapshot_says_why_it_is_not_current(owned_shop: Target) -> None:

@@ -119,6 +119,7 @@ def test_dataset_list_says_which_have_a_snapshot(shell: Shell) -> None:
     assert re.search(rf"^{SMALL} +\S+ +yes ", shell.invoke("dataset.list"), re.MULTILINE)
 
 
+@pytest.mark.usefixtures("url")
 def test_dataset_describe_shows_what_is_generated(shell: Shell) -> None:
     said = shell.invoke("dataset.describe", "--name", SMALL)
     assert re.search(r"^rows +411$", said, re.MULTILINE)
@@ -128,6 +129,22 @@ def test_dataset_describe_shows_what_is_generated(shell: Shell) -> None:
     assert sum(table["rows"] for table in described["tables"]) == described["rows"] == SMALL_ROWS
     assert described["snapshot_state"] == "current"
     assert "did you mean 10_offices?" in shell.fails(2, "dataset.describe", "--name", "10_office")
+
+
+@pytest.mark.usefixtures("url")
+def test_dataset_draft_prints_or_writes_a_module(shell: Shell, tmp_path: Path) -> None:
+    printed = shell.invoke("dataset.draft", "--tables", "offices")
+    assert '"""Return the rows of 2 tables."""' in printed
+    path = tmp_path / "drafted.py"
+    arguments = ("dataset.draft", "--tables", "staffs, offices", "--output", str(path))
+    assert shell.invoke("--dry", *arguments) == f"would write {path}: 2 tables\n"
+    assert shell.invoke(*arguments) == f"wrote {path}: 2 tables\n"
+    assert path.read_text(encoding="utf-8") == printed
+    assert f"{path} exists already" in shell.fails(2, *arguments)
+    assert "did you mean offices?" in shell.fails(2, "dataset.draft", "--tables", "office")
+    unreachable = ("dataset.draft", "--like", "postgresql://a:s3cret@127.0.0.1:1/x")
+    assert "can't connect to a@127.0.0.1:1/x" in (said := shell.fails(2, *unreachable))
+    assert "s3cret" not in said
 
 
 def test_dataset_build_loads_and_saves_or_not(shell: Shell, count: Any) -> None:

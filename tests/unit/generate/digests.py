@@ -1,6 +1,6 @@
 """Print digests of datasets as JSON, of blocks that several processes generate in any order.
 
-python -m tests.unit.generate.digests --workers 4 --backwards kinds 10_offices
+python -m tests.unit.generate.digests --workers 4 --backwards kinds 1000_customers
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from perfdata.faker_lists import faker_digest, named_lists
-from tests.unit.generate.kinds import dataset_of
+from perfdata.sources import source_files
+from perfdata.welfare import project as welfare
+from perfdata.welfare import rows
+from tests.unit.generate.kinds import dataset_of, kinds
 
 if TYPE_CHECKING:
-    from perfdata import Dataset
+    from perfdata import Project
     from perfdata.generate import GeneratedTable
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -29,19 +32,19 @@ SHOP = ROOT / "examples" / "shop"
 @cache
 def tables_of(name: str) -> list[GeneratedTable]:
     """Return the tables of the dataset with that name."""
-    dataset = find(name)
-    return cast("list[GeneratedTable]", list(dataset.generate(dataset)))
+    if name.endswith("customers"):
+        return cast("list[GeneratedTable]", shop().dataset(name).generate(shop().dataset(name)))
+    if "offices" in name:
+        return rows.tables(welfare.dataset(name))
+    return kinds(dataset_of())
 
 
-def find(name: str) -> Dataset:
-    """Return the dataset with that name: of the tests, or of the shop."""
-    if name == "kinds":
-        return dataset_of()
+def shop() -> Project:
+    """Return the project of the shop."""
     sys.path.insert(0, str(SHOP))
     import perf_project  # type: ignore[import-not-found]
 
-    found: Dataset = perf_project.project.dataset(name)
-    return found
+    return cast("Project", perf_project.project)
 
 
 def block(name: str, table: int, number: int) -> bytes:
@@ -78,7 +81,12 @@ def main() -> None:
     found = {
         name: digest(name, options.workers, backwards=options.backwards) for name in options.names
     }
-    lists = named_lists([SHOP / "perf_project.py"])
+    lists = named_lists(
+        [
+            SHOP / "perf_project.py",
+            *source_files(["perfdata.welfare.rows", "perfdata.welfare.staffs"]),
+        ]
+    )
     sys.stdout.write(json.dumps({"faker": faker_digest(lists), **found}, indent=2) + "\n")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from perfdata import Dataset
@@ -41,6 +41,8 @@ def kinds(dataset: Dataset) -> list[GeneratedTable]:
         called=g.timestamp(0, 2, after="left", hours=(9, 10)),
         settings=g.json({"dark": g.boolean(), "tags": ["a", g.choice(["é", '"'])], "n": None}),
         boss=g.earlier(),
+        ended=g.where("active", g.timestamp(-9, -1), otherwise=datetime(2030, 1, 1, tzinfo=UTC)),
+        reason=g.where(lambda score: score < 0, lambda score, row: f"{row}: {score}"),
         _secret=g.integer(0, 9),
         twice=lambda _secret, score: _secret + 2 * score,
         constant="\\N",

@@ -99,6 +99,13 @@ def test_nulls_and_patterns() -> None:
     assert only(2, _a=None, b=g.text("x{_a}")) == [{"b": None}] * 2
 
 
+def test_a_value_where_a_condition_is_true() -> None:
+    for number, row in enumerate(people(), 1):
+        assert (row["ended"] > datetime(2026, 1, 1, tzinfo=UTC)) is not row["active"]
+        assert row["reason"] == (f"{number}: {row['score']}" if row["score"] < 0 else None)
+    assert only(2, a=g.where(lambda row: row > 1, 5, otherwise=0)) == [{"a": 0}, {"a": 5}]
+
+
 def test_dates_keep_to_their_days_and_seasons() -> None:
     joined = column("joined")
     assert AS_OF - timedelta(days=900) <= min(joined)
@@ -179,6 +186,9 @@ def test_values_differ_by_seed_table_column_and_block() -> None:
         ({"a": lambda b: b}, "column a: it uses b, which is no column of the table"),
         ({"a": g.text("{b}")}, "column a: it uses b, which is no column of the table"),
         ({"a": lambda b: b, "b": g.date(1, 2, after="a")}, "column a: it is computed from itself"),
+        ({"a": g.where("b", 1)}, "column a: it uses b, which is no column of the table"),
+        ({"a": g.where(lambda b: b, 1)}, "column a: it uses b, which is no column of the table"),
+        ({"a": lambda: 1}, "column a: the function <lambda> has no parameters"),
         ({"a": g.parent()}, "column a: the table's rows have no parent"),
         ({"a": g.earlier()}, "column a: table t has no column of keys"),
         ({"a": g.date(2, 1)}, "column a: the last day is before the first"),

@@ -1,8 +1,8 @@
 """Datasets are the same bytes on every Python, in any number of processes, in any order.
 
 Where the committed digests change, rows change in every project: raise ``_VALUES`` in
-perfdata/dataset.py, and write ``python -m tests.unit.generate.digests kinds 1000_customers``
-to digests.json.
+perfdata/dataset.py. Then, and after a change of a dataset, write what ``python -m
+tests.unit.generate.digests`` prints for these datasets to digests.json.
 """
 
 from __future__ import annotations

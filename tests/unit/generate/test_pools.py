@@ -51,9 +51,10 @@ def test_pairs_have_parts_that_go_together() -> None:
 
 
 def test_no_list_suggests_a_near_one() -> None:
-    with pytest.raises(ConfigError, match="no list 'lastname' for locale ja_JP") as caught:
-        g.faker("ja_JP.lastname")
-    assert "last_names" in str(caught.value.remedy)
+    for column in (g.faker("ja_JP.lastname"), g.faker("ja_JP.lastname")[0]):
+        with pytest.raises(ConfigError, match="table t: column a: Faker has no list 'la") as caught:
+            g.table(DATASET, "t", 1, a=column)
+        assert "last_names" in str(caught.value.remedy)
 
 
 def test_faker_is_not_imported_without_a_list() -> None:

@@ -147,7 +147,15 @@ def test_references_that_cannot_be_are_refused(count: int, column: str, said: st
     assert said in caught.value.reason
 
 
+def test_keys_that_a_function_makes_of_the_row_are_references_too() -> None:
+    table = g.table(DATASET, "parents", 9000, code=lambda row: f"C{row}")
+    children = g.table(DATASET, "t", 100, code=g.ref(table), next=g.earlier(), id=g.serial())
+    rows = list(children.records())
+    assert all(1 <= int(row["code"].removeprefix("C")) <= 9000 for row in rows)
+    assert all(row["next"] < row["id"] for row in rows[1:])
+
+
 def test_a_number_of_rows_that_is_none_is_refused() -> None:
-    for given_rows in (-1, g.per(parents(3), 2, 1)):
+    for given_rows in (-1, g.per(parents(3), 2, 1), g.per(parents(3), 1, 2, zipf=1)):
         with pytest.raises(ConfigError, match="dataset kinds, table t: "):
             g.table(DATASET, "t", given_rows, a=1)

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perfdata import BaselineError, BudgetExceededError, NotJudgedError, RegressedError
+from perfdata import (
+    BaselineError,
+    BudgetExceededError,
+    ConfigError,
+    NotJudgedError,
+    RegressedError,
+)
 from perfdata.perf.gate.advice import (
     accept_command,
     notices,
@@ -112,6 +118,17 @@ def test_budgets_come_first_with_the_statements_and_their_error(tmp_path: Path) 
     ]
     assert "N+1: app/mails.py:12 in due sent one statement 99 times" in lines[2]
     assert "calls 1 → 99" in lines[3]
+
+
+def test_two_tests_that_measure_one_scenario_are_told_apart_before_they_are_compared(
+    tmp_path: Path,
+) -> None:
+    judging = judge(tmp_path)
+    judging.judge(result(test="tests/perf/test_a.py::test_first"))
+    judging.judge(result(test="tests/perf/test_a.py::test_first"))
+    with pytest.raises(ConfigError, match=r"test_first and tests/perf/test_b\.py") as e:
+        judging.judge(result(test="tests/perf/test_b.py::test_typical"))
+    assert 'name="…"' in str(e.value)
 
 
 NONE_SEEN = (

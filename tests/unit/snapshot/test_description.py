@@ -9,6 +9,7 @@ from perfdata.snapshot.description.columns import (
     EXACT_DISTINCT,
     DistinctValues,
     TableCounter,
+    text_rows,
 )
 from perfdata.tasks.dataset_output import _share
 
@@ -19,7 +20,9 @@ def counted(lines: list[str], columns: tuple[str, ...] = ("a", "b")) -> TableCou
     """Count lines, a thousand in a block."""
     counter = TableCounter(columns, "t")
     for first in range(0, len(lines), 1000):
-        counter.add("".join(f"{line}\n" for line in lines[first : first + 1000]).encode())
+        block = "".join(f"{line}\n" for line in lines[first : first + 1000]).encode()
+        for rows in text_rows([block]):
+            counter.add(rows)
     return counter
 
 

@@ -177,7 +177,7 @@ def test_a_task_can_be_called_from_python_and_an_error_is_invokes_exit() -> None
 
 def test_the_tasks_are_those_of_the_design() -> None:
     assert sorted(ALL_TASKS) == [
-        "dataset.build", "dataset.describe", "dataset.list",
+        "dataset.build", "dataset.describe", "dataset.draft", "dataset.list",
         "db.adopt", "db.gc", "db.migrate", "db.reset", "db.stamp", "db.start", "db.status",
         "db.stop", "db.url",
         "perf.accept", "perf.compare", "perf.report", "perf.run",

@@ -1,0 +1,1 @@
+"""First drafts of datasets: code written from a database's catalog, and from statistics."""
