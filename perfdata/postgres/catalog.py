@@ -257,23 +257,14 @@ def _written(part: str) -> str:
 
 
 def json_rows(
-    table: Table,
-    where: sql.Composable,
-    columns: Sequence[str] | None = None,
-    *,
-    sort: bool = False,
+    table: Table, where: sql.Composable, columns: Sequence[str] | None = None
 ) -> sql.Composed:
     """Make the query for a table's rows, each as a JSON array of texts.
 
-    ``columns`` defaults to all stored ones. With ``sort``, the rows come in the order of the
-    primary key, or of their text if there is none.
+    ``columns`` defaults to all stored ones.
     """
     chosen = table.stored if columns is None else [table.column(name) for name in columns]
     values = sql.SQL(", ").join(column.text() for column in chosen)
-    row = sql.SQL("array_to_json(ARRAY[{}]::text[])").format(values)
-    query = sql.SQL("SELECT {} FROM {} WHERE {}").format(row, table.only, where)
-    if not sort:
-        return query
-    key = sql.SQL(", ").join(map(sql.Identifier, table.primary_key))
-    order = key if table.primary_key else sql.SQL('{}::text COLLATE "C"').format(row)
-    return sql.SQL("{} ORDER BY {}").format(query, order)
+    return sql.SQL("SELECT array_to_json(ARRAY[{}]::text[]) FROM {} WHERE {}").format(
+        values, table.only, where
+    )

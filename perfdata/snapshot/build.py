@@ -163,22 +163,18 @@ def _build_aside(
                 target.settings, dataset.name, dataset.fingerprint_parts(), rows.conninfo or ""
             )
             loaded = scratch.load(plan, rows, cluster, reference, report)
-        create_options = _create_options(dataset, loaded, options, sort=cluster is not None)
-        saved = create(link, create_options, target.settings, report)
+        saved = create(link, _create_options(dataset, loaded, options), target.settings, report)
     duration_s = time.perf_counter() - began
     strategy, notes = loaded.strategy.value, (*loaded.notes, *rows.notes)
     return Built(dataset.name, loaded.rows, strategy, duration_s, notes, saved, aside=True)
 
 
-def _create_options(
-    dataset: Dataset, loaded: Loaded, options: RestoreOptions, *, sort: bool = False
-) -> CreateOptions:
+def _create_options(dataset: Dataset, loaded: Loaded, options: RestoreOptions) -> CreateOptions:
     return CreateOptions(
         name=dataset.name,
         dataset=dataset,
         replace=True,
         expected=loaded.rows,
-        sort=sort,
         as_superuser=options.as_superuser,
         lock_timeout_s=options.lock_timeout_s,
     )

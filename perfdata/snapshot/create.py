@@ -212,14 +212,7 @@ def _read(
         )
     with BackgroundCalls() as background:
         stats = {
-            table.key: _copy_table(
-                link,
-                table,
-                json_rows(table, selection.where(table), sort=options.sort),
-                writer,
-                background,
-                report,
-            )
+            table.key: _copy_table(link, table, selection.where(table), writer, background, report)
             for table in tables
         }
     _check_expected(options, stats)
@@ -252,9 +245,7 @@ def _read(
             if (names := [column.name for column in table.columns if column.generated])
         },
         primary_keys={table.key: list(table.primary_key) for table in tables if table.primary_key},
-        body=writer.finish(
-            None if options.sort else _statistics(link, tables, selection, stats, report)
-        ),
+        body=writer.finish(_statistics(link, tables, selection, stats, report)),
         **options.provenance(project),
     )
 
@@ -302,7 +293,7 @@ def _check_expected(options: CreateOptions, stats: Mapping[str, int]) -> None:
 def _copy_table(
     link: Link,
     table: Table,
-    query: sql.Composed,
+    where: sql.Composable,
     writer: BodyWriter,
     background: BackgroundCalls,
     report: Report,
@@ -320,7 +311,7 @@ def _copy_table(
 
     report(Event(event, 0))
     try:
-        link.copy_out(query, write)
+        link.copy_out(json_rows(table, where), write)
     except ServerRefusedError as error:
         if error.sqlstate == _LIMIT_EXCEEDED or _TOO_LARGE in error.server_message:
             raise LoadError(

@@ -58,8 +58,6 @@ class CreateOptions:
 
     A build sets ``dataset``. It and an import set ``expected`` to the number of rows that they
     loaded by table. An upgrade sets ``older`` to the manifest of the snapshot that it replaces.
-    A distributed build sets ``sort``: its rows lie in another order in each run, and so does what
-    the planner's statistics say of that, which are left out.
     """
 
     name: str
@@ -72,7 +70,6 @@ class CreateOptions:
     dataset: Dataset | None = None
     expected: Mapping[str, int] | None = None
     older: Manifest | None = None
-    sort: bool = False
 
     def provenance(self, project: Project | None) -> dict[str, Any]:
         """Return the fields of the manifest that say what the rows were made from."""

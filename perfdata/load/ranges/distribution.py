@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from perfdata.load.ranges.jobs import RangeJob, load_range
 from perfdata.progress import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Executor, Future
 
     from perfdata.load.plan import TableLoad
@@ -46,7 +47,7 @@ class Distribution:
     watch: Callable[[], None]
 
     def copy(self, load: TableLoad, expected: int | None, report: Report) -> int:
-        """Load a table's generated rows, each once, and return their number.
+        """Load a table's generated rows, each once and in order, and return their number.
 
         Raises LoadError, which names the range, for one that could not be loaded in three attempts;
         an error that another attempt would raise too is raised at once.
@@ -57,30 +58,23 @@ class Distribution:
         if expected is not None and expected != total:
             raise LoadError(f"{key}: expected {expected:,} rows, received {total:,}")
         report(Event(key, 0, total))
-        missing = ranges
-        failures: dict[BlockRange, BaseException] = {}
-        for _ in range(_ATTEMPTS):
-            if not missing:
-                break
-            failures = self._run(load, missing, total, report)
-            missing = self._missing(key, ranges)
-        if missing:
-            raise _failed(missing[0], failures.get(missing[0]))
+        loaded: set[BlockRange] = set()
+        done = moved = 0
+        for blocks in self._loaded(load, ranges):
+            loaded.add(blocks)
+            done += blocks.rows
+            if done < total:
+                report(Event(key, done, total))
+            while moved < len(ranges) and ranges[moved] in loaded:
+                self._move(load, ranges[moved])
+                moved += 1
         report(Event(key, total, total))
         return total
 
-    def _missing(self, table: str, ranges: Iterable[BlockRange]) -> list[BlockRange]:
-        """Return the ranges that are not in the table of done ranges, whatever tasks returned."""
-        loaded = self.done.loaded(table)
-        return [blocks for blocks in ranges if (blocks.part, blocks.first) not in loaded]
-
-    def _run(
-        self, load: TableLoad, ranges: list[BlockRange], total: int, report: Report
-    ) -> dict[BlockRange, BaseException]:
-        """Have ranges loaded; return the errors of those that may succeed in another attempt."""
+    def _loaded(self, load: TableLoad, ranges: Sequence[BlockRange]) -> Iterator[BlockRange]:
+        """Have ranges loaded into tables of their own; yield each when it is."""
         running: dict[Future[None], BlockRange] = {}
-        failures: dict[BlockRange, BaseException] = {}
-        left = sum(blocks.rows for blocks in ranges)
+        attempts: Counter[BlockRange] = Counter()
         queue = list(reversed(ranges))
         try:
             while queue or running:
@@ -92,17 +86,24 @@ class Distribution:
                     self.watch()
                 for future in finished:
                     blocks = running.pop(future)
-                    if (error := _error_of(future)) is None:
-                        left -= blocks.rows
-                        report(Event(load.table.key, total - left, total))
-                    elif _is_lasting(error):
+                    error = _error_of(future)
+                    # What is done is in the table, whatever became of the task.
+                    if error is None or (not _is_lasting(error) and self.done.has(blocks)):
+                        yield blocks
+                        continue
+                    attempts[blocks] += 1
+                    if _is_lasting(error) or attempts[blocks] == _ATTEMPTS:
                         raise _failed(blocks, error)
-                    else:
-                        failures[blocks] = error
+                    queue.append(blocks)
         finally:
             for future in running:
                 future.cancel()
-        return failures
+
+    def _move(self, load: TableLoad, blocks: BlockRange) -> None:
+        try:
+            self.done.move(load, blocks)
+        except ServerRefusedError as error:
+            raise _failed(blocks, error) from error
 
     def _submit(self, load: TableLoad, blocks: BlockRange) -> Future[None]:
         database = self.database
@@ -124,13 +125,12 @@ def _is_lasting(error: BaseException) -> bool:
     return isinstance(error, PerfdataError) and not isinstance(error, ConnectError)
 
 
-def _failed(blocks: BlockRange, error: BaseException | None) -> PerfdataError:
+def _failed(blocks: BlockRange, error: BaseException) -> PerfdataError:
     """Make the error of a range that is not loaded, which names the range and the cause."""
-    if error is not None and _is_lasting(error) and isinstance(error, PerfdataError):
+    if isinstance(error, PerfdataError) and _is_lasting(error):
         error.reason = f"{blocks} could not be loaded: {error.reason}"
         return error
-    cause = "it was lost" if error is None else f"{type(error).__name__}: {error}"
     return LoadError(
-        f"{blocks} could not be loaded in {_ATTEMPTS} attempts: {cause}",
+        f"{blocks} could not be loaded in {_ATTEMPTS} attempts: {type(error).__name__}: {error}",
         remedy="See the logs of the workers, and run it again",
     )

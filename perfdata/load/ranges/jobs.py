@@ -8,15 +8,16 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
 from perfdata.driver_hooks import confine
-from perfdata.errors import ConfigError, PerfdataError
+from perfdata.errors import ConfigError, LoadError, PerfdataError
 from perfdata.generate.tables import GeneratedTable
-from perfdata.load.loader import copy_table
+from perfdata.load.loader import named_row
 from perfdata.load.plan import TableLoad
 from perfdata.load.private import open_private
-from perfdata.load.ranges.done import claim
+from perfdata.load.ranges.done import claim, range_table
 from perfdata.postgres.copy import TEXT
-from perfdata.progress import silent
 from perfdata.project import load_project
 from perfdata.text import join_first
 
@@ -58,7 +59,7 @@ class RangeJob:
     """A range to be loaded into a private database: plain data.
 
     ``conninfo`` is the private database's and may contain a password; ``done`` is the schema of its
-    table of done ranges.
+    table of done ranges (see load.ranges.done).
     """
 
     dataset: DatasetReference
@@ -109,9 +110,19 @@ def _load(link: Link, job: RangeJob) -> None:
             _tables[key] = _generated_tables(confine(lambda: dataset.generate(dataset), *where))
         rows = _tables[key][blocks.table][blocks.part]
         made = confine(lambda: map(rows.block, range(blocks.first, blocks.end)), *where)
-        load = TableLoad(job.table, rows.loaded, made, TEXT, f"{where[0]}: {blocks}")
-        with link.own_path():
-            copy_table(link, load, blocks.rows, silent, freeze=False)
+        _copy(link, job, TableLoad(job.table, rows.loaded, made, TEXT, f"{where[0]}: {blocks}"))
+
+
+def _copy(link: Link, job: RangeJob, load: TableLoad) -> None:
+    """Copy a range's rows into a new table of their own."""
+    table = range_table(job.done, job.table, job.blocks).identifier
+    columns = sql.SQL(", ").join(map(sql.Identifier, load.columns))
+    create = sql.SQL("CREATE TABLE {} AS SELECT {} FROM {} WITH NO DATA")
+    link.execute(create.format(table, columns, job.table.identifier))
+    with named_row(load), link.own_path():
+        rows = link.copy_in(table, load.columns, load.blocks, TEXT, freeze=True)
+    if rows != job.blocks.rows:
+        raise LoadError(f"{job.blocks}: expected {job.blocks.rows:,} rows, received {rows:,}")
 
 
 def _generated_tables(tables: Iterable[TableRows]) -> Mapping[str, list[GeneratedRows]]:
