@@ -23,7 +23,9 @@ from perfdata.load.loader import (
     explain_rollback,
 )
 from perfdata.load.maintenance import analyse_statements, vacuum_and_analyze
+from perfdata.load.plan import Loaded, Strategy
 from perfdata.load.privileges import check_privileges, privileges_query
+from perfdata.load.provenance import loading_transactions
 from perfdata.load.removals import check_flags, count_unflagged, truncate
 from perfdata.load.sequences import advance_sequences
 from perfdata.load.views import refresh_views, views_query
@@ -88,8 +90,8 @@ class _Fill:
 
 def load_private(
     database: PrivateDatabase, plan: Plan, source: RowSource, executor: Executor, report: Report
-) -> tuple[str, ...]:
-    """Load a source's rows for a plan that removes all rows; return notes for users.
+) -> Loaded:
+    """Load a source's rows for a plan that removes all rows.
 
     Work of ``executor`` opens its own connections. If the server refuses these, all work is done
     over the link. Raises what ``loader.load`` raises.
@@ -113,7 +115,11 @@ def load_private(
             views = link.later(*views_query(plan.tables))
             advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=True)
             view_notes = refresh_views(link, views, plan.populated)
-    return (*dropped.notes, *view_notes, *notes)
+    # Nobody else wrote into the database while it was filled.
+    numbers = loading_transactions(link, plan.whole_tables)
+    transactions = [(numbers[0], numbers[-1])] if numbers else []
+    notes = [*dropped.notes, *view_notes, *notes]
+    return Loaded(rows, Strategy.WHOLE_TABLES, tuple(notes), transactions)
 
 
 def _fills(plan: Plan, dropped: DroppedConstraints) -> dict[str, _Fill]:
@@ -198,7 +204,8 @@ def _set_statistics(
     halves: tuple[list[Table], list[Table]] = ([], [])
     for table in sorted(unknown, key=lambda table: -rows.get(table.key, 0)):
         min(halves, key=lambda half: sum(rows.get(table.key, 0) for table in half)).append(table)
-    _execute_both(database, executor, [analyse_statements(half, rows) for half in halves])
+    jobs = [analyse_statements(half, rows, sealed=plan.sealed) for half in halves]
+    _execute_both(database, executor, jobs)
     return []
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from psycopg.conninfo import make_conninfo
-
-from perfdata.load.private import open_private
 from perfdata.postgres.connection import open_link
 from perfdata.snapshot.template import (
     check_clone_space,
     connect_target,
+    open_clone,
     refuse_obstacle,
     refuse_pooler,
+    working_clone,
 )
 from perfdata.target.guard import check_guard
 from perfdata.templates.databases import (
@@ -22,7 +21,6 @@ from perfdata.templates.databases import (
     lock_number,
     unfinished_databases,
 )
-from perfdata.templates.template import clone, open_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,10 +49,7 @@ def scratch_clone(
             drop_database(target.link, database, force=True)
         source = next(one for one in list_databases(target.link) if one.oid == target.oid)
         check_clone_space(target, source)
-        work = clone(target, source)
-        try:
-            open_work(target.link, work)
-            with open_private(make_conninfo(conninfo, dbname=work.name), search_path) as private:
+        with working_clone(target) as work:
+            with open_clone(target, work, conninfo, search_path) as private:
                 yield private.link
-        finally:
             drop_database(target.link, work, force=True)
