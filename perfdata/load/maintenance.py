@@ -97,19 +97,15 @@ def vacuum_and_analyze(
         return [f"the rows are committed, but VACUUM or ANALYZE failed: {error.__cause__}"]
 
 
-def analyse_statements(
-    tables: Iterable[Table], rows: Mapping[str, int], *, sealed: bool
-) -> list[str]:
-    """Return what analyses tables that were vacuumed; every row if they are to be ``sealed``.
+def analyse_statements(tables: Iterable[Table], rows: Mapping[str, int]) -> list[str]:
+    """Return what freezes tables and analyses every row, as the load of a sealed plan does.
 
-    ``rows`` are all loaded rows by table key: the largest table then decides how detailed the
-    statistics of each are.
+    ``rows`` are all loaded rows by table key: the largest table decides how detailed the statistics
+    of each are.
     """
     names = sql.SQL(", ").join(table.identifier for table in tables)
     if not names.as_string(None):
         return []
-    if not sealed:
-        return [sql.SQL("ANALYZE {}").format(names).as_string(None)]
     return [
         f"SET default_statistics_target TO {_target(rows)}",
         sql.SQL("VACUUM (FREEZE, ANALYZE) {}").format(names).as_string(None),

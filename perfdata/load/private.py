@@ -161,8 +161,10 @@ def _fill_tables(
             with link.own_path():
                 freeze = fill.truncate and not table.partitioned
                 rows[table.key] = copy_table(link, load, expected, report, freeze=freeze)
-        # VACUUM gives back unused pages, and freezes rows that COPY did not.
-        vacuum = sql.SQL("VACUUM (FREEZE) {}").format(table.identifier).as_string(None)
+        # VACUUM gives back unused pages, and freezes rows that COPY did not. How detailed sealed
+        # statistics are depends on all tables.
+        options = sql.SQL("FREEZE" if plan.sealed else "FREEZE, ANALYZE")
+        vacuum = sql.SQL("VACUUM ({}) {}").format(options, table.identifier).as_string(None)
         statements = [*fill.indexes, vacuum]
         if rows[table.key] < _PARALLEL_ROWS:
             _execute(link, statements)
@@ -196,6 +198,8 @@ def _set_statistics(
                 link, source.statistics, plan.tables, planner_environment(link)
             )
     unknown = [table for table in plan.tables if table.oid not in restored]
+    if not plan.sealed:  # those that were filled are analysed
+        unknown = [table for table in unknown if table.key not in rows]
     if not unknown:
         return []
     plan = replace(plan, tables=unknown)
@@ -204,8 +208,7 @@ def _set_statistics(
     halves: tuple[list[Table], list[Table]] = ([], [])
     for table in sorted(unknown, key=lambda table: -rows.get(table.key, 0)):
         min(halves, key=lambda half: sum(rows.get(table.key, 0) for table in half)).append(table)
-    jobs = [analyse_statements(half, rows, sealed=plan.sealed) for half in halves]
-    _execute_both(database, executor, jobs)
+    _execute_both(database, executor, [analyse_statements(half, rows) for half in halves])
     return []
 
 

@@ -30,6 +30,7 @@ from perfdata.snapshot.in_place import log_restore
 from perfdata.snapshot.options import Restored
 from perfdata.snapshot.prepare import application_name
 from perfdata.snapshot.template import (
+    INSUFFICIENT_PRIVILEGE,
     VERSION,
     TemplateRequest,
     check_clone_space,
@@ -71,7 +72,6 @@ if TYPE_CHECKING:
     from perfdata.snapshot.store import Snapshot
     from perfdata.templates.databases import Database
 
-_INSUFFICIENT_PRIVILEGE = "42501"
 
 # Without temporary tables, which only their own session sees.
 _ROWS_WRITTEN = """
@@ -101,7 +101,8 @@ def restore_fresh(
             check_template_space(target, request, manifest)
         else:
             check_clone_space(target, template)
-        notes = [*request.plan.notes, *remove_superfluous(target, template)]
+        coming = 0 if template else 1
+        notes = [*request.plan.notes, *remove_superfluous(target, template, coming=coming)]
         strategy = "a clone of its template"
         if template is None:
             strategy = "a new template and its clone"
@@ -174,7 +175,7 @@ def _examine(
         try:
             fingerprint = fingerprint_for(link, plan)
         except ServerRefusedError as error:
-            if error.sqlstate != _INSUFFICIENT_PRIVILEGE:
+            if error.sqlstate != INSUFFICIENT_PRIVILEGE:
                 raise
             raise NoClonesError(
                 f"not all of {target.name} can be read: {error.server_message}"

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 # The version of how templates are made, part of every key: older templates are not found.
 VERSION = 7
+INSUFFICIENT_PRIVILEGE = "42501"
 
 _SIZES = """
 SELECT current_user, pg_database_size(current_database()),

@@ -244,11 +244,13 @@ def drop_replaced(target: TargetDatabase, replaced: Database) -> list[str]:
     return []
 
 
-def remove_superfluous(target: TargetDatabase, template: Database | None) -> Iterator[str]:
+def remove_superfluous(
+    target: TargetDatabase, template: Database | None, *, coming: int
+) -> Iterator[str]:
     """Remove this target's old databases that hold nothing unique; yield notes about them.
 
-    ``template`` is in use; None if one is about to be made. A replaced database is dropped right
-    after the swap, so these are those that were in use then, or whose process was killed.
+    ``template`` is in use, ``coming`` others are about to be made. A replaced database is dropped
+    right after the swap, so those that are left were in use then, or their process was killed.
     """
     databases = list_databases(target.link)
     superfluous = [
@@ -258,7 +260,7 @@ def remove_superfluous(target: TargetDatabase, template: Database | None) -> Ite
     ]
     superfluous += [
         database
-        for database in unused_templates(databases, target.name, coming=int(template is None))
+        for database in unused_templates(databases, target.name, coming=coming)
         if template is None or database.oid != template.oid
     ]
     removed: list[str] = []
