@@ -8,32 +8,37 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from psycopg.conninfo import make_conninfo
+
 from perfdata.errors import (
-    ConfigError,
+    ConnectError,
     MigrationError,
     NoClonesError,
-    SnapshotDamagedError,
+    RefusedError,
     SnapshotError,
-    SnapshotExistsError,
-    SnapshotStaleError,
 )
 from perfdata.load.loader import load, preview_load
-from perfdata.load.plan import Existing, Plan
+from perfdata.load.plan import Existing
 from perfdata.load.ranges.dask_cluster import connect_cluster
+from perfdata.load.ranges.distribution import Workers
 from perfdata.load.ranges.jobs import DatasetReference
-from perfdata.load.selection import flagged_selection
 from perfdata.migrations.history import database_heads, read_history
-from perfdata.postgres.connection import explicit_conninfo, open_link
+from perfdata.postgres.connection import open_link
 from perfdata.postgres.locks import LOCK_TIMEOUT_S, load_lock
-from perfdata.postgres.reflection import read_catalog
 from perfdata.progress import silent
 from perfdata.project import load_project
-from perfdata.snapshot.checks.ownership import own_selection, record_loaded
-from perfdata.snapshot.clone import open_scratch
+from perfdata.snapshot.build_plan import plan_build
+from perfdata.snapshot.checks.ownership import record_loaded
+from perfdata.snapshot.clone import (
+    count_written,
+    load_clone,
+    plan_clone,
+    replaceable_target,
+    scratch_clone,
+)
 from perfdata.snapshot.create import create, writable_path
 from perfdata.snapshot.options import Built, CreateOptions, RestoreOptions
-from perfdata.snapshot.rows import DatasetRows
-from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
+from perfdata.snapshot.store import check_replaceable
 from perfdata.target.audit import log_change
 from perfdata.target.guard import check_guard
 from perfdata.target.target import check_tables
@@ -42,7 +47,6 @@ from perfdata.templates.provenance import find_owned
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perfdata.config import Settings
     from perfdata.dataset import Dataset
     from perfdata.load.plan import Loaded
     from perfdata.load.ranges.dask_cluster import DaskCluster
@@ -73,8 +77,8 @@ def build_dataset(
         replace: also replace a snapshot of that name that was created by hand; one that was built
             is always replaced.
         dask: the address of a Dask scheduler. Its workers generate and load the rows of tables of
-            perfdata.generate, into a clone of the database, and only the snapshot is saved: the
-            database's rows stay as they are.
+            perfdata.generate into a clone of the database, which then replaces it. Raises
+            NoClonesError, with nothing changed, where that is not possible.
         report: called with progress.
 
     The other arguments are those of restore_snapshot. Raises DatasetNotFoundError,
@@ -84,11 +88,6 @@ def build_dataset(
     options = RestoreOptions(
         rebuild_indexes=rebuild_indexes, as_superuser=as_superuser, lock_timeout_s=lock_timeout_s
     )
-    if dask is not None and not snapshot:
-        raise ConfigError(
-            "a build by Dask workers saves a snapshot and nothing else",
-            remedy="Leave out snapshot=False",
-        )
     return build(target, name, options, report, snapshot=snapshot, replace=replace, dask=dask)
 
 
@@ -100,39 +99,109 @@ def build(
     *,
     snapshot: bool = True,
     replace: bool = False,
+    in_place: bool = False,
     dask: str | None = None,
 ) -> Built:
-    """Build a dataset (see build_dataset); with ``fresh``, without changing the database."""
-    settings = target.settings
-    project = load_project(settings)
+    """Build a dataset (see build_dataset); with ``fresh``, without changing the database.
+
+    ``in_place`` keeps the database itself: no clone replaces it.
+    """
+    settings, project = target.settings, load_project(target.settings)
     dataset = project.dataset(name)
     if snapshot:
         check_replaceable(name, settings, replace=replace)
         writable_path(name, settings)  # before the rows are loaded
     began = time.perf_counter()
-    if dask is not None:
-        with connect_cluster(dask) as cluster:
-            return _build_aside(target, project, dataset, options, report, cluster)
     if options.fresh:
         with suppress(NoClonesError):  # the restore into a fresh database says why
             return _build_aside(target, project, dataset, options, report)
     with open_link(target.conninfo) as link:
         check_guard(link, settings)
         _check_migrations(link, project, target)
+        owned = find_owned(link) is not None
+    if dask is not None:
+        _refuse_unowned(target, owned=owned)
+        with connect_cluster(dask) as cluster:
+            return _build_in_clone(target, project, dataset, options, report, snapshot, cluster)
+    notes: tuple[str, ...] = ()
+    if owned and not in_place:
+        try:
+            return _build_in_clone(target, project, dataset, options, report, snapshot)
+        except (NoClonesError, ConnectError) as error:
+            notes = (f"built in place: {error.reason}",)
+    return _build_in_place(
+        target, project, dataset, options, report, notes, snapshot=snapshot, began=began
+    )
+
+
+def _build_in_place(
+    target: Target,
+    project: Project,
+    dataset: Dataset,
+    options: RestoreOptions,
+    report: Report,
+    notes: tuple[str, ...],
+    *,
+    snapshot: bool,
+    began: float,
+) -> Built:
+    """Build in the target, in one transaction."""
+    name, settings, saved = dataset.name, target.settings, None
+    with open_link(target.conninfo) as link:
+        check_guard(link, settings)
         timeout_s = options.lock_timeout_s
         with load_lock(link, shared=False, timeout_s=timeout_s, report=report):
-            with _planned(link, target, project, dataset, options) as (plan, rows):
+            planned = plan_build(link, target, project, dataset, options, sealed=snapshot)
+            with planned as (plan, rows):
                 loaded = load(link, plan, rows, report, partial(record_loaded, link, plan))
-            total = sum(loaded.rows.values())
-            logged = log_change(link, f"built dataset {name}", total, "generated")
-            saved = None
+            logged = _log_build(link, name, loaded)
             if snapshot:
-                create_options = _create_options(dataset, loaded, options)
+                save = replace(CreateOptions.of_build(dataset, options), expected=loaded.rows)
                 with _explain_rows_stay(name, target):
-                    saved = create(link, create_options, settings, report)
-    duration_s = time.perf_counter() - began
-    notes = (*loaded.notes, *rows.notes, *logged)
-    return Built(name, loaded.rows, loaded.strategy.value, duration_s, notes, saved)
+                    saved = create(link, save, settings, report)
+    took, notes = time.perf_counter() - began, (*notes, *loaded.notes, *rows.notes, *logged)
+    return Built(name, loaded.rows, loaded.strategy.value, took, notes, saved)
+
+
+def _build_in_clone(
+    target: Target,
+    project: Project,
+    dataset: Dataset,
+    options: RestoreOptions,
+    report: Report,
+    snapshot: bool,
+    cluster: DaskCluster | None = None,
+) -> Built:
+    """Build in a clone of the target, by a cluster's workers if given, and replace the target.
+
+    Raises NoClonesError if that is not possible, or could lose something; nothing was changed then.
+    """
+    began = time.perf_counter()
+    name, settings = dataset.name, target.settings
+    save = CreateOptions.of_build(dataset, options) if snapshot else None
+    conninfo = make_conninfo(target.conninfo, application_name=f"perfdata build {name}")
+    with ExitStack() as stack:
+        database = stack.enter_context(replaceable_target(conninfo, settings, report))
+        if cluster and database.embedded:
+            cluster.refuse_other_hosts()
+        seen = count_written(database)
+        with open_link(conninfo) as link:
+            check_guard(link, settings)
+            divided, sealed = cluster is not None, snapshot
+            planned = plan_build(
+                link, target, project, dataset, options, sealed=sealed, divided=divided
+            )
+            plan, rows = stack.enter_context(planned)
+            request = plan_clone(link, database, plan, rows, seen)
+        workers = None
+        if cluster is not None:
+            workers = Workers(cluster, DatasetReference.of(dataset, settings, rows.conninfo))
+        loaded, saved, what = load_clone(
+            database, conninfo, request, rows, save, settings, report, workers
+        )
+        logged = _log_build(database.link, name, loaded, database.name)
+    took, notes = time.perf_counter() - began, (*loaded.notes, *rows.notes, *logged)
+    return Built(name, loaded.rows, what, took, notes, saved)
 
 
 def _build_aside(
@@ -141,7 +210,6 @@ def _build_aside(
     dataset: Dataset,
     options: RestoreOptions,
     report: Report,
-    cluster: DaskCluster | None = None,
 ) -> Built:
     """Build a dataset's snapshot in a scratch database; the target's rows stay as they are."""
     began = time.perf_counter()
@@ -149,38 +217,30 @@ def _build_aside(
         with open_link(target.conninfo) as link:
             check_guard(link, target.settings)
             _check_migrations(link, project, target)
-            planned = _planned(
-                link, target, project, dataset, options, Existing.ALL, divided=cluster is not None
-            )
+            planned = plan_build(link, target, project, dataset, options, Existing.ALL, sealed=True)
             plan, rows = stack.enter_context(planned)
-        opened = open_scratch(target.conninfo, target.settings, report, terminate=options.terminate)
-        scratch = stack.enter_context(opened)
-        link = scratch.private.link
-        if cluster is None:
-            loaded = load(link, plan, rows, report)
-        else:
-            reference = DatasetReference(
-                target.settings, dataset.name, dataset.fingerprint_parts(), rows.conninfo or ""
-            )
-            loaded = scratch.load(plan, rows, cluster, reference, report)
-        saved = create(link, _create_options(dataset, loaded, options), target.settings, report)
-    duration_s = time.perf_counter() - began
-    strategy, notes = loaded.strategy.value, (*loaded.notes, *rows.notes)
-    return Built(dataset.name, loaded.rows, strategy, duration_s, notes, saved, aside=True)
+        scratch = scratch_clone(
+            target.conninfo, target.settings, report, terminate=options.terminate
+        )
+        link = stack.enter_context(scratch)
+        loaded = load(link, plan, rows, report)
+        save = replace(CreateOptions.of_build(dataset, options), expected=loaded.rows)
+        saved = create(link, save, target.settings, report)
+    took, notes = time.perf_counter() - began, (*loaded.notes, *rows.notes)
+    strategy = loaded.strategy.value
+    return Built(dataset.name, loaded.rows, strategy, took, notes, saved, aside=True)
 
 
-def _create_options(dataset: Dataset, loaded: Loaded, options: RestoreOptions) -> CreateOptions:
-    return CreateOptions(
-        name=dataset.name,
-        dataset=dataset,
-        replace=True,
-        expected=loaded.rows,
-        as_superuser=options.as_superuser,
-        lock_timeout_s=options.lock_timeout_s,
-    )
+def _log_build(
+    link: Link, name: str, loaded: Loaded, database: str | None = None
+) -> tuple[str, ...]:
+    rows = sum(loaded.rows.values())
+    return log_change(link, f"built dataset {name}", rows, "generated", database)
 
 
-def preview_build(target: Target, name: str, options: RestoreOptions) -> None:
+def preview_build(
+    target: Target, name: str, options: RestoreOptions, *, distributed: bool = False
+) -> None:
     """Make the checks that precede the first change of a build; raise what it would raise."""
     project = load_project(target.settings)
     dataset = project.dataset(name)
@@ -188,86 +248,13 @@ def preview_build(target: Target, name: str, options: RestoreOptions) -> None:
     with open_link(target.conninfo) as link:
         check_guard(link, target.settings)
         _check_migrations(link, project, target)
-        planned = _planned(link, target, project, dataset, options, existing)
+        if distributed:
+            _refuse_unowned(target, owned=find_owned(link) is not None)
+        planned = plan_build(link, target, project, dataset, options, existing, sealed=False)
         with planned as (plan, rows):
             preview_load(link, plan, rows)
             if rows.stored is None:  # else all tables were looked at when they were generated
                 list(rows.tables(plan.catalog, ()))
-
-
-@contextmanager
-def _planned(
-    link: Link,
-    target: Target,
-    project: Project,
-    dataset: Dataset,
-    options: RestoreOptions,
-    existing: Existing = Existing.REPLACE,
-    *,
-    divided: bool = False,
-) -> Iterator[tuple[Plan, DatasetRows]]:
-    """Plan a build; where tables without the flag may be filled, generate the rows for that.
-
-    With ``divided``, those of tables of perfdata.generate are only counted. The application's
-    variables are set meanwhile. ``Existing.ALL`` is for a scratch database only.
-    """
-    catalog, owned = read_catalog(link), find_owned(link)
-    flag, conninfo = project.flag_column, explicit_conninfo(target.conninfo)
-    variables = project.variables(conninfo)
-    rows = DatasetRows(
-        dataset,
-        flagged_selection(catalog, flag, target.settings),
-        conninfo,
-        adopt=target.settings.command("db.adopt"),
-        loopback=variables.loopback,
-        divided=divided,
-    )
-    plan = Plan(
-        catalog,
-        rows.selection.tables(catalog),
-        existing,
-        rows.selection,
-        owned=owned is not None,
-        sealed=True,
-        application_name=f"perfdata build {dataset.name}",
-        lock_timeout_s=options.lock_timeout_s,
-        rebuild_indexes=options.rebuild_indexes,
-        as_superuser=options.as_superuser,
-    )
-    own = owned is not None or existing is Existing.ALL
-    if not own or (len(plan.tables) == len(catalog.tables) and not divided):
-        with variables.applied():
-            yield plan, rows
-        return
-    with variables.applied(), rows.storing(catalog, target.settings) as stored:
-        selection = rows.selection.with_unflagged(catalog, stored.counts or ())
-        if owned:
-            selection = own_selection(
-                link, catalog, selection, owned.provenance, as_superuser=options.as_superuser
-            )
-        tables = selection.tables(catalog)
-        yield (
-            replace(plan, tables=tables, selection=selection, counts=stored.counts),
-            replace(stored, selection=selection),
-        )
-
-
-def check_replaceable(name: str, settings: Settings, *, replace: bool) -> None:
-    """Raise SnapshotExistsError if a build may not save its snapshot under that name."""
-    if not replace and snapshot_exists(name, settings) and is_by_hand(name, settings):
-        raise SnapshotExistsError(
-            f"snapshot {name} was created by hand, not built from the dataset of that name",
-            remedy="Replace it with replace=True, or build with snapshot=False",
-        )
-    check_free(name, settings, replace=True)
-
-
-def is_by_hand(name: str, settings: Settings) -> bool:
-    """Tell whether a snapshot was created by hand, not built from a dataset."""
-    try:
-        return find_snapshot(name, settings).manifest.dataset_fingerprint is None
-    except (SnapshotDamagedError, SnapshotStaleError):  # another format: nobody can read it
-        return False
 
 
 @contextmanager
@@ -290,4 +277,13 @@ def _check_migrations(link: Link, project: Project, target: Target) -> None:
         raise MigrationError(
             f"{target.described()} lacks migrations {', '.join(missing)} of project {project.name}",
             remedy=f"Run: {target.settings.command('db.migrate')}",
+        )
+
+
+def _refuse_unowned(target: Target, *, owned: bool) -> None:
+    if not owned:
+        raise RefusedError(
+            "refused, nothing was touched: a build by Dask workers replaces the whole database, "
+            f"and perfdata does not own {target.described()}",
+            remedy=f"Mark it as perfdata's ({target.settings.command('db.adopt')})",
         )

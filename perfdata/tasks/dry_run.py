@@ -35,15 +35,12 @@ def tell_build(
 ) -> None:
     """Print what a build would do; exit as it would where a check fails."""
     from perfdata.errors import SnapshotExistsError
-    from perfdata.snapshot.build import check_replaceable
     from perfdata.snapshot.options import RestoreOptions
-    from perfdata.snapshot.store import snapshot_exists
+    from perfdata.snapshot.store import check_replaceable, snapshot_exists
 
     target = untouched_target(settings)
-    where = "into" if dask is None else "in a clone of"
-    print(f"would build {dataset.name} ({parameters(dataset)}) {where} {target.described()}")
-    if dask is None:
-        print(f"would first remove {_flagged_rows(target)}")
+    print(f"would build {dataset.name} ({parameters(dataset)}) into {target.described()}")
+    print(f"would first remove {_flagged_rows(target)}")
     if not snapshot:
         print("would save no snapshot")
     else:
@@ -55,8 +52,8 @@ def tell_build(
         print(f"would {verb} the snapshot {dataset.name}")
     if dask is not None:
         _tell_workers(dask, target)
-    options = RestoreOptions(as_superuser=as_superuser, fresh=dask is not None)
-    _check_build(settings, dataset.name, options)
+    options = RestoreOptions(as_superuser=as_superuser)
+    _check_build(settings, dataset.name, options, distributed=dask is not None)
 
 
 def _tell_workers(dask: str, target: Target) -> None:
@@ -170,7 +167,9 @@ def _tell_preview(preview: RestorePreview, *, keep: bool) -> None:
     print_notes(preview.notes)
 
 
-def _check_build(settings: Settings, name: str, options: RestoreOptions) -> None:
+def _check_build(
+    settings: Settings, name: str, options: RestoreOptions, *, distributed: bool = False
+) -> None:
     """Exit as a build would where a check before its first change fails."""
     from perfdata.errors import PerfdataError
     from perfdata.migrations.history import read_history
@@ -183,7 +182,7 @@ def _check_build(settings: Settings, name: str, options: RestoreOptions) -> None
         if target is None:
             _tell_switch(settings)
         else:
-            preview_build(target, name, options)
+            preview_build(target, name, options, distributed=distributed)
             return
         find_binaries(settings)
         read_history(untouched_target(settings).project)

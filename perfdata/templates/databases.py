@@ -18,6 +18,7 @@ from psycopg import sql
 from perfdata.postgres.connection import connect
 from perfdata.postgres.drivers import PsycopgLink
 from perfdata.postgres.locks import ADVISORY_LOCK
+from perfdata.postgres.sessions import remaining_sessions, without_sessions
 from perfdata.progress import Event
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.templates.marks import (
@@ -240,6 +241,11 @@ def drop_database(link: Link, database: Database, *, force: bool) -> None:
     execute_with_identifiers(link, drop, database.name)
 
 
+def refuse_connections(link: Link, work: Database) -> None:
+    """Let nobody connect to an unfinished database; sessions that are open stay."""
+    execute_with_identifiers(link, "ALTER DATABASE {} ALLOW_CONNECTIONS false", work.name)
+
+
 def unfinished_databases(link: Link, number: int) -> list[Database]:
     """Return what killed processes left for a target; its lock must be held."""
     return [
@@ -247,6 +253,19 @@ def unfinished_databases(link: Link, number: int) -> list[Database]:
         for database in list_databases(link)
         if database.removable and database.unfinished_for(number)
     ]
+
+
+@contextmanager
+def closed_work(target: TargetDatabase, work: Database) -> Iterator[None]:
+    """Run a transaction that requires unfinished work without sessions."""
+    link = target.link
+    # Our own sessions are closed and end by themselves; other sessions are terminated.
+    others = bool(remaining_sessions(link, work.oid))
+    with (
+        without_sessions(link, target.conninfo, work.oid, work.name, terminate=others),
+        link.transaction(),
+    ):
+        yield
 
 
 def is_target(link: Link, target: TargetDatabase) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from perfdata.errors import ConnectError, LoadError, PerfdataError, ServerRefusedError
 from perfdata.load.ranges.blocks import split
+from perfdata.load.ranges.done import DoneRanges
 from perfdata.load.ranges.jobs import RangeJob, load_range
 from perfdata.progress import Event
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from perfdata.load.plan import TableLoad
     from perfdata.load.private import PrivateDatabase
     from perfdata.load.ranges.blocks import BlockRange
-    from perfdata.load.ranges.done import DoneRanges
+    from perfdata.load.ranges.dask_cluster import DaskCluster
     from perfdata.load.ranges.jobs import DatasetReference
     from perfdata.progress import Report
 
@@ -30,6 +31,19 @@ _SUBMITTED = 512
 _WATCH_S = 5.0
 # SQLSTATE classes of lost connections, scarce resources and shutdowns.
 _PASSING = {"08", "53", "57"}
+
+
+@dataclass(frozen=True)
+class Workers:
+    """A cluster's workers, and the dataset that they load."""
+
+    cluster: DaskCluster
+    dataset: DatasetReference
+
+    def open(self, database: PrivateDatabase) -> Distribution:
+        """Prepare a private database for them."""
+        cluster, done = self.cluster, DoneRanges.create(database.link)
+        return Distribution(cluster.executor, self.dataset, database, done, cluster.watch)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from psycopg import sql
 
@@ -52,6 +52,11 @@ class DatasetReference:
     name: str
     parts: Mapping[str, str] = field(repr=False)
     target: str = field(repr=False)
+
+    @classmethod
+    def of(cls, dataset: Dataset, settings: Settings, target: str | None) -> Self:
+        """Return the reference to a dataset of the settings' project."""
+        return cls(settings, dataset.name, dataset.fingerprint_parts(), target or "")
 
 
 @dataclass(frozen=True)

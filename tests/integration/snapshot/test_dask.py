@@ -13,6 +13,8 @@ import cloudpickle
 import pytest
 from distributed import LocalCluster
 from distributed.cfexecutor import ClientExecutor
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from perfdata import (
     ConfigError,
@@ -141,7 +143,7 @@ def saved_rows(built: Built) -> dict[str, tuple[int, str]]:
 def test_workers_build_what_one_process_builds(
     here: Target, build: Callable[..., Built], shop: str
 ) -> None:
-    """The same rows in the same order, with the same numbers from sequences."""
+    """The same rows in the same order, with the same numbers from sequences; nothing is left."""
     events: list[Event] = []
     built = build(report=events.append)
     assert built.rows == ROWS
@@ -151,7 +153,13 @@ def test_workers_build_what_one_process_builds(
     assert parts[-1] == ROWS["parts"]
     assert len(set(parts)) > 3
     assert works(shop) == []
+    assert run(shop, "SELECT count(*), max(number) FROM parts") == [(150_000, 150_000)]
+    run(shop, "ALTER SEQUENCE parts_number_seq RESTART")
     assert together == saved_rows(build_dataset(here, NAME))
+
+
+def name_of(url: str) -> str:
+    return str(conninfo_to_dict(url)["dbname"])
 
 
 def works(url: str) -> list[tuple[Any, ...]]:
@@ -289,14 +297,18 @@ def test_nobody_answers(here: Target, monkeypatch: pytest.MonkeyPatch) -> None:
         build_dataset(here, NAME, dask="udp://127.0.0.1:1")
 
 
+def test_a_database_that_perfdata_does_not_own_is_refused(here: Target, shop: str) -> None:
+    run(shop, sql.SQL("COMMENT ON DATABASE {} IS NULL").format(sql.Identifier(name_of(shop))))
+    with pytest.raises(RefusedError, match=r"does not own.*db\.adopt"):
+        build_dataset(here, NAME, dask="tcp://127.0.0.1:8786")
+
+
 def test_the_package_that_is_missing_is_named(
     here: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ConfigError, match=r"pip install 'perfdata\[dask\]'"):
         build_dataset(here, NAME, dask="tcp://127.0.0.1:8786")
-    with pytest.raises(ConfigError, match="snapshot=False"):
-        build_dataset(here, NAME, dask="tcp://127.0.0.1:8786", snapshot=False)
 
 
 def test_a_cluster_without_workers(here: Target, monkeypatch: pytest.MonkeyPatch) -> None:
