@@ -1,8 +1,9 @@
 """What large datasets take: rates of distributed builds, and what follows for larger ones.
 
-    python -m benchmarks.scale [--datasets 1000_offices,10000_offices] [--workers 1,2]
+    python -m benchmarks.scale [--datasets 1000_offices,10000_offices] [--workers 0,1,2]
 
-Builds each dataset once by each number of Dask workers of this machine, on an embedded server.
+Builds each dataset once by each number of Dask workers of this machine (0: by one process), on an
+embedded server.
 Prints rows a second of each phase: workers generate and load, while indexes of the tables before
 are built; the rest is checked; the snapshot is saved. What comes before, connecting, cloning the
 database and importing the project, is left out. From the last build it prints what 100,000
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,12 +23,14 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from benchmarks.peers import ROOT, machine
-from perfdata import Settings, build_dataset, open_target, restore_snapshot
+from perfdata import Settings, build_dataset, open_target
 from perfdata.generate.tables import GeneratedTable
 from perfdata.project import load_project
 from perfdata.server.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from perfdata import Event, Target
 
 OFFICES = (100_000, 10_000_000)
@@ -79,15 +83,25 @@ def generated_rate(settings: Settings, name: str) -> float:
     return rows / (time.process_time() - began)
 
 
-def measure(target: Target, name: str, workers: int) -> Rates:
-    """Build a dataset by so many workers."""
+@contextmanager
+def scheduler(workers: int) -> Iterator[str | None]:
+    """Run a cluster of so many workers, and yield its address; None without any."""
     from distributed import LocalCluster
 
+    if not workers:
+        yield None
+        return
     with LocalCluster(
         n_workers=workers, threads_per_worker=1, dashboard_address=":0", host="127.0.0.1"
     ) as cluster:
+        yield cluster.scheduler_address
+
+
+def measure(target: Target, name: str, workers: int) -> Rates:
+    """Build a dataset by so many workers, or by this process alone."""
+    with scheduler(workers) as address:
         phases = Phases()
-        built = build_dataset(target, name, dask=cluster.scheduler_address, report=phases)
+        built = build_dataset(target, name, dask=address, report=phases)
         ended = time.perf_counter()
     return Rates(
         sum(built.rows.values()),
@@ -105,11 +119,22 @@ def database_bytes(target: Target) -> int:
     return int(rows[0][0])
 
 
+def moved_rate(target: Target) -> float:
+    """Return the rows a second that one connection moves from a table into another."""
+    with psycopg.connect(target.conninfo) as connection:
+        connection.execute("CREATE TABLE moved (LIKE welfare_recipients)")
+        began = time.perf_counter()
+        moved = connection.execute("INSERT INTO moved SELECT * FROM welfare_recipients")
+        seconds = time.perf_counter() - began
+        connection.rollback()
+    return moved.rowcount / seconds
+
+
 def main() -> None:
     """Measure, and print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--datasets", default="1000_offices,10000_offices")
-    parser.add_argument("--workers", default="1,2")
+    parser.add_argument("--workers", default="0,1,2")
     parser.add_argument("--home", help="a folder for the server's data")
     arguments = parser.parse_args()
     names = arguments.datasets.split(",")
@@ -117,6 +142,7 @@ def main() -> None:
         home = Path(arguments.home or folder)
         settings = Settings.load(ROOT, {"PERFDATA_HOME": str(home)})
         target = open_target(settings)
+        empty = database_bytes(target)
         try:
             print(f"{machine(settings)}\n")
             rate = generated_rate(settings, names[-1])
@@ -126,9 +152,9 @@ def main() -> None:
             for name in names:
                 for workers in map(int, arguments.workers.split(",")):
                     rates = measure(target, name, workers)
-                    print(rates.row(f"{name}, {workers} workers"), flush=True)
-            empty = database_bytes(target)
-            restore_snapshot(target.conninfo, names[-1], settings=settings)
+                    by = f"by {workers} workers" if workers else "by one process"
+                    print(rates.row(f"{name} {by}"), flush=True)
+            print(f"\nOne connection moves {moved_rate(target):,.0f} rows a second.")
             print_larger(names[-1], rates, database_bytes(target) - empty)
         finally:
             EmbeddedServer(settings).stop()
