@@ -127,19 +127,25 @@ def preview_load(link: Link, plan: Plan, source: RowSource) -> tuple[list[Remova
     Nothing is locked or changed. Raises what ``load`` would raise before its first change, and for
     keys that loaded rows share with rows that stay.
     """
-    _check_isolation(link)
     timeout_s = plan.lock_timeout_s
     with explain_lock_timeout(link, timeout_s), link.transaction(lock_timeout(timeout_s)):
-        privileges, roles = run_checks(link, [], privileges_query(plan), OTHER_ROLES)
-        check_privileges(privileges, plan)
-        checked = check_load(link, plan, source, privileges, roles)
-        refuse_unsupported(link.together([unsupported_query(plan)])[0])
+        checked = check_unlocked(link, plan, source)
         if shared := shared_keys(link, plan, source):
             raise BoundaryError(
                 "refused, nothing was touched: rows to be loaded have the same key as existing "
                 f"rows that are kept: {'; '.join(shared)}",
                 remedy=start_elsewhere(plan),
             )
+    return checked
+
+
+def check_unlocked(link: Link, plan: Plan, source: RowSource) -> tuple[list[Removal], list[str]]:
+    """Make the checks of a load without its locks, in a transaction (see check_load)."""
+    _check_isolation(link)
+    privileges, roles = run_checks(link, [], privileges_query(plan), OTHER_ROLES)
+    check_privileges(privileges, plan)
+    checked = check_load(link, plan, source, privileges, roles)
+    refuse_unsupported(link.together([unsupported_query(plan)])[0])
     return checked
 
 

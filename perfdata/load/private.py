@@ -23,7 +23,9 @@ from perfdata.load.loader import (
     explain_rollback,
 )
 from perfdata.load.maintenance import analyse_statements, vacuum_and_analyze
+from perfdata.load.plan import Loaded, Strategy
 from perfdata.load.privileges import check_privileges, privileges_query
+from perfdata.load.provenance import loading_transactions
 from perfdata.load.removals import check_flags, count_unflagged, truncate
 from perfdata.load.sequences import advance_sequences
 from perfdata.load.views import refresh_views, views_query
@@ -88,8 +90,8 @@ class _Fill:
 
 def load_private(
     database: PrivateDatabase, plan: Plan, source: RowSource, executor: Executor, report: Report
-) -> tuple[str, ...]:
-    """Load a source's rows for a plan that removes all rows; return notes for users.
+) -> Loaded:
+    """Load a source's rows for a plan that removes all rows.
 
     Work of ``executor`` opens its own connections. If the server refuses these, all work is done
     over the link. Raises what ``loader.load`` raises.
@@ -113,7 +115,11 @@ def load_private(
             views = link.later(*views_query(plan.tables))
             advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=True)
             view_notes = refresh_views(link, views, plan.populated)
-    return (*dropped.notes, *view_notes, *notes)
+    # Nobody else wrote into the database while it was filled.
+    numbers = loading_transactions(link, plan.rows_without_flag)
+    transactions = [(numbers[0], numbers[-1])] if numbers else []
+    notes = [*dropped.notes, *view_notes, *notes]
+    return Loaded(rows, Strategy.WHOLE_TABLES, tuple(notes), transactions)
 
 
 def _fills(plan: Plan, dropped: DroppedConstraints) -> dict[str, _Fill]:
@@ -155,8 +161,10 @@ def _fill_tables(
             with link.own_path():
                 freeze = fill.truncate and not table.partitioned
                 rows[table.key] = copy_table(link, load, expected, report, freeze=freeze)
-        # VACUUM gives back unused pages, and freezes rows that COPY did not.
-        vacuum = sql.SQL("VACUUM (FREEZE) {}").format(table.identifier).as_string(None)
+        # VACUUM gives back unused pages, and freezes rows that COPY did not. How detailed sealed
+        # statistics are depends on all tables.
+        options = sql.SQL("FREEZE" if plan.sealed else "FREEZE, ANALYZE")
+        vacuum = sql.SQL("VACUUM ({}) {}").format(options, table.identifier).as_string(None)
         statements = [*fill.indexes, vacuum]
         if rows[table.key] < _PARALLEL_ROWS:
             _execute(link, statements)
@@ -190,6 +198,8 @@ def _set_statistics(
                 link, source.statistics, plan.tables, planner_environment(link)
             )
     unknown = [table for table in plan.tables if table.oid not in restored]
+    if not plan.sealed:  # those that were filled are analysed
+        unknown = [table for table in unknown if table.key not in rows]
     if not unknown:
         return []
     plan = replace(plan, tables=unknown)

@@ -8,14 +8,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from perfdata.errors import (
-    MigrationError,
-    NoClonesError,
-    SnapshotDamagedError,
-    SnapshotError,
-    SnapshotExistsError,
-    SnapshotStaleError,
-)
+from psycopg.conninfo import make_conninfo
+
+from perfdata.errors import ConnectError, MigrationError, NoClonesError, SnapshotError
 from perfdata.load.loader import load, preview_load
 from perfdata.load.plan import Existing, Plan
 from perfdata.load.selection import flagged_selection
@@ -26,11 +21,17 @@ from perfdata.postgres.reflection import read_catalog
 from perfdata.progress import silent
 from perfdata.project import load_project
 from perfdata.snapshot.checks.ownership import own_selection, record_loaded
-from perfdata.snapshot.clone import scratch_clone
+from perfdata.snapshot.clone import (
+    count_written,
+    load_clone,
+    plan_clone,
+    replaceable_target,
+    scratch_clone,
+)
 from perfdata.snapshot.create import create, writable_path
 from perfdata.snapshot.options import Built, CreateOptions, RestoreOptions
 from perfdata.snapshot.rows import DatasetRows
-from perfdata.snapshot.store import check_free, find_snapshot, snapshot_exists
+from perfdata.snapshot.store import check_replaceable
 from perfdata.target.audit import log_change
 from perfdata.target.guard import check_guard
 from perfdata.target.target import check_tables
@@ -39,7 +40,6 @@ from perfdata.templates.provenance import find_owned
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from perfdata.config import Settings
     from perfdata.dataset import Dataset
     from perfdata.load.plan import Loaded
     from perfdata.postgres.link import Link
@@ -87,10 +87,13 @@ def build(
     *,
     snapshot: bool = True,
     replace: bool = False,
+    in_place: bool = False,
 ) -> Built:
-    """Build a dataset (see build_dataset); with ``fresh``, without changing the database."""
-    settings = target.settings
-    project = load_project(settings)
+    """Build a dataset (see build_dataset); with ``fresh``, without changing the database.
+
+    ``in_place`` keeps the database itself: no clone replaces it.
+    """
+    settings, project = target.settings, load_project(target.settings)
     dataset = project.dataset(name)
     if snapshot:
         check_replaceable(name, settings, replace=replace)
@@ -102,20 +105,76 @@ def build(
     with open_link(target.conninfo) as link:
         check_guard(link, settings)
         _check_migrations(link, project, target)
+        owned = find_owned(link) is not None
+    notes: tuple[str, ...] = ()
+    if owned and not in_place:
+        try:
+            return _build_in_clone(target, project, dataset, options, report, snapshot=snapshot)
+        except (NoClonesError, ConnectError) as error:
+            notes = (f"built in place: {error.reason}",)
+    return _build_in_place(
+        target, project, dataset, options, report, notes, snapshot=snapshot, began=began
+    )
+
+
+def _build_in_place(
+    target: Target,
+    project: Project,
+    dataset: Dataset,
+    options: RestoreOptions,
+    report: Report,
+    notes: tuple[str, ...],
+    *,
+    snapshot: bool,
+    began: float,
+) -> Built:
+    """Build in the target, in one transaction."""
+    name, settings, saved = dataset.name, target.settings, None
+    with open_link(target.conninfo) as link:
+        check_guard(link, settings)
         timeout_s = options.lock_timeout_s
         with load_lock(link, shared=False, timeout_s=timeout_s, report=report):
-            with _planned(link, target, project, dataset, options) as (plan, rows):
+            planned = _planned(link, target, project, dataset, options, sealed=snapshot)
+            with planned as (plan, rows):
                 loaded = load(link, plan, rows, report, partial(record_loaded, link, plan))
-            total = sum(loaded.rows.values())
-            logged = log_change(link, f"built dataset {name}", total, "generated")
-            saved = None
+            logged = _log_build(link, name, loaded)
             if snapshot:
-                create_options = _create_options(dataset, loaded, options)
+                save = replace(CreateOptions.of_build(dataset, options), expected=loaded.rows)
                 with _explain_rows_stay(name, target):
-                    saved = create(link, create_options, settings, report)
-    duration_s = time.perf_counter() - began
-    notes = (*loaded.notes, *rows.notes, *logged)
-    return Built(name, loaded.rows, loaded.strategy.value, duration_s, notes, saved)
+                    saved = create(link, save, settings, report)
+    took, notes = time.perf_counter() - began, (*notes, *loaded.notes, *rows.notes, *logged)
+    return Built(name, loaded.rows, loaded.strategy.value, took, notes, saved)
+
+
+def _build_in_clone(
+    target: Target,
+    project: Project,
+    dataset: Dataset,
+    options: RestoreOptions,
+    report: Report,
+    *,
+    snapshot: bool,
+) -> Built:
+    """Build in a clone of the target, which then replaces the target.
+
+    Raises NoClonesError if that is not possible, or could lose something; nothing was changed then.
+    """
+    began = time.perf_counter()
+    name, settings = dataset.name, target.settings
+    save = CreateOptions.of_build(dataset, options) if snapshot else None
+    conninfo = make_conninfo(target.conninfo, application_name=f"perfdata build {name}")
+    with ExitStack() as stack:
+        database = stack.enter_context(replaceable_target(conninfo, settings, report))
+        seen = count_written(database)
+        with open_link(conninfo) as link:
+            check_guard(link, settings)
+            planned = _planned(link, target, project, dataset, options, sealed=snapshot)
+            plan, rows = stack.enter_context(planned)
+            request = plan_clone(link, database, plan, rows, seen)
+        loaded, saved, what = load_clone(database, conninfo, request, rows, save, settings, report)
+        logged = _log_build(database.link, name, loaded, database.name)
+    took, notes = time.perf_counter() - began, (*loaded.notes, *rows.notes, *logged)
+    return Built(name, loaded.rows, what, took, notes, saved)
 
 
 def _build_aside(
@@ -127,28 +186,25 @@ def _build_aside(
         with open_link(target.conninfo) as link:
             check_guard(link, target.settings)
             _check_migrations(link, project, target)
-            planned = _planned(link, target, project, dataset, options, Existing.ALL)
+            planned = _planned(link, target, project, dataset, options, Existing.ALL, sealed=True)
             plan, rows = stack.enter_context(planned)
         scratch = scratch_clone(
             target.conninfo, target.settings, report, terminate=options.terminate
         )
         link = stack.enter_context(scratch)
         loaded = load(link, plan, rows, report)
-        saved = create(link, _create_options(dataset, loaded, options), target.settings, report)
-    duration_s = time.perf_counter() - began
-    strategy, notes = loaded.strategy.value, (*loaded.notes, *rows.notes)
-    return Built(dataset.name, loaded.rows, strategy, duration_s, notes, saved, aside=True)
+        save = replace(CreateOptions.of_build(dataset, options), expected=loaded.rows)
+        saved = create(link, save, target.settings, report)
+    took, strategy = time.perf_counter() - began, loaded.strategy.value
+    notes = (*loaded.notes, *rows.notes)
+    return Built(dataset.name, loaded.rows, strategy, took, notes, saved, aside=True)
 
 
-def _create_options(dataset: Dataset, loaded: Loaded, options: RestoreOptions) -> CreateOptions:
-    return CreateOptions(
-        name=dataset.name,
-        dataset=dataset,
-        replace=True,
-        expected=loaded.rows,
-        as_superuser=options.as_superuser,
-        lock_timeout_s=options.lock_timeout_s,
-    )
+def _log_build(
+    link: Link, name: str, loaded: Loaded, database: str | None = None
+) -> tuple[str, ...]:
+    rows = sum(loaded.rows.values())
+    return log_change(link, f"built dataset {name}", rows, "generated", database)
 
 
 def preview_build(target: Target, name: str, options: RestoreOptions) -> None:
@@ -159,7 +215,7 @@ def preview_build(target: Target, name: str, options: RestoreOptions) -> None:
     with open_link(target.conninfo) as link:
         check_guard(link, target.settings)
         _check_migrations(link, project, target)
-        planned = _planned(link, target, project, dataset, options, existing)
+        planned = _planned(link, target, project, dataset, options, existing, sealed=False)
         with planned as (plan, rows):
             preview_load(link, plan, rows)
             if rows.stored is None:  # else all tables were looked at when they were generated
@@ -174,6 +230,8 @@ def _planned(
     dataset: Dataset,
     options: RestoreOptions,
     existing: Existing = Existing.REPLACE,
+    *,
+    sealed: bool,
 ) -> Iterator[tuple[Plan, DatasetRows]]:
     """Plan a build; where tables without the flag may be filled, generate the rows for that.
 
@@ -195,7 +253,7 @@ def _planned(
         existing,
         rows.selection,
         owned=owned is not None,
-        sealed=True,
+        sealed=sealed,
         application_name=f"perfdata build {dataset.name}",
         lock_timeout_s=options.lock_timeout_s,
         rebuild_indexes=options.rebuild_indexes,
@@ -217,24 +275,6 @@ def _planned(
             replace(plan, tables=tables, selection=selection, counts=stored.counts),
             replace(stored, selection=selection),
         )
-
-
-def check_replaceable(name: str, settings: Settings, *, replace: bool) -> None:
-    """Raise SnapshotExistsError if a build may not save its snapshot under that name."""
-    if not replace and snapshot_exists(name, settings) and is_by_hand(name, settings):
-        raise SnapshotExistsError(
-            f"snapshot {name} was created by hand, not built from the dataset of that name",
-            remedy="Replace it with replace=True, or build with snapshot=False",
-        )
-    check_free(name, settings, replace=True)
-
-
-def is_by_hand(name: str, settings: Settings) -> bool:
-    """Tell whether a snapshot was created by hand, not built from a dataset."""
-    try:
-        return find_snapshot(name, settings).manifest.dataset_fingerprint is None
-    except (SnapshotDamagedError, SnapshotStaleError):  # another format: nobody can read it
-        return False
 
 
 @contextmanager

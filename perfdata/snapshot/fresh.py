@@ -30,6 +30,8 @@ from perfdata.snapshot.in_place import log_restore
 from perfdata.snapshot.options import Restored
 from perfdata.snapshot.prepare import application_name
 from perfdata.snapshot.template import (
+    INSUFFICIENT_PRIVILEGE,
+    VERSION,
     TemplateRequest,
     check_clone_space,
     check_template_space,
@@ -45,12 +47,16 @@ from perfdata.target.guard import allowed_by_name
 from perfdata.templates.databases import (
     TargetDatabase,
     drop_database,
-    list_databases,
     lock_number,
     unfinished_databases,
 )
-from perfdata.templates.swap import rows_written, swap
-from perfdata.templates.template import clone, find_template, replaced_databases, unused_templates
+from perfdata.templates.swap import (
+    drop_replaced,
+    remove_superfluous,
+    rows_written,
+    swap_clone,
+)
+from perfdata.templates.template import find_template
 from perfdata.text import join_first
 
 if TYPE_CHECKING:
@@ -66,9 +72,6 @@ if TYPE_CHECKING:
     from perfdata.snapshot.store import Snapshot
     from perfdata.templates.databases import Database
 
-# The version of how templates are made, part of every key: older templates are not found.
-_VERSION = 7
-_INSUFFICIENT_PRIVILEGE = "42501"
 
 # Without temporary tables, which only their own session sees.
 _ROWS_WRITTEN = """
@@ -98,19 +101,16 @@ def restore_fresh(
             check_template_space(target, request, manifest)
         else:
             check_clone_space(target, template)
-        notes = [*request.plan.notes, *_remove_superfluous(target, template)]
+        coming = 0 if template else 1
+        notes = [*request.plan.notes, *remove_superfluous(target, template, coming=coming)]
         strategy = "a clone of its template"
         if template is None:
             strategy = "a new template and its clone"
             template, made_notes = make_template(target, conninfo, request, file, report)
             notes += [note for note in made_notes if note not in notes]
-        new = clone(target, template)
-        try:
-            kept, changed = swap(target, new, template, request.seen, lost=join_first(lost))
-        except BaseException:
-            drop_database(target.link, new, force=True)
-            raise
-        notes += _kept_notes(target.name, kept, lost, manifest, changed=changed)
+        replaced = swap_clone(target, template, request.seen, lost=join_first(lost))
+        notes += drop_replaced(target, replaced)
+        notes += _kept_notes(target.name, replaced, lost, manifest)
         notes += log_restore(target.link, manifest, strategy, target.name)
     duration_s = time.perf_counter() - began
     return Restored(snapshot.name, dict(manifest.stats), strategy, duration_s, tuple(notes))
@@ -175,14 +175,14 @@ def _examine(
         try:
             fingerprint = fingerprint_for(link, plan)
         except ServerRefusedError as error:
-            if error.sqlstate != _INSUFFICIENT_PRIVILEGE:
+            if error.sqlstate != INSUFFICIENT_PRIVILEGE:
                 raise
             raise NoClonesError(
                 f"not all of {target.name} can be read: {error.server_message}"
             ) from error
     seen = _count_written(link, target.oid, before, rows_before)
     request = request_template(
-        link, plan, manifest, fingerprint, database=target.name, version=_VERSION, seen=seen
+        link, plan, manifest, fingerprint, database=target.name, version=VERSION, seen=seen
     )
     return request, lost
 
@@ -203,43 +203,16 @@ def _count_written(link: Link, oid: int, before: int | None, rows_before: int) -
     return None
 
 
-def _kept_notes(
-    name: str, kept: str, lost: list[str], manifest: Manifest, *, changed: bool
-) -> list[str]:
-    until = "db.gc --lost-rows" if lost or changed else "db.gc"
+def _kept_notes(name: str, replaced: Database, lost: list[str], manifest: Manifest) -> list[str]:
+    """Say where a replaced database is kept, and why; nothing of one that is not."""
+    mark, kept = replaced.mark, replaced.name
+    if mark is None or not mark.first:
+        return []
+    until = "db.gc --lost-rows" if lost or mark.changed else "db.gc"
     notes = [f"the replaced database is kept as {kept} until {until}"]
     if lost:
         rows = lost_words(manifest)
         notes.append(f"{name} had {rows}, which only {kept} has now: {join_first(lost)}")
-    elif changed:
+    elif mark.changed:
         notes.append(f"{name} may have been written to meanwhile: only {kept} has such rows")
     return notes
-
-
-def _remove_superfluous(target: TargetDatabase, template: Database | None) -> Iterator[str]:
-    """Remove this target's old databases that hold nothing unique; yield notes about them.
-
-    ``template`` is in use; None if one is about to be made. The first database that was replaced
-    stays, as its rows may be nowhere else (see swap): only db.gc removes it.
-    """
-    databases = list_databases(target.link)
-    superfluous = [
-        database
-        for database in replaced_databases(databases, target.name)
-        if database.mark and not database.mark.first
-    ]
-    superfluous += [
-        database
-        for database in unused_templates(databases, target.name, coming=int(template is None))
-        if template is None or database.oid != template.oid
-    ]
-    removed: list[str] = []
-    for database in superfluous:
-        try:
-            drop_database(target.link, database, force=False)
-        except ServerRefusedError as error:
-            yield f"{database.name} is left for db.gc: {error.server_message}"
-        else:
-            removed.append(database.name)
-    if removed:
-        yield f"removed, since nothing in them was unique: {', '.join(removed)}"

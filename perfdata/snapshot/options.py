@@ -71,6 +71,17 @@ class CreateOptions:
     expected: Mapping[str, int] | None = None
     older: Manifest | None = None
 
+    @classmethod
+    def of_build(cls, dataset: Dataset, options: RestoreOptions) -> CreateOptions:
+        """Return the options of saving a dataset's own snapshot."""
+        return cls(
+            name=dataset.name,
+            dataset=dataset,
+            replace=True,
+            as_superuser=options.as_superuser,
+            lock_timeout_s=options.lock_timeout_s,
+        )
+
     def provenance(self, project: Project | None) -> dict[str, Any]:
         """Return the fields of the manifest that say what the rows were made from."""
         if self.older is not None:

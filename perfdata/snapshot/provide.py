@@ -15,11 +15,11 @@ from perfdata.errors import (
 from perfdata.postgres.connection import open_link
 from perfdata.postgres.locks import LOCK_TIMEOUT_S
 from perfdata.progress import silent
-from perfdata.snapshot.build import build, is_by_hand
+from perfdata.snapshot.build import build
 from perfdata.snapshot.checks.staleness import check_current
 from perfdata.snapshot.options import Provided, RestoreOptions
 from perfdata.snapshot.restore import restore_into
-from perfdata.snapshot.store import Snapshot, find_snapshot
+from perfdata.snapshot.store import Snapshot, find_snapshot, is_by_hand
 from perfdata.target.target import check_tables
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from perfdata.errors import (
     SnapshotError,
     SnapshotExistsError,
     SnapshotNotFoundError,
+    SnapshotStaleError,
 )
 from perfdata.progress import Event, silent
 from perfdata.project import NO_PROJECT_REMEDY, no_project_reason
@@ -165,3 +166,21 @@ def _names(settings: Settings) -> list[str]:
         raise SnapshotError(f"{folder} can't be read: {error.strerror}") from error
     names = (name.removesuffix(SNAPSHOT_SUFFIX) for name in files if name.endswith(SNAPSHOT_SUFFIX))
     return sorted(name for name in names if _NAME.fullmatch(name))
+
+
+def check_replaceable(name: str, settings: Settings, *, replace: bool) -> None:
+    """Raise SnapshotExistsError if a build may not save its snapshot under that name."""
+    if not replace and snapshot_exists(name, settings) and is_by_hand(name, settings):
+        raise SnapshotExistsError(
+            f"snapshot {name} was created by hand, not built from the dataset of that name",
+            remedy="Replace it with replace=True, or build with snapshot=False",
+        )
+    check_free(name, settings, replace=True)
+
+
+def is_by_hand(name: str, settings: Settings) -> bool:
+    """Tell whether a snapshot was created by hand, not built from a dataset."""
+    try:
+        return find_snapshot(name, settings).manifest.dataset_fingerprint is None
+    except (SnapshotDamagedError, SnapshotStaleError):  # another format: nobody can read it
+        return False

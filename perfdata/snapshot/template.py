@@ -15,7 +15,6 @@ from perfdata.errors import ConnectError, LoadError, NoClonesError
 from perfdata.load.disk_space import disk_space_check, mb, rows_bytes
 from perfdata.load.plan import Existing
 from perfdata.load.private import load_private, open_private
-from perfdata.load.provenance import loading_transactions
 from perfdata.postgres.connection import database_name
 from perfdata.postgres.link import run_checks
 from perfdata.postgres.reflection import read_catalog
@@ -42,12 +41,17 @@ if TYPE_CHECKING:
 
     from perfdata.config import Settings
     from perfdata.load.plan import Plan
+    from perfdata.load.private import PrivateDatabase
     from perfdata.postgres.catalog import Catalog
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.format.manifest import Manifest
     from perfdata.snapshot.options import RestoreOptions
     from perfdata.templates.databases import Database, TargetDatabase
+
+# The version of how templates are made, part of every key: older templates are not found.
+VERSION = 7
+INSUFFICIENT_PRIVILEGE = "42501"
 
 _SIZES = """
 SELECT current_user, pg_database_size(current_database()),
@@ -205,37 +209,52 @@ def make_template(
     while the target is cloned, its rows while they are loaded; after an error the clone is dropped.
     """
     plan, manifest = request.plan, file.manifest
-    databases = list_databases(target.link)
-    source = next(database for database in databases if database.oid == target.oid)
     # After an error the clone is dropped first, which ends the executor's work in it.
     with ThreadPoolExecutor(1) as executor:
         checked = executor.submit(check_unchanged, file)
-        work = clone(target, source)
-        try:
+        with working_clone(target) as work:
             checked.result()
-            open_work(target.link, work)
-            work_conninfo = make_conninfo(conninfo, dbname=work.name)
-            with open_private(work_conninfo, request.search_path) as database:
+            with open_clone(target, work, conninfo, request.search_path) as database:
                 if request.seen is None or rows_written(target.link, target.oid) != request.seen:
                     plan = replace(plan, catalog=_check_same(database.link, request))
-                notes = load_private(database, plan, SnapshotRows(file), executor, report)
+                loaded = load_private(database, plan, SnapshotRows(file), executor, report)
                 if finish is not None:
                     finish(database.link)
-                # Nobody else wrote into the template while it was filled.
-                numbers = loading_transactions(database.link, plan.rows_without_flag)
             template = seal_template(
                 target,
                 work,
                 request.key,
                 manifest.body.sha256,
                 kind,
-                loads=[(numbers[0], numbers[-1])] if numbers else [],
+                loads=loaded.transactions,
                 filled=[] if manifest.all_rows else filled_tables(plan, manifest.stats),
             )
-        except BaseException:
-            drop_database(target.link, work, force=True)
-            raise
-    return template, notes
+    return template, loaded.notes
+
+
+@contextmanager
+def working_clone(target: TargetDatabase) -> Iterator[Database]:
+    """Clone the target for a block that finishes the clone; after an error it is dropped.
+
+    Raises RefusedError, which names them, if sessions are open in the target.
+    """
+    source = next(one for one in list_databases(target.link) if one.oid == target.oid)
+    work = clone(target, source)
+    try:
+        yield work
+    except BaseException:
+        drop_database(target.link, work, force=True)
+        raise
+
+
+@contextmanager
+def open_clone(
+    target: TargetDatabase, work: Database, conninfo: str, search_path: str
+) -> Iterator[PrivateDatabase]:
+    """Connect to a clone of the target, which only this role and superusers may enter."""
+    open_work(target.link, work)
+    with open_private(make_conninfo(conninfo, dbname=work.name), search_path) as database:
+        yield database
 
 
 def check_unchanged(file: SnapshotFile) -> None:

@@ -29,9 +29,8 @@ def tell_build(
 ) -> None:
     """Print what a build would do; exit as it would where a check fails."""
     from perfdata.errors import SnapshotExistsError
-    from perfdata.snapshot.build import check_replaceable
     from perfdata.snapshot.options import RestoreOptions
-    from perfdata.snapshot.store import snapshot_exists
+    from perfdata.snapshot.store import check_replaceable, snapshot_exists
 
     target = untouched_target(settings)
     print(f"would build {dataset.name} ({parameters(dataset)}) into {target.described()}")

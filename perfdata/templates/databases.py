@@ -18,6 +18,7 @@ from psycopg import sql
 from perfdata.postgres.connection import connect
 from perfdata.postgres.drivers import PsycopgLink
 from perfdata.postgres.locks import ADVISORY_LOCK
+from perfdata.postgres.sessions import remaining_sessions, without_sessions
 from perfdata.progress import Event
 from perfdata.server.embedded import EmbeddedServer
 from perfdata.templates.marks import (
@@ -247,6 +248,19 @@ def unfinished_databases(link: Link, number: int) -> list[Database]:
         for database in list_databases(link)
         if database.removable and database.unfinished_for(number)
     ]
+
+
+@contextmanager
+def closed_work(target: TargetDatabase, work: Database) -> Iterator[None]:
+    """Run a transaction that requires unfinished work without sessions."""
+    link = target.link
+    # Our own sessions are closed and end by themselves; other sessions are terminated.
+    others = bool(remaining_sessions(link, work.oid))
+    with (
+        without_sessions(link, target.conninfo, work.oid, work.name, terminate=others),
+        link.transaction(),
+    ):
+        yield
 
 
 def is_target(link: Link, target: TargetDatabase) -> bool:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _DATABASE = """
 SELECT datname, pg_get_userbyid(datdba), datconnlimit, datistemplate,
-  shobj_description(oid, 'pg_database'), datacl IS NULL
+  shobj_description(oid, 'pg_database'),
+  datacl IS NULL OR ARRAY(SELECT a::text FROM unnest(datacl) a ORDER BY 1)
+    = ARRAY(SELECT a::text FROM unnest(acldefault('d', datdba)) a ORDER BY 1)
 FROM pg_database WHERE oid = %s"""
 
 # In the order of the list: a grant comes after the grant option that it depends on.

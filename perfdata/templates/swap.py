@@ -6,26 +6,33 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from perfdata.errors import GuardError, PerfdataError, ServerRefusedError
+from perfdata.errors import GuardError, NoClonesError, PerfdataError, ServerRefusedError
 from perfdata.load.provenance import latest
 from perfdata.postgres.link import IDENTIFIER_GRANT
-from perfdata.postgres.sessions import without_sessions
+from perfdata.postgres.sessions import remaining_sessions, without_sessions
 from perfdata.templates.databases import (
     MAINTENANCE,
+    Database,
+    closed_work,
+    drop_database,
     execute_with_identifiers,
     list_databases,
     write_mark,
 )
 from perfdata.templates.marks import Kind, Mark, read_mark, replaced_name, user_text
 from perfdata.templates.properties import apply_properties, read_properties
+from perfdata.templates.template import clone, replaced_databases, unused_templates
+from perfdata.text import join_first
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from perfdata.postgres.link import Link
-    from perfdata.templates.databases import Database, TargetDatabase
+    from perfdata.templates.databases import TargetDatabase
 
 _SET_SINCE = 160000  # server_version_num
 _WRITTEN = """
@@ -112,15 +119,22 @@ def rows_written(link: Link, oid: int) -> int | None:
 
 
 def swap(
-    target: TargetDatabase, new: Database, template: Database, seen: int | None, *, lost: str
-) -> tuple[str, bool]:
-    """Replace the target by a clone of a template, in one transaction.
+    target: TargetDatabase,
+    new: Database,
+    template: Database,
+    seen: int | None,
+    *,
+    lost: str = "",
+    changes: bool = True,
+) -> Database:
+    """Replace the target by a clone of a template, or by the template itself, in one transaction.
 
     The clone gets the target's name, owner, grants, settings, connection limit and comment.
-    Returns the new name of the replaced database, and whether it may have been written to since
-    rows_written was ``seen``. If so, or if it has rows that are not in the clone (``lost``), its
-    mark says so, and only garbage collection may remove it.
-    Raises RefusedError, naming them, if sessions are open in the target.
+    Returns the replaced database under its new name. If it was not made by perfdata, may have been
+    written to since rows_written was ``seen``, or has rows that are not in the clone (``lost``),
+    its mark says so: it is ``first``.
+    Raises RefusedError, naming them, if sessions are open in the target, and NoClonesError if
+    without ``changes`` it may have been written to.
     """
     link, now = target.link, time.time()
     before = _free_name(link, target.name)
@@ -134,6 +148,8 @@ def swap(
         execute_with_identifiers(link, "ALTER DATABASE {} RENAME TO {}", target.name, before)
         # ANALYZE is counted too, so a difference is a reason to keep the copy, not to refuse.
         changed = seen is None or rows_written(link, target.oid) != seen
+        if changed and not changes:
+            raise NoClonesError(_written_to(target))
         wanted = read_properties(link, target.oid)
         if any(setting.lower().startswith("perfdata.restore=") for _, setting in wanted.settings):
             raise GuardError(
@@ -156,10 +172,107 @@ def swap(
         replaced = Mark(
             Kind.BEFORE, target.oid, target.name, used=now, first=first, lost=lost, changed=changed
         )
-        write_mark(link, before, text, replaced)
-        if template.mark is not None:
+        comment = write_mark(link, before, text, replaced)
+        if template.mark is not None and template.oid != new.oid:
             write_mark(link, template.name, "", replace(template.mark, used=now))
-    return before, changed
+    return Database.new(link, target.oid, before, comment)
+
+
+def refuse_users(target: TargetDatabase) -> None:
+    """Raise NoClonesError if sessions are connected to the target."""
+    if sessions := remaining_sessions(target.link, target.oid):
+        raise NoClonesError(f"in use: {target.name} has {join_first(sessions)}")
+
+
+def refuse_changes(target: TargetDatabase, seen: int) -> None:
+    """Raise NoClonesError if the target is in use, or was written to since it was examined."""
+    refuse_users(target)
+    if rows_written(target.link, target.oid) != seen:
+        raise NoClonesError(_written_to(target))
+
+
+def _written_to(target: TargetDatabase) -> str:
+    return f"{target.name} was written to, or may have been, after it was examined"
+
+
+def swap_clone(
+    target: TargetDatabase,
+    template: Database,
+    seen: int | None,
+    *,
+    lost: str = "",
+    changes: bool = True,
+) -> Database:
+    """Replace the target by a new clone of a template (see swap)."""
+    new = clone(target, template)
+    try:
+        return swap(target, new, template, seen, lost=lost, changes=changes)
+    except BaseException:
+        drop_database(target.link, new, force=True)
+        raise
+
+
+def close_work(
+    target: TargetDatabase, work: Database, loads: Sequence[Sequence[int]], filled: Sequence[str]
+) -> Database:
+    """Let nobody connect to finished work that is to replace its target, in one transaction.
+
+    ``loads`` and ``filled`` tell which rows were loaded (see Mark).
+    """
+    link = target.link
+    mark = Mark(Kind.WORK, work.oid, target.name, loads=loads, filled=filled)
+    with closed_work(target, work):
+        execute_with_identifiers(link, "ALTER DATABASE {} ALLOW_CONNECTIONS false", work.name)
+        # Everybody has these on a new database; open_work has revoked them.
+        grant: LiteralString = "GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC"
+        execute_with_identifiers(link, grant, work.name)
+        comment = write_mark(link, work.name, "", mark)
+    return Database.new(link, work.oid, work.name, comment)
+
+
+def drop_replaced(target: TargetDatabase, replaced: Database) -> list[str]:
+    """Drop a replaced database unless something in it may be unique; return notes.
+
+    One that can't be dropped now is left for the next restore, or db.gc.
+    """
+    if replaced.mark is None or replaced.mark.first:
+        return []
+    try:
+        drop_database(target.link, replaced, force=False)
+    except ServerRefusedError as error:
+        return [f"{replaced.name} is left for db.gc: {error.server_message}"]
+    return []
+
+
+def remove_superfluous(
+    target: TargetDatabase, template: Database | None, *, coming: int
+) -> Iterator[str]:
+    """Remove this target's old databases that hold nothing unique; yield notes about them.
+
+    ``template`` is in use, ``coming`` others are about to be made. A replaced database is dropped
+    right after the swap, so those that are left were in use then, or their process was killed.
+    """
+    databases = list_databases(target.link)
+    superfluous = [
+        database
+        for database in replaced_databases(databases, target.name)
+        if database.mark and not database.mark.first
+    ]
+    superfluous += [
+        database
+        for database in unused_templates(databases, target.name, coming=coming)
+        if template is None or database.oid != template.oid
+    ]
+    removed: list[str] = []
+    for database in superfluous:
+        try:
+            drop_database(target.link, database, force=False)
+        except ServerRefusedError as error:
+            yield f"{database.name} is left for db.gc: {error.server_message}"
+        else:
+            removed.append(database.name)
+    if removed:
+        yield f"removed, since nothing in them was unique: {', '.join(removed)}"
 
 
 def _free_name(link: Link, target: str) -> str:

@@ -16,9 +16,10 @@ from psycopg import sql
 
 from perfdata.errors import ServerRefusedError
 from perfdata.postgres.locks import ADVISORY_LOCK
-from perfdata.postgres.sessions import remaining_sessions, without_sessions
+from perfdata.postgres.sessions import without_sessions
 from perfdata.templates.databases import (
     Database,
+    closed_work,
     database_oid,
     drop_database,
     execute_with_identifiers,
@@ -168,12 +169,7 @@ def seal_template(
     """
     link, name = target.link, template_name(key)
     mark = Mark(kind, work.oid, target.name, key, snapshot, time.time(), loads=loads, filled=filled)
-    # Our own sessions are closed and end by themselves; other sessions are terminated.
-    others = bool(remaining_sessions(link, work.oid))
-    with (
-        without_sessions(link, target.conninfo, work.oid, work.name, terminate=others),
-        link.transaction(),
-    ):
+    with closed_work(target, work):
         execute_with_identifiers(link, "ALTER DATABASE {} RENAME TO {}", work.name, name)
         execute_with_identifiers(
             link, "ALTER DATABASE {} ALLOW_CONNECTIONS false IS_TEMPLATE true", name
