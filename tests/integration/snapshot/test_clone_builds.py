@@ -268,7 +268,9 @@ def test_a_session_that_begins_during_a_build_keeps_its_database(
     sessions: list[psycopg.Connection] = []
 
     def connects(dataset: Dataset) -> Iterator[TableRows]:
-        tables = [replace(table, blocks=list(table.blocks)) for table in generate(dataset)]
+        tables = [
+            TableRows(table.table, table.columns, list(table.blocks)) for table in generate(dataset)
+        ]
         if not sessions:
             sessions.append(psycopg.connect(shop.conninfo, autocommit=True))
         yield from tables
