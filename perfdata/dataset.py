@@ -126,7 +126,15 @@ class Dataset:
         for module in modules:
             sources |= imported_sources(module)
         parts |= {f"source {module}": digest for module, digest in sources.items()}
-        if lists := named_lists(source_files(self.sources, modules)):
+        lists, computed = named_lists(source_files(self.sources, modules))
+        if computed and self.pools is None:
+            raise ConfigError(
+                f"dataset {self.name} calls faker() with a computed name ({computed[0]}), so its "
+                "fingerprint cannot cover that list",
+                remedy="Write the name as a literal, or return a digest of the list from "
+                "Dataset(pools=…)",
+            )
+        if lists:
             parts["faker"] = faker_digest(lists)
         if self.pools is not None:
             with confined(f"dataset {self.name}", None):

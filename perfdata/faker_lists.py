@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_LOCALE = "en_US"
+_GENERATE = "perfdata.generate"
 _PROVIDERS = (
     *("person", "address", "company", "job", "lorem", "color", "currency", "automotive"),
     *("internet", "geo", "bank", "emoji", "file", "user_agent", "phone_number", "date_time"),
@@ -55,26 +56,49 @@ def faker_digest(names: Iterable[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def named_lists(files: Iterable[Path]) -> set[str]:
-    """Return the names in the calls ``faker("…")`` of source files."""
-    return {name for file in files for name in _literals(file)}
+def named_lists(files: Iterable[Path]) -> tuple[set[str], list[str]]:
+    """Return the lists that source files name, and where they name others by computed names.
+
+    These are the calls of ``perfdata.generate.faker``, under whatever name it is imported.
+    """
+    names, computed = set(), []
+    for file in files:
+        for call in _faker_calls(file):
+            given = call.args[0] if call.args else call
+            if isinstance(given, ast.Constant) and isinstance(given.value, str):
+                names.add(given.value)
+            else:
+                computed.append(f"{file.name}, line {call.lineno}")
+    return names, computed
 
 
-def _literals(file: Path) -> Iterator[str]:
+def _faker_calls(file: Path) -> Iterator[ast.Call]:
     source = file.read_bytes()
-    if b"faker" not in source:
+    if b"faker" not in source or b"perfdata" not in source:
         return
     try:
         tree = ast.parse(source)
     except SyntaxError:
         return  # written for another Python
+    known = {name for node in ast.walk(tree) for name in _imported_names(node)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and node.args:
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func
-            called = called.id if isinstance(called, ast.Name) else called
-            first = node.args[0]
-            if called == "faker" and isinstance(first, ast.Constant):
-                yield str(first.value)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in known:
+            yield node
+
+
+def _imported_names(node: ast.AST) -> Iterator[str]:
+    """Yield the names by which ``perfdata.generate.faker`` can be called after an import."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            if alias.name == _GENERATE:
+                yield f"{alias.asname or _GENERATE}.faker"
+    elif isinstance(node, ast.ImportFrom) and node.module in {_GENERATE, "perfdata"}:
+        for alias in node.names:
+            name = alias.asname or alias.name
+            if node.module == "perfdata" and alias.name == "generate":
+                yield f"{name}.faker"
+            elif node.module == _GENERATE and alias.name in {"faker", "*"}:
+                yield "faker" if alias.name == "*" else name
 
 
 @cache

@@ -73,6 +73,9 @@ def plan_rows(
     plan.most = min(limits, default=None)
     if plan.main is None:
         _choose_parent(schema, rules, keys, plan, known)
+    elif plan.parent is not None and plan.position and known.rows:
+        low, high, zipf = known.children(plan.main, schema.statistics(plan.parent.table))
+        plan.low, plan.high, plan.zipf = max(low, 1), max(high, 1), zipf
     return plan
 
 

@@ -9,8 +9,9 @@ from functools import lru_cache
 from itertools import accumulate, chain, pairwise, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from perfdata.generate.places import Places
 from perfdata.generate.streams import BLOCK_ROWS, below
-from perfdata.generate.tables import GeneratedTable, Places, PlainColumn
+from perfdata.generate.tables import GeneratedTable, PlainColumn
 from perfdata.generate.zipf import zipf as zipf_weights
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from math import gcd
 from typing import TYPE_CHECKING, Any
 
 from perfdata.generate.children import check_exponent, children_of
+from perfdata.generate.places import Places
 from perfdata.generate.streams import BLOCK_ROWS, Permutation, coprime, integers
-from perfdata.generate.tables import GeneratedColumn, GeneratedTable, Places, PlainColumn
+from perfdata.generate.tables import GeneratedColumn, GeneratedTable, PlainColumn
 from perfdata.generate.zipf import zipf as zipf_weights
 
 if TYPE_CHECKING:

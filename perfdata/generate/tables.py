@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from perfdata.dataset import TableRows
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from perfdata.dataset import Dataset
     from perfdata.generate.encoding import Encoder
+    from perfdata.generate.places import Places
 
 T = TypeVar("T")
 
@@ -112,24 +113,6 @@ class Site:
     def error(self, reason: str, remedy: str) -> ConfigError:
         """Return an error that names dataset, table and column."""
         return self.rows.error(f"column {self.column}: {reason}", remedy)
-
-
-@dataclass(frozen=True)
-class Places:
-    """Rows of a table, counted from 0, that other rows belong or refer to."""
-
-    rows: Sequence[int]
-    ascending: bool = False
-
-    @cached_property
-    def least(self) -> int:
-        """The first row."""
-        return self.rows[0] if self.ascending else min(self.rows)
-
-    @cached_property
-    def most(self) -> int:
-        """The last row."""
-        return self.rows[-1] if self.ascending else max(self.rows)
 
 
 class RowBlock:
@@ -247,13 +230,13 @@ class GeneratedRows:
     def values_at(self, column: GeneratedColumn, places: Places) -> Sequence[Any]:
         """Return a column's values in any rows of this table."""
         if isinstance(column, NumberedColumn):
-            return _at_numbers(column.at, places)
+            return places.values_of(column.at)
         return self._at_blocks(lambda rows: rows.values(column), places)
 
     def texts_at(self, column: GeneratedColumn, places: Places, encode: Encoder) -> Sequence[str]:
         """Return a column's values in any rows of this table as text."""
         if isinstance(column, NumberedColumn):
-            return _at_numbers(lambda rows: column.as_texts(column.at(rows), encode), places)
+            return places.values_of(lambda rows: column.as_texts(column.at(rows), encode))
         return self._at_blocks(lambda rows: rows.texts(column, encode), places)
 
     def _at_blocks(self, read: Callable[[RowBlock], Sequence[T]], places: Places) -> Sequence[T]:
@@ -288,15 +271,6 @@ class GeneratedTable(TableRows):
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the rows as dicts of Python values, to look at and to test."""
         return self.blocks.records()
-
-
-def _at_numbers(read: Callable[[Sequence[int]], Sequence[T]], places: Places) -> Sequence[T]:
-    """Return values at any rows; where rows recur, each is computed once."""
-    rows = places.rows
-    if not rows or isinstance(rows, range) or places.most - places.least >= len(rows):
-        return read(rows)
-    values, least = read(range(places.least, places.most + 1)), places.least
-    return [values[row - least] for row in rows]
 
 
 def _joined(lines: Iterable[str]) -> bytes:

@@ -54,7 +54,7 @@ def shared_keys(link: Link, plan: Plan, source: RowSource) -> list[str]:
 def rows_stay(plan: Plan) -> bool:
     """Tell whether rows may stay in the tables of a load."""
     if plan.existing in {Existing.ALL, Existing.NONE}:
-        return False
+        return bool(plan.staying)
     return plan.existing is Existing.KEEP or bool(_replaced_partly(plan))
 
 

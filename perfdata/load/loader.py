@@ -77,7 +77,7 @@ def load(
     timeout_s = plan.lock_timeout_s
     with (
         explain_rollback(),
-        _explain_duplicate_key(link, plan, source),
+        explain_duplicate_key(link, plan, source),
         explain_lock_timeout(link, timeout_s, plan.touched),
         link.transaction({**lock_timeout(timeout_s), "application_name": plan.application_name}),
     ):
@@ -289,7 +289,7 @@ def explain_rollback() -> Iterator[None]:
 
 
 @contextmanager
-def _explain_duplicate_key(link: Link, plan: Plan, source: RowSource) -> Iterator[None]:
+def explain_duplicate_key(link: Link, plan: Plan, source: RowSource) -> Iterator[None]:
     """Raise BoundaryError if a loaded row has the key of a row that is kept.
 
     Where no row is kept, raise LoadError, since two loaded rows have it.
@@ -297,8 +297,7 @@ def _explain_duplicate_key(link: Link, plan: Plan, source: RowSource) -> Iterato
     try:
         yield
     except ServerRefusedError as error:
-        nothing_stays = plan.existing is Existing.ALL and not plan.staying
-        if error.sqlstate not in _DUPLICATE_KEY or nothing_stays:
+        if error.sqlstate not in _DUPLICATE_KEY:
             raise
         if not rows_stay(plan):
             raise LoadError(

@@ -20,6 +20,7 @@ from perfdata.load.loader import (
     check_load,
     copy_table,
     expected_rows,
+    explain_duplicate_key,
     explain_rollback,
 )
 from perfdata.load.maintenance import analyse_statements, vacuum_and_analyze
@@ -106,7 +107,10 @@ def load_private(
     privileges, roles = link.together([privileges_query(plan), OTHER_ROLES])
     check_privileges(privileges, plan)
     removals, _ = check_load(link, plan, source, privileges, roles)
-    with without_constraints(link, plan, removals) as dropped:
+    with (
+        explain_duplicate_key(link, plan, source),
+        without_constraints(link, plan, removals) as dropped,
+    ):
         fills = _fills(plan, dropped)
         rows = _fill_tables(database, plan, source, fills, executor, report, distributor)
         check_complete(plan, rows)

@@ -34,6 +34,7 @@ from perfdata.errors import ConfigError
 from perfdata.pytest_plugin.environment import (
     learn_passwords,
     nowhere_note,
+    session_settings,
     set_variables,
     unset_note,
 )
@@ -196,9 +197,9 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def perfdata_settings() -> Settings:
-    """The settings of the current folder."""
-    return Settings.load()
+def perfdata_settings(pytestconfig: pytest.Config) -> Settings:
+    """The settings of the folder that pytest was started in, else of its rootdir."""
+    return session_settings(pytestconfig)
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,12 @@ _url_key = pytest.StashKey[str]()  # may have a password
 _note_key = pytest.StashKey[str]()
 
 
+def session_settings(config: pytest.Config) -> Settings:
+    """Return the settings of the folder that pytest was started in, else of its rootdir."""
+    settings = Settings.load(config.invocation_params.dir)
+    return settings if settings.configured else Settings.load(config.rootpath)
+
+
 def set_variables(config: pytest.Config) -> None:
     """Set the variables of ``environment`` until the end of a session of perf tests.
 
@@ -44,7 +50,7 @@ def set_variables(config: pytest.Config) -> None:
     if not _runs_perf_tests(config):
         return  # and no other session reads the settings
     try:
-        settings = Settings.load(config.invocation_params.dir)
+        settings = session_settings(config)
         if settings.configured:
             sys.path.append(str(settings.root))  # the application, unless it is installed
         if not settings.environment:

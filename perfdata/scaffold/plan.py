@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from perfdata.scaffold.repository import Repository
 
 PROJECT = "perf_project:project"
-_PYPROJECT = "pyproject.toml"
+_PYPROJECT, _MODULE = "pyproject.toml", "perf_project.py"
 _HEADING = re.compile(r"^\[tool\.perfdata\][ \t]*(?:#.*)?$", re.MULTILINE)
 
 
@@ -98,7 +98,14 @@ def _dataset(repository: Repository) -> str:
     return first.dataset if first else texts.EMPTY_DATASET
 
 
+def _is_set_up(repository: Repository) -> bool:
+    """Tell whether init ran here before: what it wrote then may be changed or removed by now."""
+    return repository.project == PROJECT and (repository.root / _MODULE).exists()
+
+
 def _commands(repository: Repository) -> tuple[str, ...]:
+    if _is_set_up(repository):
+        return (f"{texts.PROGRAM} dataset.list",)
     name = _dataset(repository)
     return (
         f"{texts.PROGRAM} dataset.build --name {name}",
@@ -115,8 +122,11 @@ def _files(repository: Repository) -> Iterator[PlannedFile]:
         return PlannedFile(path, content, "" if (repository.root / path).exists() else text)
 
     yield _pyproject(repository)
+    if _is_set_up(repository):
+        yield PlannedFile(_MODULE, "the project")
+        return
     project = texts.project_module(repository, first, metadata)
-    yield new("perf_project.py", f"the project, with dataset {dataset}", project)
+    yield new(_MODULE, f"the project, with dataset {dataset}", project)
     if metadata.startswith("perf_tables:"):
         yield new("perf_tables.py", "imports of all models", texts.tables_module(repository))
     yield new("tests/perf/test_first.py", "a perf test", texts.perf_test(first))

@@ -226,8 +226,8 @@ def _build_aside(
         loaded = load(link, plan, rows, report)
         save = replace(CreateOptions.of_build(dataset, options), expected=loaded.rows)
         saved = create(link, save, target.settings, report)
-    took, notes = time.perf_counter() - began, (*loaded.notes, *rows.notes)
-    strategy = loaded.strategy.value
+    took, strategy = time.perf_counter() - began, loaded.strategy.value
+    notes = (*loaded.notes, *rows.notes)
     return Built(dataset.name, loaded.rows, strategy, took, notes, saved, aside=True)
 
 

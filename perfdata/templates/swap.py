@@ -181,7 +181,7 @@ def swap(
 def refuse_users(target: TargetDatabase) -> None:
     """Raise NoClonesError if sessions are connected to the target."""
     if sessions := remaining_sessions(target.link, target.oid):
-        raise NoClonesError(f"in use: {target.name} has {join_first(sessions)}")
+        raise NoClonesError(f"{target.name} is in use by {join_first(sessions)}")
 
 
 def refuse_changes(target: TargetDatabase, seen: int) -> None:

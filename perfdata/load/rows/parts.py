@@ -127,6 +127,7 @@ class Parts:
         if given.arrow is not None:
             return self._arrow(given, table, numbers)
         if given.rows is None:
+            self._check_columns(given, table)
             return _Part(given.columns, TEXT, self._text(given))
         rows = iter(given.rows)
         for first in rows:
@@ -134,6 +135,13 @@ class Parts:
             columns = tuple(field.name for field in reader.chosen)
             return _Part(columns, TEXT, row_blocks(reader, itertools.chain([first], rows), numbers))
         return None
+
+    def _check_columns(self, given: TableRows, table: Table) -> None:
+        """Raise SchemaError for a column that the table does not have."""
+        if table.columns:  # without a database the columns are not known
+            fields = table_fields(table, self._origin)
+            for name in given.columns:
+                fields.named(name)
 
     def _arrow(self, given: TableRows, table: Table, numbers: Numbers) -> _Part:
         fields = table_fields(table, self._origin)

@@ -81,10 +81,11 @@ class Judge:
         if not result.environment:
             return dataclasses.replace(result, findings=tuple(found), growth=growth)
         path = baseline_path(self.folder, result.environment, result.scenario, result.dataset)
-        if (other := self.measured.setdefault(path, result.test)) != result.test:
-            raise shared_baseline(result, [other, result.test])
         baseline = read_baseline(path, result.scenario, result.dataset)
+        other = self.measured.setdefault(path, result.test)
         if baseline is not None:
+            if other != result.test:
+                raise shared_baseline(result, [other, result.test])
             found = [*compare_with_baseline(result, baseline, self.threshold), *found]
         return dataclasses.replace(
             result,

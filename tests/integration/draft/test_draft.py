@@ -229,6 +229,8 @@ LIKE = (
     "CREATE TABLE customer (id int PRIMARY KEY, name text, town text, born date, vip boolean)",
     "CREATE TABLE purchase (id int PRIMARY KEY, customer_id int NOT NULL REFERENCES customer,"
     " note text, amount int NOT NULL, state text NOT NULL)",
+    "CREATE TABLE phone (customer_id int REFERENCES customer, position int,"
+    " PRIMARY KEY (customer_id, position))",
 )
 LIKE_ROWS = (
     f"INSERT INTO customer SELECT 870000 + g, '{CANARY} name ' || g, '{CANARY} town ' || g % 40,"
@@ -238,6 +240,7 @@ LIKE_ROWS = (
     f"INSERT INTO purchase SELECT 870000 + g, 870001 + (2000 * (g / 20000.0) ^ 4)::int % 2000,"
     f" '{CANARY} note', 870000 + g % 5, '{CANARY} state ' || (g % 4 = 0)"
     " FROM generate_series(1, 20000) g",
+    "INSERT INTO phone SELECT id, p FROM customer, generate_series(1, 4) p",
     "ANALYZE",
 )
 SCANS = "SELECT sum(seq_scan + coalesce(idx_scan, 0)) FROM pg_stat_user_tables"
@@ -266,6 +269,8 @@ def test_a_draft_like_another_database_has_its_shape_and_none_of_its_values(
     assert re.search(r"g\.per\(customer, 10, zipf=1\.0\)", draft.text)
     assert re.search(r"_state=g\.choice\(\{1: 7\d\d, 2: 2\d\d\}\)", draft.text)
     rows = build(empty_url, draft).rows
+    assert "g.per(customer, 1, 7)" in draft.text
+    assert rows.pop("phone") == pytest.approx(8000, rel=0.1)
     assert rows == {"customer": 2000, "purchase": 20000}
     found = run(
         empty_url,
@@ -279,4 +284,4 @@ def test_tables_without_statistics_are_named(empty_url: str, databases: Database
     run(empty_url, *LIKE)
     run(other, LIKE[0], LIKE_ROWS[0], "ANALYZE")
     (note,) = draft_dataset(empty_url, like=other, as_of=AS_OF).notes
-    assert note.startswith("no statistics of purchase there")
+    assert note.startswith("no statistics of phone, purchase there")

@@ -297,6 +297,12 @@ def test_blocks_that_are_not_bytes_are_the_callers_error(url: str) -> None:
         append_rows(url, [TableRows("items", ("name",), ["a\n"])])  # type: ignore[list-item]
 
 
+def test_columns_of_copy_text_are_looked_up_before_any_row_is_sent(url: str) -> None:
+    rows = TableRows("items", ("id", "naem"), [b"1\tx\n"])
+    with pytest.raises(SchemaError, match=r"items: the table has no column 'naem'; did you mean"):
+        append_rows(url, [rows])
+
+
 def test_rows_of_a_named_table_import_neither_sqlalchemy_nor_pyarrow(url: str) -> None:
     code = (
         "import sys; from perfdata import TableRows, append_rows; "

@@ -260,6 +260,39 @@ def test_what_is_written_during_a_build_is_not_lost(
     assert others(maintenance, shop.conninfo).keys() <= {Kind.MADE, Kind.TEMPLATE}
 
 
+@pytest.mark.parametrize("snapshot", [True, False])
+def test_a_session_that_begins_during_a_build_keeps_its_database(
+    shop: Target, monkeypatch: pytest.MonkeyPatch, maintenance: str, *, snapshot: bool
+) -> None:
+    """It is found when the loaded clone would take the name: the rows are then loaded in place."""
+    sessions: list[psycopg.Connection] = []
+
+    def connects(dataset: Dataset) -> Iterator[TableRows]:
+        tables = [
+            TableRows(table.table, table.columns, list(table.blocks)) for table in generate(dataset)
+        ]
+        if not sessions:
+            sessions.append(psycopg.connect(shop.conninfo, autocommit=True))
+        yield from tables
+
+    tables = ("country", "customer", '"order"', "note")
+    run(shop.conninfo, *(
+        f"ALTER TABLE {table} ADD is_test_data boolean DEFAULT true" for table in tables
+    ))  # fmt: skip
+    dataset = replace(project.dataset("100"), generate=connects)
+    monkeypatch.setattr("tests.integration.unflagged_shop.project", replace(
+        project, datasets=(dataset,)))  # fmt: skip
+    before = oid(shop)
+    built = build_dataset(shop, "100", snapshot=snapshot)
+    pid = sessions[0].info.backend_pid
+    assert f"pid {pid}" in in_place(built)
+    assert sessions[0].execute(COUNTS).fetchall() == [(100, 100)]
+    sessions[0].close()
+    assert oid(shop) == before
+    expected = {Kind.MADE, Kind.TEMPLATE} if snapshot else {Kind.MADE}
+    assert others(maintenance, shop.conninfo).keys() == expected
+
+
 def test_a_database_that_perfdata_restore_protects_is_not_replaced(
     shop: Target, maintenance: str
 ) -> None:

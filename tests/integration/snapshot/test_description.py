@@ -14,6 +14,7 @@ from perfdata import (
     Project,
     ProjectCodeError,
     TableRows,
+    Target,
     build_dataset,
     create_snapshot,
     describe_dataset,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from perfdata import Settings, Target
+    from perfdata import Settings
 
 COUNTS = """
 SELECT count(*), count(*) FILTER (WHERE "{0}" IS NULL), count(DISTINCT "{0}"::text) FROM "{1}"
@@ -59,6 +60,7 @@ def test_rows_nulls_and_distinct_values_are_those_of_the_database(
     loaded_url: Callable[[str], str], settings: Settings
 ) -> None:
     url = loaded_url("10_offices")
+    build_dataset(Target(settings, url, embedded=True), "10_offices")
     described = describe_dataset("10_offices", settings=settings)
     assert described.rows == 411
     assert described.measured

@@ -81,7 +81,7 @@ def main() -> None:
     found = {
         name: digest(name, options.workers, backwards=options.backwards) for name in options.names
     }
-    lists = named_lists(
+    lists, _ = named_lists(
         [
             SHOP / "perf_project.py",
             *source_files(["perfdata.welfare.rows", "perfdata.welfare.staffs"]),

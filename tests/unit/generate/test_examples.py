@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from typing import Any
 
+from perfdata import generate as g
 from tests.unit.generate.digests import ROOT, SHOP
 from tests.unit.generate.kinds import dataset_of
 
@@ -41,3 +42,10 @@ def test_the_examples_of_the_datasets_page_run() -> None:
     }  # fmt: skip
     names["products"].blocks.columns["price"] = names["products"].blocks.columns["id"]
     exec(parts, names | {"dataset": dataset})  # noqa: S102
+
+
+def test_every_column_is_in_the_table_of_the_datasets_page() -> None:
+    page = (ROOT / "docs" / "datasets.md").read_text("utf-8")
+    columns = page.partition("\n## Columns\n")[2].partition("\n## ")[0]
+    functions = [name for name in g.__all__ if name[0].islower() and name != "table"]
+    assert [name for name in functions if f"`{name}(" not in columns] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -83,3 +84,35 @@ def test_the_fingerprint_covers_the_lists_that_the_source_names(
 
     monkeypatch.setattr(faker_lists, "faker_list", changed)
     assert dataset.fingerprint_parts()["faker"] != parts["faker"]
+
+
+@pytest.mark.parametrize(
+    ("source", "names", "computed"),
+    [
+        ("from perfdata import generate as g\ng.faker('word')", {"word"}, []),
+        ("from perfdata.generate import faker as f\nf('a')\nfaker('b')", {"a"}, []),
+        ("import perfdata.generate\nperfdata.generate.faker('a')", {"a"}, []),
+        ("import perfdata.generate as g\ndef f(x):\n    g.faker(x)", set(), ["s.py, line 3"]),
+        ("from perfdata.generate import *\nfaker('a'); faker(f'{b}')", {"a"}, ["s.py, line 2"]),
+        ("import perfdata\nfrom faker import Faker\nfaker = Faker\nfaker('ja_JP')", set(), []),
+        ("this is not Python: perfdata faker", set(), []),
+    ],
+)
+def test_calls_are_found_by_what_is_imported(
+    tmp_path: Path, source: str, names: set[str], computed: list[str]
+) -> None:
+    (tmp_path / "s.py").write_text(source)
+    assert faker_lists.named_lists([tmp_path / "s.py"]) == (names, computed)
+
+
+def test_a_computed_name_is_refused_unless_its_list_is_in_pools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "computed_pools.py").write_text(PROJECT.replace('"ja_JP.town"', 'f"{1}"'))
+    monkeypatch.syspath_prepend(tmp_path)
+    import computed_pools  # type: ignore[import-not-found]
+
+    dataset = Dataset(name="d", generate=computed_pools.rows, as_of=AS_OF)
+    with pytest.raises(ConfigError, match=r"dataset d calls faker\(\) with .*_pools.py, line 6"):
+        dataset.fingerprint()
+    assert replace(dataset, pools=lambda: "digest").fingerprint_parts()["pools"] == "digest"

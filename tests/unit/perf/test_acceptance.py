@@ -134,9 +134,7 @@ def test_one_scenario_is_chosen_by_name_and_a_near_miss_is_suggested(tmp_path: P
 
 def test_two_tests_do_not_share_a_baseline(tmp_path: Path) -> None:
     both = [judged(tmp_path, result()), judged(tmp_path, result(test="test_b.py::test_it"))]
-    with pytest.raises(
-        ConfigError, match=r"test_report and test_b\.py::test_it .* would share a baseline"
-    ):
+    with pytest.raises(ConfigError, match=r"test_report and test_b\.py::test_it .* share"):
         acceptances(both, tmp_path)
 
 

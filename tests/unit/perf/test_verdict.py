@@ -123,6 +123,7 @@ def test_budgets_come_first_with_the_statements_and_their_error(tmp_path: Path) 
 def test_two_tests_that_measure_one_scenario_are_told_apart_before_they_are_compared(
     tmp_path: Path,
 ) -> None:
+    accept(tmp_path, result())
     judging = judge(tmp_path)
     judging.judge(result(test="tests/perf/test_a.py::test_first"))
     judging.judge(result(test="tests/perf/test_a.py::test_first"))

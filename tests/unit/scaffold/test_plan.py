@@ -43,9 +43,21 @@ def test_a_second_run_changes_nothing(tmp_path: Path) -> None:
         ".github/workflows/perf.yml",
     }  # fmt: skip
     again = plan_init(tmp_path)
-    assert [file.text for file in again.files] == [""] * 4
+    assert not any(file.text for file in again.files)
     again.write()
     assert contents(tmp_path) == before
+
+
+def test_what_was_removed_since_is_not_written_again(tmp_path: Path) -> None:
+    """Another model would be the first one now, and a test of its dataset would find none."""
+    write(tmp_path, shop=MODELS)
+    plan_init(tmp_path).write()
+    (tmp_path / "tests/perf/test_first.py").unlink()
+    before = contents(tmp_path)
+    again = plan_init(tmp_path)
+    again.write()
+    assert contents(tmp_path) == before
+    assert again.commands == ("perfdata dataset.list",)
 
 
 def test_a_plan_alone_writes_nothing_and_a_file_of_the_same_name_stays(tmp_path: Path) -> None:
