@@ -200,7 +200,7 @@ def copy_table(
     """COPY one table's rows and return their number; LoadError if another was expected."""
     key = table.table.key
     report(Event(key, 0, expected))
-    with _named_row(table):
+    with named_row(table):
         rows = link.copy_in(
             table.table.identifier, table.columns, table.blocks, table.copy_format, freeze=freeze
         )
@@ -211,7 +211,7 @@ def copy_table(
 
 
 @contextmanager
-def _named_row(table: TableLoad) -> Iterator[None]:
+def named_row(table: TableLoad) -> Iterator[None]:
     """Name dataset, table, row and column first in the error of a row that the server refuses.
 
     Not for a snapshot's rows: their errors have the server's own words for the place.

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
     from psycopg import sql
 
+    from perfdata.generate.tables import GeneratedRows
     from perfdata.load.selection import Selection
     from perfdata.load.sequences import SequenceState
     from perfdata.postgres.catalog import Catalog, ForeignKey, Table
     from perfdata.postgres.copy import CopyFormat
     from perfdata.postgres.link import Check, Link
     from perfdata.postgres.statistics import Statistics
+    from perfdata.progress import Report
 
 
 class Existing(Enum):
@@ -44,7 +46,8 @@ class TableLoad:
     """A table's rows for COPY: blocks of whole lines in ``copy_format``.
 
     ``origin`` names what made the rows, in errors; empty for a snapshot. ``rows_read`` returns how
-    many rows the blocks had that were read; without it they are counted by their lines.
+    many rows the blocks had that were read; without it they are counted by their lines. ``parts``
+    are the same rows where each of their blocks can be generated alone, in a distributed build.
     """
 
     table: Table
@@ -53,6 +56,14 @@ class TableLoad:
     copy_format: CopyFormat
     origin: str = ""
     rows_read: Callable[[], int] | None = None
+    parts: Sequence[GeneratedRows] = ()
+
+
+class Distributor(Protocol):
+    """What loads the rows of generated tables over several connections (see load.ranges)."""
+
+    def copy(self, load: TableLoad, expected: int | None, report: Report) -> int:
+        """Load a table's rows, each once, and return their number."""
 
 
 class RowSource(Protocol):

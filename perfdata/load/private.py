@@ -26,7 +26,7 @@ from perfdata.load.loader import (
 from perfdata.load.maintenance import analyse_statements, vacuum_and_analyze
 from perfdata.load.plan import Loaded, Strategy
 from perfdata.load.privileges import check_privileges, privileges_query
-from perfdata.load.provenance import loading_transactions
+from perfdata.load.provenance import UPCOMING, loading_transactions
 from perfdata.load.removals import check_flags, count_unflagged, truncate
 from perfdata.load.sequences import advance_sequences
 from perfdata.load.views import refresh_views, views_query
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
     from perfdata.load.constraints import DroppedConstraints
-    from perfdata.load.plan import Plan, RowSource
+    from perfdata.load.plan import Distributor, Plan, RowSource
     from perfdata.postgres.catalog import ForeignKey, Relation, Table
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
@@ -90,12 +90,18 @@ class _Fill:
 
 
 def load_private(
-    database: PrivateDatabase, plan: Plan, source: RowSource, executor: Executor, report: Report
+    database: PrivateDatabase,
+    plan: Plan,
+    source: RowSource,
+    executor: Executor,
+    report: Report,
+    distributor: Distributor | None = None,
 ) -> Loaded:
     """Load a source's rows for a plan that removes all rows.
 
     Work of ``executor`` opens its own connections. If the server refuses these, all work is done
-    over the link. Raises what ``loader.load`` raises.
+    over the link. ``distributor`` loads the tables whose rows the source gives in ``parts``.
+    Raises what ``loader.load`` raises.
     """
     link = database.link
     privileges, roles = link.together([privileges_query(plan), OTHER_ROLES])
@@ -105,7 +111,8 @@ def load_private(
         explain_duplicate_key(link, plan, source),
         without_constraints(link, plan, removals) as dropped,
     ):
-        rows = _fill_tables(database, plan, source, _fills(plan, dropped), executor, report)
+        fills = _fills(plan, dropped)
+        rows = _fill_tables(database, plan, source, fills, executor, report, distributor)
         check_complete(plan, rows)
         with link.transaction():
             check_flags(plan, count_unflagged(link, plan, removals))
@@ -121,6 +128,8 @@ def load_private(
             view_notes = refresh_views(link, views, plan.populated)
     # Nobody else wrote into the database while it was filled.
     numbers = loading_transactions(link, plan.rows_without_flag)
+    if numbers and distributor:  # each range of a table came by a transaction of its own
+        numbers.append(link.value(UPCOMING) - 1)
     transactions = [(numbers[0], numbers[-1])] if numbers else []
     notes = [*dropped.notes, *view_notes, *notes]
     return Loaded(rows, Strategy.WHOLE_TABLES, tuple(notes), transactions)
@@ -149,6 +158,7 @@ def _fill_tables(
     fills: dict[str, _Fill],
     executor: Executor,
     report: Report,
+    distributor: Distributor | None,
 ) -> dict[str, int]:
     """Fill the tables; return row counts by key.
 
@@ -162,9 +172,12 @@ def _fill_tables(
         with link.transaction():
             if fill.truncate:
                 truncate(link, [table])
-            with link.own_path():
-                freeze = fill.truncate and not table.partitioned
-                rows[table.key] = copy_table(link, load, expected, report, freeze=freeze)
+            if not (distributor and load.parts):
+                with link.own_path():
+                    freeze = fill.truncate and not table.partitioned
+                    rows[table.key] = copy_table(link, load, expected, report, freeze=freeze)
+        if distributor and load.parts:
+            rows[table.key] = distributor.copy(load, expected, report)
         # VACUUM gives back unused pages, and freezes rows that COPY did not. How detailed sealed
         # statistics are depends on all tables.
         options = sql.SQL("FREEZE" if plan.sealed else "FREEZE, ANALYZE")

@@ -10,17 +10,25 @@ from typing import TYPE_CHECKING
 
 from psycopg.conninfo import make_conninfo
 
-from perfdata.errors import ConnectError, MigrationError, NoClonesError, SnapshotError
+from perfdata.errors import (
+    ConnectError,
+    MigrationError,
+    NoClonesError,
+    RefusedError,
+    SnapshotError,
+)
 from perfdata.load.loader import load, preview_load
-from perfdata.load.plan import Existing, Plan
-from perfdata.load.selection import flagged_selection
+from perfdata.load.plan import Existing
+from perfdata.load.ranges.dask_cluster import connect_cluster
+from perfdata.load.ranges.distribution import Workers
+from perfdata.load.ranges.jobs import DatasetReference
 from perfdata.migrations.history import database_heads, read_history
-from perfdata.postgres.connection import explicit_conninfo, open_link
+from perfdata.postgres.connection import open_link
 from perfdata.postgres.locks import LOCK_TIMEOUT_S, load_lock
-from perfdata.postgres.reflection import read_catalog
 from perfdata.progress import silent
 from perfdata.project import load_project
-from perfdata.snapshot.checks.ownership import own_selection, record_loaded
+from perfdata.snapshot.build_plan import plan_build
+from perfdata.snapshot.checks.ownership import record_loaded
 from perfdata.snapshot.clone import (
     count_written,
     load_clone,
@@ -30,7 +38,6 @@ from perfdata.snapshot.clone import (
 )
 from perfdata.snapshot.create import create, writable_path
 from perfdata.snapshot.options import Built, CreateOptions, RestoreOptions
-from perfdata.snapshot.rows import DatasetRows
 from perfdata.snapshot.store import check_replaceable
 from perfdata.target.audit import log_change
 from perfdata.target.guard import check_guard
@@ -42,6 +49,7 @@ if TYPE_CHECKING:
 
     from perfdata.dataset import Dataset
     from perfdata.load.plan import Loaded
+    from perfdata.load.ranges.dask_cluster import DaskCluster
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.project import Project
@@ -57,6 +65,7 @@ def build_dataset(
     rebuild_indexes: bool = False,
     as_superuser: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
+    dask: str | None = None,
     report: Report = silent,
 ) -> Built:
     """Replace a database's flagged rows with a dataset's, and save them as its snapshot.
@@ -67,6 +76,9 @@ def build_dataset(
         snapshot: False loads the rows without saving them.
         replace: also replace a snapshot of that name that was created by hand; one that was built
             is always replaced.
+        dask: the address of a Dask scheduler. Its workers generate and load the rows of tables of
+            perfdata.generate into a clone of the database, which then replaces it. Raises
+            NoClonesError, with nothing changed, where that is not possible.
         report: called with progress.
 
     The other arguments are those of restore_snapshot. Raises DatasetNotFoundError,
@@ -76,7 +88,7 @@ def build_dataset(
     options = RestoreOptions(
         rebuild_indexes=rebuild_indexes, as_superuser=as_superuser, lock_timeout_s=lock_timeout_s
     )
-    return build(target, name, options, report, snapshot=snapshot, replace=replace)
+    return build(target, name, options, report, snapshot=snapshot, replace=replace, dask=dask)
 
 
 def build(
@@ -88,6 +100,7 @@ def build(
     snapshot: bool = True,
     replace: bool = False,
     in_place: bool = False,
+    dask: str | None = None,
 ) -> Built:
     """Build a dataset (see build_dataset); with ``fresh``, without changing the database.
 
@@ -106,10 +119,14 @@ def build(
         check_guard(link, settings)
         _check_migrations(link, project, target)
         owned = find_owned(link) is not None
+    if dask is not None:
+        _refuse_unowned(target, owned=owned)
+        with connect_cluster(dask) as cluster:
+            return _build_in_clone(target, project, dataset, options, report, snapshot, cluster)
     notes: tuple[str, ...] = ()
     if owned and not in_place:
         try:
-            return _build_in_clone(target, project, dataset, options, report, snapshot=snapshot)
+            return _build_in_clone(target, project, dataset, options, report, snapshot)
         except (NoClonesError, ConnectError) as error:
             notes = (f"built in place: {error.reason}",)
     return _build_in_place(
@@ -134,7 +151,7 @@ def _build_in_place(
         check_guard(link, settings)
         timeout_s = options.lock_timeout_s
         with load_lock(link, shared=False, timeout_s=timeout_s, report=report):
-            planned = _planned(link, target, project, dataset, options, sealed=snapshot)
+            planned = plan_build(link, target, project, dataset, options, sealed=snapshot)
             with planned as (plan, rows):
                 loaded = load(link, plan, rows, report, partial(record_loaded, link, plan))
             logged = _log_build(link, name, loaded)
@@ -152,10 +169,10 @@ def _build_in_clone(
     dataset: Dataset,
     options: RestoreOptions,
     report: Report,
-    *,
     snapshot: bool,
+    cluster: DaskCluster | None = None,
 ) -> Built:
-    """Build in a clone of the target, which then replaces the target.
+    """Build in a clone of the target, by a cluster's workers if given, and replace the target.
 
     Raises NoClonesError if that is not possible, or could lose something; nothing was changed then.
     """
@@ -165,20 +182,34 @@ def _build_in_clone(
     conninfo = make_conninfo(target.conninfo, application_name=f"perfdata build {name}")
     with ExitStack() as stack:
         database = stack.enter_context(replaceable_target(conninfo, settings, report))
+        if cluster and database.embedded:
+            cluster.refuse_other_hosts()
         seen = count_written(database)
         with open_link(conninfo) as link:
             check_guard(link, settings)
-            planned = _planned(link, target, project, dataset, options, sealed=snapshot)
+            divided, sealed = cluster is not None, snapshot
+            planned = plan_build(
+                link, target, project, dataset, options, sealed=sealed, divided=divided
+            )
             plan, rows = stack.enter_context(planned)
             request = plan_clone(link, database, plan, rows, seen)
-        loaded, saved, what = load_clone(database, conninfo, request, rows, save, settings, report)
+        workers = None
+        if cluster is not None:
+            workers = Workers(cluster, DatasetReference.of(dataset, settings, rows.conninfo))
+        loaded, saved, what = load_clone(
+            database, conninfo, request, rows, save, settings, report, workers
+        )
         logged = _log_build(database.link, name, loaded, database.name)
     took, notes = time.perf_counter() - began, (*loaded.notes, *rows.notes, *logged)
     return Built(name, loaded.rows, what, took, notes, saved)
 
 
 def _build_aside(
-    target: Target, project: Project, dataset: Dataset, options: RestoreOptions, report: Report
+    target: Target,
+    project: Project,
+    dataset: Dataset,
+    options: RestoreOptions,
+    report: Report,
 ) -> Built:
     """Build a dataset's snapshot in a scratch database; the target's rows stay as they are."""
     began = time.perf_counter()
@@ -186,7 +217,7 @@ def _build_aside(
         with open_link(target.conninfo) as link:
             check_guard(link, target.settings)
             _check_migrations(link, project, target)
-            planned = _planned(link, target, project, dataset, options, Existing.ALL, sealed=True)
+            planned = plan_build(link, target, project, dataset, options, Existing.ALL, sealed=True)
             plan, rows = stack.enter_context(planned)
         scratch = scratch_clone(
             target.conninfo, target.settings, report, terminate=options.terminate
@@ -207,7 +238,9 @@ def _log_build(
     return log_change(link, f"built dataset {name}", rows, "generated", database)
 
 
-def preview_build(target: Target, name: str, options: RestoreOptions) -> None:
+def preview_build(
+    target: Target, name: str, options: RestoreOptions, *, distributed: bool = False
+) -> None:
     """Make the checks that precede the first change of a build; raise what it would raise."""
     project = load_project(target.settings)
     dataset = project.dataset(name)
@@ -215,66 +248,13 @@ def preview_build(target: Target, name: str, options: RestoreOptions) -> None:
     with open_link(target.conninfo) as link:
         check_guard(link, target.settings)
         _check_migrations(link, project, target)
-        planned = _planned(link, target, project, dataset, options, existing, sealed=False)
+        if distributed:
+            _refuse_unowned(target, owned=find_owned(link) is not None)
+        planned = plan_build(link, target, project, dataset, options, existing, sealed=False)
         with planned as (plan, rows):
             preview_load(link, plan, rows)
             if rows.stored is None:  # else all tables were looked at when they were generated
                 list(rows.tables(plan.catalog, ()))
-
-
-@contextmanager
-def _planned(
-    link: Link,
-    target: Target,
-    project: Project,
-    dataset: Dataset,
-    options: RestoreOptions,
-    existing: Existing = Existing.REPLACE,
-    *,
-    sealed: bool,
-) -> Iterator[tuple[Plan, DatasetRows]]:
-    """Plan a build; where tables without the flag may be filled, generate the rows for that.
-
-    The application's variables are set meanwhile. ``Existing.ALL`` is for a scratch database only.
-    """
-    catalog, owned = read_catalog(link), find_owned(link)
-    flag, conninfo = project.flag_column, explicit_conninfo(target.conninfo)
-    variables = project.variables(conninfo)
-    rows = DatasetRows(
-        dataset,
-        flagged_selection(catalog, flag, target.settings),
-        conninfo,
-        adopt=target.settings.command("db.adopt"),
-        loopback=variables.loopback,
-    )
-    plan = Plan(
-        catalog,
-        rows.selection.tables(catalog),
-        existing,
-        rows.selection,
-        owned=owned is not None,
-        sealed=sealed,
-        application_name=f"perfdata build {dataset.name}",
-        lock_timeout_s=options.lock_timeout_s,
-        rebuild_indexes=options.rebuild_indexes,
-        as_superuser=options.as_superuser,
-    )
-    own = owned is not None or existing is Existing.ALL
-    if not own or len(plan.tables) == len(catalog.tables):
-        with variables.applied():
-            yield plan, rows
-        return
-    with variables.applied(), rows.storing(catalog, target.settings) as stored:
-        selection = rows.selection.with_unflagged(catalog, stored.counts or ())
-        if owned:
-            selection = own_selection(
-                link, catalog, selection, owned.provenance, as_superuser=options.as_superuser
-            )
-        tables = selection.tables(catalog)
-        yield (
-            replace(plan, tables=tables, selection=selection, counts=stored.counts),
-            replace(stored, selection=selection),
-        )
 
 
 @contextmanager
@@ -297,4 +277,13 @@ def _check_migrations(link: Link, project: Project, target: Target) -> None:
         raise MigrationError(
             f"{target.described()} lacks migrations {', '.join(missing)} of project {project.name}",
             remedy=f"Run: {target.settings.command('db.migrate')}",
+        )
+
+
+def _refuse_unowned(target: Target, *, owned: bool) -> None:
+    if not owned:
+        raise RefusedError(
+            "refused, nothing was touched: a build by Dask workers replaces the whole database, "
+            f"and perfdata does not own {target.described()}",
+            remedy=f"Mark it as perfdata's ({target.settings.command('db.adopt')})",
         )

@@ -43,6 +43,7 @@ from perfdata.templates.databases import (
     drop_database,
     list_databases,
     lock_number,
+    refuse_connections,
     unfinished_databases,
 )
 from perfdata.templates.swap import (
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
     from perfdata.config import Settings
     from perfdata.load.plan import Loaded, Plan, RowSource
+    from perfdata.load.ranges.distribution import Workers
     from perfdata.postgres.link import Link
     from perfdata.progress import Report
     from perfdata.snapshot.options import CreateOptions
@@ -187,12 +189,13 @@ def load_clone(
     save: CreateOptions | None,
     settings: Settings,
     report: Report,
+    workers: Workers | None = None,
 ) -> tuple[Loaded, Snapshot | None, str]:
     """Load rows into a clone of the target, save them if asked to, and have it replace the target.
 
-    A clone that was saved becomes the template of its snapshot, and a clone of that replaces the
-    target. Returns also what replaced it. Raises NoClonesError if somebody uses the target or has
-    written to it.
+    ``workers`` load what of the rows is divided. A clone that was saved becomes the template of its
+    snapshot, and a clone of that replaces the target. Returns also what replaced it. Raises
+    NoClonesError if somebody uses the target or has written to it.
     """
     saved, key, plan = None, None, request.plan
     # After an error the clone is dropped first, which ends the executor's work in it.
@@ -201,7 +204,11 @@ def load_clone(
             work = stack.enter_context(working_clone(target))
         with open_clone(target, work, conninfo, request.search_path) as private:
             refuse_changes(target, request.seen)
-            loaded = load_private(private, plan, source, executor, report)
+            distribution = workers.open(private) if workers else None
+            loaded = load_private(private, plan, source, executor, report, distribution)
+            if distribution is not None:
+                refuse_connections(target.link, work)
+                distribution.done.drop()
             if save is not None:
                 saved = create(private.link, replace(save, expected=loaded.rows), settings, report)
                 key = _template_key(private.link, target, saved, save, settings)

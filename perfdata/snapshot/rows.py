@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from perfdata.config import Settings
     from perfdata.dataset import Dataset, TableRows
+    from perfdata.generate.tables import GeneratedRows
     from perfdata.load.plan import Plan
     from perfdata.load.selection import Selection
     from perfdata.postgres.catalog import Catalog, Table
@@ -94,7 +95,10 @@ def _csv(body: TableBody) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class StoredTable:
-    """A table's rows in a temporary file: where they are in it, and how many."""
+    """A table's rows in a temporary file: where they are in it, and how many.
+
+    With ``parts`` they are not in it, but generated again by others.
+    """
 
     key: str
     columns: Sequence[str]
@@ -102,6 +106,7 @@ class StoredTable:
     end: int
     rows: int
     copy_format: CopyFormat
+    parts: Sequence[GeneratedRows] = ()
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,8 @@ class DatasetRows:
 
     The dataset's code may connect to no other database than ``conninfo``, which is ``loopback`` on
     the embedded server's port. ``stored`` are the rows if they were generated already. ``notes``
-    are messages for users, complete when the rows are read.
+    are messages for users, complete when the rows are read. With ``divided``, tables of
+    perfdata.generate come with their parts, for a distributed build.
     """
 
     dataset: Dataset
@@ -140,6 +146,7 @@ class DatasetRows:
     stored: StoredRows | None = None
     statistics: None = None
     notes: list[str] = field(default_factory=list)
+    divided: bool = False
 
     def check(self, link: Link, plan: Plan) -> None:
         """Raise RefusedError if a whole table has rows that perfdata did not load."""
@@ -154,7 +161,14 @@ class DatasetRows:
                     blocks = self.stored.blocks(stored)
                     table = catalog.table(stored.key)
                     origin = f"dataset {self.dataset.name}"
-                    yield TableLoad(table, stored.columns, blocks, stored.copy_format, origin)
+                    yield TableLoad(
+                        table,
+                        stored.columns,
+                        blocks,
+                        stored.copy_format,
+                        origin,
+                        parts=stored.parts,
+                    )
             return
         for load in self._generate(catalog):
             self._check_flag(load.table, catalog)
@@ -170,7 +184,7 @@ class DatasetRows:
         where = (code, self.conninfo, self.loopback)
 
         def loads() -> Iterator[TableLoad]:
-            return Parts(_generated(dataset), catalog, origin).loads()
+            return Parts(_generated(dataset), catalog, origin, divided=self.divided).loads()
 
         for load in confine(loads, *where):
             yield replace(load, blocks=confine(partial(iter, load.blocks), *where))
@@ -221,7 +235,9 @@ def _generated(dataset: Dataset) -> Iterable[TableRows]:
 
 
 def _store(load: TableLoad, file: IO[bytes]) -> StoredTable:
-    begin, rows = file.tell(), 0
+    begin, rows = file.tell(), sum(part.count for part in load.parts)
+    if load.parts:
+        return StoredTable(load.table.key, load.columns, begin, begin, rows, TEXT, load.parts)
     for block in load.blocks:
         file.write(block)
         rows += block.count(b"\n") if load.rows_read is None else 0

@@ -82,6 +82,7 @@ def describe(_context: Context, *, name: str = "", json: bool = False) -> None:
         "name": "the dataset, as listed by dataset.list",
         "no-snapshot": "load the rows without saving a snapshot",
         "replace": "replace a snapshot of that name even if it was created by hand",
+        "dask": "address of a Dask scheduler, whose workers generate and load the rows",
         "as-superuser": AS_SUPERUSER,
         "lock-timeout": LOCK_TIMEOUT,
     },
@@ -93,6 +94,7 @@ def build(
     name: str = "",
     no_snapshot: bool = False,
     replace: bool = False,
+    dask: str = "",
     as_superuser: bool = False,
     lock_timeout: str = "",
 ) -> None:
@@ -109,6 +111,7 @@ def build(
             snapshot=not no_snapshot,
             replace=replace,
             as_superuser=as_superuser,
+            dask=dask or None,
         )
         return
     from perfdata.snapshot.build import build_dataset
@@ -123,6 +126,7 @@ def build(
             replace=replace,
             as_superuser=as_superuser,
             lock_timeout_s=lock_timeout_s,
+            dask=dask or None,
             report=report,
         )
     print_built(built, target)

@@ -25,7 +25,13 @@ NOT_READY = (
 
 
 def tell_build(
-    settings: Settings, dataset: Dataset, *, snapshot: bool, replace: bool, as_superuser: bool
+    settings: Settings,
+    dataset: Dataset,
+    *,
+    snapshot: bool,
+    replace: bool,
+    as_superuser: bool,
+    dask: str | None = None,
 ) -> None:
     """Print what a build would do; exit as it would where a check fails."""
     from perfdata.errors import SnapshotExistsError
@@ -44,7 +50,23 @@ def tell_build(
             raise would_fail(error) from error
         verb = "replace" if snapshot_exists(dataset.name, settings) else "save"
         print(f"would {verb} the snapshot {dataset.name}")
-    _check_build(settings, dataset.name, RestoreOptions(as_superuser=as_superuser))
+    if dask is not None:
+        _tell_workers(dask, target)
+    options = RestoreOptions(as_superuser=as_superuser)
+    _check_build(settings, dataset.name, options, distributed=dask is not None)
+
+
+def _tell_workers(dask: str, target: Target) -> None:
+    from perfdata.errors import PerfdataError
+    from perfdata.load.ranges.dask_cluster import connect_cluster
+
+    try:
+        with connect_cluster(dask) as cluster:
+            if target.embedded:
+                cluster.refuse_other_hosts()
+            print(f"would have {len(cluster.worker_addresses())} Dask workers load the rows")
+    except PerfdataError as error:
+        raise would_fail(error) from error
 
 
 def tell_create(settings: Settings, name: str, *, replace: bool, all_rows: bool) -> None:
@@ -145,7 +167,9 @@ def _tell_preview(preview: RestorePreview, *, keep: bool) -> None:
     print_notes(preview.notes)
 
 
-def _check_build(settings: Settings, name: str, options: RestoreOptions) -> None:
+def _check_build(
+    settings: Settings, name: str, options: RestoreOptions, *, distributed: bool = False
+) -> None:
     """Exit as a build would where a check before its first change fails."""
     from perfdata.errors import PerfdataError
     from perfdata.migrations.history import read_history
@@ -158,7 +182,7 @@ def _check_build(settings: Settings, name: str, options: RestoreOptions) -> None
         if target is None:
             _tell_switch(settings)
         else:
-            preview_build(target, name, options)
+            preview_build(target, name, options, distributed=distributed)
             return
         find_binaries(settings)
         read_history(untouched_target(settings).project)

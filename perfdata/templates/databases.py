@@ -241,6 +241,11 @@ def drop_database(link: Link, database: Database, *, force: bool) -> None:
     execute_with_identifiers(link, drop, database.name)
 
 
+def refuse_connections(link: Link, work: Database) -> None:
+    """Let nobody connect to an unfinished database; sessions that are open stay."""
+    execute_with_identifiers(link, "ALTER DATABASE {} ALLOW_CONNECTIONS false", work.name)
+
+
 def unfinished_databases(link: Link, number: int) -> list[Database]:
     """Return what killed processes left for a target; its lock must be held."""
     return [

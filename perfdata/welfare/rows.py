@@ -8,12 +8,10 @@ rows from here.
 from __future__ import annotations
 
 from datetime import timedelta
-from itertools import chain
 from math import lcm
 from typing import TYPE_CHECKING
 
 from perfdata import generate as g
-from perfdata.dataset import TableRows
 from perfdata.welfare import staffs
 
 if TYPE_CHECKING:
@@ -37,11 +35,9 @@ DEADLINES = (-40, 175)
 """The latest deadlines, in days after as_of: 18 % are overdue and 14 % due within 30 days."""
 
 
-def generate(dataset: Dataset) -> Iterator[TableRows]:
+def generate(dataset: Dataset) -> Iterator[GeneratedTable]:
     """Yield the rows of a dataset: what ``Dataset.generate`` is."""
-    first, staff, *others = tables(dataset)
-    yield TableRows("staffs", staff.columns, chain(first.blocks, staff.blocks))
-    yield from others
+    yield from tables(dataset)
 
 
 def tables(dataset: Dataset) -> list[GeneratedTable]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from perfdata.dataset import TableRows
 from perfdata.errors import LoadError, ProjectCodeError
+from perfdata.generate.tables import GeneratedTable
 from perfdata.load.plan import TableLoad
 from perfdata.load.rows.blocks import open_arrow, reader_for, row_blocks
 from perfdata.load.rows.fields import Numbers, table_fields
@@ -32,10 +33,17 @@ class _Part:
 
 
 class Parts:
-    """The TableRows of a dataset, read in order."""
+    """The TableRows of a dataset, read in order.
 
-    def __init__(self, items: Iterable[object], catalog: Catalog, origin: Origin) -> None:
+    With ``divided``, a table whose parts are all of perfdata.generate comes with these (see
+    TableLoad).
+    """
+
+    def __init__(
+        self, items: Iterable[object], catalog: Catalog, origin: Origin, *, divided: bool = False
+    ) -> None:
         self._items = iter(items)
+        self._divided = divided
         self._next: object = None
         self._catalog = catalog
         self._origin = origin
@@ -57,6 +65,11 @@ class Parts:
                     remedy="Yield all rows of a table consecutively",
                 )
             done.add(table.key)
+            if self._divided and (generated := self._generated(table)):
+                rows = [part.blocks for part in generated]
+                columns, every = generated[0].columns, itertools.chain.from_iterable(rows)
+                yield TableLoad(table, columns, every, TEXT, self._origin.name, parts=rows)
+                continue
             numbers = Numbers()
             parts = self._consecutive(table, numbers)
             first = next(parts, _Part((), TEXT, ()))
@@ -89,6 +102,18 @@ class Parts:
                 f"{self._origin.name} yields a {type(self._next).__name__}, not TableRows"
             )
         return self._next
+
+    def _generated(self, table: Table) -> list[GeneratedTable]:
+        """Return the parts of a table if all are generated and alike; else nothing is consumed."""
+        parts: list[GeneratedTable] = []
+        while isinstance(self._next, GeneratedTable) and self._next.table == table.key:
+            parts.append(self._next)
+            self._next = next(self._items, None)
+        mixed = isinstance(self._next, TableRows) and self._next.table == table.key
+        if parts and (mixed or len({part.columns for part in parts}) > 1):
+            self._items = itertools.chain(parts[1:], [self._next], self._items)
+            self._next, parts = parts[0], []
+        return parts
 
     def _consecutive(self, table: Table, numbers: Numbers) -> Iterator[_Part]:
         """Yield the parts of a table that have rows, up to the first TableRows of another."""

@@ -1,0 +1,1 @@
+"""Ranges of generated rows, which other processes or machines generate and load."""
