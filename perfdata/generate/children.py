@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate, chain, pairwise, repeat
+from operator import sub
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perfdata.generate.places import Places
@@ -105,7 +106,9 @@ class Children:
     @property
     def most(self) -> int:
         """The largest number of rows that a parent can have."""
-        return self._zipf_before(1) if self._zipf is not None else self._high
+        if self._zipf is None:
+            return self._high
+        return -(-self._zipf.before(1) * self._rows_total // self._zipf.total)  # rounded up
 
     def family(self, rows: RowBlock) -> Family:
         """Return where the rows of a block belong."""
@@ -117,22 +120,22 @@ class Children:
         parents: list[int] = []
         places: list[int] = []
         sizes: list[int] = []
-        block = bisect_right(self._before, first) - 1
-        skipped = -1
-        while len(places) - max(skipped, 0) < count:
+        end, block = first + count, bisect_right(self._before, first) - 1
+        while len(places) < count:
             counts, sums = self.counts(block)
-            begin = bisect_right(sums, first) if skipped < 0 else 0
-            if skipped < 0:
-                skipped = first - (sums[begin - 1] if begin else self._before[block])
-            end = bisect_left(sums, first + count) + 1
-            some = counts[begin:end]
+            begin = bisect_right(sums, first)
+            some = counts[begin : bisect_left(sums, end) + 1]
+            # Of the first and the last parent, only those rows that are in the block.
+            skipped = max(0, first - (sums[begin - 1] if begin else self._before[block]))
+            starts = [skipped, *repeat(0, len(some) - 1)]
+            ends = [*some[:-1], some[-1] - max(0, sums[begin + len(some) - 1] - end)]
+            shown = list(map(sub, ends, starts))
             numbers = range(block * BLOCK_ROWS + begin, block * BLOCK_ROWS + begin + len(some))
-            parents += chain.from_iterable(map(repeat, numbers, some))
-            places += chain.from_iterable(map(range, some))
-            sizes += chain.from_iterable(map(repeat, some, some))
+            parents += chain.from_iterable(map(repeat, numbers, shown))
+            places += chain.from_iterable(map(range, starts, ends))
+            sizes += chain.from_iterable(map(repeat, some, shown))
             block += 1
-        chosen = slice(skipped, skipped + count)
-        return Family(parents[chosen], places[chosen], sizes[chosen])
+        return Family(parents, places, sizes)
 
     def _counts(self, block: int) -> tuple[list[int], list[int]]:
         """Return the rows of each parent of a block, and the rows up to its end."""

@@ -10,6 +10,7 @@ from itertools import accumulate, chain, compress, repeat
 from math import gcd
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from perfdata.errors import ConfigError
 from perfdata.generate.computed import Computed, as_column
 from perfdata.generate.numbers import check_enough
 from perfdata.generate.streams import Permutation
@@ -34,6 +35,10 @@ def choice(values: Iterable[Any] | Mapping[Any, int], *, unique: bool = False) -
     together: with ``place = choice([("100", "Tokyo"), …])``, ``zip=place[0], city=place[1]``.
     """
     if isinstance(values, Mapping):
+        if unique:
+            raise ConfigError(
+                "choice with unique=True takes no weights", remedy="Leave one of them out"
+            )
         return Choice(list(values), list(values.values()))
     return UniqueChoice(list(values)) if unique else Choice(list(values))
 
@@ -172,6 +177,12 @@ class Nullable(PlainColumn):
         pairs = zip(rows.values(self._column), self._is_null.values(rows), strict=True)
         return [None if is_null else value for value, is_null in pairs]
 
+    def texts(self, rows: RowBlock, encode: Encoder) -> Sequence[str]:
+        """Return the values of a block as text."""
+        null = encode([None])[0]
+        pairs = zip(rows.texts(self._column, encode), self._is_null.values(rows), strict=True)
+        return [null if is_null else text for text, is_null in pairs]
+
 
 class Where(PlainColumn):
     """Another column where a condition is true."""
@@ -222,4 +233,6 @@ def _merged(chosen: Sequence[bool], values: Iterable[T], otherwise: T) -> list[T
 def yes_or_no(share: float) -> Choice:
     """Return a choice of true, with this share, and false."""
     part = Fraction(str(share))  # its decimal digits: no rounding
+    if not 0 <= part <= 1:
+        raise ConfigError(f"the share {share} is not from 0 to 1", remedy="Use 0.2 for a fifth")
     return Choice([True, False], [part.numerator, part.denominator - part.numerator])

@@ -34,6 +34,8 @@ def as_column(given: object) -> GeneratedColumn:
 class Constant(PlainColumn, NumberedColumn):
     """The same value in every row."""
 
+    is_key = False
+
     def __init__(self, value: object) -> None:
         self._value = value
 

@@ -105,7 +105,7 @@ class Reference(PlainColumn):
         size, steps, offset = self.table.count, self._steps, first_block * BLOCK_ROWS
         count = len(steps)
         return [
-            (drawn[parent - offset] + place * steps[drawn[parent - offset] % count]) % size
+            (drawn[parent - offset] + place * steps[(drawn[parent - offset] >> 32) % count]) % size
             for parent, place in zip(family.parents, family.places, strict=True)
         ]
 

@@ -35,6 +35,7 @@ class GeneratedColumn:
 
     site: Site
     inputs: Sequence[str] = ()  # other columns of the row that it is computed from
+    is_key = False  # whether references take it where a table has no id
     plain = False  # str() of each value is its COPY text
 
     def bind(self, site: Site) -> GeneratedColumn:
@@ -61,6 +62,8 @@ class GeneratedColumn:
 
 class NumberedColumn(GeneratedColumn):
     """A column whose value follows from the number of the row: references need no other."""
+
+    is_key = True
 
     def at(self, rows: Sequence[int]) -> Sequence[Any]:
         """Return the values of these rows, which are counted from 0."""
@@ -218,7 +221,7 @@ class GeneratedRows:
     def column(self, name: str | None, site: Site) -> GeneratedColumn:
         """Return a column that ``site`` refers to: ``id``, or the first of keys, if not named."""
         if name is None:
-            keys = (key for key, each in self.columns.items() if isinstance(each, NumberedColumn))
+            keys = (key for key, each in self.columns.items() if each.is_key)
             name = "id" if "id" in self.columns else next(keys, None)
         if name is None or name not in self.columns:
             raise site.error(

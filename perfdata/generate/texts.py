@@ -37,20 +37,36 @@ class Text(PlainColumn):
 
     def __init__(self, pattern: str) -> None:
         self.inputs: list[str] = []
-        self._pattern = ""  # with the fields by position
-        for literal, field, layout, _ in Formatter().parse(pattern):
-            self._pattern += literal.replace("{", "{{").replace("}", "}}")
-            if field is not None:
-                self.inputs.append(field)
-                self._pattern += f"{{:{layout}}}"
+        self._given = pattern
+        self._pattern = self._wrong = ""  # the pattern has its fields by position
+        try:
+            for literal, field, layout, conversion in Formatter().parse(pattern):
+                self._pattern += literal.replace("{", "{{").replace("}", "}}")
+                if field is not None:
+                    self.inputs.append(field)
+                    self._pattern += f"{{:{layout}}}"
+                if conversion or "{" in (layout or ""):
+                    self._wrong = "a field may have a format, but no conversion or field in it"
+        except ValueError as error:
+            self._wrong = str(error)
+
+    def prepare(self) -> None:
+        """Raise ConfigError for a pattern that can't be read."""
+        if self._wrong:
+            raise self.site.error(
+                f"the pattern {self._given!r} can't be read: {self._wrong}",
+                "Write fields as {column} or {row:05}, and braces as {{ and }}",
+            )
 
     def values(self, rows: RowBlock) -> Sequence[Any]:
         """Return the texts of a block."""
         inputs = inputs_of(self.site, self.inputs, rows)
+        full = self._pattern.format
+        if not inputs:
+            return [full()] * rows.count
         if any(None in values for values in inputs):
-            full = self._pattern.format
             return [None if None in row else full(*row) for row in zip(*inputs, strict=True)]
-        return list(map(self._pattern.format, *inputs))
+        return list(map(full, *inputs))
 
 
 class NumberedText(Text, NumberedColumn):

@@ -212,3 +212,27 @@ def test_a_value_without_a_text_names_its_type() -> None:
 
 def test_a_date_is_as_of_plus_days() -> None:
     assert only(1, a=g.date(7, 7)) == [{"a": date(2026, 1, 8)}]
+
+
+def test_json_with_nulls_stays_json() -> None:
+    """Also a list, which would be an array in another column."""
+    table = g.table(DATASET, "t", 50, j=g.nullable(g.json([1, "x"]), 0.3))
+    assert set(b"".join(table.blocks).splitlines()) == {b'[1, "x"]', b"\\N"}
+
+
+def test_a_pattern_may_have_no_column() -> None:
+    assert only(3, a=g.text("{{hello}}")) == [{"a": "{hello}"}] * 3
+
+
+@pytest.mark.parametrize("pattern", ["{a", "{b:{c}}", "{b!r}"])
+def test_a_pattern_that_cannot_be_read_names_its_column(pattern: str) -> None:
+    with pytest.raises(ConfigError, match=r"table t: column a: the pattern .* can't be read"):
+        only(3, a=g.text(pattern), b=g.serial(), c=g.serial())
+
+
+def test_shares_and_unique_values_with_weights_are_refused() -> None:
+    for share in (20, 1.5, -0.1):
+        with pytest.raises(ConfigError, match=r"share .* is not from 0 to 1"):
+            only(3, a=g.boolean(share))
+    with pytest.raises(ConfigError, match="takes no weights"):
+        g.choice({"a": 1, "b": 3}, unique=True)

@@ -159,3 +159,52 @@ def test_a_number_of_rows_that_is_none_is_refused() -> None:
     for given_rows in (-1, g.per(parents(3), 2, 1), g.per(parents(3), 1, 2, zipf=1)):
         with pytest.raises(ConfigError, match="dataset kinds, table t: "):
             g.table(DATASET, "t", given_rows, a=1)
+
+
+def test_a_constant_is_no_key() -> None:
+    """Where a table has no id, the first column of keys is taken."""
+    table = g.table(DATASET, "t", 4, tenant="A", code=g.serial(), before=g.earlier())
+    first, *others = [row["before"] for row in table.records()]
+    assert first is None
+    assert set(others) <= {1, 2, 3}
+    parent = g.table(DATASET, "p", 2, flag=True, code=g.serial(7))
+    child = g.table(DATASET, "c", g.per(parent, 1), parent=g.parent())
+    assert [row["parent"] for row in child.records()] == [7, 8]
+
+
+def test_one_parent_of_several_blocks_has_its_rows_in_order() -> None:
+    parent = g.table(DATASET, "p", 2, id=g.serial())
+    child = g.table(
+        DATASET, "c", g.per(parent, 9000), p=g.parent(), n=g.position(), last=g.is_last()
+    )
+    found = [(row["p"], row["n"], row["last"]) for row in child.records()]
+    assert found == [(p, n, n == 9000) for p in (1, 2) for n in range(1, 9001)]
+
+
+@given(st.integers(2, 12), st.integers(1, 6), st.sampled_from([0.1, 0.2, 0.5, 1.0]))
+def test_links_of_skewed_parents_are_distinct_or_refused(count: int, low: int, zipf: float) -> None:
+    """Rounding may give a later parent one row more than the first."""
+    parent = g.table(DATASET, "p", count, id=g.serial())
+    groups = g.table(DATASET, "g", low, id=g.serial())
+    try:
+        links = g.table(
+            DATASET,
+            "l",
+            g.per(parent, low, zipf=zipf),
+            p=g.parent(),
+            g=g.ref(groups, distinct=True),
+        )
+    except ConfigError:
+        return
+    found = [(row["p"], row["g"]) for row in links.records()]
+    assert len(set(found)) == len(found)
+
+
+def test_parents_of_one_first_link_differ_in_the_others() -> None:
+    parent = g.table(DATASET, "p", 4096, id=g.serial())
+    groups = g.table(DATASET, "g", 1024, id=g.serial())
+    links = g.table(DATASET, "l", g.per(parent, 3), p=g.parent(), g=g.ref(groups, distinct=True))
+    sets: dict[int, list[int]] = {}
+    for row in links.records():
+        sets.setdefault(row["p"], []).append(row["g"])
+    assert len({tuple(each) for each in sets.values()}) > 3000
