@@ -6,8 +6,8 @@
         customers = g.table(dataset, "customers", 1000, id=g.serial(), name=g.faker("last_name"))
         return [customers]
 
-Each value comes from the dataset's seed, its table, its column and its block of 4,096 rows, and
-from nothing else: any block can be generated alone, and gives the same bytes on every machine.
+Each value comes from the dataset's seed and ``as_of``, its table, its column and its block of 4,096
+rows: any block can be generated alone, and gives the same bytes on every machine.
 """
 
 from perfdata.generate.children import Per, is_last, parent, per, position, size

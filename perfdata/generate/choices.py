@@ -58,7 +58,7 @@ def where(
     column: object,
     otherwise: object = None,
 ) -> GeneratedColumn:
-    """Return the column where a condition is true, and another value, or null, elsewhere.
+    """Return a column's values where a condition is true, and another value, or null, elsewhere.
 
     ``condition`` names a boolean column of the row, or is a function. ``column`` may be a function
     too, which is called only where the condition is true, or a value.
