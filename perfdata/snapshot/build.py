@@ -65,6 +65,7 @@ def build_dataset(
     rebuild_indexes: bool = False,
     as_superuser: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
+    fresh: bool = False,
     dask: str | None = None,
     report: Report = silent,
 ) -> Built:
@@ -76,9 +77,12 @@ def build_dataset(
         snapshot: False loads the rows without saving them.
         replace: also replace a snapshot of that name that was created by hand; one that was built
             is always replaced.
+        fresh: build in a clone of the database, which then replaces it: indexes are built while the
+            next rows are generated, and the snapshot has its template. Where that is not possible,
+            or would lose something, the build is made in place, and the notes say why.
         dask: the address of a Dask scheduler. Its workers generate and load the rows of tables of
             perfdata.generate into a clone of the database, which then replaces it. Raises
-            NoClonesError, with nothing changed, where that is not possible.
+            NoClonesError where that is not possible; the database is unchanged then.
         report: called with progress.
 
     The other arguments are those of restore_snapshot. Raises DatasetNotFoundError,
@@ -88,7 +92,9 @@ def build_dataset(
     options = RestoreOptions(
         rebuild_indexes=rebuild_indexes, as_superuser=as_superuser, lock_timeout_s=lock_timeout_s
     )
-    return build(target, name, options, report, snapshot=snapshot, replace=replace, dask=dask)
+    return build(
+        target, name, options, report, snapshot=snapshot, replace=replace, in_clone=fresh, dask=dask
+    )
 
 
 def build(
@@ -99,13 +105,10 @@ def build(
     *,
     snapshot: bool = True,
     replace: bool = False,
-    in_place: bool = False,
+    in_clone: bool = False,
     dask: str | None = None,
 ) -> Built:
-    """Build a dataset (see build_dataset); with ``fresh``, without changing the database.
-
-    ``in_place`` keeps the database itself: no clone replaces it.
-    """
+    """Build a dataset (see build_dataset); with options.fresh, without changing the database."""
     settings, project = target.settings, load_project(target.settings)
     dataset = project.dataset(name)
     if snapshot:
@@ -124,7 +127,9 @@ def build(
         with connect_cluster(dask) as cluster:
             return _build_in_clone(target, project, dataset, options, report, snapshot, cluster)
     notes: tuple[str, ...] = ()
-    if owned and not in_place:
+    if in_clone and not owned:
+        notes = (f"built in place: perfdata does not own {target.described()}",)
+    elif in_clone:
         try:
             return _build_in_clone(target, project, dataset, options, report, snapshot)
         except (NoClonesError, ConnectError) as error:
@@ -174,7 +179,7 @@ def _build_in_clone(
 ) -> Built:
     """Build in a clone of the target, by a cluster's workers if given, and replace the target.
 
-    Raises NoClonesError if that is not possible, or could lose something; nothing was changed then.
+    Raises NoClonesError if that is not possible, or could lose something: the target is unchanged.
     """
     began = time.perf_counter()
     name, settings = dataset.name, target.settings
@@ -250,7 +255,9 @@ def preview_build(
         _check_migrations(link, project, target)
         if distributed:
             _refuse_unowned(target, owned=find_owned(link) is not None)
-        planned = plan_build(link, target, project, dataset, options, existing, sealed=False)
+        planned = plan_build(
+            link, target, project, dataset, options, existing, sealed=False, divided=distributed
+        )
         with planned as (plan, rows):
             preview_load(link, plan, rows)
             if rows.stored is None:  # else all tables were looked at when they were generated

@@ -48,7 +48,6 @@ from perfdata.templates.databases import (
 )
 from perfdata.templates.swap import (
     close_work,
-    drop_replaced,
     refuse_changes,
     refuse_users,
     remove_superfluous,
@@ -228,8 +227,10 @@ def load_clone(
                     target, work, key, digest, loads=loads, filled=filled
                 )
                 replaced = swap_clone(target, template, request.seen, changes=False)
-        notes += drop_replaced(target, replaced)
+        notes.append(f"the replaced database is kept as {replaced.name} until db.gc")
     what = "a new template and its clone" if key else "a clone"
+    if found is not None:
+        what = "a clone of its template"
     return replace(loaded, notes=(*loaded.notes, *notes)), saved, what
 
 

@@ -51,7 +51,6 @@ from perfdata.templates.databases import (
     unfinished_databases,
 )
 from perfdata.templates.swap import (
-    drop_replaced,
     remove_superfluous,
     rows_written,
     swap_clone,
@@ -109,7 +108,6 @@ def restore_fresh(
             template, made_notes = make_template(target, conninfo, request, file, report)
             notes += [note for note in made_notes if note not in notes]
         replaced = swap_clone(target, template, request.seen, lost=join_first(lost))
-        notes += drop_replaced(target, replaced)
         notes += _kept_notes(target.name, replaced, lost, manifest)
         notes += log_restore(target.link, manifest, strategy, target.name)
     duration_s = time.perf_counter() - began
@@ -204,15 +202,13 @@ def _count_written(link: Link, oid: int, before: int | None, rows_before: int) -
 
 
 def _kept_notes(name: str, replaced: Database, lost: list[str], manifest: Manifest) -> list[str]:
-    """Say where a replaced database is kept, and why; nothing of one that is not."""
-    mark, kept = replaced.mark, replaced.name
-    if mark is None or not mark.first:
-        return []
-    until = "db.gc --lost-rows" if lost or mark.changed else "db.gc"
+    """Say where a replaced database is kept, and why."""
+    kept, changed = replaced.name, replaced.mark is not None and replaced.mark.changed
+    until = "db.gc --lost-rows" if lost or changed else "db.gc"
     notes = [f"the replaced database is kept as {kept} until {until}"]
     if lost:
         rows = lost_words(manifest)
         notes.append(f"{name} had {rows}, which only {kept} has now: {join_first(lost)}")
-    elif mark.changed:
+    elif changed:
         notes.append(f"{name} may have been written to meanwhile: only {kept} has such rows")
     return notes

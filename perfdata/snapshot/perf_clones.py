@@ -179,7 +179,7 @@ class Clones:
         except (RefusedError, LoadError) as error:  # open sessions; rows that stay are referenced
             where = self._database.name
             self._report(Event(f"building {name} in {where}, not in its clone: {error.reason}"))
-            return build(self._target, name, RestoreOptions(), self._report, in_place=True)
+            return build(self._target, name, RestoreOptions(), self._report)
 
     def _prepare(self, snapshot: Snapshot) -> PreparedTemplate:
         began = time.perf_counter()

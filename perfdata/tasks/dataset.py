@@ -82,6 +82,7 @@ def describe(_context: Context, *, name: str = "", json: bool = False) -> None:
         "name": "the dataset, as listed by dataset.list",
         "no-snapshot": "load the rows without saving a snapshot",
         "replace": "replace a snapshot of that name even if it was created by hand",
+        "fresh": "build in a clone of the database, which then replaces it",
         "dask": "address of a Dask scheduler, whose workers generate and load the rows",
         "as-superuser": AS_SUPERUSER,
         "lock-timeout": LOCK_TIMEOUT,
@@ -94,6 +95,7 @@ def build(
     name: str = "",
     no_snapshot: bool = False,
     replace: bool = False,
+    fresh: bool = False,
     dask: str = "",
     as_superuser: bool = False,
     lock_timeout: str = "",
@@ -126,6 +128,7 @@ def build(
             replace=replace,
             as_superuser=as_superuser,
             lock_timeout_s=lock_timeout_s,
+            fresh=fresh,
             dask=dask or None,
             report=report,
         )

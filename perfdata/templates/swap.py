@@ -35,9 +35,13 @@ if TYPE_CHECKING:
     from perfdata.templates.databases import TargetDatabase
 
 _SET_SINCE = 160000  # server_version_num
+# Not certain where a role or a database switches track_counts off for its sessions.
 _WRITTEN = """
 SELECT CASE WHEN current_setting('server_version_num')::int >= 150000
-  AND current_setting('track_counts')::bool THEN tup_inserted + tup_updated + tup_deleted END
+  AND current_setting('track_counts')::bool AND NOT EXISTS (
+    SELECT FROM pg_db_role_setting s, unnest(s.setconfig) c (setting)
+    WHERE s.setdatabase IN (0, datid) AND c.setting LIKE 'track_counts=%%')
+  THEN tup_inserted + tup_updated + tup_deleted END
 FROM pg_stat_database WHERE datid = %s"""
 _ROLE = """
 SELECT r.rolsuper OR r.rolcreatedb, pg_has_role(d.datdba, 'USAGE'), pg_has_role(d.datdba, %s),
@@ -230,27 +234,13 @@ def close_work(
     return Database.new(link, work.oid, work.name, comment)
 
 
-def drop_replaced(target: TargetDatabase, replaced: Database) -> list[str]:
-    """Drop a replaced database unless something in it may be unique; return notes.
-
-    One that can't be dropped now is left for the next restore, or db.gc.
-    """
-    if replaced.mark is None or replaced.mark.first:
-        return []
-    try:
-        drop_database(target.link, replaced, force=False)
-    except ServerRefusedError as error:
-        return [f"{replaced.name} is left for db.gc: {error.server_message}"]
-    return []
-
-
 def remove_superfluous(
     target: TargetDatabase, template: Database | None, *, coming: int
 ) -> Iterator[str]:
     """Remove this target's old databases that hold nothing unique; yield notes about them.
 
-    ``template`` is in use, ``coming`` others are about to be made. A replaced database is dropped
-    right after the swap, so those that are left were in use then, or their process was killed.
+    ``template`` is in use, ``coming`` others are about to be made. The first database that was
+    replaced stays, as its rows may be nowhere else (see swap): only db.gc removes it.
     """
     databases = list_databases(target.link)
     superfluous = [

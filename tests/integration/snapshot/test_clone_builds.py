@@ -55,8 +55,11 @@ setattr(module, name, instead)
 environ = {"PERFDATA_HOME": home, "PERFDATA_PROJECT": "tests.integration.unflagged_shop:project"}
 environ["PERFDATA_ALLOW"] = os.environ["ALLOWED"]
 settings = Settings.load(Path(root), environ)
-build_dataset(Target(settings, url, embedded=False), "100", snapshot=snapshot == "snapshot")
+build_dataset(Target(settings, url, embedded=False), "100", snapshot=snapshot == "snapshot", fresh=True)
 """
+
+
+KEPT = "the replaced database"
 
 
 @pytest.fixture
@@ -93,11 +96,14 @@ def test_a_build_replaces_the_database_and_the_next_restore_clones_its_template(
     shop: Target, maintenance: str
 ) -> None:
     before = oid(shop)
-    built = build_dataset(shop, "100")
-    assert (built.strategy, built.rows, built.notes) == (MADE, {"customer": 100, "order": 100}, ())
+    built = build_dataset(shop, "100", fresh=True)
+    assert (built.strategy, built.rows) == (MADE, {"customer": 100, "order": 100})
+    assert [note.partition(" is kept as ")[0] for note in built.notes] == [KEPT]
     assert oid(shop) != before
     found = others(maintenance, shop.conninfo)
-    assert {kind: len(names) for kind, names in found.items()} == {Kind.MADE: 1, Kind.TEMPLATE: 1}
+    assert {kind: len(names) for kind, names in found.items()} == {
+        Kind.MADE: 1, Kind.TEMPLATE: 1, Kind.BEFORE: 1
+    }  # fmt: skip
     verify_snapshot("100", database=shop.conninfo, settings=shop.settings)
     run(shop.conninfo, 'DELETE FROM "order"')
     assert restore(shop).strategy == CLONED
@@ -109,7 +115,7 @@ def test_a_build_replaces_the_database_and_the_next_restore_clones_its_template(
 def test_a_template_holds_what_a_restore_of_the_file_does(
     shop: Target, digests: Callable[[str], dict[str, object]]
 ) -> None:
-    build_dataset(shop, "100")
+    build_dataset(shop, "100", fresh=True)
     assert restore(shop).strategy == CLONED
     cloned = digests(shop.conninfo)
     restore_snapshot(shop.conninfo, "100", settings=shop.settings)
@@ -118,37 +124,42 @@ def test_a_template_holds_what_a_restore_of_the_file_does(
 
 def test_the_rows_of_a_build_count_as_perfdatas_own(shop: Target) -> None:
     """So the next build replaces the tables, and empties those that it does not fill."""
-    assert build_dataset(shop, "100").strategy == MADE
-    assert build_dataset(shop, "customers").strategy == MADE
+    assert build_dataset(shop, "100", fresh=True).strategy == MADE
+    assert build_dataset(shop, "customers", fresh=True).strategy == MADE
     assert run(shop.conninfo, COUNTS) == [(5, 0)]
     fresh = restore_snapshot(shop.conninfo, "customers", fresh=True, settings=shop.settings)
     assert fresh.strategy == CLONED
-    assert build_dataset(shop, "10", snapshot=False).strategy == "a clone"
+    assert build_dataset(shop, "10", snapshot=False, fresh=True).strategy == "a clone"
     assert run(shop.conninfo, COUNTS) == [(10, 10)]
 
 
 def test_a_second_build_of_the_same_rows_uses_the_template_of_the_first(
     shop: Target, maintenance: str
 ) -> None:
-    first = build_dataset(shop, "100")
+    first = build_dataset(shop, "100", fresh=True)
     run(shop.conninfo, 'DELETE FROM "order"')
-    assert build_dataset(shop, "100").rows == first.rows
+    assert build_dataset(shop, "100", fresh=True).rows == first.rows
     assert run(shop.conninfo, COUNTS) == [(100, 100)]
     found = others(maintenance, shop.conninfo)
-    assert {kind: len(names) for kind, names in found.items()} == {Kind.MADE: 1, Kind.TEMPLATE: 1}
+    assert {kind: len(names) for kind, names in found.items()} == {
+        Kind.MADE: 1, Kind.TEMPLATE: 1, Kind.BEFORE: 1
+    }  # fmt: skip
     assert restore(shop).strategy == CLONED
 
 
-def test_a_build_without_a_snapshot_leaves_no_other_database(
+def test_a_build_without_a_snapshot_leaves_no_template(
     shop: Target, maintenance: str
 ) -> None:
     name = database_of(shop.conninfo)
     run(maintenance, f"ALTER DATABASE \"{name}\" SET work_mem TO '8MB'")
     before = properties(shop.conninfo, maintenance)
     for _ in range(2):
-        built = build_dataset(shop, "100", snapshot=False)
-        assert (built.strategy, built.notes, built.snapshot) == ("a clone", (), None)
-        assert others(maintenance, shop.conninfo) == {Kind.MADE: [name]}
+        built = build_dataset(shop, "100", snapshot=False, fresh=True)
+        assert (built.strategy, built.snapshot) == ("a clone", None)
+        found = others(maintenance, shop.conninfo)
+        assert {kind: len(names) for kind, names in found.items()} == {
+            Kind.MADE: 1, Kind.BEFORE: 1
+        }  # fmt: skip
     assert run(shop.conninfo, COUNTS) == [(100, 100)]
     after = properties(shop.conninfo, maintenance)
     # Nobody but everybody's default privileges are there; they may be written out.
@@ -169,21 +180,21 @@ def test_only_a_build_that_saves_its_snapshot_analyses_every_row(
         "SELECT cardinality(histogram_bounds::text::int[]) FROM pg_stats"
         " WHERE (tablename, attname) = ('customer', 'id')"
     )
-    build_dataset(shop, "customers", snapshot=False)
+    build_dataset(shop, "customers", snapshot=False, fresh=True)
     assert run(shop.conninfo, bounds) == [(101,)]  # those of the default statistics target
-    build_dataset(shop, "customers")
+    build_dataset(shop, "customers", fresh=True)
     assert run(shop.conninfo, bounds) == [(135,)]
     with psycopg.connect(shop.conninfo):  # so the next ones are made in place
-        build_dataset(shop, "customers", snapshot=False)
+        build_dataset(shop, "customers", snapshot=False, fresh=True)
         assert run(shop.conninfo, bounds) == [(101,)]
-        build_dataset(shop, "customers")
+        build_dataset(shop, "customers", fresh=True)
         assert run(shop.conninfo, bounds) == [(135,)]
 
 
 def test_a_session_in_the_database_is_named_and_the_build_is_made_in_place(shop: Target) -> None:
     before = oid(shop)
     with psycopg.connect(shop.conninfo, application_name="the shop") as connection:
-        built = build_dataset(shop, "100")
+        built = build_dataset(shop, "100", fresh=True)
         note = in_place(built)
         assert f"pid {connection.info.backend_pid} (the shop" in note
         assert run(shop.conninfo, COUNTS) == [(100, 100)]
@@ -193,14 +204,14 @@ def test_a_session_in_the_database_is_named_and_the_build_is_made_in_place(shop:
 def test_rows_that_are_not_test_data_stay(shop: Target) -> None:
     run(shop.conninfo, "ALTER TABLE customer ADD is_test_data boolean NOT NULL DEFAULT false",
         "INSERT INTO customer VALUES (1000, 'a real one')")  # fmt: skip
-    assert "customer: 1" in in_place(build_dataset(shop, "flagged"))
+    assert "customer: 1" in in_place(build_dataset(shop, "flagged", fresh=True))
     assert run(shop.conninfo, "SELECT count(*) FROM customer") == [(21,)]
 
 
 def test_a_database_that_perfdata_does_not_own_is_never_replaced(shop_elsewhere: Target) -> None:
     run(shop_elsewhere.conninfo, "ALTER TABLE customer ADD is_test_data boolean NOT NULL")
     before = oid(shop_elsewhere)
-    assert build_dataset(shop_elsewhere, "flagged").strategy == "whole tables"
+    assert build_dataset(shop_elsewhere, "flagged", fresh=True).strategy == "whole tables"
     assert oid(shop_elsewhere) == before
 
 
@@ -220,17 +231,17 @@ def plain(shop: Target, maintenance: str) -> Iterator[Target]:
 
 
 def test_a_role_that_may_not_create_databases_builds_in_place(plain: Target) -> None:
-    assert "CREATEDB" in in_place(build_dataset(plain, "100"))
+    assert "CREATEDB" in in_place(build_dataset(plain, "100", fresh=True))
 
 
 def test_a_role_that_may_not_read_every_table_leaves_no_template(
     plain: Target, shop: Target, maintenance: str
 ) -> None:
     run(maintenance, f'ALTER ROLE "plain_{database_of(shop.conninfo)}" CREATEDB')
-    built = build_dataset(plain, "100")
-    assert (built.strategy, built.notes) == ("a clone", ())
+    built = build_dataset(plain, "100", fresh=True)
+    assert built.strategy == "a clone"
     assert built.snapshot
-    assert others(maintenance, shop.conninfo).keys() == {Kind.MADE}
+    assert others(maintenance, shop.conninfo).keys() == {Kind.MADE, Kind.BEFORE}
     assert run(shop.conninfo, COUNTS) == [(100, 100)]
 
 
@@ -255,7 +266,7 @@ def test_what_is_written_during_a_build_is_not_lost(
     monkeypatch.setattr("tests.integration.unflagged_shop.project", replace(
         project, datasets=(dataset,)))  # fmt: skip
     run(shop.conninfo, "UPDATE country SET is_test_data = true")
-    assert "written to" in in_place(build_dataset(shop, "flagged", snapshot=snapshot))
+    assert "written to" in in_place(build_dataset(shop, "flagged", snapshot=snapshot, fresh=True))
     assert run(shop.conninfo, "SELECT count(*) FROM note") == [(len(written),)]
     assert others(maintenance, shop.conninfo).keys() <= {Kind.MADE, Kind.TEMPLATE}
 
@@ -283,7 +294,7 @@ def test_a_session_that_begins_during_a_build_keeps_its_database(
     monkeypatch.setattr("tests.integration.unflagged_shop.project", replace(
         project, datasets=(dataset,)))  # fmt: skip
     before = oid(shop)
-    built = build_dataset(shop, "100", snapshot=snapshot)
+    built = build_dataset(shop, "100", snapshot=snapshot, fresh=True)
     pid = sessions[0].info.backend_pid
     assert f"pid {pid}" in in_place(built)
     assert sessions[0].execute(COUNTS).fetchall() == [(100, 100)]
@@ -300,7 +311,7 @@ def test_a_database_that_perfdata_restore_protects_is_not_replaced(
     run(maintenance, f"ALTER DATABASE \"{name}\" SET perfdata.restore TO 'never'")
     before = oid(shop)
     with pytest.raises(GuardError, match=r"perfdata\.restore"):
-        build_dataset(shop, "100")
+        build_dataset(shop, "100", fresh=True)
     assert oid(shop) == before
 
 
@@ -317,7 +328,7 @@ def test_an_error_of_the_rows_leaves_everything_as_it_was(
         project, datasets=(dataset,)))  # fmt: skip
     before = oid(shop)
     with pytest.raises(Exception, match="order_customer_id_fkey"):
-        build_dataset(shop, "100")
+        build_dataset(shop, "100", fresh=True)
     assert (oid(shop), run(shop.conninfo, COUNTS)) == (before, [(0, 0)])
     assert others(maintenance, shop.conninfo).keys() == {Kind.MADE}
 
@@ -329,7 +340,6 @@ def test_an_error_of_the_rows_leaves_everything_as_it_was(
         ("perfdata.snapshot.clone", "seal_template", "before", "snapshot"),
         ("perfdata.snapshot.clone", "close_work", "after", "none"),
         ("perfdata.templates.swap", "apply_properties", "after", "none"),  # in the swap
-        ("perfdata.snapshot.clone", "drop_replaced", "before", "snapshot"),
     ],
 )
 def test_a_build_that_is_killed_leaves_the_database_as_before_or_after(
@@ -345,10 +355,9 @@ def test_a_build_that_is_killed_leaves_the_database_as_before_or_after(
         cwd=settings.root,
     )
     assert died.returncode == -signal.SIGKILL
-    swapped = oid(shop) != before
-    assert swapped == (function == "drop_replaced")
-    assert run(shop.conninfo, COUNTS) == ([(100, 100)] if swapped else [(0, 0)])
-    build_dataset(shop, "10", snapshot=False)
+    assert oid(shop) == before
+    assert run(shop.conninfo, COUNTS) == [(0, 0)]
+    build_dataset(shop, "10", snapshot=False, fresh=True)
     assert run(shop.conninfo, COUNTS) == [(10, 10)]
     found = others(maintenance, shop.conninfo)
-    assert not found.keys() & {Kind.WORK, Kind.BEFORE}
+    assert Kind.WORK not in found

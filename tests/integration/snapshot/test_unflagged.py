@@ -90,7 +90,7 @@ def refuse(
 def test_a_dataset_fills_and_replaces_tables_without_the_flag(owned_shop: Target) -> None:
     built = build_dataset(owned_shop, "100")
     assert built.rows == {"customer": 100, "order": 100}
-    assert built.strategy == "a new template and its clone"
+    assert built.strategy == "whole tables"
     assert built.snapshot
     assert built.snapshot.manifest.whole_tables == ["customer", "order"]
     check_flagged(built.snapshot)
@@ -361,8 +361,7 @@ def test_a_load_that_is_interrupted_once_it_is_committed_is_recorded(
         "CREATE INDEX analysed ON customer (unless_analysed(id))",
     )
     if use == "build":
-        with psycopg.connect(owned_shop.conninfo):  # so it is built in place
-            done = build_dataset(owned_shop, "100", snapshot=False)
+        done = build_dataset(owned_shop, "100", snapshot=False)
     else:
         done = restore(owned_shop, "100")
     assert any("VACUUM or ANALYZE failed: terminating connection" in note for note in done.notes)
