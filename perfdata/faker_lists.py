@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib
 import json
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -32,10 +31,12 @@ def faker_list(name: str) -> dict[object, int]:
     """Return the values of a list with their weights; raise ConfigError if there is none.
 
     ``name`` is a method of Faker, such as ``last_name`` or ``ja_JP.first_name_pair``. The order
-    does not depend on Faker's.
+    does not depend on Faker's. A provider that Faker does not have in a locale is that of the
+    locale which Faker uses instead, mostly ``en_US``.
     """
     prefix, _, method = name.rpartition(".")
     locale = prefix or DEFAULT_LOCALE
+    _check_locale(locale)
     for provider in _PROVIDERS:
         lists = _lists(provider, locale)
         for attribute in _attributes(method):
@@ -47,6 +48,16 @@ def faker_list(name: str) -> dict[object, int]:
         f"Faker has no list {method!r} for locale {locale}",
         remedy=f"Use another, such as {', '.join(near)}; or choice() with a list of your own",
     )
+
+
+def _check_locale(locale: str) -> None:
+    from faker.config import AVAILABLE_LOCALES
+
+    if locale not in AVAILABLE_LOCALES:
+        near = get_close_matches(locale, AVAILABLE_LOCALES, 3) or [DEFAULT_LOCALE]
+        raise ConfigError(
+            f"Faker has no locale {locale!r}", remedy=f"Use another, such as {', '.join(near)}"
+        )
 
 
 def faker_digest(names: Iterable[str]) -> str:
@@ -103,17 +114,13 @@ def _imported_names(node: ast.AST) -> Iterator[str]:
 
 @cache
 def _lists(provider: str, locale: str) -> dict[str, dict[object, int]]:
-    """Return the lists of a provider for a locale, inherited ones included, by attribute."""
-    for module in (f"faker.providers.{provider}.{locale}", f"faker.providers.{provider}"):
-        try:
-            cls = importlib.import_module(module).Provider
-        except ModuleNotFoundError as error:
-            if error.name is None or not module.startswith(error.name):
-                raise
-            continue
-        lists = {name: _weighted(getattr(cls, name)) for name in dir(cls) if name[0] != "_"}
-        return {name: values for name, values in lists.items() if values}
-    return {}
+    """Return the lists of the provider that Faker uses for a locale, inherited ones included."""
+    from faker.factory import Factory
+
+    (found,) = Factory.create(locale, [f"faker.providers.{provider}"]).get_providers()
+    cls = type(found)
+    lists = {name: _weighted(getattr(cls, name)) for name in dir(cls) if name[0] != "_"}
+    return {name: values for name, values in lists.items() if values}
 
 
 def _weighted(value: object) -> dict[object, int]:
