@@ -28,6 +28,7 @@ from perfdata import generate as g
 def rows(dataset):
     return [g.table(dataset, "t", 9, a=g.faker("city_suffix"), b=g.faker("ja_JP.town"))]
 """
+LINE_2 = ["s.py, line 2"]
 
 
 def values(column: g.GeneratedColumn, rows: int = 20_000) -> Counter[object]:
@@ -121,6 +122,15 @@ def test_the_fingerprint_covers_the_lists_that_the_source_names(
         ("from perfdata.generate import *\nfaker('a'); faker(f'{b}')", {"a"}, ["s.py, line 2"]),
         ("import perfdata\nfrom faker import Faker\nfaker = Faker\nfaker('ja_JP')", set(), []),
         ("this is not Python: perfdata faker", set(), []),
+        ("from perfdata import generate as g\ng.faker(name='a'); g.faker(*b)", {"a"}, LINE_2),
+        ("from perfdata.generate.pools import faker as f\nf('a'); f(b)", {"a"}, LINE_2),
+        ("from perfdata.generate import pools\npools.faker('a')", {"a"}, []),
+        ("import perfdata.generate.pools as p\np.faker('a')", {"a"}, []),
+        ("import perfdata.generate.pools\nperfdata.generate.faker('a')", {"a"}, []),
+        ("from perfdata import generate as g\ng.pools.faker('a')", {"a"}, []),
+        ("from perfdata import generate as g\nf = g.faker; f('a')", set(), LINE_2),
+        ("from perfdata.generate import faker\nmap(faker, names)", set(), LINE_2),
+        ("from perfdata import generate as g\ng.faker.__doc__, g.fake", set(), LINE_2),
     ],
 )
 def test_calls_are_found_by_what_is_imported(
