@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib
 import json
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_LOCALE = "en_US"
-_GENERATE = "perfdata.generate"
+_PATHS = ("perfdata.generate.faker", "perfdata.generate.pools.faker")
 _PROVIDERS = (
     *("person", "address", "company", "job", "lorem", "color", "currency", "automotive"),
     *("internet", "geo", "bank", "emoji", "file", "user_agent", "phone_number", "date_time"),
@@ -32,10 +31,12 @@ def faker_list(name: str) -> dict[object, int]:
     """Return the values of a list with their weights; raise ConfigError if there is none.
 
     ``name`` is a method of Faker, such as ``last_name`` or ``ja_JP.first_name_pair``. The order
-    does not depend on Faker's.
+    does not depend on Faker's. A provider that Faker does not have in a locale is that of the
+    locale which Faker uses instead, mostly ``en_US``.
     """
     prefix, _, method = name.rpartition(".")
     locale = prefix or DEFAULT_LOCALE
+    _check_locale(locale)
     for provider in _PROVIDERS:
         lists = _lists(provider, locale)
         for attribute in _attributes(method):
@@ -49,6 +50,16 @@ def faker_list(name: str) -> dict[object, int]:
     )
 
 
+def _check_locale(locale: str) -> None:
+    from faker.config import AVAILABLE_LOCALES
+
+    if locale not in AVAILABLE_LOCALES:
+        near = get_close_matches(locale, AVAILABLE_LOCALES, 3) or [DEFAULT_LOCALE]
+        raise ConfigError(
+            f"Faker has no locale {locale!r}", remedy=f"Use another, such as {', '.join(near)}"
+        )
+
+
 def faker_digest(names: Iterable[str]) -> str:
     """Hash lists, so that other lists (another Faker) are another dataset."""
     lists = {name: list(map(list, faker_list(name).items())) for name in sorted(names)}
@@ -59,20 +70,32 @@ def faker_digest(names: Iterable[str]) -> str:
 def named_lists(files: Iterable[Path]) -> tuple[set[str], list[str]]:
     """Return the lists that source files name, and where they name others by computed names.
 
-    These are the calls of ``perfdata.generate.faker``, under whatever name it is imported.
+    These are the calls of ``perfdata.generate.faker``, under whatever name it is imported. Any
+    other use of that name, such as ``map(faker, names)``, counts as a computed name.
     """
     names, computed = set(), []
     for file in files:
-        for call in _faker_calls(file):
-            given = call.args[0] if call.args else call
-            if isinstance(given, ast.Constant) and isinstance(given.value, str):
-                names.add(given.value)
+        for use in _faker_uses(file):
+            name = _literal_name(use)
+            if name is None:
+                computed.append(f"{file.name}, line {use.lineno}")
             else:
-                computed.append(f"{file.name}, line {call.lineno}")
+                names.add(name)
     return names, computed
 
 
-def _faker_calls(file: Path) -> Iterator[ast.Call]:
+def _literal_name(use: ast.expr) -> str | None:
+    if not isinstance(use, ast.Call):
+        return None
+    keywords = [keyword.value for keyword in use.keywords if keyword.arg == "name"]
+    for given in (*use.args[:1], *keywords):
+        if isinstance(given, ast.Constant) and isinstance(given.value, str):
+            return given.value
+    return None
+
+
+def _faker_uses(file: Path) -> Iterator[ast.expr]:
+    """Yield the calls of ``perfdata.generate.faker``, and its name where it is not called."""
     source = file.read_bytes()
     if b"faker" not in source or b"perfdata" not in source:
         return
@@ -80,40 +103,42 @@ def _faker_calls(file: Path) -> Iterator[ast.Call]:
         tree = ast.parse(source)
     except SyntaxError:
         return  # written for another Python
-    known = {name for node in ast.walk(tree) for name in _imported_names(node)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in known:
-            yield node
+    nodes = list(ast.walk(tree))
+    known = {name for node in nodes for name in _imported_names(node)}
+    calls = {node.func: node for node in nodes if isinstance(node, ast.Call)}
+    names = [node for node in nodes if isinstance(node, (ast.Name, ast.Attribute))]
+    for name in names:
+        if isinstance(name.ctx, ast.Load) and ast.unparse(name) in known:
+            yield calls.get(name, name)
 
 
 def _imported_names(node: ast.AST) -> Iterator[str]:
     """Yield the names by which ``perfdata.generate.faker`` can be called after an import."""
+    imported: list[tuple[str, str]] = []  # names, and what they are
     if isinstance(node, ast.Import):
         for alias in node.names:
-            if alias.name == _GENERATE:
-                yield f"{alias.asname or _GENERATE}.faker"
-    elif isinstance(node, ast.ImportFrom) and node.module in {_GENERATE, "perfdata"}:
+            package = alias.name.partition(".")[0]
+            imported.append((alias.asname, alias.name) if alias.asname else (package, package))
+    elif isinstance(node, ast.ImportFrom):
         for alias in node.names:
-            name = alias.asname or alias.name
-            if node.module == "perfdata" and alias.name == "generate":
-                yield f"{name}.faker"
-            elif node.module == _GENERATE and alias.name in {"faker", "*"}:
-                yield "faker" if alias.name == "*" else name
+            star = alias.name == "*"
+            path = f"{node.module}" if star else f"{node.module}.{alias.name}"
+            imported.append(("" if star else alias.asname or alias.name, path))
+    for name, path in imported:
+        for whole in _PATHS:
+            if f"{whole}.".startswith(f"{path}."):
+                yield f"{name}{whole.removeprefix(path)}".removeprefix(".")
 
 
 @cache
 def _lists(provider: str, locale: str) -> dict[str, dict[object, int]]:
-    """Return the lists of a provider for a locale, inherited ones included, by attribute."""
-    for module in (f"faker.providers.{provider}.{locale}", f"faker.providers.{provider}"):
-        try:
-            cls = importlib.import_module(module).Provider
-        except ModuleNotFoundError as error:
-            if error.name is None or not module.startswith(error.name):
-                raise
-            continue
-        lists = {name: _weighted(getattr(cls, name)) for name in dir(cls) if name[0] != "_"}
-        return {name: values for name, values in lists.items() if values}
-    return {}
+    """Return the lists of the provider that Faker uses for a locale, inherited ones included."""
+    from faker.factory import Factory
+
+    (found,) = Factory.create(locale, [f"faker.providers.{provider}"]).get_providers()
+    cls = type(found)
+    lists = {name: _weighted(getattr(cls, name)) for name in dir(cls) if name[0] != "_"}
+    return {name: values for name, values in lists.items() if values}
 
 
 def _weighted(value: object) -> dict[object, int]:

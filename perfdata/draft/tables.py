@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from perfdata.postgres.catalog import Column, Table
 
 ROWS = 1000
+_INTEGERS = {"smallint", "integer", "bigint"}
+_NUMBERS = {*_INTEGERS, "numeric", "real", "double precision", "money"}
 _RESERVED = {"dataset", "date", "g", "timedelta"}
 
 
@@ -62,6 +64,11 @@ class Drafter:
             and "lambda" not in draft.columns[limits.differs].code
             and "lambda" not in draft.columns[name].code
         ]
+        draft.comments += [
+            f"not read: CHECK ({name} {'>' if limits.strictly else '>='} {limits.after})"
+            for name, limits in rules.columns.items()
+            if limits.after and _after(table, name, limits) is None
+        ]
         return draft
 
     def _started(self, table: Table, plan: RowPlan, known: TableStatistics) -> TableDraft:
@@ -99,8 +106,8 @@ class Drafter:
             return [ColumnDraft(name, "True")]
         if name == plan.position:
             return [ColumnDraft(name, "g.position()")]
-        if limits.after in {each.name for each in table.stored} and is_plain(limits.after):
-            return [_after(column, table.column(limits.after), limits)]
+        if after := _after(table, name, limits):
+            return [after]
         shape = known.column(name)
         unique = name in plan.unique
         value = draft_value(column, limits, unique=unique, shape=shape)
@@ -127,11 +134,20 @@ def _left_out(column: Column) -> ColumnDraft:
     return ColumnDraft(column.name, "", f"{column.name}: left out, {why}")
 
 
-def _after(column: Column, earlier: Column, limits: ColumnRules) -> ColumnDraft:
-    """Draft a column whose value comes after another column's."""
-    first, name = int(limits.strictly), earlier.name
-    if column.base == earlier.base == "date":
-        return ColumnDraft(column.name, f"g.date({first}, 30, after={quoted(name)})")
-    if column.base.startswith("timestamp") and earlier.base.startswith("timestamp"):
-        return ColumnDraft(column.name, f"g.timestamp({first}, 30, after={quoted(name)})")
-    return ColumnDraft(column.name, f"lambda {name}: {name} + 1", f"after {name}")
+def _after(table: Table, name: str, limits: ColumnRules) -> ColumnDraft | None:
+    """Draft a column whose value comes after another column's; None if their types can't tell."""
+    first, after = int(limits.strictly), limits.after
+    loaded = {each.name for each in table.stored if not each.name.startswith("_")}
+    if after not in loaded or not is_plain(after):
+        return None
+    base, earlier = table.column(name).base, table.column(after).base
+    is_time = earlier.startswith("timestamp")
+    if base.startswith("timestamp") and (is_time or earlier == "date"):
+        return ColumnDraft(name, f"g.timestamp({first}, 30, after={quoted(after)})")
+    if base == "date" and (is_time or earlier == "date"):
+        first += is_time  # a date is its midnight, which comes before the times of that day
+        return ColumnDraft(name, f"g.date({first}, 30, after={quoted(after)})")
+    if {base, earlier} <= _NUMBERS:
+        number = after if base not in _INTEGERS or earlier in _INTEGERS else f"int({after})"
+        return ColumnDraft(name, f"lambda {after}: {number} + 1", f"after {after}")
+    return None

@@ -219,6 +219,44 @@ def test_check_constraints_are_read_or_named(empty_url: str) -> None:
     assert "    # not read: CHECK (" in draft.text
 
 
+ORDERED = (
+    "CREATE TABLE ordered (on_day date NOT NULL, at_time timestamptz NOT NULL,"
+    " n int NOT NULL, price numeric(6,2) NOT NULL, word text NOT NULL, half real,"
+    " time_after_day timestamp CHECK (time_after_day > on_day),"
+    " time_by_day timestamptz CHECK (time_by_day >= on_day),"
+    " day_after_time date CHECK (day_after_time > at_time),"
+    " day_by_time date CHECK (day_by_time >= at_time),"
+    " int_after_price int CHECK (int_after_price > price),"
+    " price_by_int numeric(8,2) CHECK (price_by_int >= n),"
+    " word_after text NOT NULL CHECK (word_after > word),"
+    " span interval, longer interval CHECK (longer >= span),"
+    " _hidden int, after_hidden int CHECK (after_hidden > _hidden))",
+)
+
+
+def test_columns_after_others_of_another_type_are_drafted(
+    empty_url: str, build: Callable[[str, Draft], Built]
+) -> None:
+    run(empty_url, *ORDERED)
+    draft = draft_dataset(empty_url, as_of=AS_OF)
+    for line in (
+        'time_after_day=g.timestamp(1, 30, after="on_day"),',
+        'time_by_day=g.timestamp(0, 30, after="on_day"),',
+        'day_after_time=g.date(2, 30, after="at_time"),',
+        'day_by_time=g.date(1, 30, after="at_time"),',
+        "int_after_price=lambda price: int(price) + 1,  # after price",
+        "price_by_int=lambda n: n + 1,  # after n",
+        'word_after=g.text("word after {row}"),',
+    ):
+        assert f"        {line}\n" in draft.text
+    assert sorted(draft.notes) == [
+        "ordered: not read: CHECK (after_hidden > _hidden)",
+        "ordered: not read: CHECK (longer >= span)",
+        "ordered: not read: CHECK (word_after > word)",
+    ]
+    assert build(empty_url, draft).rows == {"ordered": 1000}
+
+
 def test_an_unknown_table_is_named(database_url: str) -> None:
     with pytest.raises(SchemaError, match=r"no table office; did you mean offices\?"):
         draft_dataset(database_url, ["office"])

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from faker import Faker
 from faker.providers.person.en_US import Provider as English
 from faker.providers.person.ja_JP import Provider as Japanese
 
@@ -27,6 +28,7 @@ from perfdata import generate as g
 def rows(dataset):
     return [g.table(dataset, "t", 9, a=g.faker("city_suffix"), b=g.faker("ja_JP.town"))]
 """
+LINE_2 = ["s.py, line 2"]
 
 
 def values(column: g.GeneratedColumn, rows: int = 20_000) -> Counter[object]:
@@ -56,6 +58,30 @@ def test_no_list_suggests_a_near_one() -> None:
         with pytest.raises(ConfigError, match="table t: column a: Faker has no list 'la") as caught:
             g.table(DATASET, "t", 1, a=column)
         assert "last_names" in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize(
+    ("locale", "near"), [("jp_JP", "ja_JP"), ("en_us", "en_US"), ("xx_XX", "en_US")]
+)
+def test_an_unknown_locale_suggests_a_near_one(locale: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=f"Faker has no locale '{locale}'") as caught:
+        g.table(DATASET, "t", 1, a=g.faker(f"{locale}.last_name"))
+    assert near in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize(
+    ("locale", "used"),
+    [
+        *(("ar_AE", "en_US"), ("am_ET", "en_US"), ("dk_DK", "en_US"), ("bs_BA", "en_US")),
+        *(("el_CY", "en_US"), ("de", "de_DE"), ("en", "en_US")),
+    ],
+)
+def test_a_locale_without_a_list_has_the_one_that_faker_uses(locale: str, used: str) -> None:
+    found = faker_lists.faker_list(f"{locale}.last_name")
+    assert found == faker_lists.faker_list(f"{used}.last_name")
+    drawing = Faker(locale)
+    drawing.seed_instance(1)
+    assert {drawing.last_name() for _ in range(50)} <= found.keys()
 
 
 def test_faker_is_not_imported_without_a_list() -> None:
@@ -96,6 +122,15 @@ def test_the_fingerprint_covers_the_lists_that_the_source_names(
         ("from perfdata.generate import *\nfaker('a'); faker(f'{b}')", {"a"}, ["s.py, line 2"]),
         ("import perfdata\nfrom faker import Faker\nfaker = Faker\nfaker('ja_JP')", set(), []),
         ("this is not Python: perfdata faker", set(), []),
+        ("from perfdata import generate as g\ng.faker(name='a'); g.faker(*b)", {"a"}, LINE_2),
+        ("from perfdata.generate.pools import faker as f\nf('a'); f(b)", {"a"}, LINE_2),
+        ("from perfdata.generate import pools\npools.faker('a')", {"a"}, []),
+        ("import perfdata.generate.pools as p\np.faker('a')", {"a"}, []),
+        ("import perfdata.generate.pools\nperfdata.generate.faker('a')", {"a"}, []),
+        ("from perfdata import generate as g\ng.pools.faker('a')", {"a"}, []),
+        ("from perfdata import generate as g\nf = g.faker; f('a')", set(), LINE_2),
+        ("from perfdata.generate import faker\nmap(faker, names)", set(), LINE_2),
+        ("from perfdata import generate as g\ng.faker.__doc__, g.fake", set(), LINE_2),
     ],
 )
 def test_calls_are_found_by_what_is_imported(
