@@ -26,7 +26,7 @@ from perfdata.load.loader import (
 from perfdata.load.maintenance import analyse_statements, vacuum_and_analyze
 from perfdata.load.plan import Loaded, Strategy
 from perfdata.load.privileges import check_privileges, privileges_query
-from perfdata.load.provenance import UPCOMING, loading_transactions
+from perfdata.load.provenance import UPCOMING
 from perfdata.load.removals import check_flags, count_unflagged, truncate
 from perfdata.load.sequences import advance_sequences
 from perfdata.load.views import refresh_views, views_query
@@ -107,6 +107,7 @@ def load_private(
     privileges, roles = link.together([privileges_query(plan), OTHER_ROLES])
     check_privileges(privileges, plan)
     removals, _ = check_load(link, plan, source, privileges, roles)
+    first = link.value(UPCOMING)
     with (
         explain_duplicate_key(link, plan, source),
         without_constraints(link, plan, removals) as dropped,
@@ -127,10 +128,7 @@ def load_private(
             advance_sequences(link, plan.catalog, plan.tables, plan.sequences, anew=True)
             view_notes = refresh_views(link, views, plan.populated)
     # Nobody else wrote into the database while it was filled.
-    numbers = loading_transactions(link, plan.rows_without_flag)
-    if numbers and distributor:  # each range of a table came by a transaction of its own
-        numbers.append(link.value(UPCOMING) - 1)
-    transactions = [(numbers[0], numbers[-1])] if numbers else []
+    transactions = [(first, link.value(UPCOMING) - 1)] if plan.rows_without_flag else []
     notes = [*dropped.notes, *view_notes, *notes]
     return Loaded(rows, Strategy.WHOLE_TABLES, tuple(notes), transactions)
 

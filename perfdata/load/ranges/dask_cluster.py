@@ -54,6 +54,11 @@ class DaskCluster:
                 f"the Dask cluster at {self.address} has no worker",
                 remedy=f"Start some: dask worker {self.address} --nworkers auto --nthreads 1",
             ) from error
+        except OSError as error:
+            raise ConnectError(
+                f"the Dask scheduler at {self.address} no longer answers: {error}",
+                remedy="Start it again: dask scheduler",
+            ) from error
 
 
 @contextmanager

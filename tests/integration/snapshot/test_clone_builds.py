@@ -229,6 +229,22 @@ def plain(shop: Target, maintenance: str) -> Iterator[Target]:
     run(maintenance, f"DROP ROLE {role}")
 
 
+def test_a_database_whose_sessions_write_uncounted_is_built_in_place(
+    shop: Target, maintenance: str
+) -> None:
+    """What they write while rows are generated would be lost with the replaced database."""
+    setting = f'ALTER DATABASE "{database_of(shop.conninfo)}" SET track_counts TO off'
+    run(maintenance, setting)
+    assert "would not be noticed" in in_place(build_dataset(shop, "100", fresh=True))
+    assert run(shop.conninfo, COUNTS) == [(100, 100)]
+
+
+def test_only_a_fresh_build_replaces_the_database(shop: Target) -> None:
+    before = oid(shop)
+    assert build_dataset(shop, "100").strategy == "whole tables"
+    assert oid(shop) == before
+
+
 def test_a_role_that_may_not_create_databases_builds_in_place(plain: Target) -> None:
     assert "CREATEDB" in in_place(build_dataset(plain, "100", fresh=True))
 
