@@ -384,7 +384,9 @@ def _judge(request: pytest.FixtureRequest, settings: Settings) -> Judge:
     width = request.config.get_terminal_writer().fullwidth
     strict = request.config.getoption("--perf-strict")
     threshold = _marker(request.node).threshold
-    measured = request.config.stash.setdefault(_measured_key, {})
+    # --perf-dataset has tests of different datasets measure one, with one baseline.
+    one_dataset = request.config.getoption("--perf-dataset")
+    measured = {} if one_dataset else request.config.stash.setdefault(_measured_key, {})
     return Judge(settings.root, request.path.parent, threshold, width, strict, measured)
 
 

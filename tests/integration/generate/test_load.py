@@ -59,11 +59,12 @@ def test_postgresql_reads_every_kind_and_every_reference(empty_url: str) -> None
         connection.execute("SET timezone = 'UTC'")
     append_rows(empty_url, tables.values())
     for table in tables.values():
-        found = loaded(empty_url, table)
-        expected = list(table.records())
+        found = [
+            {name: as_read(value) for name, value in row.items()}
+            for row in loaded(empty_url, table)
+        ]
         assert len(found) == table.count
-        for row, given in zip(found, expected, strict=True):
-            assert {name: as_read(value) for name, value in row.items()} == given
+        assert sorted(found, key=repr) == sorted(table.records(), key=repr)
 
 
 def test_no_text_is_taken_for_something_else(empty_url: str) -> None:
