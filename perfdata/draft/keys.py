@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from perfdata.draft.order import must_exist
-from perfdata.draft.values import can_differ, draft_value
+from perfdata.draft.values import INTEGERS, can_differ, draft_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from perfdata.draft.statistics import TableStatistics
     from perfdata.postgres.catalog import ForeignKey, Table
 
-_INTEGERS = {"smallint", "integer", "bigint"}
 _CHILDREN = 3  # the most rows of a parent
 
 
@@ -98,7 +97,7 @@ def _make_unique(
     if plan.unique & set(own) or _is_planned(plan, columns):
         return
     free = [name for name in own if _can_differ(table, rules, name)]
-    numbers = [name for name in free if table.column(name).base in _INTEGERS]
+    numbers = [name for name in free if table.column(name).base in INTEGERS]
     if inside and numbers and plan.main is None and not _has_limits(rules, numbers[0]):
         _number_children(schema, plan, inside[0], numbers[0])
     elif free:

@@ -10,7 +10,7 @@ from perfdata.draft.keys import RowPlan, plan_rows
 from perfdata.draft.model import ColumnDraft, TableDraft
 from perfdata.draft.overlaps import is_within, widest_first
 from perfdata.draft.references import NULL_SHARE, References
-from perfdata.draft.values import draft_value, is_plain, quoted
+from perfdata.draft.values import INTEGERS, NUMBERS, draft_value, is_plain, quoted
 
 if TYPE_CHECKING:
     from perfdata.draft.checks import ColumnRules
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from perfdata.postgres.catalog import Column, Table
 
 ROWS = 1000
-_INTEGERS = {"smallint", "integer", "bigint"}
-_NUMBERS = {*_INTEGERS, "numeric", "real", "double precision", "money"}
 _RESERVED = {"dataset", "date", "g", "timedelta"}
 
 
@@ -147,7 +145,7 @@ def _after(table: Table, name: str, limits: ColumnRules) -> ColumnDraft | None:
     if base == "date" and (is_time or earlier == "date"):
         first += is_time  # a date is its midnight, which comes before the times of that day
         return ColumnDraft(name, f"g.date({first}, 30, after={quoted(after)})")
-    if {base, earlier} <= _NUMBERS:
-        number = after if base not in _INTEGERS or earlier in _INTEGERS else f"int({after})"
+    if {base, earlier} <= {*INTEGERS, *NUMBERS}:
+        number = after if base not in INTEGERS or earlier in INTEGERS else f"int({after})"
         return ColumnDraft(name, f"lambda {after}: {number} + 1", f"after {after}")
     return None

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from perfdata.draft.checks import ColumnRules
     from perfdata.postgres.catalog import Column
 
-_INTEGERS = {"smallint": 2**15 - 1, "integer": 2**31 - 1, "bigint": 2**63 - 1}
-_NUMBERS = {"numeric", "real", "double precision", "money"}
+INTEGERS = {"smallint": 2**15 - 1, "integer": 2**31 - 1, "bigint": 2**63 - 1}
+NUMBERS = {"numeric", "real", "double precision", "money"}
 _TEXTS = {"text", "character varying", "bpchar", "name", "citext", "public.citext"}
 _TIMES = {"timestamp without time zone", "timestamp with time zone"}
 _LENGTH = re.compile(r"char\w*(?: varying)?\((\d+)\)")
@@ -86,7 +86,7 @@ def _hidden_name(column: Column) -> str:
 def can_differ(column: Column) -> bool:
     """Tell whether a column's type has a different value for each of many rows."""
     base = column.base
-    known = {*_INTEGERS, *_NUMBERS, *_TEXTS, *_TIMES, *_BY_ROW, *_BY_DAY, "date"}
+    known = {*INTEGERS, *NUMBERS, *_TEXTS, *_TIMES, *_BY_ROW, *_BY_DAY, "date"}
     return base in known and "(1)" not in column.type
 
 
@@ -106,9 +106,9 @@ def draft_value(
     base = column.base
     if labels is not None:
         return _choice([_plain(label, base) for label in labels], shape, unique=unique)
-    if base in _INTEGERS:
-        return _integer(rules, _INTEGERS[base], shape, unique=unique)
-    if base in _NUMBERS:
+    if base in INTEGERS:
+        return _integer(rules, INTEGERS[base], shape, unique=unique)
+    if base in NUMBERS:
         return _number(column, rules, unique=unique)
     if base in _TEXTS:
         return _text(column, rules, shape, unique=unique)
@@ -165,7 +165,7 @@ def _choice(values: list[str], shape: ColumnStatistics, *, unique: bool) -> Valu
 def _plain(value: Any, base: str) -> str:
     """Return a literal as Python code; a number that is no integer as text, so that it is exact."""
     if isinstance(value, Decimal):
-        whole = value == value.to_integral_value() and base in _INTEGERS
+        whole = value == value.to_integral_value() and base in INTEGERS
         return str(int(value)) if whole else quoted(str(value))
     return quoted(value) if isinstance(value, str) else repr(value)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 BLOCK_ROWS = 4096
-"""The rows of one block: each column of a block has a stream of its own."""
+"""The rows of one block: each column of a block has its own stream."""
 
 _CODES = {32: "I", 64: "Q"}
 # 32 bits choose among a million values: no one is more likely than another by more than 1 in 4,096.

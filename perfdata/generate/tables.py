@@ -28,7 +28,7 @@ _KEPT_BLOCKS = 32
 
 
 class GeneratedColumn:
-    """A column of generated values: a description, which a table binds to a place of its own.
+    """A description of generated values, which each table that uses it binds to a column.
 
     One object used for several columns of a table gives them the same values.
     """

@@ -1,4 +1,4 @@
-"""A shop whose orders have the flag, with tables that hang on them and do not; real rows beside."""
+"""A shop whose orders have the flag; tables without it that reference them; real rows beside."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from perfdata.project import Project
 
 # So the server ends the session of a worker whose machine is gone, after 60 s instead of hours:
-# whoever loads its range again waits for that.
+# another worker can load its range only then.
 _KEEPALIVES = """
 SELECT set_config(name, value, false) FROM (VALUES ('tcp_keepalives_idle', '30'),
   ('tcp_keepalives_interval', '10'), ('tcp_keepalives_count', '3')) AS s (name, value)"""
